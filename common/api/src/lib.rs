@@ -1,0 +1,25 @@
+//! Types that cross the walls: ids, requests, answers, events and problems. Serde and utoipa only, no I/O, so that the
+//! gateway, the services and the client share one spelling of everything.
+
+mod event;
+mod generate;
+mod ids;
+mod job;
+mod metrics;
+pub mod openai;
+mod problem;
+mod status;
+
+pub use event::{EventKind, JobEvent};
+pub use generate::{
+    BatchAccepted, BatchRequest, GenerateAccepted, GenerateRequest, Generated, OutputFormat, Resolution,
+    ResolvedRequest, SchedulerName,
+};
+pub use ids::{InvalidId, JobId, Priority};
+pub use job::{Job, JobList, JobStatus, Stage};
+pub use metrics::{InferenceRecord, MetricsReport};
+pub use problem::{Code, Problem};
+pub use status::{
+    Endpoint, Freed, Gpu, Health, Info, LoaderReport, LoaderState, MemoryReport, ModelDescription,
+    ModelLimits, QueueStatus, Readiness, ServiceRoot, SystemReport,
+};
