@@ -1,0 +1,71 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::Principal;
+
+/// Most tokens remembered.
+const CAPACITY: usize = 1024;
+
+type Fingerprint = [u8; 32];
+
+/// Tokens whose signature was found good a moment ago, by their SHA-256, so that a client in a loop costs one
+/// signature check and not thousands. The tokens themselves are not kept. An entry dies with its token's `exp`
+/// and with every change of keys.
+#[derive(Default)]
+pub(crate) struct TokenCache {
+    entries: Mutex<HashMap<Fingerprint, Entry>>,
+}
+
+struct Entry {
+    principal: Principal,
+    /// First second at which the token is no longer good, leeway included.
+    dead_at: u64,
+}
+
+impl TokenCache {
+    pub(crate) fn fingerprint(token: &str) -> Fingerprint {
+        Sha256::digest(token.as_bytes()).into()
+    }
+
+    pub(crate) fn get(&self, token: &Fingerprint, now: u64) -> Option<Principal> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(token).filter(|entry| now < entry.dead_at).map(|entry| entry.principal.clone())
+    }
+
+    pub(crate) fn put(&self, token: Fingerprint, principal: Principal, dead_at: u64, now: u64) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= CAPACITY {
+            entries.retain(|_, entry| now < entry.dead_at);
+        }
+        if entries.len() >= CAPACITY {
+            entries.clear();
+        }
+        entries.insert(token, Entry { principal, dead_at });
+    }
+
+    pub(crate) fn clear(&self) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scope;
+
+    #[test]
+    fn an_entry_dies_with_its_token_and_the_cache_stays_small() {
+        let cache = TokenCache::default();
+        let principal = Principal::new("ada", [Scope::Read]);
+        let key = TokenCache::fingerprint("a.b.c");
+        cache.put(key, principal.clone(), 100, 0);
+        assert_eq!(cache.get(&key, 99), Some(principal.clone()));
+        assert_eq!(cache.get(&key, 100), None);
+        for number in 0..3 * CAPACITY {
+            cache.put(TokenCache::fingerprint(&number.to_string()), principal.clone(), 1000, 0);
+            assert!(cache.entries.lock().unwrap().len() <= CAPACITY);
+        }
+    }
+}
