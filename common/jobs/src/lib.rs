@@ -1,1 +1,31 @@
-//! VideosDGX: jobs.
+//! The durable queue. A job that was answered with `202` is never lost to a killed process.
+//!
+//! [`Queue`] is the contract. Behind it stands one pure state machine , which the simulation and the
+//! SQLite driver share, so that each rule is written once.
+//!
+//! - States: `queued → running → completed | failed | cancelled | dead`; nothing leaves a final one.
+//! - A [`Claim`] hands out `(job, attempt, lease_until)`; every later write carries the attempt as a fencing token, and a
+//!   stale one is refused with [`QueueError::Stale`].
+//! - At-least-once execution, exactly one visible result: a worker renames its file into place, then calls `complete`; when
+//!   that is refused it removes the file.
+//! - Who goes next: see `state::order` (priorities, ageing, fairness, and the bound on waiting).
+
+mod claim;
+mod config;
+mod error;
+mod event;
+mod keeper;
+mod queue;
+mod record;
+mod submission;
+mod totals;
+
+pub use claim::{CancelSignal, Claim, Lease, Signal};
+pub use config::{QueueConfig, RetentionPolicy};
+pub use error::{FullScope, QueueError};
+pub use event::EventStream;
+pub use keeper::LeaseKeeper;
+pub use queue::{Answer, Queue, wait};
+pub use record::{Cursor, Ended, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, ListQuery, Progress};
+pub use submission::{IdempotencyKey, Principal, Submission, Submitted};
+pub use totals::{Counts, Totals};

@@ -1,0 +1,69 @@
+//! What goes into the queue.
+
+use std::{fmt, sync::Arc};
+
+use videosdgx_api::{JobId, JobStatus, Priority};
+
+/// Whose job it is: the `sub` of a verified token. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// The principal of that name.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self(Arc::from(name.as_ref()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a client sends to make a repeated submission the same job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The header's value; one name space a principal.
+    pub key: String,
+    /// Hash of the body as sent (for example SHA-256): the same key with another hash is a conflict.
+    pub body_hash: [u8; 32],
+}
+
+/// One job to be put into the queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submission {
+    /// A fresh id ([`JobId::random`]).
+    pub id: JobId,
+    /// The owner: nobody else sees the job.
+    pub principal: Principal,
+    /// How urgent.
+    pub priority: Priority,
+    /// The request as the worker needs it, JSON; opaque to the queue.
+    pub body: String,
+    /// Length of the prompt, for the aggregates.
+    pub prompt_characters: u64,
+    /// Makes repeated submissions the same job.
+    pub idempotency: Option<IdempotencyKey>,
+    /// What the person should know from the start.
+    pub warnings: Vec<String>,
+}
+
+/// Answer to one [`Submission`], given only after it is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// The job: the submission's own id, or that of the job made earlier with the same idempotency key.
+    pub id: JobId,
+    /// `Queued`, or what the earlier job has come to.
+    pub status: JobStatus,
+    /// Whether it is a job made earlier.
+    pub existing: bool,
+    /// 1 = next; 0 = no longer waiting. An estimate: later, more urgent jobs overtake.
+    pub queue_position: u64,
+}

@@ -1,0 +1,91 @@
+//! Figures over all jobs.
+
+use serde::{Deserialize, Serialize};
+use videosdgx_api::{InferenceRecord, JobStatus};
+
+/// How many jobs are where, now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Jobs waiting at each priority, index 0 to 9.
+    pub queued_by_priority: [u64; 10],
+    /// Jobs being made.
+    pub running: u64,
+    /// Ended well, of those still kept.
+    pub completed: u64,
+    /// Ended badly, of those still kept.
+    pub failed: u64,
+    /// Cancelled, of those still kept.
+    pub cancelled: u64,
+    /// Given up after the last attempt, of those still kept.
+    pub dead: u64,
+    /// Workers waiting for a job.
+    pub waiting_workers: u64,
+}
+
+impl Counts {
+    /// Jobs waiting in all.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.queued_by_priority.iter().sum()
+    }
+
+    /// Jobs with that status.
+    #[must_use]
+    pub fn of(&self, status: JobStatus) -> u64 {
+        match status {
+            JobStatus::Queued => self.queued(),
+            JobStatus::Running => self.running,
+            JobStatus::Completed => self.completed,
+            JobStatus::Failed => self.failed,
+            JobStatus::Cancelled => self.cancelled,
+            JobStatus::Dead => self.dead,
+        }
+    }
+}
+
+/// Aggregates since the queue was made; they survive a restart.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Jobs accepted.
+    pub submitted: u64,
+    /// Jobs that came to an end by work: `successful + failed`.
+    pub total_inferences: u64,
+    /// Completed.
+    pub successful: u64,
+    /// Failed or dead.
+    pub failed: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Attempts lost to a worker that died or stopped renewing.
+    pub leases_lost: u64,
+    /// Of the completed, seconds from the start of the last attempt to its end, added up.
+    pub duration_seconds_sum: f64,
+    /// The shortest; `None` before the first.
+    pub duration_seconds_min: Option<f64>,
+    /// The longest; `None` before the first.
+    pub duration_seconds_max: Option<f64>,
+    /// Characters of all accepted prompts.
+    pub prompt_characters_sum: u64,
+    /// The last ten that ended by work, newest first.
+    pub last_10: Vec<InferenceRecord>,
+}
+
+impl Totals {
+    /// Average seconds of a completed job; `None` before the first.
+    #[must_use]
+    pub fn duration_seconds_avg(&self) -> Option<f64> {
+        (self.successful > 0).then(|| self.duration_seconds_sum / self.successful as f64)
+    }
+
+    /// Average length of a prompt in characters; `None` before the first.
+    #[must_use]
+    pub fn prompt_characters_avg(&self) -> Option<f64> {
+        (self.submitted > 0).then(|| self.prompt_characters_sum as f64 / self.submitted as f64)
+    }
+
+    /// Completed share of all that ended by work, 0 to 1; `None` before the first.
+    #[must_use]
+    pub fn success_rate(&self) -> Option<f64> {
+        (self.total_inferences > 0).then(|| self.successful as f64 / self.total_inferences as f64)
+    }
+}
