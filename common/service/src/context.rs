@@ -1,0 +1,153 @@
+//! What an engine may use while it runs one job.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use videosdgx_api::{JobId, Stage};
+
+/// The job is to stop now; hand it on with `?`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cancelled")]
+pub struct Cancelled;
+
+/// Why a running job is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum InterruptReason {
+    /// Its owner cancelled it.
+    Cancelled = 1,
+    /// Another attempt has it: nothing of this one counts any more.
+    LeaseLost = 2,
+    /// The service is shutting down and its grace time is over: the job goes back to the queue.
+    Draining = 3,
+}
+
+/// A flag between whoever stops a job and the engine that runs it. The first reason stays.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicU8>);
+
+impl Interrupt {
+    /// Asks the job to stop at its next [`GenerateContext::check_cancelled`].
+    pub fn set(&self, reason: InterruptReason) {
+        let _ = self.0.compare_exchange(0, reason as u8, Ordering::Release, Ordering::Acquire);
+    }
+
+    /// Why the job is to stop, if it is.
+    #[must_use]
+    pub fn reason(&self) -> Option<InterruptReason> {
+        match self.0.load(Ordering::Acquire) {
+            1 => Some(InterruptReason::Cancelled),
+            2 => Some(InterruptReason::LeaseLost),
+            3 => Some(InterruptReason::Draining),
+            _ => None,
+        }
+    }
+}
+
+type Reporter = Box<dyn Fn(Stage, u32, u32) + Send + Sync>;
+
+/// What an engine may use while it runs one job.
+pub struct GenerateContext {
+    job_id: JobId,
+    attempt: u32,
+    output_path: PathBuf,
+    scratch_dir: PathBuf,
+    interrupt: Interrupt,
+    report: Reporter,
+}
+
+impl GenerateContext {
+    /// A context whose progress goes to `report(stage, step, steps)`. Engines can be run with it without a queue, in a
+    /// test or from a command line; `scratch_dir` must exist.
+    pub fn new(
+        job_id: JobId,
+        attempt: u32,
+        output_path: impl Into<PathBuf>,
+        scratch_dir: impl Into<PathBuf>,
+        interrupt: Interrupt,
+        report: impl Fn(Stage, u32, u32) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            job_id,
+            attempt,
+            output_path: output_path.into(),
+            scratch_dir: scratch_dir.into(),
+            interrupt,
+            report: Box::new(report),
+        }
+    }
+
+    /// The job, for log lines.
+    #[must_use]
+    pub fn job_id(&self) -> &JobId {
+        &self.job_id
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Says that `step` of `steps` of `stage` are done. Cheap: it never waits for the disk.
+    pub fn progress(&self, stage: Stage, step: u32, steps: u32) {
+        (self.report)(stage, step, steps);
+    }
+
+    /// Called at least at every denoising step and every decoded chunk.
+    ///
+    /// # Errors
+    /// [`Cancelled`] when the job is to stop; nothing that was written counts then.
+    pub fn check_cancelled(&self) -> Result<(), Cancelled> {
+        match self.interrupt.reason() {
+            None => Ok(()),
+            Some(_) => Err(Cancelled),
+        }
+    }
+
+    /// Where the finished file goes: a temporary name in the outputs folder. The skeleton syncs and renames it.
+    #[must_use]
+    pub fn output_path(&self) -> &Path {
+        &self.output_path
+    }
+
+    /// A folder that exists, is kept from one attempt of this job to the next and removed when the job ends.
+    #[must_use]
+    pub fn scratch_dir(&self) -> &Path {
+        &self.scratch_dir
+    }
+}
+
+impl fmt::Debug for GenerateContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenerateContext")
+            .field("job_id", &self.job_id)
+            .field("attempt", &self.attempt)
+            .field("output_path", &self.output_path)
+            .field("scratch_dir", &self.scratch_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_to_stop_stays() {
+        let interrupt = Interrupt::default();
+        let context =
+            GenerateContext::new("fake-1".parse().unwrap(), 1, "o", "s", interrupt.clone(), |_, _, _| {});
+        assert_eq!(context.check_cancelled(), Ok(()));
+        interrupt.set(InterruptReason::LeaseLost);
+        interrupt.set(InterruptReason::Cancelled);
+        assert_eq!(interrupt.reason(), Some(InterruptReason::LeaseLost));
+        assert_eq!(context.check_cancelled(), Err(Cancelled));
+    }
+}

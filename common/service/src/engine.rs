@@ -1,0 +1,130 @@
+//! The wall between serving and inference.
+
+use std::path::PathBuf;
+
+use videosdgx_api::{Code, GenerateRequest, ModelDescription, Problem, ResolvedRequest};
+
+use crate::{Cancelled, GenerateContext};
+
+/// What a video service plugs into the skeleton. Methods without `Model` never touch weights.
+pub trait Engine: Send + Sync + 'static {
+    /// The loaded weights. Only the inference thread sees it: `Send`, not `Sync`.
+    type Model: Send + 'static;
+
+    /// The service's name, a [`videosdgx_api::JobId`] prefix: `a-z`, `0-9` and hyphens. Known without any checkpoint.
+    fn name(&self) -> &str;
+
+    /// Name of the checkpoint, its defaults and limits; reads configuration files only and is called at each request, so
+    /// that a checkpoint which appears while the service runs is seen.
+    ///
+    /// # Errors
+    /// [`EngineError::CheckpointMissing`] or [`EngineError::CheckpointInvalid`].
+    fn describe(&self) -> Result<ModelDescription, EngineError>;
+
+    /// Fills in the model's defaults and checks every limit: [`crate::limits::resolve`], then what only this model knows.
+    /// Nothing invalid is ever enqueued. Runs on a thread that may block.
+    ///
+    /// # Errors
+    /// The problem to answer with.
+    fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem>;
+
+    /// Most bytes that loading and running will need, for the memory budget.
+    ///
+    /// # Errors
+    /// As [`Engine::describe`].
+    fn declared_peak(&self) -> Result<u64, EngineError>;
+
+    /// Brings the weights into memory, on the inference thread.
+    ///
+    /// # Errors
+    /// Why it cannot; the process goes on and the next use tries again.
+    fn load(&self) -> Result<Self::Model, EngineError>;
+
+    /// Runs one job on the inference thread; writes the finished file to [`GenerateContext::output_path`].
+    ///
+    /// # Errors
+    /// See [`EngineError`] for what becomes of the job. A panic counts as [`EngineError::Failed`].
+    fn generate(
+        &self,
+        model: &mut Self::Model,
+        job: &ResolvedRequest,
+        context: &GenerateContext,
+    ) -> Result<(), EngineError>;
+}
+
+/// Why an engine could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing is there. Answered with 503 `checkpoint_missing`.
+    #[error("there is no checkpoint: {} is missing; {hint}", .path.display())]
+    CheckpointMissing {
+        /// The folder or file that was looked for.
+        path: PathBuf,
+        /// The command that fetches it.
+        hint: String,
+    },
+    /// Something is there that cannot be used. Answered with 503 `checkpoint_invalid`.
+    #[error("the checkpoint cannot be used: {}: {reason}", .file.display())]
+    CheckpointInvalid {
+        /// The file at fault.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The allocator or the device refused; the job fails with `insufficient_memory`.
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
+    /// [`GenerateContext::check_cancelled`] said so: hand its error on with `?`.
+    #[error("cancelled")]
+    Cancelled,
+    /// Fails the job without another attempt.
+    #[error(transparent)]
+    InvalidInput(Problem),
+    /// The job is tried again, up to the cap of attempts.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl EngineError {
+    /// The stable code that a job (or an answer) carries.
+    #[must_use]
+    pub fn code(&self) -> String {
+        match self {
+            Self::CheckpointMissing { .. } => Code::CheckpointMissing.as_str().to_owned(),
+            Self::CheckpointInvalid { .. } => Code::CheckpointInvalid.as_str().to_owned(),
+            Self::OutOfMemory(_) => Code::InsufficientMemory.as_str().to_owned(),
+            Self::Cancelled => "cancelled".to_owned(),
+            Self::InvalidInput(problem) => problem.code.clone(),
+            Self::Failed(_) => "generation_failed".to_owned(),
+        }
+    }
+
+    /// Whether another attempt could end differently.
+    #[must_use]
+    pub fn is_worth_another_attempt(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
+
+impl From<Cancelled> for EngineError {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        let detail = error.to_string();
+        match error {
+            EngineError::CheckpointMissing { .. } => {
+                Self::new(Code::CheckpointMissing, detail).with_retry_after(60)
+            }
+            EngineError::CheckpointInvalid { .. } => {
+                Self::new(Code::CheckpointInvalid, detail).with_retry_after(60)
+            }
+            EngineError::OutOfMemory(_) => Self::new(Code::InsufficientMemory, detail).with_retry_after(30),
+            EngineError::InvalidInput(problem) => problem,
+            EngineError::Cancelled | EngineError::Failed(_) => Self::new(Code::Internal, detail),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+use serde_json::{Value, json};
+use videosdgx_api::{OutputFormat, SchedulerName};
+
+use super::*;
+
+fn model() -> ModelDescription {
+    ModelDescription {
+        name: "fake".into(),
+        checkpoint: "tiny".into(),
+        architecture: "Fake".into(),
+        demonstration: true,
+        tasks: vec!["text-to-video".into()],
+        device: "cpu".into(),
+        dtype: "f32".into(),
+        quantization: "none".into(),
+        parameters: 1,
+        default_resolution: Resolution { width: 64, height: 48 },
+        default_num_frames: 17,
+        default_fps: 8,
+        default_steps: 20,
+        default_guidance_scale: 3.0,
+        default_scheduler: SchedulerName::Unipc,
+        default_format: OutputFormat::H264,
+        example_prompt: "a cat".into(),
+        limits: ModelLimits {
+            size_multiple: 16,
+            min_side: 32,
+            max_side: 128,
+            max_frames: 33,
+            max_pixels: 128 * 128 * 17,
+            max_steps: 50,
+            max_prompt_characters: 1000,
+            max_duration_seconds: 60,
+            image: "none".into(),
+        },
+    }
+}
+
+fn with(changes: Value) -> GenerateRequest {
+    let mut request = json!({"prompt": "a red circle"});
+    request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    serde_json::from_value(request).unwrap()
+}
+
+#[test]
+fn a_prompt_alone_takes_the_checkpoints_defaults() {
+    let resolved = resolve(&with(json!({})), &model()).unwrap();
+    assert_eq!(resolved.resolution, Resolution { width: 64, height: 48 });
+    assert_eq!((resolved.num_frames, resolved.fps, resolved.steps), (17, 8, 20));
+    assert_eq!(resolved.checkpoint, "tiny");
+    assert!(resolved.seed < 1 << 53);
+    let again = resolve(&with(json!({})), &model()).unwrap();
+    assert_ne!(again.seed, resolved.seed, "a seed that was not sent is drawn");
+    assert_eq!(resolve(&with(json!({"seed": u64::MAX})), &model()).unwrap().seed, u64::MAX);
+}
+
+#[test]
+fn durations_become_the_nearest_4k_plus_1_frames() {
+    for (seconds, fps, frames) in
+        [(2.0, 8, 17), (0.001, 8, 1), (5.0, 24, 121), (5.0, 16, 81), (60.0, 60, 3601), (1.0, 1, 1)]
+    {
+        assert_eq!(nearest_frames(seconds, fps), frames, "{seconds} s at {fps}");
+    }
+    assert_eq!(resolve(&with(json!({"duration": 4.0})), &model()).unwrap().num_frames, 33);
+}
+
+#[test]
+fn each_limit_is_named_with_its_field() {
+    let long = "x".repeat(1001);
+    let cases = [
+        (json!({"prompt": ""}), "prompt", json!(1)),
+        (json!({"prompt": " \t\n"}), "prompt", json!(1)),
+        (json!({"prompt": long}), "prompt", json!(1000)),
+        (json!({"negative_prompt": long}), "negative_prompt", json!(1000)),
+        (json!({"duration": 0.0}), "duration", json!(60)),
+        (json!({"duration": -1.0}), "duration", json!(60)),
+        (json!({"duration": 60.5}), "duration", json!(60)),
+        (json!({"duration": 5.0}), "duration", json!(4.125)),
+        (json!({"fps": 0}), "fps", json!(1)),
+        (json!({"fps": 61}), "fps", json!(60)),
+        (json!({"guidance_scale": 0.9}), "guidance_scale", json!(20.0)),
+        (json!({"guidance_scale": 20.1}), "guidance_scale", json!(20.0)),
+        (json!({"steps": 0}), "steps", json!(1)),
+        (json!({"steps": 51}), "steps", json!(50)),
+        (json!({"num_frames": 0}), "num_frames", json!(1)),
+        (json!({"num_frames": 16}), "num_frames", json!("4k+1")),
+        (json!({"num_frames": 37}), "num_frames", json!(33)),
+        (json!({"resolution": "65x64"}), "resolution", json!(16)),
+        (json!({"resolution": "64x16"}), "resolution", json!(32)),
+        (json!({"resolution": "64x144"}), "resolution", json!(128)),
+        (json!({"resolution": "128x128", "num_frames": 21}), "resolution", json!(128 * 128 * 17)),
+        (json!({"image": "aGk="}), "image", json!("none")),
+    ];
+    for (changes, field, limit) in cases {
+        let problem = resolve(&with(changes.clone()), &model()).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some(field), "{changes}");
+        assert_eq!(problem.limit, Some(limit), "{changes}");
+        assert_eq!(problem.status, 400, "{changes}");
+    }
+    let both = resolve(&with(json!({"duration": 1.0, "num_frames": 5})), &model()).unwrap_err();
+    assert_eq!(both.field.as_deref(), Some("num_frames"));
+}
+
+#[test]
+fn prompts_are_counted_in_characters_not_bytes() {
+    assert!(resolve(&with(json!({"prompt": "ü".repeat(1000)})), &model()).is_ok());
+}
+
+#[test]
+fn an_image_is_asked_for_where_it_is_required() {
+    let mut model = model();
+    model.limits.image = "required".into();
+    let problem = resolve(&with(json!({})), &model).unwrap_err();
+    assert_eq!(problem.field.as_deref(), Some("image"));
+    let problem = resolve(&with(json!({"image": "aGk="})), &model).unwrap_err();
+    assert_eq!(problem.detail, "the image is a PNG, JPEG or WebP file");
+}
