@@ -1,1 +1,25 @@
-//! VideosDGX: tensor.
+//! libtorch for VideosDGX: published checkpoints, linears in every weight format, norms, attention, device and type.
+//!
+//! Loading returns errors; arithmetic on loaded models uses tch's operators, which panic when libtorch refuses, and
+//! runs inside [`guarded`], which turns that into an error at one place.
+
+mod attention;
+mod checkpoint;
+mod device;
+mod error;
+mod host;
+mod linear;
+mod memory;
+mod norm;
+mod parallel;
+mod weights;
+
+pub use attention::attention;
+pub use checkpoint::{Checkpoint, Entry, StoredKind, read_bounded, read_json};
+pub use device::{DeviceChoice, KindChoice, Quantization, UnknownChoice, cpu_has_bf16};
+pub use error::{CheckpointError, TensorError, guarded};
+pub use linear::Linear;
+pub use memory::{release_memory, resident_bytes};
+pub use norm::{LayerNorm, RmsNorm};
+pub use tch::{Device, Kind, Tensor};
+pub use weights::Weights;

@@ -1,0 +1,77 @@
+//! Which files make up a checkpoint folder.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::read_json;
+use crate::CheckpointError;
+
+/// The published names, diffusers' first.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
+const INDEX_SUFFIX: &str = ".index.json";
+
+/// The safetensors files to open and, when sharded, what the index promises.
+pub(super) struct Layout {
+    pub(super) files: Vec<PathBuf>,
+    /// The index file and the file it gives for each tensor.
+    pub(super) index: Option<(PathBuf, HashMap<String, PathBuf>)>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
+
+/// Finds the layout of `folder`: the published names first (an index before a whole file), then the only file there is.
+pub(super) fn find(folder: &Path) -> Result<Layout, CheckpointError> {
+    if !folder.is_dir() {
+        return Err(CheckpointError::Missing { path: folder.to_owned() });
+    }
+    for stem in STEMS {
+        let index = folder.join(format!("{stem}{INDEX_SUFFIX}"));
+        if index.is_file() {
+            return sharded(folder, index);
+        }
+        let whole = folder.join(stem);
+        if whole.is_file() {
+            return Ok(Layout { files: vec![whole], index: None });
+        }
+    }
+    let listing = std::fs::read_dir(folder).map_err(|error| CheckpointError::io(folder, &error))?;
+    let mut others: Vec<PathBuf> = listing
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.to_str().is_some_and(|name| name.ends_with(".safetensors")))
+        .collect();
+    match (others.pop(), others.is_empty()) {
+        (None, _) => Err(CheckpointError::Missing { path: folder.join(STEMS[1]) }),
+        (Some(only), true) => Ok(Layout { files: vec![only], index: None }),
+        (Some(_), false) => {
+            Err(CheckpointError::invalid(folder, "several safetensors files and none of the published names"))
+        }
+    }
+}
+
+fn sharded(folder: &Path, index: PathBuf) -> Result<Layout, CheckpointError> {
+    let Index { weight_map } = read_json(&index)?;
+    let mut files = BTreeSet::new();
+    let mut names = HashMap::with_capacity(weight_map.len());
+    for (tensor, file) in weight_map {
+        let mut parts = Path::new(&file).components();
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+        if !plain || !file.ends_with(".safetensors") {
+            return Err(CheckpointError::invalid(
+                &index,
+                format!("{file:?} is not a safetensors file of this folder"),
+            ));
+        }
+        let path = folder.join(file);
+        files.insert(path.clone());
+        names.insert(tensor, path);
+    }
+    if files.is_empty() {
+        return Err(CheckpointError::invalid(&index, "lists no tensors"));
+    }
+    Ok(Layout { files: files.into_iter().collect(), index: Some((index, names)) })
+}

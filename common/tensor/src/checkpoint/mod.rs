@@ -1,0 +1,195 @@
+//! Published checkpoints, unchanged: a diffusers or transformers folder of safetensors, whole or sharded.
+
+mod header;
+mod layout;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, Tensor};
+
+pub use header::{Entry, StoredKind};
+
+use crate::{CheckpointError, TensorError};
+
+/// Bytes read from the file at a time; after each the pages are given back.
+const READ_BYTES: usize = 16 << 20;
+/// Longest JSON file that is read (a tokenizer of 256,000 words has 17 MB).
+const MAX_JSON_BYTES: u64 = 64 << 20;
+
+/// An opened checkpoint folder: every tensor's name, type, shape and place, no weights yet.
+pub struct Checkpoint {
+    folder: PathBuf,
+    shards: Vec<Shard>,
+    tensors: HashMap<String, (usize, Entry)>,
+}
+
+struct Shard {
+    path: PathBuf,
+    file: File,
+}
+
+impl Checkpoint {
+    /// Opens `folder`, which holds one `*.safetensors` or the shards a `*.safetensors.index.json` lists, and checks
+    /// every header.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Missing`] names what is not there, [`CheckpointError::Invalid`] the file that is broken.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let folder = folder.as_ref();
+        let layout = layout::find(folder)?;
+        let mut checkpoint = Self { folder: folder.to_owned(), shards: Vec::new(), tensors: HashMap::new() };
+        for path in layout.files {
+            let file = File::open(&path).map_err(|error| CheckpointError::io(&path, &error))?;
+            let shard = checkpoint.shards.len();
+            for (name, entry) in header::read(&path, &file)? {
+                if let Some((other, _)) = checkpoint.tensors.insert(name.clone(), (shard, entry)) {
+                    let other = checkpoint.shards[other].path.display().to_string();
+                    return Err(CheckpointError::invalid(
+                        &path,
+                        format!("tensor {name:?} is also in {other}"),
+                    ));
+                }
+            }
+            checkpoint.shards.push(Shard { path, file });
+        }
+        if let Some((index, names)) = layout.index {
+            for (name, file) in names {
+                let found = checkpoint
+                    .tensors
+                    .get(&name)
+                    .is_some_and(|(shard, _)| checkpoint.shards[*shard].path == file);
+                if !found {
+                    return Err(CheckpointError::invalid(
+                        &index,
+                        format!("{name:?} is not in {}", file.display()),
+                    ));
+                }
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// The folder this was opened from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Names of all tensors, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Type, shape and place of a tensor.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.tensors.get(name).map(|(_, entry)| entry)
+    }
+
+    /// Bytes of all tensors as stored.
+    pub fn stored_bytes(&self) -> u64 {
+        self.tensors.values().map(|(_, entry)| entry.bytes).sum()
+    }
+
+    /// The file a tensor lies in, for messages; the folder when there is none.
+    pub fn file_of(&self, name: &str) -> &Path {
+        self.tensors.get(name).map_or(&self.folder, |(shard, _)| &self.shards[*shard].path)
+    }
+
+    /// An error about tensor `name`, naming its file.
+    pub fn invalid(&self, name: &str, reason: impl std::fmt::Display) -> CheckpointError {
+        CheckpointError::invalid(self.file_of(name), format!("tensor {name:?}: {reason}"))
+    }
+
+    /// Parses `config.json` of this folder.
+    ///
+    /// # Errors
+    /// As [`read_json`].
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, CheckpointError> {
+        read_json(&self.folder.join("config.json"))
+    }
+
+    /// Reads a tensor as it is stored (`F8_E4M3` as libtorch's `Float8e4m3fn`) into host memory.
+    ///
+    /// # Errors
+    /// `Invalid` when it is not in the checkpoint or the file ends early; `OutOfMemory`.
+    pub fn read(&self, name: &str) -> Result<Tensor, TensorError> {
+        let (shard, entry) =
+            self.tensors.get(name).ok_or_else(|| self.invalid(name, "is not in the checkpoint"))?;
+        let kind = match entry.kind {
+            StoredKind::F64 => Kind::Double,
+            StoredKind::F32 => Kind::Float,
+            StoredKind::F16 => Kind::Half,
+            StoredKind::Bf16 => Kind::BFloat16,
+            StoredKind::F8E4M3 => Kind::Float8e4m3fn,
+            StoredKind::I64 => Kind::Int64,
+            StoredKind::I32 => Kind::Int,
+            StoredKind::I16 => Kind::Int16,
+            StoredKind::I8 => Kind::Int8,
+            StoredKind::U8 => Kind::Uint8,
+            StoredKind::Bool => Kind::Bool,
+        };
+        let tensor = Tensor::f_empty(&entry.shape, (kind, Device::Cpu))?;
+        let bytes = usize::try_from(entry.bytes).map_err(|_| self.invalid(name, "too large"))?;
+        if bytes > 0 {
+            // SAFETY: `tensor` was made just now, contiguous, with exactly `bytes` bytes of memory (the header's
+            // check ties the shape to them), nobody else knows it, and any bit pattern is a value of these types.
+            let memory = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes) };
+            self.shards[*shard].read_into(entry.offset, memory)?;
+        }
+        Ok(tensor)
+    }
+}
+
+impl Shard {
+    /// Reads straight into `memory` and gives the page cache back as it goes: on unified memory the cache would
+    /// count against the GPU.
+    fn read_into(&self, mut offset: u64, memory: &mut [u8]) -> Result<(), CheckpointError> {
+        for chunk in memory.chunks_mut(READ_BYTES) {
+            self.file.read_exact_at(chunk, offset).map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => CheckpointError::invalid(&self.path, "file ends early"),
+                _ => CheckpointError::invalid(&self.path, error),
+            })?;
+            if let (Ok(start), Ok(length)) =
+                (libc::off_t::try_from(offset), libc::off_t::try_from(chunk.len()))
+            {
+                // SAFETY: advice about an open descriptor; no memory is involved and a refusal does not matter.
+                unsafe {
+                    libc::posix_fadvise(self.file.as_raw_fd(), start, length, libc::POSIX_FADV_DONTNEED)
+                };
+            }
+            offset += chunk.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Reads and parses a JSON file of a checkpoint, bounded in size.
+///
+/// # Errors
+/// [`CheckpointError::Missing`] when there is no such file, [`CheckpointError::Invalid`] when it does not parse.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
+    let bytes = read_bounded(path, MAX_JSON_BYTES)?;
+    serde_json::from_slice(&bytes).map_err(|error| CheckpointError::invalid(path, error))
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// [`CheckpointError::Missing`] or [`CheckpointError::Invalid`].
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
+    use std::io::Read as _;
+    let file = File::open(path).map_err(|error| CheckpointError::io(path, &error))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| CheckpointError::io(path, &error))?;
+    if bytes.len() as u64 > limit {
+        return Err(CheckpointError::invalid(path, format!("longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

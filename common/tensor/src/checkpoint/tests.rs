@@ -1,0 +1,100 @@
+use std::fs;
+
+use tch::{Kind, Tensor};
+
+use super::*;
+
+/// Writes `tensors` as a safetensors file.
+fn write(path: &Path, tensors: &[(&str, Tensor)]) {
+    Tensor::write_safetensors(tensors, path).expect("writes");
+}
+
+fn numbers(count: i64) -> Tensor {
+    Tensor::arange(count, (Kind::Float, Device::Cpu)).view([count / 2, 2])
+}
+
+#[test]
+fn a_whole_file_gives_back_what_was_stored() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let half = numbers(6).to_kind(Kind::BFloat16);
+    write(&folder.path().join("model.safetensors"), &[("a", numbers(8)), ("b", half.shallow_clone())]);
+    let checkpoint = Checkpoint::open(folder.path()).expect("opens");
+    assert_eq!(checkpoint.read("a").expect("reads"), numbers(8));
+    assert_eq!(checkpoint.read("b").expect("reads"), half);
+    assert_eq!(checkpoint.stored_bytes(), 32 + 12);
+    assert!(matches!(checkpoint.read("c"), Err(TensorError::Checkpoint(CheckpointError::Invalid { .. }))));
+}
+
+#[test]
+fn shards_are_found_through_the_index() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    write(&folder.path().join("x-1.safetensors"), &[("a", numbers(4))]);
+    write(&folder.path().join("x-2.safetensors"), &[("b", numbers(6))]);
+    let index = folder.path().join("diffusion_pytorch_model.safetensors.index.json");
+    fs::write(&index, r#"{"metadata":{},"weight_map":{"a":"x-1.safetensors","b":"x-2.safetensors"}}"#)
+        .expect("writes");
+    let checkpoint = Checkpoint::open(folder.path()).expect("opens");
+    assert_eq!(checkpoint.read("b").expect("reads"), numbers(6));
+
+    fs::write(&index, r#"{"weight_map":{"a":"x-2.safetensors","b":"x-2.safetensors"}}"#).expect("writes");
+    let error = Checkpoint::open(folder.path()).err().expect("the index lies").to_string();
+    assert!(error.contains("index.json") && error.contains("\"a\""), "{error}");
+
+    for outside in ["../x-1.safetensors", "/etc/passwd", "sub/x.safetensors", "..", "x-1.bin"] {
+        fs::write(&index, format!(r#"{{"weight_map":{{"a":"{outside}"}}}}"#)).expect("writes");
+        let error = Checkpoint::open(folder.path()).err().expect("points outside").to_string();
+        assert!(error.contains("not a safetensors file of this folder"), "{outside}: {error}");
+    }
+
+    fs::write(&index, r#"{"weight_map":{"a":"x-3.safetensors"}}"#).expect("writes");
+    match Checkpoint::open(folder.path()) {
+        Err(CheckpointError::Missing { path }) => assert!(path.ends_with("x-3.safetensors")),
+        _ => panic!("a shard is missing"),
+    }
+}
+
+#[test]
+fn missing_and_cut_files_are_named() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let absent = folder.path().join("transformer");
+    assert!(matches!(Checkpoint::open(&absent), Err(CheckpointError::Missing { path }) if path == absent));
+    assert!(matches!(Checkpoint::open(folder.path()), Err(CheckpointError::Missing { .. })));
+
+    let file = folder.path().join("model.safetensors");
+    write(&file, &[("a", numbers(64))]);
+    let bytes = fs::read(&file).expect("reads");
+    for length in [0, 4, 8, 20, bytes.len() - 1] {
+        fs::write(&file, &bytes[..length]).expect("writes");
+        let error = Checkpoint::open(folder.path()).err().expect("cut").to_string();
+        assert!(error.contains("model.safetensors"), "{error}");
+    }
+    fs::write(&file, [0xff; 64]).expect("writes");
+    assert!(Checkpoint::open(folder.path()).is_err(), "a header length beyond the file");
+
+    fs::write(&file, &bytes).expect("writes");
+    let checkpoint = Checkpoint::open(folder.path()).expect("opens");
+    fs::write(&file, &bytes[..bytes.len() - 4]).expect("cut after it was opened");
+    let error = checkpoint.read("a").expect_err("ends early").to_string();
+    assert!(error.contains("ends early"), "{error}");
+}
+
+#[test]
+fn damaged_headers_never_panic() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let file = folder.path().join("model.safetensors");
+    write(&file, &[("a", numbers(8)), ("b", numbers(6))]);
+    let good = fs::read(&file).expect("reads");
+    let mut state = 0x9e37_79b9_u64;
+    for _ in 0..2000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut bytes = good.clone();
+        let place = (state >> 33) as usize % (bytes.len() - 48);
+        bytes[place] ^= 1 << ((state >> 20) & 7);
+        fs::write(&file, &bytes).expect("writes");
+        if let Ok(checkpoint) = Checkpoint::open(folder.path()) {
+            for name in checkpoint.names().map(str::to_owned).collect::<Vec<_>>() {
+                let _ = checkpoint.read(&name);
+            }
+        }
+    }
+}
