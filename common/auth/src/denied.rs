@@ -1,3 +1,5 @@
+use videosdgx_api::{Code, Problem};
+
 use crate::Scope;
 
 /// Why a request is refused. From outside every `Unauthenticated` looks the same.
@@ -22,19 +24,11 @@ impl Denied {
         Denied::Unauthenticated { reason }
     }
 
-    /// The HTTP status: 401 or 403.
-    pub fn status(&self) -> u16 {
+    /// The stable problem code: `unauthorized` or `insufficient_scope`.
+    pub fn code(&self) -> Code {
         match self {
-            Denied::Unauthenticated { .. } => 401,
-            Denied::InsufficientScope { .. } => 403,
-        }
-    }
-
-    /// The stable problem code: `unauthenticated` or `insufficient_scope`.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Denied::Unauthenticated { .. } => "unauthenticated",
-            Denied::InsufficientScope { .. } => "insufficient_scope",
+            Denied::Unauthenticated { .. } => Code::Unauthorized,
+            Denied::InsufficientScope { .. } => Code::InsufficientScope,
         }
     }
 
@@ -52,5 +46,18 @@ impl Denied {
                 "Bearer error=\"insufficient_scope\", scope=\"admin\""
             }
         }
+    }
+}
+
+/// The answer's body; send [`Denied::www_authenticate`] with it.
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        Problem::new(denied.code(), denied.to_string())
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        Self::from(&denied)
     }
 }
