@@ -1,0 +1,106 @@
+//! A person with a token at one address.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+
+/// HTTP with a base address and a token.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: Client,
+    base: String,
+    token: String,
+}
+
+impl Api {
+    /// Talks to `base` (no slash at the end) as the owner of `token`; an empty token sends none.
+    #[must_use]
+    pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {
+        Self { client: Client::new(), base: base.into(), token: token.into() }
+    }
+
+    /// Base address.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A request to `path`, authorised.
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn get(&self, path: &str) -> Result<Response> {
+        Ok(self.request(Method::GET, path).send().await?)
+    }
+
+    /// GET, and the answer's JSON whatever the status.
+    ///
+    /// # Errors
+    /// When no answer comes or it is not JSON.
+    pub async fn json(&self, path: &str) -> Result<Value> {
+        Ok(self.get(path).await?.json().await?)
+    }
+
+    /// POST of JSON.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Response> {
+        Ok(self.request(Method::POST, path).json(body).send().await?)
+    }
+
+    /// Submits to `POST <prefix>/generate` and returns the job's id.
+    ///
+    /// # Errors
+    /// When it is not accepted.
+    pub async fn submit(&self, prefix: &str, body: &Value) -> Result<String> {
+        let answer = self.post(&format!("{prefix}/generate"), body).await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        if status != 202 {
+            bail!("not accepted: {status} {text}");
+        }
+        let accepted: Value = serde_json::from_str(&text)?;
+        Ok(accepted["job_id"].as_str().context("no job_id")?.to_owned())
+    }
+
+    /// Polls `GET <prefix>/jobs/{id}` until the job has ended; connection errors are a restart under way.
+    ///
+    /// # Errors
+    /// When it has not ended after `limit`.
+    pub async fn await_job(&self, prefix: &str, id: &str, limit: Duration) -> Result<Value> {
+        let start = Instant::now();
+        loop {
+            if let Ok(answer) = self.get(&format!("{prefix}/jobs/{id}")).await {
+                let status = answer.status();
+                if status == 200 {
+                    let job: Value = answer.json().await?;
+                    if !matches!(job["status"].as_str(), Some("queued" | "processing")) {
+                        return Ok(job);
+                    }
+                } else if status.is_client_error() {
+                    bail!("{status} for job {id}: {}", answer.text().await?);
+                }
+            }
+            if start.elapsed() > limit {
+                bail!("job {id} has not ended after {limit:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
