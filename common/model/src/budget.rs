@@ -1,0 +1,189 @@
+//! Refuses a load before the allocator fails (on unified memory an out-of-memory wedges the machine).
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
+};
+
+use crate::{Memory, MemoryProbe, SystemMemory};
+
+/// Somebody who can give memory back: a loader whose model is idle.
+pub trait Evictable: Send + Sync {
+    /// When its model was last used; `None` when it has none or it is in use.
+    fn idle_since(&self) -> Option<Instant>;
+    /// Unloads if still idle and waits until the memory is free; whether it did.
+    fn evict(&self) -> bool;
+}
+
+/// Asked for memory after all idle models of this process are gone, with the number of missing bytes; whether it is worth looking
+/// again (a neighbour was asked to unload).
+pub type ShortageHook = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+
+/// There is not enough memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{needed} bytes are needed and {available} are available")]
+pub struct Shortage {
+    /// Declared peak in bytes.
+    pub needed: u64,
+    /// Bytes that could be used, reserve and promises to others taken off.
+    pub available: u64,
+}
+
+/// Decides whether a load may begin. One load at a time: what a load takes can only be seen when it has ended. What a loaded
+/// model declared but has not taken yet (it needs it when it runs) stays promised to it.
+pub struct MemoryBudget {
+    probe: Box<dyn MemoryProbe>,
+    reserve: u64,
+    shortage: Option<ShortageHook>,
+    evictables: Mutex<Vec<Weak<dyn Evictable>>>,
+    /// Bytes promised to loaded models beyond what they have taken.
+    promised: Arc<Mutex<u64>>,
+    loading: Arc<LoadingToken>,
+}
+
+impl MemoryBudget {
+    /// Over the system's memory, keeping `reserve` bytes free.
+    #[must_use]
+    pub fn of_system(reserve: u64) -> Self {
+        Self::new(Box::new(SystemMemory::new()), reserve)
+    }
+
+    /// Over what `probe` says.
+    #[must_use]
+    pub fn new(probe: Box<dyn MemoryProbe>, reserve: u64) -> Self {
+        Self {
+            probe,
+            reserve,
+            shortage: None,
+            evictables: Mutex::default(),
+            promised: Arc::default(),
+            loading: Arc::default(),
+        }
+    }
+
+    /// Sets whom to ask when this process has nothing idle left.
+    #[must_use]
+    pub fn with_shortage_hook(mut self, hook: ShortageHook) -> Self {
+        self.shortage = Some(hook);
+        self
+    }
+
+    /// Adds somebody who can give memory back.
+    pub fn register(&self, evictable: Weak<dyn Evictable>) {
+        let mut evictables = lock(&self.evictables);
+        evictables.retain(|known| known.strong_count() > 0);
+        evictables.push(evictable);
+    }
+
+    /// Bytes that a new load could take; all there are when the system does not say.
+    #[must_use]
+    pub fn available(&self) -> u64 {
+        let Some(Memory { available, .. }) = self.probe.memory() else { return u64::MAX };
+        available.saturating_sub(self.reserve).saturating_sub(*lock(&self.promised))
+    }
+
+    /// Waits for other loads, makes room by unloading idle models, oldest use first, and permits a load of at most `needed`
+    /// bytes. Blocks: for inference threads.
+    ///
+    /// # Errors
+    /// When there is still too little.
+    pub fn admit(&self, needed: u64) -> Result<Permit, Shortage> {
+        let turn = LoadingToken::take(&self.loading);
+        loop {
+            let available = self.available();
+            if needed <= available {
+                let before = self.probe.memory().map_or(0, |memory| memory.available);
+                return Ok(Permit {
+                    needed,
+                    available_before: before,
+                    promised: Arc::clone(&self.promised),
+                    promise: 0,
+                    turn: Some(turn),
+                });
+            }
+            let missing = needed - available;
+            if !self.evict_oldest() && !self.shortage.as_ref().is_some_and(|ask| ask(missing)) {
+                return Err(Shortage { needed, available: self.available() });
+            }
+        }
+    }
+
+    /// The load under `permit` ended well: what it declared and has not taken stays promised to it until the permit is dropped.
+    pub fn settle(&self, permit: &mut Permit) {
+        let after = self.probe.memory().map_or(0, |memory| memory.available);
+        let taken = permit.available_before.saturating_sub(after);
+        permit.promise = permit.needed.saturating_sub(taken);
+        *lock(&self.promised) += permit.promise;
+        permit.turn = None;
+    }
+
+    fn evict_oldest(&self) -> bool {
+        let mut idle: Vec<_> = lock(&self.evictables)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter_map(|loader| Some((loader.idle_since()?, loader)))
+            .collect();
+        idle.sort_by_key(|(since, _)| *since);
+        idle.into_iter().any(|(_, loader)| loader.evict())
+    }
+}
+
+impl fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBudget")
+            .field("reserve", &self.reserve)
+            .field("available", &self.available())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right to load, and afterwards the promise of what a loaded model may still take; kept as long as the model.
+#[derive(Debug)]
+pub struct Permit {
+    needed: u64,
+    available_before: u64,
+    promised: Arc<Mutex<u64>>,
+    promise: u64,
+    turn: Option<Turn>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut promised = lock(&self.promised);
+        *promised = promised.saturating_sub(self.promise);
+    }
+}
+
+/// Whether a load is under way.
+#[derive(Debug, Default)]
+struct LoadingToken {
+    taken: Mutex<bool>,
+    given_back: std::sync::Condvar,
+}
+
+impl LoadingToken {
+    fn take(token: &Arc<Self>) -> Turn {
+        let mut taken = lock(&token.taken);
+        while *taken {
+            taken = token.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken = true;
+        Turn(Arc::clone(token))
+    }
+}
+
+/// The turn to load; given back when dropped.
+#[derive(Debug)]
+struct Turn(Arc<LoadingToken>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *lock(&self.0.taken) = false;
+        self.0.given_back.notify_one();
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
