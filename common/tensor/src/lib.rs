@@ -5,6 +5,7 @@
 
 mod attention;
 mod checkpoint;
+mod code_pages;
 mod device;
 mod error;
 mod host;
@@ -12,14 +13,20 @@ mod linear;
 mod memory;
 mod norm;
 mod parallel;
+mod residual;
+mod rope;
+mod simd;
 mod weights;
 
 pub use attention::attention;
 pub use checkpoint::{Checkpoint, Entry, StoredKind, read_bounded, read_json};
+pub use code_pages::release_code_pages;
 pub use device::{DeviceChoice, KindChoice, Quantization, UnknownChoice, cpu_has_bf16};
 pub use error::{CheckpointError, TensorError, guarded};
 pub use linear::Linear;
 pub use memory::{release_memory, resident_bytes};
 pub use norm::{LayerNorm, RmsNorm};
+pub use residual::gated_add;
+pub use rope::{Rope, norm_rotate};
 pub use tch::{Device, Kind, Tensor};
 pub use weights::Weights;
