@@ -1,23 +1,66 @@
 //! libtorch memory on the host as Rust slices: the seam between tensors and our own kernels.
 
-use tch::{Device, Tensor};
+use half::{bf16, f16};
+use tch::{Device, Kind, Tensor};
 
-/// Types whose every bit pattern is a value and whose layout libtorch shares.
-pub(crate) trait HostElement: Copy {
-    const KINDS: &'static [tch::Kind];
+/// Element types that Rust and libtorch lay out alike and whose every bit pattern is a value.
+pub(crate) trait HostElement: Copy + Send + Sync {
+    const KIND: Kind;
+}
+
+/// Floating-point elements, computed with in f32.
+pub(crate) trait HostFloat: HostElement {
+    fn widen(self) -> f32;
+    fn narrow(value: f32) -> Self;
 }
 
 impl HostElement for u8 {
-    const KINDS: &'static [tch::Kind] = &[tch::Kind::Uint8];
+    const KIND: Kind = Kind::Uint8;
 }
 impl HostElement for f32 {
-    const KINDS: &'static [tch::Kind] = &[tch::Kind::Float];
+    const KIND: Kind = Kind::Float;
 }
-impl HostElement for half::bf16 {
-    const KINDS: &'static [tch::Kind] = &[tch::Kind::BFloat16];
+impl HostElement for bf16 {
+    const KIND: Kind = Kind::BFloat16;
 }
-impl HostElement for half::f16 {
-    const KINDS: &'static [tch::Kind] = &[tch::Kind::Half];
+impl HostElement for f16 {
+    const KIND: Kind = Kind::Half;
+}
+
+impl HostFloat for f32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        value
+    }
+}
+
+impl HostFloat for bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+    /// To nearest, ties to even, written without branches so that it runs in vector registers.
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+        Self::from_bits(if value.is_nan() { 0x7fc0 } else { rounded })
+    }
+}
+
+impl HostFloat for f16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        Self::from_f32(value)
+    }
 }
 
 /// The elements of a contiguous tensor on the CPU.
@@ -31,30 +74,37 @@ pub(crate) fn slice<T: HostElement>(tensor: &Tensor) -> &[T] {
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<T>(), length) }
 }
 
-/// The elements of a contiguous tensor on the CPU, to write. The caller made the tensor and holds the only name of its
-/// memory.
+/// The elements of a contiguous tensor on the CPU, to write. The caller made the tensor, or owns it for the time of an
+/// in-place operation: nobody else reads or writes its memory meanwhile.
 #[expect(
     clippy::mut_from_ref,
-    reason = "tch writes through shared references too; the callers own fresh tensors"
+    reason = "tch writes through shared references too; see above for who may call"
 )]
 pub(crate) fn slice_mut<T: HostElement>(tensor: &Tensor) -> &mut [T] {
     let length = checked_length::<T>(tensor);
     if length == 0 {
         return &mut [];
     }
-    // SAFETY: as for `slice`; the callers in this crate pass tensors whose memory nobody else reads or writes
-    // meanwhile (just allocated, or the argument of an in-place operation they own).
+    // SAFETY: as for `slice`; the callers in this crate keep the promise above.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), length) }
 }
 
-/// As [`slice_mut`] for bytes.
-#[expect(clippy::mut_from_ref, reason = "as for slice_mut")]
-pub(crate) fn bytes_mut(tensor: &Tensor) -> &mut [u8] {
-    slice_mut::<u8>(tensor)
-}
-
 fn checked_length<T: HostElement>(tensor: &Tensor) -> usize {
-    let fits = tensor.device() == Device::Cpu && tensor.is_contiguous() && T::KINDS.contains(&tensor.kind());
+    let fits = tensor.device() == Device::Cpu && tensor.is_contiguous() && tensor.kind() == T::KIND;
     assert!(fits, "a kernel of this crate was given {tensor:?}");
     tensor.numel()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_to_bf16_is_the_usual_one() {
+        let values = (0..100_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
+        for value in values.chain([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX]) {
+            let (ours, theirs) = (<bf16 as HostFloat>::narrow(value), bf16::from_f32(value));
+            assert!(ours == theirs || (ours.is_nan() && theirs.is_nan()), "{value}");
+        }
+    }
 }

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
 use super::{e4m3, tensor_bytes};
-use crate::{TensorError, host, parallel};
+use crate::host::HostFloat;
+use crate::{TensorError, host, parallel, simd};
 
 /// Most bytes of widened weight alive at once. glibc serves blocks of this size from its heap, so that one call after
 /// the other reuses the same pages.
@@ -31,14 +32,14 @@ impl Fp8 {
         let width = usize::try_from(width).unwrap_or(0);
         match weight.kind() {
             Kind::BFloat16 => {
-                quantize_rows(host::slice::<bf16>(&weight), host::bytes_mut(&codes), &mut scales, width)
+                quantize_rows(host::slice::<bf16>(&weight), host::slice_mut(&codes), &mut scales, width)
             }
             Kind::Half => {
-                quantize_rows(host::slice::<f16>(&weight), host::bytes_mut(&codes), &mut scales, width)
+                quantize_rows(host::slice::<f16>(&weight), host::slice_mut(&codes), &mut scales, width)
             }
             _ => {
                 let weight = weight.f_to_kind(Kind::Float)?;
-                quantize_rows(host::slice::<f32>(&weight), host::bytes_mut(&codes), &mut scales, width);
+                quantize_rows(host::slice::<f32>(&weight), host::slice_mut(&codes), &mut scales, width);
             }
         }
         let codes = codes.f_view_dtype(Kind::Float8e4m3fn)?.f_to_device(device)?;
@@ -93,15 +94,9 @@ impl Fp8 {
         let codes = host::slice::<u8>(&codes);
         let weight = Tensor::empty([count, self.codes.size()[1]], (self.kind, Device::Cpu));
         match self.kind {
-            Kind::BFloat16 => parallel::rows(host::slice_mut::<bf16>(&weight), width, |row, output| {
-                widen_rows(&codes[row * width..], &scales[row..], output, width, to_bf16);
-            }),
-            Kind::Half => parallel::rows(host::slice_mut::<f16>(&weight), width, |row, output| {
-                widen_rows(&codes[row * width..], &scales[row..], output, width, f16::from_f32);
-            }),
-            _ => parallel::rows(host::slice_mut::<f32>(&weight), width, |row, output| {
-                widen_rows(&codes[row * width..], &scales[row..], output, width, |value| value);
-            }),
+            Kind::BFloat16 => widen(codes, scales, host::slice_mut::<bf16>(&weight), width),
+            Kind::Half => widen(codes, scales, host::slice_mut::<f16>(&weight), width),
+            _ => widen(codes, scales, host::slice_mut::<f32>(&weight), width),
         }
         weight
     }
@@ -113,80 +108,37 @@ fn block_rows(rows: i64, row_bytes: i64) -> i64 {
     (rows / blocks + 32) / 32 * 32
 }
 
-/// Rounds a finite value to nearest, ties to even; unlike `bf16::from_f32` it asks nothing about NaN and so runs in
-/// vector registers.
-#[inline(always)]
-fn to_bf16(value: f32) -> bf16 {
-    let bits = value.to_bits();
-    bf16::from_bits((bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16)
-}
-
-fn quantize_rows<T: Copy + Into<f32> + Sync>(
-    weight: &[T],
-    codes: &mut [u8],
-    scales: &mut [f32],
-    width: usize,
-) {
+fn quantize_rows<T: HostFloat>(weight: &[T], codes: &mut [u8], scales: &mut [f32], width: usize) {
     if width == 0 {
         return;
     }
-    for (row, scale) in weight.chunks(width).zip(scales.iter_mut()) {
-        let largest = row.iter().fold(0f32, |largest, &value| largest.max(value.into().abs()));
-        *scale = if largest > 0.0 && largest.is_finite() { largest / e4m3::MAX } else { 1.0 };
-    }
-    let scales = &*scales;
-    parallel::rows(codes, width, |first, codes| {
-        let rows = weight[first * width..].chunks(width).zip(&scales[first..]);
-        for (codes, (row, &scale)) in codes.chunks_mut(width).zip(rows) {
-            let inverse = 1.0 / scale;
-            for (code, &value) in codes.iter_mut().zip(row) {
-                *code = e4m3::encode(value.into() * inverse);
+    parallel::rows_with(codes, width, scales, |first, codes, scales| {
+        let rows = weight[first * width..].chunks(width);
+        simd::vectorized(|| {
+            for ((codes, scale), row) in codes.chunks_mut(width).zip(scales).zip(rows) {
+                let largest = row.iter().fold(0f32, |largest, &value| largest.max(value.widen().abs()));
+                *scale = if largest > 0.0 && largest.is_finite() { largest / e4m3::MAX } else { 1.0 };
+                let inverse = 1.0 / *scale;
+                for (code, &value) in codes.iter_mut().zip(row) {
+                    *code = e4m3::encode(value.widen() * inverse);
+                }
             }
-        }
+        });
     });
 }
 
-fn widen_rows<T: Copy>(
-    codes: &[u8],
-    scales: &[f32],
-    output: &mut [T],
-    width: usize,
-    narrow: impl Fn(f32) -> T + Copy,
-) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: this CPU has AVX2, which is all the function asks for beyond the usual.
-        return unsafe { widen_rows_avx2(codes, scales, output, width, narrow) };
-    }
-    widen_rows_any(codes, scales, output, width, narrow);
-}
-
-/// The same loop, compiled for 256-bit registers.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn widen_rows_avx2<T: Copy>(
-    codes: &[u8],
-    scales: &[f32],
-    output: &mut [T],
-    width: usize,
-    narrow: impl Fn(f32) -> T + Copy,
-) {
-    widen_rows_any(codes, scales, output, width, narrow);
-}
-
-#[inline(always)]
-fn widen_rows_any<T: Copy>(
-    codes: &[u8],
-    scales: &[f32],
-    output: &mut [T],
-    width: usize,
-    narrow: impl Fn(f32) -> T + Copy,
-) {
-    for ((output, codes), &scale) in output.chunks_mut(width).zip(codes.chunks(width)).zip(scales) {
-        for (value, &code) in output.iter_mut().zip(codes) {
-            *value = narrow(e4m3::decode(code) * scale);
-        }
-    }
+/// `output[r][c] = decode(codes[r][c]) · scales[r]`.
+fn widen<T: HostFloat>(codes: &[u8], scales: &[f32], output: &mut [T], width: usize) {
+    parallel::rows(output, width, |first, output| {
+        let rows = output.chunks_mut(width).zip(codes[first * width..].chunks(width)).zip(&scales[first..]);
+        simd::vectorized(|| {
+            for ((output, codes), &scale) in rows {
+                for (value, &code) in output.iter_mut().zip(codes) {
+                    *value = T::narrow(e4m3::decode(code) * scale);
+                }
+            }
+        });
+    });
 }
 
 #[cfg(test)]
