@@ -57,6 +57,8 @@ pub enum Code {
     MethodNotAllowed,
     /// The job has no file yet, or will never have one.
     NotCompleted,
+    /// The job has already ended, so it cannot be cancelled.
+    AlreadyEnded,
     /// The file of a completed job is gone from the disk.
     OutputMissing,
     /// The same `Idempotency-Key` came with another body.
@@ -105,6 +107,7 @@ impl Code {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotCompleted => "not_completed",
+            Self::AlreadyEnded => "already_ended",
             Self::OutputMissing => "output_missing",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::RangeNotSatisfiable => "range_not_satisfiable",
@@ -132,7 +135,7 @@ impl Code {
             Self::InsufficientScope => 403,
             Self::JobNotFound | Self::ModelNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::NotCompleted | Self::ModelBusy => 409,
+            Self::NotCompleted | Self::AlreadyEnded | Self::ModelBusy => 409,
             Self::OutputMissing => 410,
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
