@@ -1,1 +1,32 @@
-//! VideosDGX: client.
+//! Typed client of the gateway, and what the `videosdgx` command is made of.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), videosdgx_client::ClientError> {
+//! use videosdgx_api::GenerateRequest;
+//! use videosdgx_client::Client;
+//!
+//! let token = std::env::var("VIDEOSDGX_TOKEN").ok().map(Into::into);
+//! let client = Client::new("http://127.0.0.1:8080", token)?;
+//! let request = GenerateRequest { prompt: "a red circle moving right".into(), ..Default::default() };
+//! let accepted = client.generate("wan21", &request, None).await?;
+//! let job = client.follow(&accepted.job_id, |progress| println!("{} %", progress.percent)).await?;
+//! client.download(&job.job_id, "circle.mp4".as_ref(), |_, _| {}).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! A token, a signed address or a key never appears in an error, a `Debug` form or a log line of this crate.
+
+mod client;
+mod credentials;
+mod download;
+mod error;
+mod follow;
+pub mod health;
+pub mod pull;
+mod sse;
+
+pub use client::{Client, DEFAULT_URL, JobFilter};
+pub use credentials::{CredentialsError, find_token, mint};
+pub use error::ClientError;
+pub use follow::Progress;
+pub use secrecy::SecretString;

@@ -1,0 +1,102 @@
+use std::path::{Path, PathBuf};
+
+use videosdgx_api::JobId;
+use videosdgx_client::{Client, JobFilter};
+
+use crate::{
+    args::{Download, Job, Jobs, Models, Server},
+    connect,
+    failure::Failure,
+    show,
+};
+
+/// Largest page that is asked for.
+const PAGE: usize = 100;
+
+pub(crate) async fn list(server: &Server, command: Jobs) -> Result<(), Failure> {
+    let client = connect::client(server)?;
+    let model = connect::model(&client, command.model).await?;
+    let mut filter = JobFilter { status: command.status, ..JobFilter::default() };
+    let mut jobs = Vec::new();
+    while jobs.len() < command.limit {
+        filter.limit = u32::try_from((command.limit - jobs.len()).min(PAGE)).ok();
+        let page = client.jobs(&model, &filter).await?;
+        jobs.extend(page.jobs);
+        filter.cursor = page.next_cursor;
+        if filter.cursor.is_none() {
+            break;
+        }
+    }
+    if command.json {
+        return show::json(&jobs);
+    }
+    for job in &jobs {
+        let prompt: String = job.prompt.chars().take(60).collect();
+        println!(
+            "{:<24} {:<10} {:>3} %  {}  {prompt}",
+            job.job_id,
+            job.status.as_str(),
+            job.progress,
+            job.created_at
+        );
+    }
+    if jobs.is_empty() {
+        eprintln!("no jobs");
+    }
+    Ok(())
+}
+
+pub(crate) async fn show(server: &Server, command: Job) -> Result<(), Failure> {
+    let job = connect::client(server)?.job(&command.id).await?;
+    if command.json {
+        return show::json(&job);
+    }
+    show::job(&job);
+    Ok(())
+}
+
+pub(crate) async fn cancel(server: &Server, command: Job) -> Result<(), Failure> {
+    let job = connect::client(server)?.cancel(&command.id).await?;
+    if command.json {
+        return show::json(&job);
+    }
+    println!("{} {}", job.job_id, job.status.as_str());
+    Ok(())
+}
+
+pub(crate) async fn download(server: &Server, command: Download) -> Result<(), Failure> {
+    let client = connect::client(server)?;
+    let output = command.output.unwrap_or_else(|| PathBuf::from(format!("{}.mp4", command.id)));
+    save(&client, &command.id, &output).await?;
+    println!("{}", output.display());
+    Ok(())
+}
+
+/// Downloads with a bar.
+pub(crate) async fn save(client: &Client, id: &JobId, output: &Path) -> Result<(), Failure> {
+    let bar = show::byte_bar();
+    bar.set_message(output.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let saved = client
+        .download(id, output, |done, total| {
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+        })
+        .await;
+    bar.finish_and_clear();
+    saved?;
+    Ok(())
+}
+
+pub(crate) async fn models(server: &Server, command: Models) -> Result<(), Failure> {
+    let models = connect::client(server)?.models().await?;
+    if command.json {
+        return show::json(&models);
+    }
+    for model in &models.data {
+        let state = if model.available { "available" } else { "does not answer" };
+        println!("{:<18} {:<16} {}", model.id, state, model.checkpoint.as_deref().unwrap_or("no checkpoint"));
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, header, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use url::Url;
+use videosdgx_api::{
+    Code, GenerateAccepted, GenerateRequest, Info, Job, JobId, JobList, JobStatus, Problem, openai,
+};
+
+use crate::ClientError;
+
+/// Where a gateway listens unless told otherwise.
+pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// Nothing of an ordinary answer comes for this long: the connection is given up.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Problem documents and job lists are smaller by far.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// Attempts of a submission in all; its idempotency key makes them one job.
+const SUBMIT_ATTEMPTS: u32 = 4;
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// A gateway, and who is calling. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) http: reqwest::Client,
+    base: Url,
+    token: Option<SecretString>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only those in this state.
+    pub status: Option<JobStatus>,
+    /// How many a page.
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl Client {
+    /// A client of the gateway at `url`; redirects are never followed, so the token goes nowhere else.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidUrl`] when it is not `http://` or `https://`, or carries a password.
+    pub fn new(url: &str, token: Option<SecretString>) -> Result<Self, ClientError> {
+        let invalid = |reason: String| ClientError::InvalidUrl(reason);
+        let mut base = Url::parse(url.trim()).map_err(|error| invalid(error.to_string()))?;
+        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+            return Err(invalid("it must start with http:// or https:// and name a host".to_owned()));
+        }
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(invalid("it must not hold a user or password; give a token instead".to_owned()));
+        }
+        base.set_query(None);
+        base.set_fragment(None);
+        if !base.path().ends_with('/') {
+            let path = format!("{}/", base.path());
+            base.set_path(&path);
+        }
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("videosdgx/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .build()
+            .map_err(ClientError::transport)?;
+        Ok(Self { http, base, token })
+    }
+
+    /// The gateway's address, ending in a slash.
+    #[must_use]
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// `GET /v1/models`.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; so for every method here.
+    pub async fn models(&self) -> Result<openai::ModelList, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "models"])?).await
+    }
+
+    /// `GET /models/{model}/info`.
+    pub async fn info(&self, model: &str) -> Result<Info, ClientError> {
+        self.json(self.request(Method::GET, &["models", model, "info"])?).await
+    }
+
+    /// Submits a job. Sent again, with the same idempotency key, when the connection breaks or the server asks to come
+    /// back later; never two jobs. `idempotency_key`: your own, to make this call itself repeatable; else a fresh one.
+    pub async fn generate(
+        &self,
+        model: &str,
+        request: &GenerateRequest,
+        idempotency_key: Option<&str>,
+    ) -> Result<GenerateAccepted, ClientError> {
+        let key = idempotency_key.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+        let mut attempt = 1;
+        loop {
+            let call = self
+                .request(Method::POST, &["models", model, "generate"])?
+                .header("idempotency-key", &key)
+                .json(request);
+            match self.json(call).await {
+                Err(error) if attempt < SUBMIT_ATTEMPTS && error.is_passing() => {
+                    // A full queue or missing checkpoint does not pass within seconds: the person decides.
+                    let Some(wait) = pause(&error, attempt) else { return Err(error) };
+                    tokio::time::sleep(wait).await;
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// `GET /jobs/{id}`.
+    pub async fn job(&self, id: &JobId) -> Result<Job, ClientError> {
+        self.json(self.request(Method::GET, &job_path(id, &[]))?).await
+    }
+
+    /// One page of the caller's jobs of `model`, newest first.
+    pub async fn jobs(&self, model: &str, filter: &JobFilter) -> Result<JobList, ClientError> {
+        let mut query: Vec<(&str, String)> = Vec::new();
+        query.extend(filter.status.map(|status| ("status", status.as_str().to_owned())));
+        query.extend(filter.limit.map(|limit| ("limit", limit.to_string())));
+        query.extend(filter.cursor.clone().map(|cursor| ("cursor", cursor)));
+        let mut url = self.url(&["models", model, "jobs"])?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.json(self.request_url(Method::GET, url)?).await
+    }
+
+    /// Cancels: at once when queued, at the next denoising step when running. Answers the job as it is then.
+    pub async fn cancel(&self, id: &JobId) -> Result<Job, ClientError> {
+        self.json(self.request(Method::DELETE, &job_path(id, &[]))?).await
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        self.request_url(method, self.url(path)?)
+    }
+
+    fn request_url(&self, method: Method, url: Url) -> Result<RequestBuilder, ClientError> {
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            let mut value =
+                header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret().trim()))
+                    .map_err(|_| ClientError::InvalidToken)?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, ClientError> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| ClientError::InvalidUrl("it cannot have a path".to_owned()))?
+            .pop_if_empty()
+            .extend(path);
+        Ok(url)
+    }
+
+    /// Sends; anything but success becomes an error in the server's words.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(ClientError::transport)?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        let response = self.send(request.header(header::ACCEPT, "application/json")).await?;
+        let body = bounded(response).await?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::Unreadable(error.to_string()))
+    }
+}
+
+/// Path of a job: its service's name is the front of its id.
+pub(crate) fn job_path<'a>(id: &'a JobId, rest: &[&'a str]) -> Vec<&'a str> {
+    let model = id.as_str().rsplit_once('-').map_or("", |(model, _)| model);
+    [&["models", model, "jobs", id.as_str()], rest].concat()
+}
+
+/// How long to wait before the next attempt; `None`: waiting is not for us to decide.
+fn pause(error: &ClientError, attempt: u32) -> Option<Duration> {
+    let backoff = Duration::from_millis(250 << attempt.min(5));
+    match error {
+        ClientError::Refused(problem) => {
+            let passing = [Code::Overloaded, Code::RateLimited, Code::UpstreamUnavailable, Code::Draining];
+            let told = Duration::from_secs(problem.retry_after_seconds.unwrap_or(0));
+            (passing.iter().any(|code| code.as_str() == problem.code) && told <= LONGEST_WAIT)
+                .then(|| told.max(backoff))
+        }
+        ClientError::Unexpected { .. } | ClientError::Unreachable { .. } | ClientError::Broken { .. } => {
+            Some(backoff)
+        }
+        _ => None,
+    }
+}
+
+async fn bounded(mut response: Response) -> Result<Vec<u8>, ClientError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(ClientError::transport)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(ClientError::Unreadable("it is larger than 32 MiB".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+async fn refusal(response: Response) -> ClientError {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok());
+    let Ok(body) = bounded(response).await else { return ClientError::Unexpected { status } };
+    if let Ok(mut problem) = serde_json::from_slice::<Problem>(&body) {
+        problem.retry_after_seconds = problem.retry_after_seconds.or(retry_after);
+        return ClientError::Refused(Box::new(problem));
+    }
+    if let Ok(openai::ErrorBody { error }) = serde_json::from_slice(&body) {
+        return ClientError::Refused(Box::new(Problem {
+            kind: "about:blank".to_owned(),
+            title: error.kind,
+            status,
+            detail: error.message,
+            code: error.code.unwrap_or_else(|| "unknown".to_owned()),
+            field: error.param,
+            limit: None,
+            retry_after_seconds: retry_after,
+            request_id: None,
+        }));
+    }
+    ClientError::Unexpected { status }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_keep_their_path_and_carry_no_password() {
+        let client = Client::new("https://example.org/video", None).unwrap();
+        let url = client.url(&["models", "wan21", "jobs"]).unwrap();
+        assert_eq!(url.as_str(), "https://example.org/video/models/wan21/jobs");
+        assert_eq!(client.url(&["models", "../x", "a b"]).unwrap().path(), "/video/models/..%2Fx/a%20b");
+        for bad in ["", "example.org", "ftp://example.org", "http://user:hunter2@example.org"] {
+            let error = Client::new(bad, None).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_not_shown() {
+        let client = Client::new(DEFAULT_URL, Some("canary-token".to_owned().into())).unwrap();
+        assert!(!format!("{client:?}").contains("canary"));
+        assert!(!format!("{:?}", client.request(Method::GET, &["x"]).unwrap()).contains("canary"));
+    }
+
+    #[test]
+    fn a_jobs_service_is_in_its_name() {
+        let id: JobId = "qwen3-vl-2b-0k3f9a7c21xz".parse().unwrap();
+        assert_eq!(job_path(&id, &["events"]), ["models", "qwen3-vl-2b", "jobs", id.as_str(), "events"]);
+    }
+}

@@ -1,0 +1,99 @@
+use std::{path::Path, time::Duration};
+
+use secrecy::SecretString;
+use videosdgx_auth::{AuthConfig, AuthError, KeyFolder, Scope, Scopes, Signer};
+
+/// How long a token lives that a command mints for itself.
+const OWN_TTL: Duration = Duration::from_secs(3600);
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// Configuration or key are not usable.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// Nothing to mint with.
+    #[error(
+        "no key to mint a token with: {0}; run this where the gateway's key folder is (VIDEOSDGX_AUTH_DIR), or \
+         set VIDEOSDGX_TOKEN to a token"
+    )]
+    NoKey(String),
+}
+
+/// The token to call with: `VIDEOSDGX_TOKEN`, else one minted for an hour with the key folder, where it may be read.
+///
+/// # Errors
+/// Only when a key is there and broken; `Ok(None)` when there is none.
+pub fn find_token(subject: &str) -> Result<Option<SecretString>, CredentialsError> {
+    if let Some(token) = std::env::var("VIDEOSDGX_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
+        return Ok(Some(token.into()));
+    }
+    match mint(&AuthConfig::from_env()?, subject, [Scope::Generate, Scope::Read].into(), OWN_TTL) {
+        Ok(token) => Ok(Some(token)),
+        Err(CredentialsError::NoKey(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A token for `subject`, signed with the key that `config` names. Never makes a key: that is for the gateway to do.
+///
+/// # Errors
+/// [`CredentialsError::NoKey`] when there is none or it may not be read.
+pub fn mint(
+    config: &AuthConfig,
+    subject: &str,
+    scopes: Scopes,
+    ttl: Duration,
+) -> Result<SecretString, CredentialsError> {
+    let signer = match (&config.hs256_secret, config.key_dir()) {
+        (Some(secret), _) => Signer::from_hs256_secret(secret)?,
+        (None, Some(dir)) => folder_signer(&dir)?,
+        (None, None) => {
+            let why = "tokens are issued by somebody else here (public keys or JWKS are configured)";
+            return Err(CredentialsError::NoKey(why.to_owned()));
+        }
+    };
+    let signer = signer.with_issuer_and_audience(&config.issuer, &config.audience);
+    Ok(signer.mint(subject, scopes, ttl)?)
+}
+
+fn folder_signer(dir: &Path) -> Result<Signer, CredentialsError> {
+    let no_key = |what: &str| CredentialsError::NoKey(format!("{} {what}", dir.display()));
+    if !dir.join("signing-key.pem").exists() {
+        return Err(no_key("holds no signing key"));
+    }
+    KeyFolder::load_or_create(dir)?
+        .signer()
+        .cloned()
+        .ok_or_else(|| no_key("holds a key that you may not read"))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+    use videosdgx_auth::Verifier;
+
+    use super::*;
+
+    #[test]
+    fn without_a_key_none_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = AuthConfig::with_dir(dir.path().join("auth"));
+        let error = mint(&config, "ada", Scopes::all(), OWN_TTL).unwrap_err();
+        assert!(matches!(error, CredentialsError::NoKey(_)), "{error}");
+        assert!(!dir.path().join("auth").exists());
+    }
+
+    #[tokio::test]
+    async fn a_minted_token_is_good_for_what_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = AuthConfig::with_dir(dir.path());
+        KeyFolder::load_or_create(dir.path()).unwrap();
+        let token = mint(&config, "ada", [Scope::Read].into(), OWN_TTL).unwrap();
+        let header = format!("Bearer {}", token.expose_secret());
+        let principal =
+            Verifier::from_config(&config).unwrap().authenticate([header.as_bytes()]).await.unwrap();
+        assert!(principal.require(Scope::Read).is_ok());
+        assert!(principal.require(Scope::Generate).is_err());
+    }
+}
