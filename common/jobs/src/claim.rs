@@ -30,6 +30,8 @@ pub struct Claim {
     pub priority: Priority,
     /// The request as it was submitted, JSON.
     pub body: String,
+    /// The large part of the request.
+    pub attachment: Option<Vec<u8>>,
     /// When the lease ends unless renewed (see [`crate::LeaseKeeper`]).
     pub lease_until: Timestamp,
     /// Attempts used up before this one (releases do not count); the last allowed one is `max_attempts - 1`.

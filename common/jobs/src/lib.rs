@@ -17,6 +17,7 @@ mod event;
 mod keeper;
 mod queue;
 mod record;
+pub mod state;
 mod submission;
 mod totals;
 

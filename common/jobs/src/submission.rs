@@ -47,6 +47,8 @@ pub struct Submission {
     pub priority: Priority,
     /// The request as the worker needs it, JSON; opaque to the queue.
     pub body: String,
+    /// What is too large to be read at every look at the job (an image): only a [`crate::Claim`] carries it.
+    pub attachment: Option<Vec<u8>>,
     /// Length of the prompt, for the aggregates.
     pub prompt_characters: u64,
     /// Makes repeated submissions the same job.

@@ -71,6 +71,32 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// How many ended jobs are kept one by one.
+    pub(crate) const LAST: usize = 10;
+
+    /// Takes an ended job in.
+    pub(crate) fn add(&mut self, record: InferenceRecord) {
+        match record.status {
+            JobStatus::Cancelled | JobStatus::Queued | JobStatus::Running => {
+                self.cancelled += 1;
+                return;
+            }
+            JobStatus::Failed | JobStatus::Dead => self.failed += 1,
+            JobStatus::Completed => {
+                let seconds = record.duration_seconds;
+                self.successful += 1;
+                self.duration_seconds_sum += seconds;
+                self.duration_seconds_min =
+                    Some(self.duration_seconds_min.map_or(seconds, |min| min.min(seconds)));
+                self.duration_seconds_max =
+                    Some(self.duration_seconds_max.map_or(seconds, |max| max.max(seconds)));
+            }
+        }
+        self.total_inferences += 1;
+        self.last_10.insert(0, record);
+        self.last_10.truncate(Self::LAST);
+    }
+
     /// Average seconds of a completed job; `None` before the first.
     #[must_use]
     pub fn duration_seconds_avg(&self) -> Option<f64> {

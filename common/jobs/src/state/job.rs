@@ -1,0 +1,119 @@
+//! One job, as the machine knows it: everything decisions need, nothing else.
+
+use jiff::Timestamp;
+use videosdgx_api::{EventKind, JobEvent, JobId, JobStatus, Priority};
+
+use crate::{IdempotencyKey, JobFailure, Lease, Principal, Progress};
+
+/// Where a job is, with what belongs to that place. Times are queue times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting, not to be claimed before then.
+    Queued {
+        /// Zero = now.
+        not_before: i64,
+    },
+    /// A worker has it.
+    Running {
+        /// When it is taken back.
+        lease_until: i64,
+        /// When this attempt began.
+        started: i64,
+    },
+    /// A final status.
+    Ended(JobStatus),
+}
+
+impl Phase {
+    /// The public status.
+    #[must_use]
+    pub fn status(self) -> JobStatus {
+        match self {
+            Self::Queued { .. } => JobStatus::Queued,
+            Self::Running { .. } => JobStatus::Running,
+            Self::Ended(status) => status,
+        }
+    }
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Grows with each job of the queue.
+    pub number: u64,
+    /// Its name.
+    pub id: JobId,
+    /// Its owner.
+    pub principal: Principal,
+    /// How urgent.
+    pub priority: Priority,
+    /// How to know it again.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Length of the prompt.
+    pub prompt_characters: u64,
+    /// Queue time of its submission.
+    pub enqueued: i64,
+    /// Where it is.
+    pub phase: Phase,
+    /// Number of the newest claim: the fencing token. Only grows.
+    pub attempt: u32,
+    /// Attempts that ended without a result; releases do not count.
+    pub attempts_used: u32,
+    /// The owner asked for cancellation.
+    pub cancel_requested: bool,
+    /// Where the newest attempt is or was.
+    pub progress: Option<Progress>,
+    /// Sequence number of the newest event.
+    pub sequence: u64,
+    /// Why it, or its last attempt, failed.
+    pub failure: Option<JobFailure>,
+    /// Wall time of its submission.
+    pub created_at: Timestamp,
+    /// Wall time of its newest claim.
+    pub started_at: Option<Timestamp>,
+    /// Wall time of its end.
+    pub finished_at: Option<Timestamp>,
+    /// File of the result.
+    pub output_path: Option<String>,
+}
+
+impl Job {
+    /// The public status.
+    #[must_use]
+    pub fn status(&self) -> JobStatus {
+        self.phase.status()
+    }
+
+    /// 0 to 100; 100 only when completed.
+    #[must_use]
+    pub fn percent(&self) -> u8 {
+        match self.phase {
+            Phase::Ended(JobStatus::Completed) => 100,
+            Phase::Queued { .. } => 0,
+            Phase::Running { .. } | Phase::Ended(_) => self.progress.map_or(0, Progress::percent),
+        }
+    }
+
+    /// The lease of the newest claim.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        Lease { job: self.id.clone(), attempt: self.attempt }
+    }
+
+    /// The next event, describing the job as it is now.
+    pub(super) fn next_event(&mut self, kind: EventKind) -> JobEvent {
+        self.sequence += 1;
+        JobEvent {
+            sequence: self.sequence,
+            job_id: self.id.clone(),
+            kind,
+            status: self.status(),
+            progress: self.percent(),
+            stage: self.progress.map(|progress| progress.stage),
+            step: self.progress.map(|progress| progress.step),
+            stage_steps: self.progress.map(|progress| progress.steps),
+            attempt: self.attempt,
+            error: self.failure.as_ref().map(|failure| failure.message.clone()),
+        }
+    }
+}

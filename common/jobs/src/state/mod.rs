@@ -1,0 +1,17 @@
+//! The queue's rules, without I/O: the same [`Machine`] runs in the simulation and behind the SQLite driver.
+//!
+//! A driver calls one method for each thing that happens, takes the [`Changes`], makes them durable, and only then answers
+//! whoever asked. When it cannot make them durable it throws the machine away and restores one from what is stored.
+
+mod changes;
+mod clock;
+mod job;
+mod machine;
+pub mod order;
+mod upkeep;
+mod worker;
+
+pub use changes::Changes;
+pub use clock::{Clock, Time};
+pub use job::{Job, Phase};
+pub use machine::{Granted, Machine};

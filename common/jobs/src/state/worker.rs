@@ -1,0 +1,219 @@
+//! The state machine: what workers do. Everything but a claim carries the attempt, and a stale one is refused.
+
+use std::time::Duration;
+
+use videosdgx_api::{EventKind, JobStatus};
+
+use super::{Granted, Machine, Phase, Time, machine::millis};
+use crate::{Ended, JobFailure, JobOutput, Lease, Progress, QueueError, Signal};
+
+/// The code of a job whose worker died in each of its attempts.
+const WORKER_LOST: &str = "worker_lost";
+
+impl Machine {
+    /// Hands out the job whose turn it is.
+    pub fn claim(&mut self, time: Time) -> Option<Granted> {
+        self.advance(time);
+        let now = self.clock.now();
+        let number = self.order.pop(now)?;
+        let lease_until = now.saturating_add(millis(self.config.lease));
+        // The order has given the job up already; the rest of its books follow.
+        self.leave_waiting(number);
+        let job = self.jobs.get_mut(&number)?;
+        job.phase = Phase::Running { lease_until, started: now };
+        job.attempt += 1;
+        job.progress = None;
+        job.started_at = Some(time.wall);
+        let lease = job.lease();
+        self.leases.insert((lease_until, number));
+        self.counts.running += 1;
+        self.emit(number, EventKind::State);
+        Some(Granted { number, lease, lease_for: self.config.lease })
+    }
+
+    /// Whether a claim would get a job now.
+    #[must_use]
+    pub fn has_claimable(&self) -> bool {
+        !self.order.is_empty()
+    }
+
+    /// Extends the lease. Changes nothing that has to be stored: whoever restores the machine gives leases afresh.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn renew(&mut self, time: Time, lease: &Lease) -> Result<Signal, QueueError> {
+        self.advance(time);
+        let number = self.held(lease)?;
+        self.extend_lease(number);
+        Ok(self.signal(number))
+    }
+
+    /// Takes down where the job is; never backwards inside an attempt.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn progress(&mut self, time: Time, lease: &Lease, progress: Progress) -> Result<Signal, QueueError> {
+        self.advance(time);
+        let number = self.held(lease)?;
+        self.extend_lease(number);
+        if let Some(job) = self.jobs.get_mut(&number)
+            && job.progress != Some(progress)
+            && job.progress.is_none_or(|known| known.percent() <= progress.percent())
+        {
+            job.progress = Some(progress);
+            self.emit(number, EventKind::Progress);
+        }
+        Ok(self.signal(number))
+    }
+
+    /// Adds a warning.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn warn(&mut self, time: Time, lease: &Lease, warning: String) -> Result<Signal, QueueError> {
+        self.advance(time);
+        let number = self.held(lease)?;
+        self.changes.warnings.push((number, warning));
+        Ok(self.signal(number))
+    }
+
+    /// The job is done, unless its owner cancelled it first.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn complete(&mut self, time: Time, lease: &Lease, output: JobOutput) -> Result<Ended, QueueError> {
+        self.advance(time);
+        let number = self.held(lease)?;
+        if let Some(ended) = self.end_if_cancelled(time, number) {
+            return Ok(ended);
+        }
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.output_path = Some(output.path.clone());
+            job.failure = None;
+        }
+        self.changes.outputs.push((number, output));
+        self.end(time, number, JobStatus::Completed);
+        Ok(Ended { status: JobStatus::Completed })
+    }
+
+    /// The attempt failed: the job is tried again, if that makes sense and attempts are left.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn fail(
+        &mut self,
+        time: Time,
+        lease: &Lease,
+        failure: JobFailure,
+        retry: bool,
+    ) -> Result<Ended, QueueError> {
+        self.advance(time);
+        let number = self.held(lease)?;
+        if let Some(ended) = self.end_if_cancelled(time, number) {
+            return Ok(ended);
+        }
+        let max_attempts = self.config.max_attempts;
+        let Some(job) = self.jobs.get_mut(&number) else { return Err(stale(lease)) };
+        job.attempts_used += 1;
+        job.failure = Some(failure);
+        let status = if retry && job.attempts_used < max_attempts {
+            self.requeue(number, Duration::ZERO);
+            JobStatus::Queued
+        } else {
+            self.end(time, number, JobStatus::Failed);
+            JobStatus::Failed
+        };
+        Ok(Ended { status })
+    }
+
+    /// The worker stopped because the owner cancelled. Without a request for it, the job is given back.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn cancelled(&mut self, time: Time, lease: &Lease) -> Result<Ended, QueueError> {
+        self.release(time, lease, Duration::ZERO)
+    }
+
+    /// Gives the job back without using up an attempt.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn release(&mut self, time: Time, lease: &Lease, delay: Duration) -> Result<Ended, QueueError> {
+        self.advance(time);
+        let number = self.held(lease)?;
+        if let Some(ended) = self.end_if_cancelled(time, number) {
+            return Ok(ended);
+        }
+        self.requeue(number, delay);
+        Ok(Ended { status: JobStatus::Queued })
+    }
+
+    /// The worker of this job is gone: the attempt is used up.
+    pub(super) fn lose_worker(&mut self, time: Time, number: u64) {
+        self.changes.signals.push((number, Signal::Lost));
+        self.totals.leases_lost += 1;
+        self.changes.totals = true;
+        let max_attempts = self.config.max_attempts;
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.attempts_used += 1;
+        if job.cancel_requested {
+            self.end(time, number, JobStatus::Cancelled);
+        } else if job.attempts_used < max_attempts {
+            self.requeue(number, Duration::ZERO);
+        } else {
+            let message = format!("its worker died or stopped answering in each of {max_attempts} attempts");
+            job.failure = Some(JobFailure { code: WORKER_LOST.to_owned(), message });
+            self.end(time, number, JobStatus::Dead);
+        }
+    }
+
+    /// The number of the job, if this lease holds it now.
+    fn held(&self, lease: &Lease) -> Result<u64, QueueError> {
+        match self.find(&lease.job) {
+            Some(job) if job.attempt == lease.attempt && matches!(job.phase, Phase::Running { .. }) => {
+                Ok(job.number)
+            }
+            _ => Err(stale(lease)),
+        }
+    }
+
+    fn signal(&self, number: u64) -> Signal {
+        let cancelled = self.jobs.get(&number).is_some_and(|job| job.cancel_requested);
+        if cancelled { Signal::Cancel } else { Signal::Continue }
+    }
+
+    fn extend_lease(&mut self, number: u64) {
+        let until = self.clock.now().saturating_add(millis(self.config.lease));
+        if let Some(job) = self.jobs.get_mut(&number)
+            && let Phase::Running { lease_until, .. } = &mut job.phase
+        {
+            self.leases.remove(&(*lease_until, number));
+            *lease_until = until;
+            self.leases.insert((until, number));
+        }
+    }
+
+    fn end_if_cancelled(&mut self, time: Time, number: u64) -> Option<Ended> {
+        if !self.jobs.get(&number)?.cancel_requested {
+            return None;
+        }
+        self.end(time, number, JobStatus::Cancelled);
+        Some(Ended { status: JobStatus::Cancelled })
+    }
+
+    /// Back into the line, at the place its submission gives it.
+    fn requeue(&mut self, number: u64, delay: Duration) {
+        self.leave_running(number);
+        let now = self.clock.now();
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let not_before = if delay.is_zero() { 0 } else { now.saturating_add(millis(delay)) };
+        job.phase = Phase::Queued { not_before };
+        job.progress = None;
+        self.enter_waiting(number);
+        self.emit(number, EventKind::State);
+    }
+}
+
+fn stale(lease: &Lease) -> QueueError {
+    QueueError::Stale { job: lease.job.clone(), attempt: lease.attempt }
+}
