@@ -1,1 +1,4 @@
 //! VideosDGX: video.
+
+pub mod mp4;
+pub mod schedulers;

@@ -1,0 +1,25 @@
+//! MP4 files from RGB frames: H.264 (openh264) or AV1 (rav1e, royalty-free), encoded in this process.
+//!
+//! A [`VideoWriter`] takes one frame after the other and holds none of them, so its memory does not grow with the
+//! length of the video (AV1 keeps a look-ahead of fixed length). The finished file plays from its first bytes
+//! (`moov` before `mdat`), has a key frame at least every [`KEY_FRAME_SECONDS`], no reordered frames, and says in the
+//! bitstream and in the container that its colours are BT.709 in limited range, 4:2:0.
+//!
+//! Nothing in this module touches libtorch.
+
+mod av1;
+mod boxes;
+mod color;
+mod demux;
+mod error;
+mod format;
+mod h264;
+mod mux;
+mod reader;
+mod track;
+mod writer;
+
+pub use error::Mp4Error;
+pub use format::{KEY_FRAME_SECONDS, VideoCodec, VideoFormat};
+pub use reader::VideoReader;
+pub use writer::VideoWriter;

@@ -1,0 +1,127 @@
+//! A file in, frames out: to look at what was made.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use openh264::decoder::{DecodeOptions, Decoder, DecoderConfig, Flush};
+use openh264::formats::YUVSource;
+
+use super::Mp4Error;
+use super::color::Picture;
+use super::demux::VideoTrack;
+
+/// Largest sample that is read.
+const MAX_SAMPLE: u32 = 256 << 20;
+
+/// Decodes the frames of an H.264 MP4, one at a time, as RGB8.
+pub struct VideoReader {
+    file: File,
+    track: VideoTrack,
+    decoder: Decoder,
+    next: usize,
+}
+
+impl VideoReader {
+    /// Opens a file and reads its tables.
+    ///
+    /// # Errors
+    /// [`Mp4Error::Invalid`] for what is no MP4 with H.264 in it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Mp4Error> {
+        let mut file = File::open(path)?;
+        let track = VideoTrack::read(&mut file)?;
+        let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+        let api = openh264::OpenH264API::from_source();
+        let mut decoder = Decoder::with_api_config(api, config).map_err(failed)?;
+        decoder.decode(&parameter_sets(&track.avc)?).map_err(failed)?;
+        Ok(Self { file, track, decoder, next: 0 })
+    }
+
+    /// Width and height of the frames.
+    pub fn size(&self) -> (u32, u32) {
+        (self.track.width, self.track.height)
+    }
+
+    /// Number of frames.
+    pub fn frames(&self) -> usize {
+        self.track.samples.len()
+    }
+
+    /// How long the video plays.
+    pub fn seconds(&self) -> f64 {
+        self.track.duration as f64 / f64::from(self.track.timescale.max(1))
+    }
+
+    /// The next frame as RGB8 `[height, width, 3]`, or none at the end.
+    ///
+    /// # Errors
+    /// [`Mp4Error::Invalid`] for a sample that is broken or makes no picture.
+    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, Mp4Error> {
+        let Some(&(offset, size)) = self.track.samples.get(self.next) else {
+            return Ok(None);
+        };
+        self.next += 1;
+        if size > MAX_SAMPLE {
+            return Err(failed("a sample is too large"));
+        }
+        let mut sample = vec![0; size as usize];
+        self.file.seek(SeekFrom::Start(offset))?;
+        self.file.read_exact(&mut sample)?;
+        let options = DecodeOptions::new().flush_after_decode(Flush::Flush);
+        let packet = annex_b(&sample)?;
+        let decoded = self.decoder.decode_with_options(&packet, options).map_err(failed)?;
+        let planes = decoded.ok_or_else(|| failed("a sample makes no picture"))?;
+        let (width, height) = planes.dimensions();
+        let (y, cb, cr) = planes.strides();
+        let picture = Picture {
+            width,
+            height,
+            y: tight(planes.y(), y, width, height),
+            cb: tight(planes.u(), cb, width / 2, height / 2),
+            cr: tight(planes.v(), cr, width / 2, height / 2),
+        };
+        Ok(Some(picture.to_rgb()))
+    }
+}
+
+/// Rows without the padding behind them.
+fn tight(plane: &[u8], stride: usize, width: usize, height: usize) -> Vec<u8> {
+    plane.chunks(stride.max(1)).take(height).flat_map(|row| &row[..width.min(row.len())]).copied().collect()
+}
+
+/// Length-prefixed NAL units with start codes instead.
+fn annex_b(mut sample: &[u8]) -> Result<Vec<u8>, Mp4Error> {
+    let mut stream = Vec::with_capacity(sample.len());
+    while let Some((length, rest)) = sample.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let (nal, rest) = rest.split_at_checked(length).ok_or_else(|| failed("a broken sample"))?;
+        stream.extend_from_slice(&[0, 0, 0, 1]);
+        stream.extend_from_slice(nal);
+        sample = rest;
+    }
+    Ok(stream)
+}
+
+/// The parameter sets of `avcC` with start codes.
+fn parameter_sets(avc: &[u8]) -> Result<Vec<u8>, Mp4Error> {
+    let broken = || failed("a broken avcC");
+    let mut stream = Vec::new();
+    let mut rest = avc.get(5..).ok_or_else(broken)?;
+    for mask in [0x1f, 0xff] {
+        let (count, mut sets) = rest.split_first().ok_or_else(broken)?;
+        for _ in 0..count & mask {
+            let (length, tail) = sets.split_first_chunk::<2>().ok_or_else(broken)?;
+            let length = usize::from(u16::from_be_bytes(*length));
+            let (set, tail) = tail.split_at_checked(length).ok_or_else(broken)?;
+            stream.extend_from_slice(&[0, 0, 0, 1]);
+            stream.extend_from_slice(set);
+            sets = tail;
+        }
+        rest = sets;
+    }
+    Ok(stream)
+}
+
+fn failed(reason: impl ToString) -> Mp4Error {
+    Mp4Error::Invalid(reason.to_string())
+}

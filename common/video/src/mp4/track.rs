@@ -1,0 +1,227 @@
+//! One track of a file: its samples' sizes and places, and the `trak` box that describes them.
+
+use super::boxes::BoxWriter;
+use super::format::VideoFormat;
+
+/// What a track holds. Every kind of track is muxed the same way; only the header and the sample entry differ.
+#[derive(Debug)]
+pub(super) enum TrackKind {
+    /// Pictures.
+    Video(VideoFormat),
+}
+
+/// How the samples of a track are to be decoded: the codec's box inside of the sample entry.
+#[derive(Debug)]
+pub(super) enum CodecConfig {
+    /// Content of `avcC` (ISO/IEC 14496-15).
+    Avc(Vec<u8>),
+    /// Content of `av1C` (AV1 Codec ISO Media File Format Binding).
+    Av1(Vec<u8>),
+}
+
+/// An encoded sample.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) data: Vec<u8>,
+    /// Decoding can start here.
+    pub(super) key: bool,
+}
+
+/// A track while it grows. Samples have equal durations and are presented in the order in which they are stored.
+#[derive(Debug)]
+pub(super) struct Track {
+    kind: TrackKind,
+    sizes: Vec<u32>,
+    /// Numbers (from 1) of the samples at which decoding can start.
+    key_samples: Vec<u32>,
+    chunks: Vec<Chunk>,
+    /// Where the last sample ended in the media data.
+    end: u64,
+}
+
+/// Samples that lie behind each other.
+#[derive(Debug)]
+struct Chunk {
+    /// Of the first byte, from the first byte of all media data.
+    offset: u64,
+    samples: u32,
+}
+
+/// Units of time a sample lasts.
+const SAMPLE_DURATION: u32 = 512;
+
+impl Track {
+    pub(super) fn new(kind: TrackKind) -> Self {
+        Self { kind, sizes: Vec::new(), key_samples: Vec::new(), chunks: Vec::new(), end: 0 }
+    }
+
+    /// Notes a sample that was stored at `offset` of the media data.
+    pub(super) fn push(&mut self, size: u32, key: bool, offset: u64) {
+        self.sizes.push(size);
+        let number = self.sizes.len() as u32;
+        if key {
+            self.key_samples.push(number);
+        }
+        // A chunk a second keeps the tables short and lets another track's samples lie close by.
+        let longest = self.samples_per_second();
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.samples < longest && offset == self.end => chunk.samples += 1,
+            _ => self.chunks.push(Chunk { offset, samples: 1 }),
+        }
+        self.end = offset + u64::from(size);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    /// Units of time a second.
+    pub(super) fn timescale(&self) -> u32 {
+        self.samples_per_second() * SAMPLE_DURATION
+    }
+
+    /// In units of `timescale`.
+    pub(super) fn duration(&self) -> u64 {
+        self.sizes.len() as u64 * u64::from(SAMPLE_DURATION)
+    }
+
+    fn samples_per_second(&self) -> u32 {
+        match &self.kind {
+            TrackKind::Video(format) => format.fps,
+        }
+    }
+
+    /// Writes `trak`. `movie_duration` is this track's duration in the movie's timescale; the media data begins at
+    /// `media_start` of the file.
+    pub(super) fn write(
+        &self,
+        w: &mut BoxWriter,
+        id: u32,
+        movie_duration: u64,
+        config: &CodecConfig,
+        media_start: u64,
+    ) {
+        let TrackKind::Video(format) = &self.kind;
+        w.nest(b"trak", |w| {
+            // Enabled, in movie, in preview.
+            w.full(b"tkhd", 1, 7, |w| {
+                w.zeros(16); // creation and modification time
+                w.u32(id);
+                w.u32(0);
+                w.u64(movie_duration);
+                w.zeros(16); // layer, alternate group, volume
+                w.identity_matrix();
+                w.u32(format.width << 16);
+                w.u32(format.height << 16);
+            });
+            w.nest(b"mdia", |w| {
+                w.full(b"mdhd", 1, 0, |w| {
+                    w.zeros(16);
+                    w.u32(self.timescale());
+                    w.u64(self.duration());
+                    w.u16(0x55c4); // language: und
+                    w.u16(0);
+                });
+                w.full(b"hdlr", 0, 0, |w| {
+                    w.u32(0);
+                    w.raw(b"vide");
+                    w.zeros(12);
+                    w.raw(b"VideoHandler\0");
+                });
+                w.nest(b"minf", |w| {
+                    w.full(b"vmhd", 0, 1, |w| w.zeros(8));
+                    w.nest(b"dinf", |w| {
+                        w.full(b"dref", 0, 0, |w| {
+                            w.u32(1);
+                            w.full(b"url ", 0, 1, |_| ()); // in this file
+                        });
+                    });
+                    w.nest(b"stbl", |w| {
+                        w.full(b"stsd", 0, 0, |w| {
+                            w.u32(1);
+                            write_video_entry(w, format, config);
+                        });
+                        self.write_tables(w, media_start);
+                    });
+                });
+            });
+        });
+    }
+
+    fn write_tables(&self, w: &mut BoxWriter, media_start: u64) {
+        w.full(b"stts", 0, 0, |w| {
+            w.u32(1);
+            w.u32(self.sizes.len() as u32);
+            w.u32(SAMPLE_DURATION);
+        });
+        w.full(b"stss", 0, 0, |w| {
+            w.u32(self.key_samples.len() as u32);
+            self.key_samples.iter().for_each(|number| w.u32(*number));
+        });
+        // Runs of chunks of equal length: all but the last one.
+        w.full(b"stsc", 0, 0, |w| {
+            let mut runs: Vec<(u32, u32)> = Vec::new();
+            for (index, chunk) in self.chunks.iter().enumerate() {
+                if runs.last().is_none_or(|(_, samples)| *samples != chunk.samples) {
+                    runs.push((index as u32 + 1, chunk.samples));
+                }
+            }
+            w.u32(runs.len() as u32);
+            for (first_chunk, samples) in runs {
+                w.u32(first_chunk);
+                w.u32(samples);
+                w.u32(1);
+            }
+        });
+        w.full(b"stsz", 0, 0, |w| {
+            w.u32(0);
+            w.u32(self.sizes.len() as u32);
+            self.sizes.iter().for_each(|size| w.u32(*size));
+        });
+        let offsets = self.chunks.iter().map(|chunk| media_start + chunk.offset);
+        if offsets.clone().all(|offset| u32::try_from(offset).is_ok()) {
+            w.full(b"stco", 0, 0, |w| {
+                w.u32(self.chunks.len() as u32);
+                offsets.for_each(|offset| w.u32(offset as u32));
+            });
+        } else {
+            w.full(b"co64", 0, 0, |w| {
+                w.u32(self.chunks.len() as u32);
+                offsets.for_each(|offset| w.u64(offset));
+            });
+        }
+    }
+}
+
+/// `VisualSampleEntry` with the codec's configuration and the colours.
+fn write_video_entry(w: &mut BoxWriter, format: &VideoFormat, config: &CodecConfig) {
+    let (entry, inner, content) = match config {
+        CodecConfig::Avc(content) => (b"avc1", b"avcC", content),
+        CodecConfig::Av1(content) => (b"av01", b"av1C", content),
+    };
+    w.nest(entry, |w| {
+        w.zeros(6);
+        w.u16(1); // data reference
+        w.zeros(16);
+        w.u16(format.width as u16);
+        w.u16(format.height as u16);
+        w.u32(0x48_0000); // 72 dpi
+        w.u32(0x48_0000);
+        w.u32(0);
+        w.u16(1); // frames a sample
+        w.zeros(32); // compressor's name
+        w.u16(24); // depth
+        w.u16(0xffff);
+        w.nest(inner, |w| w.raw(content));
+        w.nest(b"colr", |w| {
+            w.raw(b"nclx");
+            // BT.709 primaries, transfer and matrix; not full range.
+            [1, 1, 1].into_iter().for_each(|code| w.u16(code));
+            w.u8(0);
+        });
+        w.nest(b"pasp", |w| {
+            w.u32(1);
+            w.u32(1);
+        });
+    });
+}

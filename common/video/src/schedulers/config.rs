@@ -1,0 +1,218 @@
+//! `scheduler_config.json` of a checkpoint: which scheduler, with which settings.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use videosdgx_tensor::{CheckpointError, read_json};
+
+use super::{FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SolverType, UniPc, UniPcConfig};
+
+/// A scheduler that a checkpoint asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SchedulerConfig {
+    /// `UniPCMultistepScheduler` on flow sigmas.
+    UniPc(UniPcConfig),
+    /// `FlowMatchEulerDiscreteScheduler`.
+    FlowMatchEuler(FlowMatchEulerConfig),
+}
+
+impl SchedulerConfig {
+    /// Reads `scheduler/scheduler_config.json` of a checkpoint folder.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Missing`], or [`CheckpointError::Invalid`] naming the first setting that is not supported.
+    pub fn read(checkpoint: &Path) -> Result<Self, CheckpointError> {
+        let path = checkpoint.join("scheduler").join("scheduler_config.json");
+        let settings: Settings = read_json(&path)?;
+        settings.parse().map_err(|reason| CheckpointError::invalid(&path, reason))
+    }
+
+    /// The same scheduler with another shift towards noise.
+    pub fn with_shift(mut self, shift: f64) -> Self {
+        match &mut self {
+            Self::UniPc(config) => config.flow_shift = shift,
+            Self::FlowMatchEuler(config) => config.shift = shift,
+        }
+        self
+    }
+
+    /// A scheduler at the beginning of a schedule of `steps` steps.
+    pub fn start(&self, steps: usize) -> Box<dyn Scheduler> {
+        match self {
+            Self::UniPc(config) => Box::new(UniPc::new(config, steps)),
+            Self::FlowMatchEuler(config) => Box::new(FlowMatchEuler::new(config, steps)),
+        }
+    }
+}
+
+/// The file's settings. What is not there has the reference's default; settings that change nothing on flow sigmas
+/// (betas, spacing) are not read.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Settings {
+    _class_name: String,
+    num_train_timesteps: u32,
+    prediction_type: String,
+    flow_shift: f64,
+    shift: f64,
+    solver_order: usize,
+    solver_type: String,
+    disable_corrector: Vec<usize>,
+    final_sigmas_type: String,
+    predict_x0: bool,
+    lower_order_final: bool,
+    use_flow_sigmas: bool,
+    use_karras_sigmas: bool,
+    use_exponential_sigmas: bool,
+    use_beta_sigmas: bool,
+    use_dynamic_shifting: bool,
+    thresholding: bool,
+    invert_sigmas: bool,
+    stochastic_sampling: bool,
+    shift_terminal: Option<f64>,
+    solver_p: Option<serde_json::Value>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            _class_name: String::new(),
+            num_train_timesteps: 1000,
+            prediction_type: "epsilon".to_owned(),
+            flow_shift: 1.0,
+            shift: 1.0,
+            solver_order: 2,
+            solver_type: "bh2".to_owned(),
+            disable_corrector: Vec::new(),
+            final_sigmas_type: "zero".to_owned(),
+            predict_x0: true,
+            lower_order_final: true,
+            use_flow_sigmas: false,
+            use_karras_sigmas: false,
+            use_exponential_sigmas: false,
+            use_beta_sigmas: false,
+            use_dynamic_shifting: false,
+            thresholding: false,
+            invert_sigmas: false,
+            stochastic_sampling: false,
+            shift_terminal: None,
+            solver_p: None,
+        }
+    }
+}
+
+impl Settings {
+    fn parse(self) -> Result<SchedulerConfig, String> {
+        let unsupported = [
+            ("use_karras_sigmas", self.use_karras_sigmas),
+            ("use_exponential_sigmas", self.use_exponential_sigmas),
+            ("use_beta_sigmas", self.use_beta_sigmas),
+            ("use_dynamic_shifting", self.use_dynamic_shifting),
+            ("thresholding", self.thresholding),
+            ("invert_sigmas", self.invert_sigmas),
+            ("stochastic_sampling", self.stochastic_sampling),
+            ("shift_terminal", self.shift_terminal.is_some_and(|terminal| terminal != 0.0)),
+            ("solver_p", self.solver_p.is_some()),
+        ];
+        if let Some((name, _)) = unsupported.iter().find(|(_, set)| *set) {
+            return Err(format!("{name} is not supported"));
+        }
+        if self.num_train_timesteps == 0 {
+            return Err("num_train_timesteps must not be 0".to_owned());
+        }
+        match self._class_name.as_str() {
+            "UniPCMultistepScheduler" => self.unipc().map(SchedulerConfig::UniPc),
+            "FlowMatchEulerDiscreteScheduler" => Ok(SchedulerConfig::FlowMatchEuler(FlowMatchEulerConfig {
+                num_train_timesteps: self.num_train_timesteps,
+                shift: positive("shift", self.shift)?,
+            })),
+            other => Err(format!(
+                "scheduler {other:?} is not supported; use UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler"
+            )),
+        }
+    }
+
+    fn unipc(self) -> Result<UniPcConfig, String> {
+        if self.prediction_type != "flow_prediction" || !self.use_flow_sigmas {
+            return Err("only flow models are supported: prediction_type must be flow_prediction and \
+                        use_flow_sigmas true"
+                .to_owned());
+        }
+        if !self.predict_x0 {
+            return Err("predict_x0 must be true".to_owned());
+        }
+        if !(1..=3).contains(&self.solver_order) {
+            return Err(format!("solver_order {} is not supported; use 1, 2 or 3", self.solver_order));
+        }
+        let final_sigma_is_zero = match self.final_sigmas_type.as_str() {
+            "zero" => true,
+            "sigma_min" => false,
+            other => return Err(format!("final_sigmas_type {other:?} is not supported")),
+        };
+        if final_sigma_is_zero && !self.lower_order_final && self.solver_order > 1 {
+            return Err("a last sigma of zero needs lower_order_final".to_owned());
+        }
+        let solver_type = match self.solver_type.as_str() {
+            "bh1" => SolverType::Bh1,
+            // The last three are names of other solvers, which the reference takes as bh2.
+            "bh2" | "midpoint" | "heun" | "logrho" => SolverType::Bh2,
+            other => return Err(format!("solver_type {other:?} is not supported")),
+        };
+        Ok(UniPcConfig {
+            num_train_timesteps: self.num_train_timesteps,
+            flow_shift: positive("flow_shift", self.flow_shift)?,
+            solver_order: self.solver_order,
+            solver_type,
+            lower_order_final: self.lower_order_final,
+            final_sigma_is_zero,
+            disable_corrector: self.disable_corrector,
+        })
+    }
+}
+
+fn positive(name: &str, value: f64) -> Result<f64, String> {
+    (value.is_finite() && value > 0.0).then_some(value).ok_or_else(|| format!("{name} must be positive"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<SchedulerConfig, String> {
+        serde_json::from_str::<Settings>(json).unwrap().parse()
+    }
+
+    #[test]
+    fn settings_that_would_change_the_result_are_refused_by_name() {
+        let wan = r#""_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": true"#;
+        assert!(parse(&format!("{{{wan}, \"flow_shift\": 3.0}}")).is_ok());
+        for (setting, word) in [
+            (r#""use_karras_sigmas": true"#, "use_karras_sigmas"),
+            (r#""use_dynamic_shifting": true"#, "use_dynamic_shifting"),
+            (r#""thresholding": true"#, "thresholding"),
+            (r#""shift_terminal": 0.1"#, "shift_terminal"),
+            (r#""predict_x0": false"#, "predict_x0"),
+            (r#""solver_order": 4"#, "solver_order 4"),
+            (r#""solver_type": "rk4""#, "rk4"),
+            (r#""lower_order_final": false"#, "lower_order_final"),
+            (r#""final_sigmas_type": "one""#, "final_sigmas_type"),
+            (r#""flow_shift": -1.0"#, "flow_shift"),
+        ] {
+            let error = parse(&format!("{{{wan}, {setting}}}")).unwrap_err();
+            assert!(error.contains(word), "{setting}: {error}");
+        }
+        let epsilon = parse(r#"{"_class_name": "UniPCMultistepScheduler"}"#).unwrap_err();
+        assert!(epsilon.contains("flow_prediction"), "{epsilon}");
+        let other = parse(r#"{"_class_name": "DDIMScheduler"}"#).unwrap_err();
+        assert!(other.contains("DDIMScheduler"), "{other}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = SchedulerConfig::read(folder.path()).unwrap_err();
+        assert!(
+            matches!(&error, CheckpointError::Missing { path } if path.ends_with("scheduler/scheduler_config.json"))
+        );
+    }
+}
