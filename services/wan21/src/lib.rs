@@ -1,1 +1,3 @@
-//! VideosDGX: wan21.
+//! Wan 2.1: its transformer and its pipelines.
+
+pub mod transformer;

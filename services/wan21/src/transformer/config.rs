@@ -1,0 +1,152 @@
+//! `transformer/config.json`.
+
+use serde::Deserialize;
+
+/// Sizes of a Wan 2.1 transformer, named as diffusers names them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct TransformerConfig {
+    /// Patch of latent frames, rows and columns that becomes one token.
+    pub patch_size: [i64; 3],
+    /// Heads of every attention.
+    pub num_attention_heads: i64,
+    /// Channels of a head.
+    pub attention_head_dim: i64,
+    /// Latent channels in: 16 for text to video; 36 (latents, mask, condition) for image to video.
+    pub in_channels: i64,
+    /// Latent channels out.
+    pub out_channels: Option<i64>,
+    /// Channels of a text embedding.
+    pub text_dim: i64,
+    /// Sines and cosines that encode the time step.
+    pub freq_dim: i64,
+    /// Hidden channels of the feed-forward part.
+    pub ffn_dim: i64,
+    /// Number of blocks.
+    pub num_layers: i64,
+    /// Whether cross-attention has a norm before it.
+    pub cross_attn_norm: bool,
+    /// Only `rms_norm_across_heads` exists.
+    pub qk_norm: Option<String>,
+    /// Epsilon of the norms.
+    pub eps: f64,
+    /// Channels of an image embedding; absent for text to video.
+    pub image_dim: Option<i64>,
+    /// Channels of the image keys and values; absent for text to video.
+    pub added_kv_proj_dim: Option<i64>,
+    /// Longest axis, in patches, that has rotary angles.
+    pub rope_max_seq_len: i64,
+    /// Only for first-and-last-frame models, which this is not.
+    pub pos_embed_seq_len: Option<i64>,
+}
+
+impl Default for TransformerConfig {
+    fn default() -> Self {
+        Self {
+            patch_size: [1, 2, 2],
+            num_attention_heads: 40,
+            attention_head_dim: 128,
+            in_channels: 16,
+            out_channels: Some(16),
+            text_dim: 4096,
+            freq_dim: 256,
+            ffn_dim: 13824,
+            num_layers: 40,
+            cross_attn_norm: true,
+            qk_norm: Some("rms_norm_across_heads".to_owned()),
+            eps: 1e-6,
+            image_dim: None,
+            added_kv_proj_dim: None,
+            rope_max_seq_len: 1024,
+            pos_embed_seq_len: None,
+        }
+    }
+}
+
+impl TransformerConfig {
+    /// Channels of a token.
+    pub fn width(&self) -> i64 {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Latent channels out.
+    pub fn outputs(&self) -> i64 {
+        self.out_channels.unwrap_or(self.in_channels)
+    }
+
+    /// Elements of a patch of one channel.
+    pub fn patch_elements(&self) -> i64 {
+        self.patch_size.iter().product()
+    }
+
+    /// Says what in this configuration cannot be computed, if anything.
+    ///
+    /// # Errors
+    /// The reason, for [`videosdgx_tensor::CheckpointError::Invalid`].
+    pub fn check(&self) -> Result<(), String> {
+        let sizes = [
+            ("patch_size", self.patch_size.iter().copied().min().unwrap_or(0), 64),
+            ("num_attention_heads", self.num_attention_heads, 1024),
+            ("attention_head_dim", self.attention_head_dim, 1024),
+            ("in_channels", self.in_channels, 1024),
+            ("out_channels", self.outputs(), 1024),
+            ("text_dim", self.text_dim, 1 << 16),
+            ("freq_dim", self.freq_dim, 1 << 16),
+            ("ffn_dim", self.ffn_dim, 1 << 20),
+            ("num_layers", self.num_layers, 1024),
+            ("image_dim", self.image_dim.unwrap_or(1), 1 << 16),
+            ("added_kv_proj_dim", self.added_kv_proj_dim.unwrap_or(1), 1 << 16),
+            ("rope_max_seq_len", self.rope_max_seq_len, 1 << 20),
+        ];
+        for (name, size, limit) in sizes {
+            if !(1..=limit).contains(&size) {
+                return Err(format!("{name} is {size}, not within 1 to {limit}"));
+            }
+        }
+        if self.patch_size.iter().any(|&size| size > 64) {
+            return Err(format!("patch_size is {:?}", self.patch_size));
+        }
+        if self.attention_head_dim % 2 != 0 || self.freq_dim % 2 != 0 || self.attention_head_dim < 6 {
+            return Err("attention_head_dim and freq_dim must be even, heads at least 6 wide".to_owned());
+        }
+        match self.qk_norm.as_deref() {
+            Some("rms_norm_across_heads") => {}
+            other => return Err(format!("qk_norm {other:?} is not known, only rms_norm_across_heads")),
+        }
+        if self.pos_embed_seq_len.is_some() {
+            return Err("pos_embed_seq_len: models of a first and a last frame are not supported".to_owned());
+        }
+        match (self.image_dim, self.added_kv_proj_dim) {
+            (None, None) => Ok(()),
+            (Some(_), Some(inputs)) if inputs == self.width() => Ok(()),
+            _ => Err("image_dim and added_kv_proj_dim must both be absent or fit the width".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_sizes_are_the_defaults() {
+        let config: TransformerConfig = serde_json::from_str("{}").expect("parses");
+        assert_eq!((config.width(), config.outputs(), config.check()), (5120, 16, Ok(())));
+    }
+
+    #[test]
+    fn what_cannot_be_computed_is_refused() {
+        for text in [
+            r#"{"num_layers":0}"#,
+            r#"{"attention_head_dim":-2}"#,
+            r#"{"patch_size":[1,0,2]}"#,
+            r#"{"qk_norm":null}"#,
+            r#"{"image_dim":1280}"#,
+            r#"{"pos_embed_seq_len":514}"#,
+            r#"{"num_attention_heads":9223372036854775807}"#,
+        ] {
+            let config: TransformerConfig = serde_json::from_str(text).expect("parses");
+            assert!(config.check().is_err(), "{text}");
+        }
+    }
+}

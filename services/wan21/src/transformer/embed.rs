@@ -1,0 +1,97 @@
+//! From time step, prompt and image to what the blocks are conditioned on.
+
+use videosdgx_tensor::{Device, Kind, LayerNorm, Linear, Tensor, TensorError, Weights};
+
+use super::TransformerConfig;
+
+/// Epsilon of the image embedder's norms: their class's default, not the configuration's.
+const IMAGE_EPS: f64 = 1e-5;
+
+/// The time step as modulation: computed in f32 up to `temb`, as the reference keeps it.
+pub(super) struct TimeEmbedder {
+    first: Linear,
+    second: Linear,
+    projection: Linear,
+    frequencies: Tensor,
+    kind: Kind,
+}
+
+/// What a time step does to the blocks and to the output.
+pub(super) struct TimeEmbedding {
+    /// `[width]` f32, rounded as the compute type rounds.
+    pub(super) embedding: Tensor,
+    /// `[6, width]` f32, rounded as the compute type rounds.
+    pub(super) modulation: Tensor,
+}
+
+impl TimeEmbedder {
+    pub(super) fn load(weights: &Weights, config: &TransformerConfig) -> Result<Self, TensorError> {
+        let (width, inputs) = (config.width(), config.freq_dim);
+        let weights = weights.unquantized();
+        let precise = weights.at("time_embedder").with_kind(Kind::Float);
+        let half = inputs / 2;
+        let exponent = Tensor::arange(half, (Kind::Float, Device::Cpu)) * (-(10_000f64.ln()) / half as f64);
+        Ok(Self {
+            first: precise.linear("linear_1", inputs, width, true)?,
+            second: precise.linear("linear_2", width, width, true)?,
+            projection: weights.linear("time_proj", width, 6 * width, true)?,
+            frequencies: exponent.exp().to_device(weights.device()),
+            kind: weights.kind(),
+        })
+    }
+
+    pub(super) fn forward(&self, timestep: f64) -> TimeEmbedding {
+        let angles = &self.frequencies * timestep;
+        let waves = Tensor::cat(&[angles.cos(), angles.sin()], 0).unsqueeze(0);
+        let embedding = self.second.forward(&self.first.forward(&waves).silu()).to_kind(self.kind);
+        let modulation = self.projection.forward(&embedding.silu()).to_kind(Kind::Float).view([6, -1]);
+        TimeEmbedding { embedding: embedding.to_kind(Kind::Float).squeeze_dim(0), modulation }
+    }
+}
+
+/// Text embeddings to the width of the transformer.
+pub(super) struct TextEmbedder {
+    first: Linear,
+    second: Linear,
+}
+
+impl TextEmbedder {
+    pub(super) fn load(weights: &Weights, config: &TransformerConfig) -> Result<Self, TensorError> {
+        let weights = weights.at("text_embedder").unquantized();
+        Ok(Self {
+            first: weights.linear("linear_1", config.text_dim, config.width(), true)?,
+            second: weights.linear("linear_2", config.width(), config.width(), true)?,
+        })
+    }
+
+    /// `[…, text_dim]` → `[…, width]`.
+    pub(super) fn forward(&self, text: &Tensor) -> Tensor {
+        self.second.forward(&self.first.forward(text).gelu_("tanh"))
+    }
+}
+
+/// CLIP's image embeddings to the width of the transformer.
+pub(super) struct ImageEmbedder {
+    before: LayerNorm,
+    first: Linear,
+    second: Linear,
+    after: LayerNorm,
+}
+
+impl ImageEmbedder {
+    pub(super) fn load(weights: &Weights, inputs: i64, width: i64) -> Result<Self, TensorError> {
+        let weights = weights.at("image_embedder").unquantized();
+        Ok(Self {
+            before: LayerNorm::load(&weights.at("norm1"), inputs, IMAGE_EPS)?,
+            first: weights.linear("ff.net.0.proj", inputs, inputs, true)?,
+            second: weights.linear("ff.net.2", inputs, width, true)?,
+            after: LayerNorm::load(&weights.at("norm2"), width, IMAGE_EPS)?,
+        })
+    }
+
+    /// `[1, tokens, image_dim]` → `[1, tokens, width]`.
+    pub(super) fn forward(&self, image: &Tensor) -> Tensor {
+        let hidden = self.first.forward(&self.before.forward(image)).gelu_("none");
+        self.after.forward(&self.second.forward(&hidden))
+    }
+}
