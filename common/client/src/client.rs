@@ -16,6 +16,7 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// Nothing of an ordinary answer comes for this long: the connection is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Problem documents and job lists are smaller by far.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// Attempts of a submission in all; its idempotency key makes them one job.
@@ -28,6 +29,7 @@ pub struct Client {
     pub(crate) http: reqwest::Client,
     base: Url,
     token: Option<SecretString>,
+    pub(crate) poll_every: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -74,7 +76,13 @@ impl Client {
             .read_timeout(READ_TIMEOUT)
             .build()
             .map_err(ClientError::transport)?;
-        Ok(Self { http, base, token })
+        Ok(Self { http, base, token, poll_every: POLL_EVERY })
+    }
+
+    /// How often a job is asked for where its events do not get through; 1 s unless told.
+    #[must_use]
+    pub fn polling_every(self, interval: Duration) -> Self {
+        Self { poll_every: interval, ..self }
     }
 
     /// The gateway's address, ending in a slash.

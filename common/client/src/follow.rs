@@ -47,8 +47,6 @@ impl From<&Job> for Progress {
 
 /// The gateway may be away this long, for example while a service restarts, before following gives up.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Asking instead of listening.
-const POLL_EVERY: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Follows a job to its end by its events, or by asking where events do not get through, and answers it as it ended
@@ -81,7 +79,7 @@ impl Client {
                 Err(error) if !error.is_passing() || last_answer.elapsed() > PATIENCE => return Err(error),
                 Err(_) => {}
             }
-            tokio::time::sleep(POLL_EVERY).await;
+            tokio::time::sleep(self.poll_every).await;
         }
     }
 
