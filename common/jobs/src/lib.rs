@@ -1,14 +1,14 @@
 //! The durable queue. A job that was answered with `202` is never lost to a killed process.
 //!
 //! [`Queue`] is the contract. Behind it stands one pure state machine , which the simulation and the
-//! SQLite driver share, so that each rule is written once.
+//! SQLite driver share, so that each rule is written once; [`sqlite::SqliteQueue`] is the embedded driver.
 //!
 //! - States: `queued → running → completed | failed | cancelled | dead`; nothing leaves a final one.
 //! - A [`Claim`] hands out `(job, attempt, lease_until)`; every later write carries the attempt as a fencing token, and a
 //!   stale one is refused with [`QueueError::Stale`].
 //! - At-least-once execution, exactly one visible result: a worker renames its file into place, then calls `complete`; when
 //!   that is refused it removes the file.
-//! - Who goes next: see `state::order` (priorities, ageing, fairness, and the bound on waiting).
+//! - Who goes next: see [`state::order`] (priorities, ageing, fairness, and the bound on waiting).
 
 mod claim;
 mod config;
@@ -17,6 +17,7 @@ mod event;
 mod keeper;
 mod queue;
 mod record;
+pub mod sqlite;
 pub mod state;
 mod submission;
 mod totals;

@@ -103,6 +103,12 @@ impl Machine {
         &self.totals
     }
 
+    /// The highest number ever given.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.next_number - 1
+    }
+
     /// 1 = next; 0 = not waiting.
     #[must_use]
     pub fn position(&self, id: &JobId) -> u64 {

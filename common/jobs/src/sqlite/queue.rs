@@ -1,0 +1,286 @@
+//! The handle that others hold.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::mpsc::{Sender, channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use futures::channel::oneshot;
+use videosdgx_api::{JobId, JobStatus};
+
+use super::{
+    command::{Command, Context, Reply, Subscription, Waiter},
+    owner::OwnerLock,
+    reader::{self, Question},
+    schema,
+    store::Store,
+    writer::{ForgottenHook, Writer},
+};
+use crate::{
+    Answer, Claim, Counts, Ended, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, Lease,
+    ListQuery, Principal, Progress, Queue, QueueConfig, QueueError, Signal, Submission, Submitted, Totals,
+};
+
+/// Where and how.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    /// State folder, made if it is missing; holds `jobs.sqlite` and `jobs.lock`.
+    pub folder: PathBuf,
+    /// Settings of the queue.
+    pub config: QueueConfig,
+    /// Told of each job that is forgotten, by its owner or by age. Called on the writing thread: be quick.
+    pub on_forgotten: Option<ForgottenHook>,
+}
+
+impl SqliteOptions {
+    /// Defaults in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), config: QueueConfig::default(), on_forgotten: None }
+    }
+
+    /// Sets the queue's settings.
+    #[must_use]
+    pub fn with_config(mut self, config: QueueConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets who is told of forgotten jobs.
+    #[must_use]
+    pub fn with_on_forgotten(mut self, hook: ForgottenHook) -> Self {
+        self.on_forgotten = Some(hook);
+        self
+    }
+}
+
+impl fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteOptions")
+            .field("folder", &self.folder)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A queue in a SQLite file. Dropping it ends its threads after everything asked before is answered, and frees the folder.
+#[derive(Debug)]
+pub struct SqliteQueue {
+    threads: Threads,
+    joined: Vec<JoinHandle<()>>,
+}
+
+/// The way to the two threads.
+#[derive(Debug, Clone)]
+struct Threads {
+    commands: Sender<Command>,
+    questions: Sender<Question>,
+}
+
+impl SqliteQueue {
+    /// Takes the state folder, restores the queue and starts its threads.
+    ///
+    /// # Errors
+    /// `Locked` when another process has the folder, `TooNew`, `StorageFull`, `Storage`.
+    pub fn open(options: SqliteOptions) -> Result<Self, QueueError> {
+        let SqliteOptions { folder, config, on_forgotten } = options;
+        let storage = |error: std::io::Error| QueueError::Storage(format!("{}: {error}", folder.display()));
+        std::fs::create_dir_all(&folder).map_err(storage)?;
+        let lock = OwnerLock::take(&folder)?;
+        let path = folder.join("jobs.sqlite");
+        let store = Store::new(schema::open_writer(&path)?, &config);
+        let reading = schema::open_reader(&path)?;
+        let writer = Writer::open(store, config, on_forgotten, lock)?;
+        let (commands, commanded) = channel();
+        let (questions, asked) = channel();
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(storage)
+        };
+        let joined = vec![
+            spawn("jobs-writer", Box::new(move || writer.run(&commanded)))?,
+            spawn("jobs-reader", Box::new(move || reader::run(&reading, &asked)))?,
+        ];
+        Ok(Self { threads: Threads { commands, questions }, joined })
+    }
+
+    fn step<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(Context<'_>) -> Result<T, QueueError> + Send + 'static,
+    ) -> Answer<T> {
+        self.threads.command(|reply| Command::step(reply, step))
+    }
+}
+
+impl Drop for SqliteQueue {
+    fn drop(&mut self) {
+        // Threads that are already gone need no telling.
+        drop(self.threads.commands.send(Command::Shutdown));
+        drop(self.threads.questions.send(Question::Shutdown));
+        for thread in self.joined.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("queue_thread_panicked");
+            }
+        }
+    }
+}
+
+impl Threads {
+    fn command<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
+        let (reply, answered) = oneshot::channel();
+        // A writer that is gone drops the reply, which answers `Closed`.
+        drop(self.commands.send(command(reply)));
+        answer(answered)
+    }
+
+    fn ask<T: Send + 'static>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Answer<T> {
+        let (reply, answered) = oneshot::channel();
+        drop(self.questions.send(question(reply)));
+        answer(answered)
+    }
+
+    /// Fills in the places of the jobs that wait: only the machine knows them.
+    async fn place(&self, jobs: &mut [JobRecord]) -> Result<(), QueueError> {
+        let mut waiting: Vec<&mut JobRecord> =
+            jobs.iter_mut().filter(|job| job.status == JobStatus::Queued).collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<JobId> = waiting.iter().map(|job| job.id.clone()).collect();
+        let positions = self.command(|reply| {
+            Command::step(reply, move |context| {
+                Ok(ids.iter().map(|id| context.machine.position(id)).collect::<Vec<u64>>())
+            })
+        });
+        for (job, position) in waiting.iter_mut().zip(positions.await?) {
+            job.queue_position = (position > 0).then_some(position);
+        }
+        Ok(())
+    }
+
+    fn find(&self, job: &JobId) -> Answer<Option<JobRecord>> {
+        let found = self.ask(|reply| Question::Find(job.clone(), reply));
+        let threads = self.clone();
+        Box::pin(async move {
+            let mut found = found.await?;
+            threads.place(found.as_mut_slice()).await?;
+            Ok(found)
+        })
+    }
+}
+
+impl Queue for SqliteQueue {
+    fn submit(&self, submissions: Vec<Submission>) -> Answer<Vec<Submitted>> {
+        self.step(move |context| {
+            let answers = context.machine.submit(context.time, &submissions)?;
+            for (submission, _) in
+                submissions.into_iter().zip(&answers).filter(|(_, answer)| !answer.existing)
+            {
+                if let Some(job) = context.machine.find(&submission.id) {
+                    context.requests.insert(job.number, (submission.body, submission.attachment));
+                }
+            }
+            Ok(answers)
+        })
+    }
+
+    fn get(&self, principal: &Principal, job: &JobId) -> Answer<JobRecord> {
+        let found = self.threads.find(job);
+        let principal = principal.clone();
+        Box::pin(async move {
+            found.await?.filter(|record| record.principal == principal).ok_or(QueueError::NotFound)
+        })
+    }
+
+    fn list(&self, principal: &Principal, query: ListQuery) -> Answer<JobPage> {
+        let page = self.threads.ask(|reply| Question::List(principal.clone(), query, reply));
+        let threads = self.threads.clone();
+        Box::pin(async move {
+            let mut page = page.await?;
+            threads.place(&mut page.jobs).await?;
+            Ok(page)
+        })
+    }
+
+    fn cancel(&self, principal: &Principal, job: &JobId) -> Answer<JobStatus> {
+        let (principal, job) = (principal.clone(), job.clone());
+        self.step(move |context| context.machine.cancel(context.time, &principal, &job))
+    }
+
+    fn forget(&self, principal: &Principal, job: &JobId) -> Answer<Forgotten> {
+        let (principal, job) = (principal.clone(), job.clone());
+        self.step(move |context| context.machine.forget(context.time, &principal, &job))
+    }
+
+    fn subscribe(&self, principal: &Principal, job: &JobId, after: u64) -> Answer<EventStream> {
+        let (principal, id) = (principal.clone(), job.clone());
+        self.threads.command(|reply| Command::Subscribe(Subscription { principal, id, after, reply }))
+    }
+
+    fn find(&self, job: &JobId) -> Answer<Option<JobRecord>> {
+        self.threads.find(job)
+    }
+
+    fn counts(&self) -> Answer<Counts> {
+        self.step(|context| {
+            let mut counts = context.machine.counts().clone();
+            counts.waiting_workers = context.waiting_workers;
+            Ok(counts)
+        })
+    }
+
+    fn totals(&self) -> Answer<Totals> {
+        self.step(|context| Ok(context.machine.totals().clone()))
+    }
+
+    fn claim(&self, worker: &str, wait_up_to: Duration) -> Answer<Option<Claim>> {
+        let now = Instant::now();
+        let until = now.checked_add(wait_up_to).unwrap_or(now + Duration::from_secs(3600));
+        let worker = worker.to_owned();
+        self.threads.command(|reply| Command::Claim(Waiter { worker, until, reply }))
+    }
+
+    fn renew(&self, lease: &Lease) -> Answer<Signal> {
+        let lease = lease.clone();
+        self.step(move |context| context.machine.renew(context.time, &lease))
+    }
+
+    fn progress(&self, lease: &Lease, progress: Progress) -> Answer<Signal> {
+        let lease = lease.clone();
+        self.step(move |context| context.machine.progress(context.time, &lease, progress))
+    }
+
+    fn warn(&self, lease: &Lease, warning: String) -> Answer<Signal> {
+        let lease = lease.clone();
+        self.step(move |context| context.machine.warn(context.time, &lease, warning))
+    }
+
+    fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<Ended> {
+        let lease = lease.clone();
+        self.step(move |context| context.machine.complete(context.time, &lease, output))
+    }
+
+    fn fail(&self, lease: &Lease, failure: JobFailure, retry: bool) -> Answer<Ended> {
+        let lease = lease.clone();
+        self.step(move |context| context.machine.fail(context.time, &lease, failure, retry))
+    }
+
+    fn cancelled(&self, lease: &Lease) -> Answer<Ended> {
+        let lease = lease.clone();
+        self.step(move |context| context.machine.cancelled(context.time, &lease))
+    }
+
+    fn release(&self, lease: &Lease, delay: Duration) -> Answer<Ended> {
+        let lease = lease.clone();
+        self.step(move |context| context.machine.release(context.time, &lease, delay))
+    }
+
+    fn close_claims(&self) {
+        drop(self.threads.commands.send(Command::CloseClaims));
+    }
+}
+
+fn answer<T: Send + 'static>(answered: oneshot::Receiver<Result<T, QueueError>>) -> Answer<T> {
+    Box::pin(async move { answered.await.unwrap_or(Err(QueueError::Closed)) })
+}
