@@ -1,5 +1,7 @@
 //! The command itself: what it prints, what it writes, how it exits.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where its premises fail")]
+
 mod support;
 
 use std::{

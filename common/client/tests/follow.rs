@@ -1,5 +1,7 @@
 //! Following and fetching jobs from a gateway that cuts connections.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where its premises fail")]
+
 mod support;
 
 use std::{fs, time::Duration};

@@ -1,5 +1,7 @@
 //! Pulling from an endpoint that cuts, lies, redirects and wants a token.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where its premises fail")]
+
 mod support;
 
 use std::{fs, path::Path, sync::Mutex};
