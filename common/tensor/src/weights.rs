@@ -84,6 +84,29 @@ impl Weights {
         Ok(self.count(tensor))
     }
 
+    /// Rows of a table `[rows, width]`, read from the disk now, in the compute type; the table itself is not kept.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`]; `Invalid` also for a row that is not there.
+    pub fn rows(&self, name: &str, rows: &[i64]) -> Result<Tensor, TensorError> {
+        let name = self.name(name);
+        let tensor =
+            self.checkpoint.read_rows(&name, rows)?.f_to_kind(self.kind)?.f_to_device(self.device)?;
+        self.ledger().used.insert(name);
+        Ok(tensor)
+    }
+
+    /// Checks that `name` is there with exactly `shape`, and counts it as used.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn expect(&self, name: &str, shape: &[i64]) -> Result<(), TensorError> {
+        let name = self.name(name);
+        self.check(&name, shape)?;
+        self.ledger().used.insert(name);
+        Ok(())
+    }
+
     /// A linear layer from `name.weight` `[outputs, inputs]` and, with `bias`, `name.bias` `[outputs]`, quantised as
     /// configured.
     ///
@@ -143,22 +166,25 @@ impl Weights {
     /// The tensor as stored (8-bit floats widened to bf16, which holds each of them) on the host.
     fn host(&self, name: &str, shape: &[i64]) -> Result<Tensor, TensorError> {
         let name = self.name(name);
-        let invalid = |reason: String| TensorError::from(self.checkpoint.invalid(&name, reason));
-        let entry = self.checkpoint.entry(&name).ok_or_else(|| invalid("is not in the checkpoint".into()))?;
-        if entry.shape != shape {
-            return Err(invalid(format!(
-                "has shape {:?}, the configuration asks for {shape:?}",
-                entry.shape
-            )));
-        }
+        let kind = self.check(&name, shape)?;
         let tensor = self.checkpoint.read(&name)?;
-        let tensor = match entry.kind {
-            StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 | StoredKind::F64 => tensor,
-            StoredKind::F8E4M3 => tensor.f_to_kind(Kind::BFloat16)?,
-            other => return Err(invalid(format!("is stored as {other:?}, not as floating point"))),
-        };
         self.ledger().used.insert(name);
-        Ok(tensor)
+        if kind == StoredKind::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
+    }
+
+    /// Checks that the tensor of the whole `name` has `shape` and is floating point.
+    fn check(&self, name: &str, shape: &[i64]) -> Result<StoredKind, CheckpointError> {
+        use StoredKind::{Bf16, F8E4M3, F16, F32, F64};
+        let invalid = |reason: String| self.checkpoint.invalid(name, reason);
+        let entry = self.checkpoint.entry(name).ok_or_else(|| invalid("is not in the checkpoint".into()))?;
+        if entry.shape != shape {
+            let reason = format!("has shape {:?}, the configuration asks for {shape:?}", entry.shape);
+            return Err(invalid(reason));
+        }
+        match entry.kind {
+            F64 | F32 | F16 | Bf16 | F8E4M3 => Ok(entry.kind),
+            other => Err(invalid(format!("is stored as {other:?}, not as floating point"))),
+        }
     }
 
     fn name(&self, name: impl Display) -> String {

@@ -1,5 +1,6 @@
 //! The transformer against diffusers on tiny random configurations.
 
+#[path = "../../../tests/fixtures/golden.rs"]
 mod golden;
 
 use golden::{relative, tensors, weights};

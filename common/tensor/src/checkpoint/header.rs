@@ -54,6 +54,23 @@ impl StoredKind {
         })
     }
 
+    /// libtorch's name of the type.
+    pub(super) fn libtorch(self) -> tch::Kind {
+        match self {
+            Self::F64 => tch::Kind::Double,
+            Self::F32 => tch::Kind::Float,
+            Self::F16 => tch::Kind::Half,
+            Self::Bf16 => tch::Kind::BFloat16,
+            Self::F8E4M3 => tch::Kind::Float8e4m3fn,
+            Self::I64 => tch::Kind::Int64,
+            Self::I32 => tch::Kind::Int,
+            Self::I16 => tch::Kind::Int16,
+            Self::I8 => tch::Kind::Int8,
+            Self::U8 => tch::Kind::Uint8,
+            Self::Bool => tch::Kind::Bool,
+        }
+    }
+
     /// Bytes of one element.
     pub fn size(self) -> u64 {
         match self {

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 pub use header::{Entry, StoredKind};
 
@@ -117,31 +117,53 @@ impl Checkpoint {
     /// # Errors
     /// `Invalid` when it is not in the checkpoint or the file ends early; `OutOfMemory`.
     pub fn read(&self, name: &str) -> Result<Tensor, TensorError> {
-        let (shard, entry) =
-            self.tensors.get(name).ok_or_else(|| self.invalid(name, "is not in the checkpoint"))?;
-        let kind = match entry.kind {
-            StoredKind::F64 => Kind::Double,
-            StoredKind::F32 => Kind::Float,
-            StoredKind::F16 => Kind::Half,
-            StoredKind::Bf16 => Kind::BFloat16,
-            StoredKind::F8E4M3 => Kind::Float8e4m3fn,
-            StoredKind::I64 => Kind::Int64,
-            StoredKind::I32 => Kind::Int,
-            StoredKind::I16 => Kind::Int16,
-            StoredKind::I8 => Kind::Int8,
-            StoredKind::U8 => Kind::Uint8,
-            StoredKind::Bool => Kind::Bool,
+        let (shard, entry) = self.find(name)?;
+        let tensor = Tensor::f_empty(&entry.shape, (entry.kind.libtorch(), Device::Cpu))?;
+        shard.read_into(entry.offset, fresh_bytes(&tensor))?;
+        Ok(tensor)
+    }
+
+    /// Reads some rows of a tensor, as it is stored: a large embedding table can stay on the disk.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; `Invalid` also for a row that is not there.
+    pub fn read_rows(&self, name: &str, rows: &[i64]) -> Result<Tensor, TensorError> {
+        let (shard, entry) = self.find(name)?;
+        let mut shape = entry.shape.clone();
+        let Some(count) = shape.first_mut() else {
+            return Err(self.invalid(name, "has no rows").into());
         };
-        let tensor = Tensor::f_empty(&entry.shape, (kind, Device::Cpu))?;
-        let bytes = usize::try_from(entry.bytes).map_err(|_| self.invalid(name, "too large"))?;
-        if bytes > 0 {
-            // SAFETY: `tensor` was made just now, contiguous, with exactly `bytes` bytes of memory (the header's
-            // check ties the shape to them), nobody else knows it, and any bit pattern is a value of these types.
-            let memory = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes) };
-            self.shards[*shard].read_into(entry.offset, memory)?;
+        let stored = std::mem::replace(count, rows.len() as i64);
+        let tensor = Tensor::f_empty(&shape, (entry.kind.libtorch(), Device::Cpu))?;
+        let row_bytes = entry.bytes / u64::try_from(stored).unwrap_or(0).max(1);
+        let memory = fresh_bytes(&tensor);
+        let pieces = memory.chunks_mut(usize::try_from(row_bytes).unwrap_or(0).max(1));
+        for (&row, piece) in rows.iter().zip(pieces) {
+            if !(0..stored).contains(&row) {
+                return Err(self.invalid(name, format!("has no row {row}")).into());
+            }
+            shard.read_into(entry.offset + row.unsigned_abs() * row_bytes, piece)?;
         }
         Ok(tensor)
     }
+
+    fn find(&self, name: &str) -> Result<(&Shard, &Entry), CheckpointError> {
+        let (shard, entry) =
+            self.tensors.get(name).ok_or_else(|| self.invalid(name, "is not in the checkpoint"))?;
+        Ok((&self.shards[*shard], entry))
+    }
+}
+
+/// The memory of a tensor that was made just now and that nobody else knows.
+#[expect(clippy::mut_from_ref, reason = "tch writes through shared references too")]
+fn fresh_bytes(tensor: &Tensor) -> &mut [u8] {
+    let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if bytes == 0 {
+        return &mut [];
+    }
+    // SAFETY: a new tensor is contiguous host memory of exactly `bytes` bytes, any bit pattern is a value of the
+    // stored types, and the callers hold its only name.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes) }
 }
 
 impl Shard {

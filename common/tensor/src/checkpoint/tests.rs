@@ -21,6 +21,14 @@ fn a_whole_file_gives_back_what_was_stored() {
     let checkpoint = Checkpoint::open(folder.path()).expect("opens");
     assert_eq!(checkpoint.read("a").expect("reads"), numbers(8));
     assert_eq!(checkpoint.read("b").expect("reads"), half);
+    assert_eq!(
+        checkpoint.read_rows("a", &[3, 0, 3]).expect("reads"),
+        numbers(8).index_select(0, &Tensor::from_slice(&[3i64, 0, 3]))
+    );
+    for row in [4, -1, i64::MAX] {
+        let error = checkpoint.read_rows("a", &[0, row]).expect_err("no such row").to_string();
+        assert!(error.contains(&format!("no row {row}")), "{error}");
+    }
     assert_eq!(checkpoint.stored_bytes(), 32 + 12);
     assert!(matches!(checkpoint.read("c"), Err(TensorError::Checkpoint(CheckpointError::Invalid { .. }))));
 }
