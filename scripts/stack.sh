@@ -1,0 +1,116 @@
+# How the programs of this house are built, started, awaited and stopped natively. Sourced after lib.sh.
+# shellcheck shell=bash
+
+# shellcheck disable=SC2154 # root comes from lib.sh
+bin=$(target_dir)/release
+
+# Services that exist in this house.
+service_names() { find "$root/services" -mindepth 2 -maxdepth 2 -name Cargo.toml -printf '%h\n' | xargs -rn 1 basename | sort; }
+
+is_service() { service_names | grep -qxF -- "$1"; }
+
+# variable_of wan21 PORT → VIDEOSDGX_WAN21_PORT
+variable_of() { printf 'VIDEOSDGX_%s_%s\n' "$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')" "$2"; }
+
+# Port of a program of ours: docs/architecture.md has the list; VIDEOSDGX_<NAME>_PORT wins.
+port_of() {
+    local variable default
+    case "$1" in
+    gateway) default=8080 ;;
+    ltx2) default=8001 ;;
+    wan21) default=8002 ;;
+    magi1) default=8003 ;;
+    waver) default=8004 ;;
+    glm47) default=8005 ;;
+    qwen3-4b) default=8006 ;;
+    qwen3-coder-30b) default=8007 ;;
+    qwen3-vl-2b) default=8008 ;;
+    retrieval) default=8009 ;;
+    sensors) default=8010 ;;
+    *) die "no port is laid down for $1" "set $(variable_of "$1" PORT)" ;;
+    esac
+    variable=$(variable_of "$1" PORT)
+    printf '%s\n' "${!variable:-$default}"
+}
+
+binary_of() { if [ "$1" = gateway ]; then echo videosdgx-gateway; else echo "$1"; fi; }
+
+build_programs() { # service…
+    local packages=(-p videosdgx-gateway -p videosdgx-client) service
+    for service in "$@"; do packages+=(-p "$service"); done
+    use_libtorch
+    (cd "$root" && cargo build --release --locked "${packages[@]}" --bins) </dev/null || die "the build failed; its messages are above"
+}
+
+# start_program NAME LOG PIDFILE VARIABLE=VALUE…: in a session of its own, so that Ctrl-C here does not reach it.
+start_program() {
+    local name=$1 log=$2 pidfile=$3
+    shift 3
+    (
+        cd "$root" || exit 1
+        exec 9>&-
+        exec setsid env "$@" "$bin/$(binary_of "$name")" >>"$log" 2>&1 </dev/null
+    ) &
+    printf '%s\n' "$!" >"$pidfile.new"
+    mv "$pidfile.new" "$pidfile"
+}
+
+# Whether the pid file names a living process of that program, not somebody else's that got its number.
+program_runs() { # name pidfile
+    local pid exe
+    pid=$(cat "$2" 2>/dev/null) || return 1
+    [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
+    # Between fork and exec it is still this shell or env.
+    exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
+    case "$(basename "${exe% (deleted)}")" in "$(binary_of "$1")" | bash | env | setsid) ;; *) return 1 ;; esac
+}
+
+# The address that a program prints when it listens, newest start last.
+listening_address() { sed -n 's|^.*listening on http://||p' "$1" 2>/dev/null | tail -n 1; }
+
+fail_with_log() { # name log
+    printf 'error: %s did not start; its log (%s) ends:\n' "$1" "$2" >&2
+    tail -n 25 "$2" >&2 || true
+    return 1
+}
+
+# Waits until a program answers /health at ADDRESS, or, without one, at the address in its log; prints that address.
+await_program() { # name log pidfile [address]
+    local name=$1 log=$2 pidfile=$3 address=${4:-} deadline=$((SECONDS + 60))
+    while [ $SECONDS -lt $deadline ]; do
+        program_runs "$name" "$pidfile" || break
+        address=${4:-$(listening_address "$log")}
+        if [ -n "$address" ] && "$bin/videosdgx" health "$address" 2>/dev/null; then
+            # Somebody else may have answered at a port that ours could not have.
+            program_runs "$name" "$pidfile" || break
+            printf '%s\n' "$address"
+            return
+        fi
+        sleep 0.1
+    done
+    fail_with_log "$name" "$log"
+}
+
+# SIGTERM, GRACE seconds for what is under way, then SIGKILL.
+stop_program() { # name pidfile grace
+    local name=$1 pidfile=$2 grace=$3 pid deadline
+    if program_runs "$name" "$pidfile"; then
+        pid=$(cat "$pidfile")
+        kill -TERM "$pid" 2>/dev/null || true
+        deadline=$((SECONDS + grace))
+        while kill -0 "$pid" 2>/dev/null && [ $SECONDS -lt $deadline ]; do sleep 0.1; done
+        if kill -0 "$pid" 2>/dev/null; then
+            warn "$name did not end within $grace s of SIGTERM and is killed; its job runs again at the next start"
+            kill -KILL "$pid" 2>/dev/null || true
+            while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+        fi
+    fi
+    rm -f "$pidfile"
+}
+
+# Settings of a service natively, beside those in the caller's environment.
+service_environment() { # name listen state auth
+    printf '%s\n' "VIDEOSDGX_LISTEN=$2" "VIDEOSDGX_STATE_DIR=$3" "VIDEOSDGX_OUTPUTS_DIR=$3/outputs" "VIDEOSDGX_AUTH_DIR=$4" \
+        "VIDEOSDGX_MODELS_DIR=${VIDEOSDGX_MODELS_DIR:-$root/models}" \
+        "VIDEOSDGX_DEMO_CHECKPOINT=${VIDEOSDGX_DEMO_CHECKPOINT:-$root/checkpoints/demo-shapes}"
+}
