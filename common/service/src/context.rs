@@ -10,6 +10,7 @@ use std::{
 };
 
 use videosdgx_api::{JobId, Stage};
+use videosdgx_jobs::{CancelSignal, Signal};
 
 /// The job is to stop now; hand it on with `?`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,23 +31,36 @@ pub enum InterruptReason {
 
 /// A flag between whoever stops a job and the engine that runs it. The first reason stays.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicU8>);
+pub struct Interrupt {
+    own: Arc<AtomicU8>,
+    claim: CancelSignal,
+}
 
 impl Interrupt {
+    /// One that the queue raises as well.
+    pub(crate) fn of_claim(claim: CancelSignal) -> Self {
+        Self { own: Arc::default(), claim }
+    }
+
     /// Asks the job to stop at its next [`GenerateContext::check_cancelled`].
     pub fn set(&self, reason: InterruptReason) {
-        let _ = self.0.compare_exchange(0, reason as u8, Ordering::Release, Ordering::Acquire);
+        let _ = self.own.compare_exchange(0, reason as u8, Ordering::Release, Ordering::Acquire);
     }
 
     /// Why the job is to stop, if it is.
     #[must_use]
     pub fn reason(&self) -> Option<InterruptReason> {
-        match self.0.load(Ordering::Acquire) {
+        let by_queue = match self.claim.get() {
+            Signal::Continue => None,
+            Signal::Cancel => Some(InterruptReason::Cancelled),
+            Signal::Lost => Some(InterruptReason::LeaseLost),
+        };
+        by_queue.or_else(|| match self.own.load(Ordering::Acquire) {
             1 => Some(InterruptReason::Cancelled),
             2 => Some(InterruptReason::LeaseLost),
             3 => Some(InterruptReason::Draining),
             _ => None,
-        }
+        })
     }
 }
 

@@ -6,13 +6,13 @@ use videosdgx_api::{Code, GenerateRequest, ModelDescription, Problem, ResolvedRe
 
 use crate::{Cancelled, GenerateContext};
 
+/// Code of jobs whose engine failed without a more exact reason.
+pub(crate) const GENERATION_FAILED: &str = "generation_failed";
+
 /// What a video service plugs into the skeleton. Methods without `Model` never touch weights.
 pub trait Engine: Send + Sync + 'static {
     /// The loaded weights. Only the inference thread sees it: `Send`, not `Sync`.
     type Model: Send + 'static;
-
-    /// The service's name, a [`videosdgx_api::JobId`] prefix: `a-z`, `0-9` and hyphens. Known without any checkpoint.
-    fn name(&self) -> &str;
 
     /// Name of the checkpoint, its defaults and limits; reads configuration files only and is called at each request, so
     /// that a checkpoint which appears while the service runs is seen.
@@ -74,6 +74,9 @@ pub enum EngineError {
     /// The allocator or the device refused; the job fails with `insufficient_memory`.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
+    /// The disk is full; the job waits and is tried again without using up an attempt.
+    #[error("no space left: {0}")]
+    StorageFull(String),
     /// [`GenerateContext::check_cancelled`] said so: hand its error on with `?`.
     #[error("cancelled")]
     Cancelled,
@@ -95,7 +98,8 @@ impl EngineError {
             Self::OutOfMemory(_) => Code::InsufficientMemory.as_str().to_owned(),
             Self::Cancelled => "cancelled".to_owned(),
             Self::InvalidInput(problem) => problem.code.clone(),
-            Self::Failed(_) => "generation_failed".to_owned(),
+            Self::StorageFull(_) => Code::StorageFull.as_str().to_owned(),
+            Self::Failed(_) => GENERATION_FAILED.to_owned(),
         }
     }
 
@@ -112,6 +116,18 @@ impl From<Cancelled> for EngineError {
     }
 }
 
+/// Files that an engine writes: a full disk is told from other failures.
+impl From<std::io::Error> for EngineError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::StorageFull(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         let detail = error.to_string();
@@ -123,6 +139,7 @@ impl From<EngineError> for Problem {
                 Self::new(Code::CheckpointInvalid, detail).with_retry_after(60)
             }
             EngineError::OutOfMemory(_) => Self::new(Code::InsufficientMemory, detail).with_retry_after(30),
+            EngineError::StorageFull(_) => Self::new(Code::StorageFull, detail).with_retry_after(30),
             EngineError::InvalidInput(problem) => problem,
             EngineError::Cancelled | EngineError::Failed(_) => Self::new(Code::Internal, detail),
         }

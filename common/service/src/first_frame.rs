@@ -1,6 +1,6 @@
 //! The picture of an image-to-video request: decoded under strict limits, so that no upload can fill the memory.
 
-use std::io::Cursor;
+use std::{io::Cursor, sync::Mutex};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
@@ -17,6 +17,9 @@ const MAX_DECODER_BYTES: u64 = 64 * 1024 * 1024;
 
 const FIELD: &str = "image";
 
+/// One picture is decoded at a time, so that many uploads need the memory of one.
+static DECODING: Mutex<()> = Mutex::new(());
+
 /// Plain base64 of a picture sent as base64 or as a data URI.
 ///
 /// # Errors
@@ -28,7 +31,7 @@ pub fn checked(image: &str) -> Result<String, Problem> {
     Ok(encoded.to_owned())
 }
 
-/// The picture in RGB, upright (its EXIF orientation applied), transparency over black.
+/// The picture in RGB (blocks for the time of decoding), upright (its EXIF orientation applied), transparency over black.
 ///
 /// # Errors
 /// As [`checked`].
@@ -43,6 +46,7 @@ pub fn decode(image: &str) -> Result<RgbImage, Problem> {
     if bytes.len() > MAX_BYTES {
         return Err(too_large());
     }
+    let _turn = DECODING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let format = image::guess_format(&bytes)
         .ok()
         .filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP))

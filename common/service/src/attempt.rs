@@ -1,0 +1,170 @@
+//! One attempt at one job: from the claim to a file under its final name.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use videosdgx_api::{LoaderState, ResolvedRequest, Stage};
+use videosdgx_jobs::{Claim, JobOutput, Progress, Signal, wait};
+use videosdgx_model::ModelLoader;
+
+use crate::{
+    Engine, EngineError, GenerateContext, Interrupt, InterruptReason,
+    job_view::{self, Used},
+    loading::{EngineLoad, Loader as _},
+    outputs::Outputs,
+    service::Service,
+    worker::Fault,
+};
+
+/// A file under its final name, not yet announced.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) output: JobOutput,
+    pub(crate) stages: Vec<(Stage, f64)>,
+    pub(crate) seconds: f64,
+}
+
+pub(crate) struct Attempt<'a, E: Engine> {
+    pub(crate) service: &'a Arc<Service>,
+    pub(crate) engine: &'a Arc<E>,
+    pub(crate) loader: &'a ModelLoader<EngineLoad<E>>,
+}
+
+impl<E: Engine> Attempt<'_, E> {
+    pub(crate) fn run(&self, claim: &Claim, interrupt: &Interrupt) -> Result<Finished, Fault> {
+        let began = Instant::now();
+        let (job, attempt) = (&claim.lease.job, claim.lease.attempt);
+        let outputs = &self.service.outputs;
+        let request = Self::request(claim)?;
+        let temporary = outputs.temporary(job, attempt);
+        let scratch = outputs.scratch(job)?;
+        let clock = Arc::new(Mutex::new(StageClock::default()));
+        let context = GenerateContext::new(
+            job.clone(),
+            attempt,
+            &temporary,
+            scratch,
+            interrupt.clone(),
+            self.reporter(claim, Arc::clone(&clock)),
+        );
+        if self.loader.report().state != LoaderState::Loaded {
+            context.progress(Stage::Loading, 0, 1);
+        }
+        self.generate(request, context)?;
+        self.report(claim, &clock, Stage::Saving, 0, 1);
+        let bytes = Outputs::sync(&temporary)?;
+        self.still_holds(claim, interrupt)?;
+        let path = Outputs::file_name(job, attempt);
+        outputs.publish(&temporary, &path)?;
+        let stages = clock.lock().unwrap_or_else(PoisonError::into_inner).stop();
+        let used = Used { stage_seconds: stages.clone() };
+        let used = serde_json::to_string(&used).map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let output = JobOutput { path, bytes, used };
+        Ok(Finished { output, stages, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    fn request(claim: &Claim) -> Result<ResolvedRequest, Fault> {
+        let unreadable = |what: &str, error: &dyn std::fmt::Display| {
+            Fault::Unreadable(format!("the stored {what} cannot be read: {error}"))
+        };
+        let mut request = job_view::request(&claim.body).map_err(|error| unreadable("request", &error))?;
+        if let Some(image) = claim.attachment.clone() {
+            request.image = Some(String::from_utf8(image).map_err(|error| unreadable("image", &error))?);
+        }
+        Ok(request)
+    }
+
+    /// On the inference thread, with the model, which is loaded if need be.
+    fn generate(&self, request: ResolvedRequest, context: GenerateContext) -> Result<(), Fault> {
+        let engine = Arc::clone(self.engine);
+        let span = tracing::Span::current();
+        let generated = self.loader.run_blocking(move |model| {
+            let _entered = span.enter();
+            // It may have been cancelled while the model was loaded.
+            context.check_cancelled()?;
+            engine.generate(model, &request, &context)
+        })?;
+        generated.map_err(Fault::Engine)
+    }
+
+    /// Only the holder of the lease may give a file its final name.
+    fn still_holds(&self, claim: &Claim, interrupt: &Interrupt) -> Result<(), Fault> {
+        match wait(self.service.queue.renew(&claim.lease)) {
+            Ok(Signal::Continue) => Ok(()),
+            Ok(signal) => {
+                claim.cancel.raise(signal);
+                Err(Fault::Engine(EngineError::Cancelled))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "lease_lost");
+                interrupt.set(InterruptReason::LeaseLost);
+                Err(Fault::Engine(EngineError::Cancelled))
+            }
+        }
+    }
+
+    fn reporter(
+        &self,
+        claim: &Claim,
+        clock: Arc<Mutex<StageClock>>,
+    ) -> impl Fn(Stage, u32, u32) + Send + Sync + 'static {
+        let (queue, lease) = (Arc::clone(&self.service.queue), claim.lease.clone());
+        move |stage, step, steps| {
+            clock.lock().unwrap_or_else(PoisonError::into_inner).enter(stage);
+            // The answer is not waited for: a lost lease shows in the claim's signal.
+            drop(queue.progress(&lease, Progress { stage, step, steps }));
+        }
+    }
+
+    fn report(&self, claim: &Claim, clock: &Arc<Mutex<StageClock>>, stage: Stage, step: u32, steps: u32) {
+        self.reporter(claim, Arc::clone(clock))(stage, step, steps);
+    }
+}
+
+/// Adds up the seconds of each stage.
+#[derive(Debug, Default)]
+struct StageClock {
+    now: Option<(Stage, Instant)>,
+    past: Vec<(Stage, f64)>,
+}
+
+impl StageClock {
+    fn enter(&mut self, stage: Stage) {
+        if self.now.is_none_or(|(now, _)| now != stage) {
+            self.leave();
+            self.now = Some((stage, Instant::now()));
+        }
+    }
+
+    fn stop(&mut self) -> Vec<(Stage, f64)> {
+        self.leave();
+        std::mem::take(&mut self.past)
+    }
+
+    fn leave(&mut self) {
+        let Some((stage, since)) = self.now.take() else { return };
+        let seconds = since.elapsed().as_secs_f64();
+        match self.past.iter_mut().find(|(past, _)| *past == stage) {
+            Some((_, sum)) => *sum += seconds,
+            None => self.past.push((stage, seconds)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_listed_once_in_the_order_it_came() {
+        let mut clock = StageClock::default();
+        for stage in [Stage::Encoding, Stage::Denoising, Stage::Denoising, Stage::Decoding, Stage::Denoising]
+        {
+            clock.enter(stage);
+        }
+        let stages: Vec<Stage> = clock.stop().into_iter().map(|(stage, _)| stage).collect();
+        assert_eq!(stages, [Stage::Encoding, Stage::Denoising, Stage::Decoding]);
+    }
+}

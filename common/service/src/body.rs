@@ -1,0 +1,187 @@
+//! Reading request bodies: bounded in size and time, strict, and naming the field that is wrong.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, http::header, web};
+use futures::StreamExt as _;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
+};
+use videosdgx_api::{Code, Problem};
+
+use crate::problem_response::{Answered, Failure};
+
+/// Most bytes of a body; images make it this large.
+pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
+/// A body may take this long, and a second more for each [`LEAST_BYTES_PER_SECOND`] that came.
+const BODY_TIME: Duration = Duration::from_secs(8);
+const LEAST_BYTES_PER_SECOND: usize = 64 * 1024;
+
+/// The whole body of a request that must be JSON.
+pub(crate) async fn read_json(request: &HttpRequest, payload: web::Payload) -> Answered<web::Bytes> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if kind != "application/json" && !(kind.starts_with("application/") && kind.ends_with("+json")) {
+        return Err(Failure::new(Code::UnsupportedMediaType, "send the body as application/json"));
+    }
+    if request.headers().contains_key(header::CONTENT_ENCODING) {
+        return Err(Failure::new(Code::UnsupportedMediaType, "send the body without a content encoding"));
+    }
+    read(request, payload).await
+}
+
+/// The whole body.
+pub(crate) async fn read(request: &HttpRequest, mut payload: web::Payload) -> Answered<web::Bytes> {
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(too_large());
+    }
+    let began = tokio::time::Instant::now();
+    let mut body = web::BytesMut::new();
+    loop {
+        let seconds = u64::try_from(body.len() / LEAST_BYTES_PER_SECOND).unwrap_or(0);
+        let deadline = began + BODY_TIME + Duration::from_secs(seconds);
+        match tokio::time::timeout_at(deadline, payload.next()).await {
+            Err(_) => return Err(Failure::new(Code::Timeout, "the body came too slowly")),
+            Ok(None) => return Ok(body.freeze()),
+            Ok(Some(Err(error))) => {
+                return Err(Failure::new(Code::InvalidBody, format!("the body cannot be read: {error}")));
+            }
+            Ok(Some(Ok(chunk))) if body.len() + chunk.len() > MAX_BODY => return Err(too_large()),
+            Ok(Some(Ok(chunk))) => body.extend_from_slice(&chunk),
+        }
+    }
+}
+
+fn too_large() -> Failure {
+    Failure(
+        Problem::new(Code::BodyTooLarge, format!("the body is at most {MAX_BODY} bytes"))
+            .with_limit(MAX_BODY),
+    )
+}
+
+/// Strict JSON of one object.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Answered<T> {
+    // Serde would take an array for a struct.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Failure::new(Code::InvalidBody, "the body is one JSON object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        described(&path, error.inner())
+    })?;
+    deserializer.end().map_err(|error| described(".", &error))?;
+    Ok(value)
+}
+
+fn described(path: &str, error: &serde_json::Error) -> Failure {
+    let message = error.to_string();
+    if !error.is_data() {
+        return Failure::new(Code::InvalidBody, format!("the body is no JSON: {message}"));
+    }
+    // "… at line 1 column 7" helps nobody who is told the field.
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+    let inner = ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| message.strip_prefix(start)?.split_once('`').map(|(field, _)| field));
+    let path = path.trim_start_matches('.');
+    let field = match inner {
+        Some(inner) if path.is_empty() || path == inner => inner.to_owned(),
+        Some(inner) if path.ends_with(&format!(".{inner}")) => path.to_owned(),
+        Some(inner) => format!("{path}.{inner}"),
+        None => path.to_owned(),
+    };
+    // The names of fields come from the client.
+    let field: String = field.chars().take(100).collect();
+    let detail: String = message.chars().take(300).collect();
+    if field.is_empty() || field == "?" {
+        return Failure::new(Code::InvalidBody, detail);
+    }
+    Failure(Problem::field(field, detail))
+}
+
+/// Any JSON object, and nothing else.
+#[derive(Debug)]
+pub(crate) struct Object;
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Object)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use videosdgx_api::{BatchRequest, GenerateRequest};
+
+    use super::*;
+
+    fn problem<T: DeserializeOwned + std::fmt::Debug>(body: &str) -> Problem {
+        parse::<T>(body.as_bytes()).unwrap_err().0
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        for (body, field) in [
+            ("{}", "prompt"),
+            (r#"{"prompt": 5}"#, "prompt"),
+            (r#"{"prompt": "a", "colour": 1}"#, "colour"),
+            (r#"{"prompt": "a", "prompt": "b"}"#, "prompt"),
+            (r#"{"prompt": "a", "resolution": "64"}"#, "resolution"),
+            (r#"{"prompt": "a", "num_frames": -1}"#, "num_frames"),
+            (r#"{"prompt": "a", "num_frames": 10000000000}"#, "num_frames"),
+            (r#"{"prompt": "a", "priority": 10}"#, "priority"),
+            (r#"{"prompt": "a", "format": "gif"}"#, "format"),
+            (r#"{"prompt": "a", "seed": 1.5}"#, "seed"),
+        ] {
+            let problem = problem::<GenerateRequest>(body);
+            assert_eq!(problem.field.as_deref(), Some(field), "{body}: {problem}");
+            assert_eq!(problem.status, 400);
+            assert!(!problem.detail.contains("line 1"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn fields_inside_a_batch_are_named_by_their_path() {
+        for (body, field) in [
+            (r#"{"requests": [{"prompt": "a"}, {"prompt": 5}]}"#, "requests[1].prompt"),
+            (r#"{"requests": [{"prompt": "a"}, {}]}"#, "requests[1].prompt"),
+            (r#"{"requests": [{"prompt": "a", "colour": 5}]}"#, "requests[0].colour"),
+            ("{}", "requests"),
+        ] {
+            assert_eq!(problem::<BatchRequest>(body).field.as_deref(), Some(field), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_an_invalid_body() {
+        let deep = "[".repeat(10_000);
+        for body in
+            ["", " ", "{", "[]", r#"["a"]"#, "null", "nonsense", r#"{"prompt": "a"} x"#, "{\"a\":", &deep]
+        {
+            let problem = problem::<GenerateRequest>(body);
+            assert_eq!(
+                (problem.code.as_str(), problem.status),
+                ("invalid_body", 400),
+                "{body:.20}: {problem}"
+            );
+        }
+        let deep = format!("{{\"prompt\": {}", "[".repeat(10_000));
+        assert_eq!(parse::<GenerateRequest>(deep.as_bytes()).unwrap_err().0.status, 400);
+    }
+}

@@ -1,0 +1,321 @@
+//! Configuration by environment; a bad value names its variable.
+
+use std::{
+    env,
+    fmt::Display,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use videosdgx_auth::{AuthConfig, AuthError};
+use videosdgx_jobs::QueueConfig;
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A variable has a value that cannot be used.
+    #[error("{variable}: {reason}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong and what can be used instead; never the value of a secret.
+        reason: String,
+    },
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+/// Where the model computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU when there is one.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU with this number.
+    Cuda(u32),
+}
+
+/// Number format of activations and unquantised weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DtypeChoice {
+    /// What the device is best at.
+    #[default]
+    Auto,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit floats.
+    F32,
+}
+
+/// Weight format made while loading.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum QuantizationChoice {
+    /// As in the checkpoint.
+    #[default]
+    None,
+    /// e4m3 with one scale an output channel.
+    Fp8,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What a service is told from outside.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// The service's name: prefix of job ids, folder below the models.
+    pub name: String,
+    /// `VIDEOSDGX_LISTEN`; port 0 takes a free one and prints it.
+    pub listen: SocketAddr,
+    /// `VIDEOSDGX_STATE_DIR`: `jobs.sqlite` and `scratch/`.
+    pub state_dir: PathBuf,
+    /// `VIDEOSDGX_OUTPUTS_DIR`: the videos.
+    pub outputs_dir: PathBuf,
+    /// `VIDEOSDGX_MODELS_DIR`: a folder a model.
+    pub models_dir: PathBuf,
+    /// `VIDEOSDGX_CHECKPOINT`: the checkpoint's folder, whatever is below the models.
+    pub checkpoint: Option<PathBuf>,
+    /// `VIDEOSDGX_DEMO_CHECKPOINT`: the demonstration checkpoint, used when no other is there.
+    pub demo_checkpoint: Option<PathBuf>,
+    /// `VIDEOSDGX_AUTH_DIR` and the other variables of [`AuthConfig`].
+    pub auth: AuthConfig,
+    /// `VIDEOSDGX_DEVICE`: `auto`, `cpu`, `cuda:0`.
+    pub device: DeviceChoice,
+    /// `VIDEOSDGX_DTYPE`: `auto`, `bf16`, `f32`.
+    pub dtype: DtypeChoice,
+    /// `VIDEOSDGX_QUANTIZATION`: `none`, `fp8`.
+    pub quantization: QuantizationChoice,
+    /// `AUTO_UNLOAD_MINUTES`: idle minutes until the model is unloaded, 30; 0 = never.
+    pub auto_unload_minutes: f64,
+    /// `VIDEOSDGX_MEMORY_RESERVE_GB`: memory that a load leaves free, GB = 10⁹ bytes, 0.5.
+    pub memory_reserve_bytes: u64,
+    /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,videosdgx_jobs=debug`.
+    pub log_level: String,
+    /// `LOG_FORMAT`: `text`, `json`.
+    pub log_format: LogFormat,
+    /// `DRAIN_SECONDS`: how long running jobs and downloads may go on after SIGTERM, 120.
+    pub drain: Duration,
+    /// `VIDEOSDGX_QUEUE_CAPACITY` (most jobs that wait), `VIDEOSDGX_LEASE_SECONDS` (30), `VIDEOSDGX_RETENTION_DAYS` (7).
+    pub queue: QueueConfig,
+    /// Seconds between two comments on a silent event stream.
+    pub heartbeat: Duration,
+}
+
+impl ServiceConfig {
+    /// Reads the environment of the service `name`, which listens on `127.0.0.1:<default_port>` unless told otherwise.
+    ///
+    /// # Errors
+    /// The first variable with a bad value.
+    pub fn from_env(name: &str, default_port: u16) -> Result<Self, ConfigError> {
+        Self::from_lookup(name, default_port, |variable| env::var(variable).ok())
+    }
+
+    /// As [`ServiceConfig::from_env`] with the variables that `lookup` knows; empty ones count as not set.
+    ///
+    /// # Errors
+    /// The first variable with a bad value.
+    pub fn from_lookup(
+        name: &str,
+        default_port: u16,
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let variables =
+            Variables { lookup: &|variable| lookup(variable).filter(|value| !value.trim().is_empty()) };
+        let path = |variable, default: String| {
+            variables.text(variable).map_or_else(|| PathBuf::from(default), PathBuf::from)
+        };
+        let listen = variables.text("VIDEOSDGX_LISTEN");
+        let mut queue = QueueConfig::default();
+        queue.max_queued = variables.number("VIDEOSDGX_QUEUE_CAPACITY", queue.max_queued, 1..=1_000_000)?;
+        queue.max_queued_per_principal = queue.max_queued_per_principal.min(queue.max_queued);
+        let lease = variables.number("VIDEOSDGX_LEASE_SECONDS", queue.lease.as_secs(), 3..=3600)?;
+        queue.lease = Duration::from_secs(lease);
+        queue.renew_every = queue.lease / 3;
+        let days = variables.number("VIDEOSDGX_RETENTION_DAYS", 7_u64, 1..=3650)?;
+        queue.retention.max_age = Duration::from_secs(days * 24 * 3600);
+        let reserve_gb = variables.number("VIDEOSDGX_MEMORY_RESERVE_GB", 0.5_f64, 0.0..=10_000.0)?;
+        Ok(Self {
+            name: name.to_owned(),
+            listen: parse_address(&listen.unwrap_or_else(|| format!("127.0.0.1:{default_port}")))?,
+            state_dir: path("VIDEOSDGX_STATE_DIR", format!("state/{name}")),
+            outputs_dir: path("VIDEOSDGX_OUTPUTS_DIR", format!("state/{name}/outputs")),
+            models_dir: path("VIDEOSDGX_MODELS_DIR", "models".to_owned()),
+            checkpoint: variables.text("VIDEOSDGX_CHECKPOINT").map(PathBuf::from),
+            demo_checkpoint: variables.text("VIDEOSDGX_DEMO_CHECKPOINT").map(PathBuf::from),
+            auth: AuthConfig::from_lookup(variables.lookup)?,
+            device: variables.choice("VIDEOSDGX_DEVICE", "auto, cpu or cuda:0")?,
+            dtype: variables.choice("VIDEOSDGX_DTYPE", "auto, bf16 or f32")?,
+            quantization: variables.choice("VIDEOSDGX_QUANTIZATION", "none or fp8")?,
+            auto_unload_minutes: variables.number("AUTO_UNLOAD_MINUTES", 30.0, 0.0..=525_600.0)?,
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0 to 10¹³, checked above"
+            )]
+            memory_reserve_bytes: (reserve_gb * 1e9) as u64,
+            log_level: variables.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned()),
+            log_format: variables.choice("LOG_FORMAT", "text or json")?,
+            drain: Duration::from_secs_f64(variables.number("DRAIN_SECONDS", 120.0, 0.0..=86_400.0)?),
+            queue,
+            heartbeat: Duration::from_secs(15),
+        })
+    }
+}
+
+struct Variables<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Variables<'_> {
+    fn text(&self, variable: &str) -> Option<String> {
+        (self.lookup)(variable).map(|value| value.trim().to_owned())
+    }
+
+    fn number<T: FromStr + PartialOrd + Display>(
+        &self,
+        variable: &'static str,
+        default: T,
+        range: std::ops::RangeInclusive<T>,
+    ) -> Result<T, ConfigError> {
+        let Some(text) = self.text(variable) else { return Ok(default) };
+        text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| ConfigError::Variable {
+            variable,
+            reason: format!("a number from {} to {}, not {text:?}", range.start(), range.end()),
+        })
+    }
+
+    fn choice<T: FromStr + Default>(&self, variable: &'static str, choices: &str) -> Result<T, ConfigError> {
+        let Some(text) = self.text(variable) else { return Ok(T::default()) };
+        text.to_ascii_lowercase()
+            .parse()
+            .map_err(|_| ConfigError::Variable { variable, reason: format!("{choices}, not {text:?}") })
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    let refuse = |reason: String| ConfigError::Variable { variable: "VIDEOSDGX_LISTEN", reason };
+    text.to_socket_addrs()
+        .map_err(|error| refuse(format!("an address such as 127.0.0.1:8002, not {text:?} ({error})")))?
+        .next()
+        .ok_or_else(|| refuse(format!("{text:?} names no address")))
+}
+
+/// The text is none of the choices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoSuchChoice;
+
+impl FromStr for DeviceChoice {
+    type Err = NoSuchChoice;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let number = text.strip_prefix("cuda:").ok_or(NoSuchChoice)?;
+                number.parse().map(Self::Cuda).map_err(|_| NoSuchChoice)
+            }
+        }
+    }
+}
+
+impl FromStr for DtypeChoice {
+    type Err = NoSuchChoice;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "bf16" => Ok(Self::Bf16),
+            "f32" => Ok(Self::F32),
+            _ => Err(NoSuchChoice),
+        }
+    }
+}
+
+impl FromStr for QuantizationChoice {
+    type Err = NoSuchChoice;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
+        match text {
+            "none" => Ok(Self::None),
+            "fp8" => Ok(Self::Fp8),
+            _ => Err(NoSuchChoice),
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = NoSuchChoice;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(NoSuchChoice),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<ServiceConfig, ConfigError> {
+        ServiceConfig::from_lookup("wan21", 8002, |name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn an_empty_environment_is_enough() {
+        for config in [config(&[]), config(&[("VIDEOSDGX_LISTEN", ""), ("AUTO_UNLOAD_MINUTES", " ")])] {
+            let config = config.unwrap();
+            assert_eq!(config.listen.to_string(), "127.0.0.1:8002");
+            assert!((config.auto_unload_minutes - 30.0).abs() < f64::EPSILON);
+            assert_eq!(config.drain, Duration::from_secs(120));
+            assert_eq!(config.state_dir, PathBuf::from("state/wan21"));
+        }
+    }
+
+    #[test]
+    fn each_bad_value_names_its_variable() {
+        for (variable, value) in [
+            ("VIDEOSDGX_LISTEN", "nowhere"),
+            ("VIDEOSDGX_LISTEN", "127.0.0.1:99999"),
+            ("VIDEOSDGX_DEVICE", "gpu"),
+            ("VIDEOSDGX_DEVICE", "cuda:x"),
+            ("VIDEOSDGX_DTYPE", "f16"),
+            ("VIDEOSDGX_QUANTIZATION", "int4"),
+            ("AUTO_UNLOAD_MINUTES", "-1"),
+            ("AUTO_UNLOAD_MINUTES", "NaN"),
+            ("LOG_FORMAT", "xml"),
+            ("DRAIN_SECONDS", "soon"),
+            ("VIDEOSDGX_QUEUE_CAPACITY", "0"),
+            ("VIDEOSDGX_LEASE_SECONDS", "1"),
+            ("VIDEOSDGX_RETENTION_DAYS", "0"),
+            ("VIDEOSDGX_MEMORY_RESERVE_GB", "-2"),
+        ] {
+            let error = config(&[(variable, value)]).unwrap_err().to_string();
+            assert!(error.starts_with(variable), "{error}");
+        }
+    }
+
+    #[test]
+    fn choices_are_read_whatever_their_case() {
+        let config = config(&[("VIDEOSDGX_DEVICE", "CUDA:1"), ("VIDEOSDGX_DTYPE", "BF16")]).unwrap();
+        assert_eq!((config.device, config.dtype), (DeviceChoice::Cuda(1), DtypeChoice::Bf16));
+    }
+}

@@ -1,0 +1,145 @@
+//! The outermost layer: request ids, problem documents, logs, metrics and the count of answers on their way.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use actix_web::{
+    Error, HttpResponse,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{ConnectionType, StatusCode, header},
+    middleware::Next,
+    web,
+};
+use tracing::Instrument as _;
+use videosdgx_api::Problem;
+
+use crate::{
+    problem_response::{self, PROBLEM_JSON},
+    service::Service,
+};
+
+/// Names a request in answers, problems and the log.
+pub(crate) const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
+
+/// Wraps every route, also those that do not exist.
+pub(crate) async fn edge(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let began = Instant::now();
+    let service = request.app_data::<web::Data<Service>>().cloned();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let answer_counted = service.clone().map(CountedAnswer::new);
+    let span = tracing::info_span!("request", request_id = %id);
+
+    let response = match next.call(request).instrument(span.clone()).await {
+        Ok(response) => response.map_into_boxed_body(),
+        Err(error) => return Err(error),
+    };
+    let _entered = span.enter();
+    let mut response = with_problem(response, &id);
+    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let status = response.status().as_u16();
+    let seconds = began.elapsed().as_secs_f64();
+    if let Some(service) = &service {
+        service.metrics.observe_request(method.as_str(), &route, status, seconds);
+        if service.drain.has_begun() {
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
+    }
+    let milliseconds = (seconds * 1e4).round() / 10.0;
+    if matches!(route.as_str(), "/health" | "/ready" | "/metrics") {
+        tracing::debug!(%method, route, status, milliseconds, "answered");
+    } else {
+        tracing::info!(%method, route, status, milliseconds, "answered");
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = header::HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    }
+    Ok(response.map_body(|_, body| BoxBody::new(CountedBody { body, _counted: answer_counted })))
+}
+
+/// The client's own id when it is sane, else a fresh one.
+fn request_id(request: &ServiceRequest) -> String {
+    let sane = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(sane)
+        .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Every refusal is a problem document that names the request, also the framework's own.
+fn with_problem(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+    let known = response.response().extensions().get::<Problem>().cloned();
+    let problem = match known {
+        Some(problem) => problem,
+        None if is_bare_refusal(response.response()) => {
+            problem_response::of_status(response.status(), response.request().path())
+        }
+        None => return response,
+    };
+    let body = problem_response::body(&problem.with_request_id(id));
+    let mut response = response.map_body(|_, _| BoxBody::new(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(PROBLEM_JSON));
+    headers.remove(header::CONTENT_LENGTH);
+    response
+}
+
+fn is_bare_refusal(response: &HttpResponse<BoxBody>) -> bool {
+    let refusal = response.status().is_client_error() || response.status().is_server_error();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    let written_by_us = matches!(kind, Some(b"application/json" | b"application/problem+json"));
+    refusal && response.status() != StatusCode::PRECONDITION_FAILED && !written_by_us
+}
+
+struct CountedAnswer(web::Data<Service>);
+
+impl CountedAnswer {
+    fn new(service: web::Data<Service>) -> Self {
+        service.drain.answer_began();
+        Self(service)
+    }
+}
+
+impl Drop for CountedAnswer {
+    fn drop(&mut self) {
+        self.0.drain.answer_ended();
+    }
+}
+
+/// A body that counts as on its way until it has been handed to the socket, or the client has gone.
+struct CountedBody {
+    body: BoxBody,
+    _counted: Option<CountedAnswer>,
+}
+
+impl MessageBody for CountedBody {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
+}

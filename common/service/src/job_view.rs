@@ -1,0 +1,81 @@
+//! A queue's record as its owner sees it.
+
+use serde::{Deserialize, Serialize};
+use videosdgx_api::{Job, JobStatus, ResolvedRequest, Stage};
+use videosdgx_jobs::JobRecord;
+
+use crate::problem_response::{Answered, Failure};
+
+/// What is stored with a completed job.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Used {
+    /// Seconds spent in each stage, in order.
+    pub(crate) stage_seconds: Vec<(Stage, f64)>,
+}
+
+/// The request as it is stored.
+pub(crate) fn request(body: &str) -> Result<ResolvedRequest, serde_json::Error> {
+    serde_json::from_str(body)
+}
+
+/// The job of the service `model_name`.
+pub(crate) fn job(model_name: &str, record: JobRecord) -> Answered<Job> {
+    let request = request(&record.body)
+        .map_err(|error| Failure::internal(format!("job {} cannot be read: {error}", record.id)))?;
+    let completed = record.status == JobStatus::Completed;
+    let active = !record.status.is_terminal();
+    let attempt = attempt(&record);
+    let progress = record.progress.filter(|_| record.status == JobStatus::Running);
+    let output = record.output.filter(|_| completed);
+    let failure = record.failure.filter(|_| !completed && record.status != JobStatus::Cancelled);
+    let mut warnings = request.warnings.clone();
+    for warning in record.warnings {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    Ok(Job {
+        download_url: output.as_ref().map(|_| format!("/jobs/{}/download", record.id)),
+        job_id: record.id,
+        model_name: model_name.to_owned(),
+        status: record.status,
+        duration: request.duration(),
+        checkpoint: request.checkpoint,
+        prompt: request.prompt,
+        negative_prompt: request.negative_prompt,
+        resolution: request.resolution,
+        fps: request.fps,
+        num_frames: request.num_frames,
+        steps: request.steps,
+        guidance_scale: request.guidance_scale,
+        seed: request.seed,
+        format: request.format,
+        scheduler: request.scheduler,
+        priority: record.priority,
+        created_at: record.created_at,
+        started_at: record.started_at,
+        completed_at: record.finished_at,
+        output_bytes: output.as_ref().map(|output| output.bytes),
+        output_path: output.map(|output| output.path),
+        error: failure.as_ref().map(|failure| failure.message.clone()),
+        error_code: failure.map(|failure| failure.code),
+        progress: record.percent,
+        stage: progress.map(|progress| progress.stage),
+        step: progress.map(|progress| progress.step),
+        stage_steps: progress.map(|progress| progress.steps),
+        attempt,
+        queue_position: record.queue_position.filter(|_| active),
+        warnings,
+    })
+}
+
+/// The attempt as people count them: one that was given back when the service shut down is none.
+fn attempt(record: &JobRecord) -> u32 {
+    match record.status {
+        JobStatus::Queued => record.attempts_used,
+        JobStatus::Running | JobStatus::Completed => record.attempts_used + 1,
+        JobStatus::Failed | JobStatus::Cancelled | JobStatus::Dead => {
+            record.attempts_used.max(record.attempt.min(1))
+        }
+    }
+}

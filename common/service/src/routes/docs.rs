@@ -1,0 +1,78 @@
+//! The API for people: the document, Swagger UI (vendored, nothing is fetched), public keys.
+
+use std::sync::{Arc, OnceLock};
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use utoipa_swagger_ui::Config;
+use videosdgx_api::Code;
+
+use crate::{
+    openapi,
+    problem_response::{Answered, Failure},
+    service::Service,
+};
+
+/// Swagger UI needs styles in place; nothing else from anywhere else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      connect-src 'self'; font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// This API as OpenAPI 3.1
+#[utoipa::path(get, path = "/openapi.json", tag = "docs", responses((status = 200, body = serde_json::Value)))]
+pub(crate) async fn openapi(service: web::Data<Service>) -> Answered {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    let text = match TEXT.get() {
+        Some(text) => text,
+        None => {
+            let text = openapi::document(service.name()).to_json().map_err(Failure::internal)?;
+            TEXT.get_or_init(|| text)
+        }
+    };
+    Ok(HttpResponse::Ok().content_type("application/json").body(text.as_str()))
+}
+
+/// Leads to /docs/
+#[utoipa::path(get, path = "/docs", tag = "docs", responses(
+    (status = 308, description = "See /docs/"),
+    (status = 200, description = "What clients see that follow", content_type = "text/html", body = String)))]
+pub(crate) async fn leads_to_docs() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "docs/")).finish()
+}
+
+/// Swagger UI
+#[utoipa::path(get, path = "/docs/", tag = "docs", responses(
+    (status = 200, content_type = "text/html", body = String)))]
+pub(crate) async fn page() -> Answered {
+    swagger("")
+}
+
+/// A file of Swagger UI
+#[utoipa::path(get, path = "/docs/{file}", tag = "docs",
+    params(("file" = String, Path, description = "Its name", example = "index.html")),
+    responses((status = 200, description = "Scripts, styles, pictures", content(
+        (String = "text/html"), (String = "text/javascript"), (String = "text/css"), (String = "image/png"),
+        (String = "application/json")))))]
+pub(crate) async fn file(request: HttpRequest) -> Answered {
+    swagger(request.match_info().get("file").unwrap_or_default())
+}
+
+fn swagger(name: &str) -> Answered {
+    static CONFIG: OnceLock<Arc<Config<'static>>> = OnceLock::new();
+    let config =
+        CONFIG.get_or_init(|| Arc::new(Config::from("../openapi.json").persist_authorization(false)));
+    let file = utoipa_swagger_ui::serve(name, Arc::clone(config)).map_err(Failure::internal)?;
+    let file = file.ok_or_else(|| Failure::new(Code::NotFound, "there is no such file below /docs/"))?;
+    Ok(HttpResponse::Ok()
+        .content_type(file.content_type)
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::X_FRAME_OPTIONS, "DENY"))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(file.bytes.into_owned()))
+}
+
+/// The public keys that tokens are verified with
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "docs", responses(
+    (status = 200, body = serde_json::Value)))]
+pub(crate) async fn jwks(service: web::Data<Service>) -> HttpResponse {
+    HttpResponse::Ok().json(service.verifier.public_jwks())
+}

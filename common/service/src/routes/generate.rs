@@ -1,0 +1,211 @@
+//! Submitting jobs: nothing invalid is ever enqueued, and `202` is answered when the job is on the disk.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use videosdgx_api::{
+    BatchAccepted, BatchRequest, GenerateAccepted, GenerateRequest, JobId, LoaderState, Problem,
+    ResolvedRequest,
+};
+use videosdgx_jobs::{IdempotencyKey, Principal, Submission, Submitted};
+
+use crate::{
+    body::{self, Object},
+    estimate,
+    identity::{Caller, Generate},
+    problem_response::{Answered, Failure},
+    service::{Service, off_the_reactor},
+};
+
+/// Most requests of a batch.
+const MAX_BATCH: usize = 64;
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// Most characters of an idempotency key.
+const MAX_KEY: usize = 255;
+
+/// Submit a job
+///
+/// Answers when the job is on the disk. Only `prompt` is needed: the checkpoint's defaults fill in the rest, and the job
+/// says what was used. The same `Idempotency-Key` with the same body answers with the job made first.
+#[utoipa::path(post, path = "/generate", tag = "jobs",
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        description = "The same key with the same body is the same job; with another body it is refused (422)")),
+    request_body = GenerateRequest,
+    responses((status = 202, description = "Accepted, and on the disk", body = GenerateAccepted,
+        headers(("location" = String, description = "The job's path")))))]
+pub(crate) async fn generate(
+    caller: Caller<Generate>,
+    request: HttpRequest,
+    payload: web::Payload,
+    service: web::Data<Service>,
+) -> Answered {
+    service.refuse_when_draining()?;
+    let body = body::read_json(&request, payload).await?;
+    let idempotency = idempotency_key(&request, &body)?;
+    let parsed: GenerateRequest = body::parse(&body)?;
+    drop(body);
+    let accepted = submit(&service, &caller.principal, vec![parsed], idempotency, false).await?;
+    let accepted =
+        accepted.into_iter().next().ok_or_else(|| Failure::internal("the queue lost an answer"))?;
+    let location = format!("/jobs/{}", accepted.job_id);
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(accepted))
+}
+
+/// Submit many jobs, all or none
+///
+/// A problem's `field` says which request is at fault, for example `requests[3].fps`.
+#[utoipa::path(post, path = "/generate/batch", tag = "jobs",
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        description = "The same key with the same body is the same batch; with another body it is refused (422)")),
+    request_body = BatchRequest,
+    responses((status = 202, description = "All are accepted, and on the disk", body = BatchAccepted)))]
+pub(crate) async fn batch(
+    caller: Caller<Generate>,
+    request: HttpRequest,
+    payload: web::Payload,
+    service: web::Data<Service>,
+) -> Answered {
+    #[derive(Deserialize)]
+    struct OnlyObjects {
+        #[serde(rename = "requests")]
+        _requests: Vec<Object>,
+    }
+
+    service.refuse_when_draining()?;
+    let body = body::read_json(&request, payload).await?;
+    let idempotency = idempotency_key(&request, &body)?;
+    let _: OnlyObjects = body::parse(&body)?;
+    let parsed: BatchRequest = body::parse(&body)?;
+    drop(body);
+    if parsed.requests.is_empty() || parsed.requests.len() > MAX_BATCH {
+        let detail = format!("a batch has 1 to {MAX_BATCH} requests, not {}", parsed.requests.len());
+        return Err(Failure(Problem::field("requests", detail).with_limit(MAX_BATCH)));
+    }
+    let jobs = submit(&service, &caller.principal, parsed.requests, idempotency, true).await?;
+    Ok(HttpResponse::Accepted().json(BatchAccepted { jobs }))
+}
+
+fn idempotency_key(request: &HttpRequest, body: &[u8]) -> Answered<Option<IdempotencyKey>> {
+    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY).contains(&key.len()));
+    match (key, values.next()) {
+        (Some(key), None) => {
+            Ok(Some(IdempotencyKey { key: key.to_owned(), body_hash: Sha256::digest(body).into() }))
+        }
+        _ => {
+            let detail =
+                format!("{IDEMPOTENCY_KEY} is sent once, with 1 to {MAX_KEY} visible ASCII characters");
+            Err(Failure(Problem::field(IDEMPOTENCY_KEY, detail).with_limit(MAX_KEY)))
+        }
+    }
+}
+
+/// One request, ready for the queue.
+struct Prepared {
+    submission: Submission,
+    checkpoint: String,
+    warnings: Vec<String>,
+}
+
+async fn submit(
+    service: &web::Data<Service>,
+    principal: &Principal,
+    requests: Vec<GenerateRequest>,
+    idempotency: Option<IdempotencyKey>,
+    is_batch: bool,
+) -> Answered<Vec<GenerateAccepted>> {
+    let prepared = {
+        let (service, principal) = (Arc::clone(service), principal.clone());
+        off_the_reactor(move || prepare_all(&service, &principal, &requests, idempotency.as_ref(), is_batch))
+            .await??
+    };
+    let (submissions, notes): (Vec<_>, Vec<_>) = prepared
+        .into_iter()
+        .map(|prepared| (prepared.submission, (prepared.checkpoint, prepared.warnings)))
+        .unzip();
+    let submitted = service.queue.submit(submissions).await?;
+    accepted(service, submitted, notes).await
+}
+
+/// Resolves all requests, or names the first that cannot be.
+fn prepare_all(
+    service: &Service,
+    principal: &Principal,
+    requests: &[GenerateRequest],
+    idempotency: Option<&IdempotencyKey>,
+    is_batch: bool,
+) -> Answered<Vec<Prepared>> {
+    let mut all = Vec::with_capacity(requests.len());
+    for (index, request) in requests.iter().enumerate() {
+        let resolved = service.engine.resolve(request).map_err(|mut problem| {
+            if let (true, Some(field)) = (is_batch, &problem.field) {
+                problem.field = Some(format!("requests[{index}].{field}"));
+            }
+            problem
+        })?;
+        let idempotency = idempotency.map(|given| IdempotencyKey {
+            // A control character is in no header, so a batch's keys meet nobody else's.
+            key: if is_batch { format!("{}\u{1f}{index}", given.key) } else { given.key.clone() },
+            body_hash: given.body_hash,
+        });
+        all.push(prepare(service, principal, request, resolved, idempotency)?);
+    }
+    Ok(all)
+}
+
+fn prepare(
+    service: &Service,
+    principal: &Principal,
+    request: &GenerateRequest,
+    mut resolved: ResolvedRequest,
+    idempotency: Option<IdempotencyKey>,
+) -> Answered<Prepared> {
+    let id = JobId::random(service.name()).map_err(Failure::internal)?;
+    // Megabytes in the body would make every listing slow.
+    let attachment = resolved.image.take().map(String::into_bytes);
+    let submission = Submission {
+        id,
+        principal: principal.clone(),
+        priority: request.priority.unwrap_or_default(),
+        body: serde_json::to_string(&resolved).map_err(Failure::internal)?,
+        attachment,
+        prompt_characters: resolved.prompt.chars().count() as u64,
+        idempotency,
+        warnings: resolved.warnings.clone(),
+    };
+    Ok(Prepared { submission, checkpoint: resolved.checkpoint, warnings: resolved.warnings })
+}
+
+async fn accepted(
+    service: &Service,
+    submitted: Vec<Submitted>,
+    notes: Vec<(String, Vec<String>)>,
+) -> Answered<Vec<GenerateAccepted>> {
+    let totals = service.queue.totals().await?;
+    let running = service.queue.counts().await?.running;
+    let loader = service.loader.report();
+    let answers = submitted.into_iter().zip(notes).map(|(submitted, (checkpoint, warnings))| {
+        tracing::info!(
+            job_id = %submitted.id, model = service.name(), existing = submitted.existing,
+            queue_position = submitted.queue_position, "job_accepted"
+        );
+        GenerateAccepted {
+            estimated_time_seconds: estimate::seconds_until_done(
+                submitted.queue_position,
+                running,
+                &totals,
+                &loader,
+            ),
+            job_id: submitted.id,
+            status: submitted.status,
+            queue_position: submitted.queue_position,
+            model_loaded: loader.state == LoaderState::Loaded,
+            checkpoint,
+            warnings,
+        }
+    });
+    Ok(answers.collect())
+}

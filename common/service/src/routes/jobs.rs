@@ -1,0 +1,127 @@
+//! One's own jobs. Other people's do not exist.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures::StreamExt as _;
+use videosdgx_api::{EventKind, Job, JobList, JobStatus, Problem};
+use videosdgx_jobs::{Cursor, ListQuery, QueueError};
+
+use crate::{
+    identity::{Caller, Generate, JobPath, Read},
+    job_view,
+    problem_response::{Answered, Failure},
+    query::Query,
+    service::Service,
+};
+
+/// How long a DELETE that forgets waits for a running job to stop.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Your jobs, newest first
+#[utoipa::path(get, path = "/jobs", tag = "jobs",
+    params(
+        ("status" = Option<String>, Query, pattern = "^(queued|processing|completed|failed|cancelled|dead)(,(queued|processing|completed|failed|cancelled|dead))*$",
+            description = "Only these, separated by commas", example = "queued,processing"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 200, description = "Jobs on a page, 20 unless told"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = JobList)))]
+pub(crate) async fn list(
+    caller: Caller<Read>,
+    request: HttpRequest,
+    service: web::Data<Service>,
+) -> Answered {
+    let query = Query::of(&request, &["status", "limit", "cursor"])?;
+    let page = service.queue.list(&caller.principal, list_query(&query)?).await?;
+    let jobs = page
+        .jobs
+        .into_iter()
+        .map(|record| job_view::job(service.name(), record))
+        .collect::<Result<_, _>>()?;
+    let next_cursor = page.next.map(|cursor| cursor.to_string());
+    Ok(HttpResponse::Ok().json(JobList { jobs, next_cursor }))
+}
+
+fn list_query(query: &Query) -> Answered<ListQuery> {
+    let mut list = ListQuery::default();
+    if let Some(statuses) = query.get("status") {
+        for name in statuses.split(',') {
+            let known = JobStatus::ALL.into_iter().find(|status| status.as_str() == name.trim());
+            list.statuses.push(known.ok_or_else(|| {
+                let names = JobStatus::ALL.map(JobStatus::as_str).join(", ");
+                Failure(Problem::field("status", format!("status is one or several of {names}")))
+            })?);
+        }
+    }
+    if let Some(limit) = query.integer("limit", 1..=ListQuery::MAX_LIMIT as u64)? {
+        list.limit = usize::try_from(limit).unwrap_or(ListQuery::MAX_LIMIT);
+    }
+    if let Some(cursor) = query.get("cursor") {
+        let digits = (1..=19).contains(&cursor.len()) && cursor.bytes().all(|byte| byte.is_ascii_digit());
+        let cursor: Option<Cursor> = cursor.parse().ok().filter(|_| digits);
+        list.cursor = Some(cursor.ok_or_else(|| {
+            Failure(Problem::field("cursor", "cursor is the next_cursor of the page before"))
+        })?);
+    }
+    Ok(list)
+}
+
+/// A job with its progress
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, body = Job)))]
+pub(crate) async fn job(caller: Caller<Read>, id: JobPath, service: web::Data<Service>) -> Answered {
+    let record = service.queue.get(&caller.principal, &id.0).await?;
+    Ok(HttpResponse::Ok().json(job_view::job(service.name(), record)?))
+}
+
+/// Cancel a job, or forget it with its file
+///
+/// A waiting job is cancelled at once, a running one at its next step (the answer still says `processing`). A job that was
+/// cancelled before is answered as it is; one that ended otherwise is refused with 409 `already_ended`. With `forget=true` a job
+/// that has ended is forgotten and its file removed, one that has not is cancelled first; the answer is the job as it last was.
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id"),
+        ("forget" = Option<bool>, Query, description = "Forget the job and remove its file")),
+    responses((status = 200, description = "Cancelled, being cancelled, or forgotten", body = Job)))]
+pub(crate) async fn delete(
+    caller: Caller<Generate>,
+    id: JobPath,
+    request: HttpRequest,
+    service: web::Data<Service>,
+) -> Answered {
+    let forget = Query::of(&request, &["forget"])?.flag("forget")?;
+    let (queue, principal, id) = (&service.queue, &caller.principal, &id.0);
+    match queue.cancel(principal, id).await {
+        Ok(status) => tracing::info!(job_id = %id, status = status.as_str(), "job_cancelled"),
+        Err(QueueError::AlreadyEnded { .. }) if forget => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !forget {
+        return answer(&service, queue.get(principal, id).await?);
+    }
+    let mut events = queue.subscribe(principal, id, 0).await?;
+    let ended = async {
+        while let Some(event) = events.next().await {
+            if event.kind == EventKind::State && event.status.is_terminal() {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(STOPS_WITHIN, ended).await.is_err() {
+        let detail = "the job is being cancelled and has not stopped yet; try again soon";
+        return Err(Failure(
+            Problem::new(videosdgx_api::Code::NotCompleted, detail).with_retry_after(STOPS_WITHIN.as_secs()),
+        ));
+    }
+    let record = queue.get(principal, id).await?;
+    // The queue's hook removes the file.
+    queue.forget(principal, id).await?;
+    tracing::info!(job_id = %id, "job_forgotten");
+    answer(&service, record)
+}
+
+fn answer(service: &Service, record: videosdgx_jobs::JobRecord) -> Answered {
+    Ok(HttpResponse::Ok().json(job_view::job(service.name(), record)?))
+}

@@ -1,0 +1,78 @@
+//! Loading and unloading by hand.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use videosdgx_api::{Freed, LoaderReport, LoaderState};
+
+use crate::{
+    body,
+    identity::{Admin, Caller, Generate},
+    problem_response::Answered,
+    query::Query,
+    service::{Service, off_the_reactor},
+};
+
+/// A load that fails at once is answered, not only logged.
+const FAILS_AT_ONCE: Duration = Duration::from_millis(300);
+/// How long an unload waits for the job that uses the model.
+const UNLOAD_WAIT_SECONDS: u64 = 30;
+
+/// Load the model
+///
+/// Answers 200 when it is loaded and 202 while it is being loaded (with `wait=true` only when it is loaded).
+#[utoipa::path(post, path = "/load", tag = "model",
+    params(("wait" = Option<bool>, Query, description = "Answer when the model is loaded")),
+    responses(
+        (status = 200, description = "Loaded", body = LoaderReport),
+        (status = 202, description = "Being loaded; see /ready", body = LoaderReport)))]
+pub(crate) async fn load(
+    _: Caller<Generate>,
+    request: HttpRequest,
+    payload: web::Payload,
+    service: web::Data<Service>,
+) -> Answered {
+    let wait = Query::of(&request, &["wait"])?.flag("wait")?;
+    body::read(&request, payload).await?;
+    service.refuse_when_draining()?;
+    let engine = std::sync::Arc::clone(&service.engine);
+    off_the_reactor(move || engine.describe()).await??;
+    let warm_up = tokio::spawn(service.loader.warm_up());
+    if wait {
+        warm_up.await.map_err(crate::problem_response::Failure::internal)??;
+    } else if let Ok(ended) = tokio::time::timeout(FAILS_AT_ONCE, warm_up).await {
+        ended.map_err(crate::problem_response::Failure::internal)??;
+    }
+    let report = service.loader.report();
+    let mut response =
+        if report.state == LoaderState::Loaded { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    Ok(response.json(report))
+}
+
+/// Unload the model and say what that freed
+///
+/// Waits for the job that uses it, at most `wait_seconds`; then 409 `model_busy`.
+#[utoipa::path(post, path = "/unload", tag = "model",
+    params(("wait_seconds" = Option<u64>, Query, minimum = 0, maximum = 600, description = "30 unless told")),
+    responses((status = 200, description = "Nothing is loaded any more", body = Freed)))]
+pub(crate) async fn unload(
+    _: Caller<Admin>,
+    request: HttpRequest,
+    payload: web::Payload,
+    service: web::Data<Service>,
+) -> Answered {
+    let wait = Query::of(&request, &["wait_seconds"])?.integer("wait_seconds", 0..=600)?;
+    body::read(&request, payload).await?;
+    let freed = service.loader.unload(Duration::from_secs(wait.unwrap_or(UNLOAD_WAIT_SECONDS))).await?;
+    let shared = std::sync::Arc::clone(&service);
+    let memory_after = off_the_reactor(move || shared.host.memory()).await?;
+    #[expect(clippy::cast_precision_loss, reason = "bytes shown as gigabytes")]
+    let memory_freed_gb = freed.freed_bytes as f64 / 1e9;
+    tracing::info!(model = service.name(), memory_freed_gb, "model_unloaded");
+    Ok(HttpResponse::Ok().json(Freed {
+        status: "unloaded".to_owned(),
+        model_name: service.name().to_owned(),
+        memory_freed_gb,
+        memory_after,
+    }))
+}

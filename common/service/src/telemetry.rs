@@ -1,0 +1,30 @@
+//! Log lines on standard error.
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::{ConfigError, ServiceConfig, config::LogFormat};
+
+/// Starts logging as configured. Does nothing when somebody else has started it.
+///
+/// # Errors
+/// When `LOG_LEVEL` is no level.
+pub fn start_logging(config: &ServiceConfig) -> Result<(), ConfigError> {
+    let filter = EnvFilter::try_new(&config.log_level).map_err(|error| ConfigError::Variable {
+        variable: "LOG_LEVEL",
+        reason: format!("error, warn, info, debug or trace, not {:?} ({error})", config.log_level),
+    })?;
+    // Servers started and stopped by the framework are its own affair, unless somebody asks.
+    let filter = match "actix_server=warn".parse() {
+        Ok(quiet) if !config.log_level.contains("actix_server") => filter.add_directive(quiet),
+        _ => filter,
+    };
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log_format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(true).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("logging_was_started_before");
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Takes jobs from the queue, one after the other, on a thread of its own.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use videosdgx_api::{Code, JobId};
+use videosdgx_jobs::{Answer, Claim, Ended, JobFailure, Lease, LeaseKeeper, QueueError, wait};
+use videosdgx_model::{LoaderError, ModelLoader};
+
+use crate::{
+    Engine, EngineError, Interrupt, InterruptReason,
+    attempt::{Attempt, Finished},
+    engine::GENERATION_FAILED,
+    loading::{self, EngineLoad},
+    service::Service,
+    sweep,
+};
+
+/// How long a claim waits before the worker looks round.
+const CLAIM_WAIT: Duration = Duration::from_secs(30);
+const AFTER_QUEUE_ERROR: Duration = Duration::from_secs(1);
+/// A job that finds no memory or no disk waits this long…
+const SHORTAGE_DELAY: Duration = Duration::from_secs(2);
+/// …again and again, but not for ever.
+const SHORTAGE_PATIENCE: Duration = Duration::from_secs(600);
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Why an attempt made no file.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The stored request, or a file beside it, cannot be read: no attempt will ever succeed.
+    Unreadable(String),
+    /// No model, or a panic.
+    Loader(LoaderError<EngineError>),
+    /// The engine said so.
+    Engine(EngineError),
+}
+
+impl From<LoaderError<EngineError>> for Fault {
+    fn from(error: LoaderError<EngineError>) -> Self {
+        match error {
+            LoaderError::Load(error) => Self::Engine(EngineError::clone(&error)),
+            error => Self::Loader(error),
+        }
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// The worker of one service.
+pub(crate) struct Worker<E: Engine> {
+    service: Arc<Service>,
+    engine: Arc<E>,
+    loader: ModelLoader<EngineLoad<E>>,
+    /// Since when a job has been waiting for memory or disk.
+    short: HashMap<JobId, Instant>,
+}
+
+impl<E: Engine> Worker<E> {
+    pub(crate) fn new(service: Arc<Service>, engine: Arc<E>, loader: ModelLoader<EngineLoad<E>>) -> Self {
+        Self { service, engine, loader, short: HashMap::new() }
+    }
+
+    /// Works until the service drains.
+    pub(crate) fn run(mut self) {
+        let name = format!("{}-{}", self.service.name(), std::process::id());
+        let mut swept = Instant::now();
+        sweep::outputs(&self.service);
+        while !self.service.drain.has_begun() {
+            match wait(self.service.queue.claim(&name, CLAIM_WAIT)) {
+                Ok(Some(claim)) => self.work(&claim),
+                Ok(None) => {}
+                Err(QueueError::Closed) => break,
+                Err(error) => {
+                    tracing::error!(%error, "claim_failed");
+                    std::thread::sleep(AFTER_QUEUE_ERROR);
+                }
+            }
+            if swept.elapsed() > SWEEP_EVERY {
+                sweep::outputs(&self.service);
+                swept = Instant::now();
+            }
+        }
+        self.service.drain.worker_ended();
+    }
+
+    fn work(&mut self, claim: &Claim) {
+        let service = Arc::clone(&self.service);
+        let lease = &claim.lease;
+        let span = tracing::info_span!(
+            "job", job_id = %lease.job, attempt = lease.attempt, model = service.name()
+        );
+        let _entered = span.enter();
+        tracing::info!(attempts_used = claim.attempts_used, "job_began");
+        let interrupt = Interrupt::of_claim(claim.cancel.clone());
+        service.drain.job_began(lease.clone(), interrupt.clone());
+        let keeper = LeaseKeeper::start(Arc::clone(&service.queue), claim, service.config.queue.renew_every);
+        if let Err(error) = &keeper {
+            tracing::error!(%error, "lease_keeper_not_started");
+        }
+        let attempt = Attempt { service: &service, engine: &self.engine, loader: &self.loader };
+        let ended = match attempt.run(claim, &interrupt) {
+            Ok(finished) => self.complete(claim, finished),
+            Err(fault) => self.fail(lease, &interrupt, fault),
+        };
+        drop(keeper);
+        service.outputs.discard(&lease.job, lease.attempt);
+        match ended {
+            Ok(ended) => {
+                tracing::info!(status = ended.status.as_str(), "attempt_ended");
+                if ended.status.is_terminal() {
+                    service.outputs.remove_scratch(&lease.job);
+                    self.short.remove(&lease.job);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "attempt_not_counted"),
+        }
+        service.drain.job_ended();
+    }
+
+    /// The file has its final name; now the queue is told, or the file goes.
+    fn complete(&self, claim: &Claim, finished: Finished) -> Result<Ended, QueueError> {
+        let name = finished.output.path.clone();
+        let seconds = finished.seconds;
+        let ended = self.insist(|| self.service.queue.complete(&claim.lease, finished.output.clone()));
+        match &ended {
+            Ok(ended) if ended.status == videosdgx_api::JobStatus::Completed => {
+                self.service.metrics.observe_job(seconds, &finished.stages);
+                tracing::info!(seconds, bytes = finished.output.bytes, "job_completed");
+            }
+            _ => self.service.outputs.remove(&name),
+        }
+        ended
+    }
+
+    fn fail(&mut self, lease: &Lease, interrupt: &Interrupt, fault: Fault) -> Result<Ended, QueueError> {
+        let queue = Arc::clone(&self.service.queue);
+        let give_back = || self.insist(|| queue.release(lease, Duration::ZERO));
+        match fault {
+            Fault::Engine(EngineError::Cancelled) => match interrupt.reason() {
+                Some(InterruptReason::Cancelled) => self.insist(|| queue.cancelled(lease)),
+                Some(InterruptReason::Draining) => give_back(),
+                Some(InterruptReason::LeaseLost) => {
+                    Err(QueueError::Stale { job: lease.job.clone(), attempt: lease.attempt })
+                }
+                None => self.give_up(lease, GENERATION_FAILED, "the engine stopped by itself", true),
+            },
+            Fault::Loader(LoaderError::Closed) => give_back(),
+            Fault::Loader(error @ LoaderError::InsufficientMemory { .. }) => {
+                self.wait_out(lease, Code::InsufficientMemory.as_str(), &error.to_string())
+            }
+            Fault::Engine(EngineError::StorageFull(reason)) => {
+                self.wait_out(lease, Code::StorageFull.as_str(), &reason)
+            }
+            Fault::Loader(error) => self.give_up(lease, &loading::code(&error), &error.to_string(), true),
+            Fault::Engine(error) => {
+                self.give_up(lease, &error.code(), &error.to_string(), error.is_worth_another_attempt())
+            }
+            Fault::Unreadable(reason) => self.give_up(lease, Code::Internal.as_str(), &reason, false),
+        }
+    }
+
+    /// A shortage that may pass: the job waits without using up an attempt, others have their turn.
+    fn wait_out(&mut self, lease: &Lease, code: &str, reason: &str) -> Result<Ended, QueueError> {
+        let since = *self.short.entry(lease.job.clone()).or_insert_with(Instant::now);
+        if since.elapsed() > SHORTAGE_PATIENCE {
+            return self.give_up(lease, code, reason, false);
+        }
+        tracing::warn!(code, reason, "job_waits");
+        self.insist(|| self.service.queue.release(lease, SHORTAGE_DELAY))
+    }
+
+    fn give_up(&self, lease: &Lease, code: &str, message: &str, retry: bool) -> Result<Ended, QueueError> {
+        tracing::warn!(code, message, retry, "attempt_failed");
+        let failure = JobFailure { code: code.to_owned(), message: message.to_owned() };
+        self.insist(|| self.service.queue.fail(lease, failure.clone(), retry))
+    }
+
+    /// Tells the queue until it can write; meanwhile the lease is renewed.
+    fn insist(&self, tell: impl Fn() -> Answer<Ended>) -> Result<Ended, QueueError> {
+        loop {
+            match wait(tell()) {
+                Err(error @ (QueueError::StorageFull | QueueError::Storage(_)))
+                    if !self.service.drain.has_begun() =>
+                {
+                    tracing::error!(%error, "queue_cannot_write");
+                    std::thread::sleep(AFTER_QUEUE_ERROR);
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
