@@ -12,6 +12,8 @@
 
 mod claim;
 mod config;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod event;
 mod keeper;

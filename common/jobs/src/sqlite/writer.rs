@@ -12,7 +12,7 @@ use std::{
 
 use futures::channel::mpsc;
 use jiff::{SignedDuration, Timestamp};
-use videosdgx_api::JobEvent;
+use videosdgx_api::{JobEvent, JobStatus};
 
 use super::{
     command::{AfterCommit, Command, Context, Reply, Subscription, Waiter},
@@ -58,8 +58,8 @@ pub(super) struct Writer {
     epoch: Instant,
     waiters: VecDeque<Waiter>,
     claims_closed: bool,
-    /// Signals of the claims that are out, by job number.
-    cancels: HashMap<u64, (u32, CancelSignal)>,
+    /// Signals of the claims that are out, by (job, attempt).
+    cancels: HashMap<(u64, u32), CancelSignal>,
     listeners: HashMap<u64, Vec<mpsc::Sender<JobEvent>>>,
     /// Claims whose worker was gone before it got them.
     unreceived: Vec<Lease>,
@@ -158,10 +158,10 @@ impl Writer {
         if self.machine.is_none() {
             let machine = self.restore()?;
             // Only claims that were stored are still good.
-            self.cancels.retain(|number, (attempt, cancel)| {
-                let holds = machine.job(*number).is_some_and(|job| {
-                    job.attempt == *attempt && !job.status().is_terminal() && job.lease().attempt == *attempt
-                });
+            self.cancels.retain(|(number, attempt), cancel| {
+                let holds = machine
+                    .job(*number)
+                    .is_some_and(|job| job.attempt == *attempt && job.status() == JobStatus::Running);
                 if !holds {
                     cancel.raise(Signal::Lost);
                 }
@@ -236,7 +236,7 @@ impl Writer {
             }
             let Some(granted) = machine.claim(time) else { return self.waiters.push_front(waiter) };
             let cancel = CancelSignal::default();
-            self.cancels.insert(granted.number, (granted.lease.attempt, cancel.clone()));
+            self.cancels.insert((granted.number, granted.lease.attempt), cancel.clone());
             batch.grants.push(Grant { granted, worker: waiter.worker, reply: waiter.reply, cancel });
         }
     }
@@ -276,18 +276,18 @@ impl Writer {
     }
 
     fn announce(&mut self, changes: Changes) {
-        for (number, signal) in changes.signals {
-            if let Some((_, cancel)) = self.cancels.get(&number) {
+        for ((number, attempt), signal) in changes.signals {
+            if let Some(cancel) = self.cancels.get(&(number, attempt)) {
                 cancel.raise(signal);
             }
             if signal == Signal::Lost {
-                tracing::warn!(number, "lease_lost");
+                tracing::warn!(number, attempt, "lease_lost");
             }
         }
         for (number, event) in changes.events {
             let ended = event.status.is_terminal();
-            if ended {
-                self.cancels.remove(&number);
+            if event.status != JobStatus::Running {
+                self.cancels.remove(&(number, event.attempt));
             }
             if let Some(listeners) = self.listeners.get_mut(&number) {
                 // Who is too slow loses the stream, and resumes from what is stored.

@@ -19,8 +19,8 @@ pub struct Changes {
     pub outputs: Vec<(u64, JobOutput)>,
     /// Jobs to be removed with all their rows.
     pub forgotten: Vec<(u64, Forgotten)>,
-    /// Workers to be told once it is durable.
-    pub signals: Vec<(u64, Signal)>,
+    /// Workers to be told once it is durable, by (job, attempt).
+    pub signals: Vec<((u64, u32), Signal)>,
     /// The totals changed.
     pub totals: bool,
 }

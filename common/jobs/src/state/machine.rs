@@ -168,7 +168,7 @@ impl Machine {
                 if !job.cancel_requested {
                     job.cancel_requested = true;
                     self.changes.touched.insert(number);
-                    self.changes.signals.push((number, Signal::Cancel));
+                    self.changes.signals.push(((number, job.attempt), Signal::Cancel));
                 }
                 Ok(JobStatus::Running)
             }

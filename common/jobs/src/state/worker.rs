@@ -150,11 +150,11 @@ impl Machine {
 
     /// The worker of this job is gone: the attempt is used up.
     pub(super) fn lose_worker(&mut self, time: Time, number: u64) {
-        self.changes.signals.push((number, Signal::Lost));
         self.totals.leases_lost += 1;
         self.changes.totals = true;
         let max_attempts = self.config.max_attempts;
         let Some(job) = self.jobs.get_mut(&number) else { return };
+        self.changes.signals.push(((number, job.attempt), Signal::Lost));
         job.attempts_used += 1;
         if job.cancel_requested {
             self.end(time, number, JobStatus::Cancelled);

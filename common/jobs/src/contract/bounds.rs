@@ -1,0 +1,78 @@
+//! Checks of bounds, ageing and fairness.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{Open, support::*};
+use crate::{FullScope, Principal, QueueConfig, QueueError, wait};
+
+/// A full queue refuses, says which bound it is and when to come back; room lets the next one in.
+pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
+    let queue = open(QueueConfig { max_queued: 5, max_queued_per_principal: 3, ..QueueConfig::default() });
+    for _ in 0..3 {
+        submit(&queue, job(&ann()));
+    }
+    let refused = |principal: &Principal| match wait(queue.submit(vec![job(principal)])) {
+        Err(QueueError::QueueFull { scope, limit, retry_after }) => {
+            assert!(retry_after >= Duration::from_secs(1));
+            (scope, limit)
+        }
+        other => panic!("not refused: {other:?}"),
+    };
+    assert_eq!(refused(&ann()), (FullScope::Principal, 3));
+    submit(&queue, job(&bob()));
+    submit(&queue, job(&bob()));
+    assert_eq!(refused(&bob()), (FullScope::Queue, 5));
+    drop(claim(&queue));
+    submit(&queue, job(&Principal::new("carol")));
+}
+
+/// Ten principals, one with a hundred jobs: each gets its turn before anybody gets a second.
+pub fn greedy_principal_gets_its_share(open: Open<'_>) {
+    let queue = open(QueueConfig::default());
+    let greedy = Principal::new("greedy");
+    let flood: Vec<_> = (0..100).map(|_| job(&greedy)).collect();
+    assert!(wait(queue.submit(flood)).is_ok());
+    let others: Vec<_> = (0..9).map(|n| Principal::new(format!("modest-{n}"))).collect();
+    for principal in others.iter().cycle().take(9 * 5) {
+        submit(&queue, job(principal));
+    }
+    let mut served: HashMap<Principal, usize> = HashMap::new();
+    for turn in 1..=50 {
+        let claimed = claim(&queue);
+        *served.entry(claimed.principal.clone()).or_default() += 1;
+        complete(&queue, &claimed);
+        if turn == 20 {
+            assert!(served[&greedy] <= 3, "{served:?}");
+            assert!(others.iter().all(|principal| served.get(principal) >= Some(&1)), "{served:?}");
+        }
+    }
+    assert!(served[&greedy] <= 6, "{served:?}");
+    assert!(others.iter().all(|principal| served.get(principal) == Some(&5)), "{served:?}");
+}
+
+/// With one ageing step of 20 ms, a job of priority 0 goes before jobs of priority 9 that come 180 ms after it.
+pub fn low_priorities_do_not_starve(open: Open<'_>) {
+    let queue = open(QueueConfig { ageing_step: Duration::from_millis(20), ..QueueConfig::default() });
+    for owner in [ann(), bob()] {
+        let low = submit(&queue, with_priority(job(&ann()), 0));
+        let mut late = 0;
+        let begun = std::time::Instant::now();
+        loop {
+            // There is always a fresh urgent job beside it.
+            submit(&queue, with_priority(job(&owner), 9));
+            let claimed = claim(&queue);
+            complete(&queue, &claimed);
+            if claimed.lease.job == low {
+                break;
+            }
+            if begun.elapsed() > Duration::from_millis(9 * 20 + 20) {
+                late += 1;
+            }
+            // Jobs that came before the bound may still stand before it; none that came after.
+            assert!(late <= 400, "starved for {:?}", begun.elapsed());
+        }
+        while let Some(claimed) = wait(queue.claim("rest", Duration::ZERO)).expect("claims work") {
+            complete(&queue, &claimed);
+        }
+    }
+}
