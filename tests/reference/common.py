@@ -21,7 +21,11 @@ def fill(model: torch.nn.Module, seed: int) -> None:
                 fan_in = parameter[0].numel()
                 table = any(word in name for word in ("embed_tokens", "shared", "position_embedding", "scale_shift"))
                 bias_table = "relative_attention_bias" in name
-                parameter.copy_(normal(parameter.shape, 1.0 if bias_table else 0.5 if table else fan_in**-0.5))
+                scale = 1.0 if bias_table else 0.5 if table else fan_in**-0.5
+                if name.endswith("SelfAttention.q.weight"):
+                    # T5 does not scale its scores: its queries are small instead.
+                    scale *= 0.4
+                parameter.copy_(normal(parameter.shape, scale))
             elif "norm" in name and name.endswith("weight"):
                 parameter.copy_(1.0 + normal(parameter.shape, 0.2))
             else:

@@ -1,4 +1,7 @@
 //! VideosDGX: video.
 
+pub mod clip;
 pub mod mp4;
+pub mod picture;
 pub mod schedulers;
+pub mod text;

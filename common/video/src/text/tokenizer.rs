@@ -1,0 +1,126 @@
+//! `tokenizer/tokenizer.json`: from a cleaned prompt to ids.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use videosdgx_tensor::{CheckpointError, read_bounded, read_json};
+
+/// Most tokens of a prompt, the end token among them.
+pub const MAX_TOKENS: usize = 512;
+/// Longest `tokenizer.json` that is read; UMT5's has 17 MB.
+const MAX_FILE_BYTES: u64 = 128 << 20;
+
+/// The tokenizer of a checkpoint.
+pub struct PromptTokenizer {
+    tokenizer: Tokenizer,
+    unknown: Option<u32>,
+}
+
+/// A prompt as ids, not filled up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptTokens {
+    /// At most [`MAX_TOKENS`], the end token last.
+    pub ids: Vec<i64>,
+    /// Words that the vocabulary does not hold, each once, in order.
+    pub unknown_words: Vec<String>,
+    /// Whether the prompt was too long and lost its end.
+    pub truncated: bool,
+}
+
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    unk_token: Option<TokenName>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenName {
+    Plain(String),
+    Added { content: String },
+}
+
+impl PromptTokenizer {
+    /// Opens the `tokenizer/` folder of a checkpoint.
+    ///
+    /// # Errors
+    /// `Missing` or `Invalid` naming the file.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let path = folder.join("tokenizer.json");
+        let bytes = read_bounded(&path, MAX_FILE_BYTES)?;
+        let mut tokenizer =
+            Tokenizer::from_bytes(&bytes).map_err(|error| CheckpointError::invalid(&path, error))?;
+        tokenizer.with_padding(None);
+        let truncation = TruncationParams {
+            max_length: MAX_TOKENS,
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+            direction: TruncationDirection::Right,
+        };
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(|error| CheckpointError::invalid(&path, error))?;
+        let name = match read_json::<TokenizerConfig>(&folder.join("tokenizer_config.json")) {
+            Ok(TokenizerConfig {
+                unk_token: Some(TokenName::Plain(name) | TokenName::Added { content: name }),
+            }) => name,
+            Ok(_) | Err(CheckpointError::Missing { .. }) => "<unk>".to_owned(),
+            Err(error) => return Err(error),
+        };
+        let unknown = tokenizer.token_to_id(&name);
+        Ok(Self { tokenizer, unknown })
+    }
+
+    /// Ids of a cleaned prompt.
+    ///
+    /// # Errors
+    /// The tokenizer's words, when a rule of its file cannot be applied.
+    pub fn encode(&self, prompt: &str) -> Result<PromptTokens, String> {
+        let encoding = self.tokenizer.encode(prompt, true).map_err(|error| error.to_string())?;
+        let mut unknown_words: Vec<String> = Vec::new();
+        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
+        for (_, &(start, end)) in tokens.filter(|&(&id, _)| Some(id) == self.unknown) {
+            let word = word_around(prompt, start, end);
+            if !word.is_empty() && !unknown_words.iter().any(|known| known == word) {
+                unknown_words.push(word.to_owned());
+            }
+        }
+        Ok(PromptTokens {
+            ids: encoding.get_ids().iter().map(|&id| i64::from(id)).collect(),
+            unknown_words,
+            truncated: !encoding.get_overflowing().is_empty(),
+        })
+    }
+}
+
+/// The word of `text` that bytes `start..end` lie in, without punctuation round it.
+fn word_around(text: &str, start: usize, end: usize) -> &str {
+    let (Some(before), Some(after)) = (text.get(..start), text.get(end.max(start)..)) else { return "" };
+    // The token itself may begin with the space before the word.
+    let skipped = text[start..].len() - text[start..].trim_start().len();
+    let begin = match skipped {
+        0 => before
+            .rfind(char::is_whitespace)
+            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8)),
+        _ => start + skipped,
+    };
+    let finish = end.max(start) + after.find(char::is_whitespace).unwrap_or(after.len());
+    text.get(begin..finish)
+        .unwrap_or("")
+        .trim_matches(|letter: char| letter.is_whitespace() || letter.is_ascii_punctuation())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_word_is_named() {
+        let text = "a (turquoise) circle";
+        assert_eq!(word_around(text, 2, 5), "turquoise");
+        assert_eq!(word_around(text, 1, 5), "turquoise");
+        assert_eq!(word_around(text, 14, 20), "circle");
+        assert_eq!(word_around("naïve été", 1, 4), "naïve");
+        assert_eq!(word_around("naïve", 3, 4), "", "offsets inside a character give no word");
+    }
+}
