@@ -12,6 +12,8 @@ mod drain;
 mod edge;
 mod engine;
 mod estimate;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod first_frame;
 mod identity;
 mod job_view;

@@ -1,0 +1,206 @@
+//! An engine without a model, for tests of whatever stands round one. What it does, the prompt says.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use videosdgx_api::{
+    GenerateRequest, ModelDescription, ModelLimits, OutputFormat, Problem, Resolution, ResolvedRequest,
+    SchedulerName, Stage,
+};
+
+use crate::{Engine, EngineError, GenerateContext, limits};
+
+/// Makes a small file (MP4 boxes without a track) in a fifth of a second. The prompt's first word can make it `abort` the
+/// process, `panic`, `fail`, be `invalid`, run out of memory (`oom`) or disk (`full`), take longer (`slow 30` seconds), or take
+/// longer and not look at cancellation (`stubborn 30`). Any other prompt is just made.
+#[derive(Debug, Clone)]
+pub struct FakeEngine {
+    /// Time of an ordinary job.
+    pub job_time: Duration,
+    /// Time of a load.
+    pub load_time: Duration,
+    /// Bytes it says it needs.
+    pub declared_peak: u64,
+    /// Must exist when set; a file `broken` in it makes loads fail.
+    pub checkpoint: Option<PathBuf>,
+    /// `none`, `required`.
+    pub image: String,
+    /// Loads so far.
+    pub loads: Arc<AtomicU64>,
+}
+
+impl Default for FakeEngine {
+    fn default() -> Self {
+        Self {
+            job_time: Duration::from_millis(200),
+            load_time: Duration::from_millis(50),
+            declared_peak: 1 << 20,
+            checkpoint: None,
+            image: "none".to_owned(),
+            loads: Arc::default(),
+        }
+    }
+}
+
+impl Engine for FakeEngine {
+    type Model = Vec<u8>;
+
+    fn describe(&self) -> Result<ModelDescription, EngineError> {
+        if let Some(path) = self.checkpoint.clone().filter(|path| !path.exists()) {
+            return Err(EngineError::CheckpointMissing { path, hint: "make the folder".to_owned() });
+        }
+        Ok(ModelDescription {
+            name: "fake".to_owned(),
+            checkpoint: "fake".to_owned(),
+            architecture: "FakePipeline".to_owned(),
+            demonstration: true,
+            tasks: vec!["text-to-video".to_owned()],
+            device: "cpu".to_owned(),
+            dtype: "f32".to_owned(),
+            quantization: "none".to_owned(),
+            parameters: 0,
+            default_resolution: Resolution { width: 64, height: 64 },
+            default_num_frames: 17,
+            default_fps: 8,
+            default_steps: 10,
+            default_guidance_scale: 3.0,
+            default_scheduler: SchedulerName::Unipc,
+            default_format: OutputFormat::H264,
+            example_prompt: "anything".to_owned(),
+            limits: ModelLimits {
+                size_multiple: 16,
+                min_side: 16,
+                max_side: 1024,
+                max_frames: 241,
+                max_pixels: 1024 * 1024 * 81,
+                max_steps: 200,
+                max_prompt_characters: 1000,
+                max_duration_seconds: 60,
+                image: self.image.clone(),
+            },
+        })
+    }
+
+    fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem> {
+        let mut resolved = limits::resolve(request, &self.describe()?)?;
+        if resolved.prompt.starts_with("warn") {
+            resolved.warnings.push("\"warn\" is not in the vocabulary".to_owned());
+        }
+        Ok(resolved)
+    }
+
+    fn declared_peak(&self) -> Result<u64, EngineError> {
+        self.describe()?;
+        Ok(self.declared_peak)
+    }
+
+    fn load(&self) -> Result<Vec<u8>, EngineError> {
+        self.describe()?;
+        std::thread::sleep(self.load_time);
+        if let Some(file) =
+            self.checkpoint.as_ref().map(|path| path.join("broken")).filter(|file| file.exists())
+        {
+            return Err(EngineError::CheckpointInvalid { file, reason: "it says so itself".to_owned() });
+        }
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        Ok(vec![1; 1 << 20])
+    }
+
+    fn generate(
+        &self,
+        _: &mut Vec<u8>,
+        job: &ResolvedRequest,
+        context: &GenerateContext,
+    ) -> Result<(), EngineError> {
+        context.progress(Stage::Encoding, 0, 1);
+        context.check_cancelled()?;
+        let mut words = job.prompt.split_whitespace();
+        let word = words.next().unwrap_or_default();
+        let seconds = words.next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0);
+        let time = match word {
+            "abort" => std::process::abort(),
+            "panic" => return Err(bug()),
+            "fail" => return Err(EngineError::Failed("the prompt said so".to_owned())),
+            "invalid" => {
+                return Err(EngineError::InvalidInput(Problem::field("prompt", "the prompt said so")));
+            }
+            "oom" => return Err(EngineError::OutOfMemory("the prompt said so".to_owned())),
+            "full" => return Err(EngineError::StorageFull("the prompt said so".to_owned())),
+            "slow" | "stubborn" => Duration::try_from_secs_f64(seconds).unwrap_or(self.job_time),
+            _ => self.job_time,
+        };
+        context.progress(Stage::Encoding, 1, 1);
+        denoise(job, context, time, word == "stubborn")?;
+        context.progress(Stage::Decoding, 0, 1);
+        write(job, context)?;
+        context.progress(Stage::Decoding, 1, 1);
+        Ok(())
+    }
+}
+
+#[expect(clippy::panic, reason = "this is what the prompt asked for")]
+fn bug() -> EngineError {
+    panic!("the prompt said so")
+}
+
+/// `steps` equal steps of a total of `time`; cancellation is seen within 20 ms unless it is `deaf`.
+fn denoise(
+    job: &ResolvedRequest,
+    context: &GenerateContext,
+    time: Duration,
+    deaf: bool,
+) -> Result<(), EngineError> {
+    let began = Instant::now();
+    for step in 1..=job.steps {
+        let until = began + time * step / job.steps;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(left.min(Duration::from_millis(20)));
+            if !deaf {
+                context.check_cancelled()?;
+            }
+        }
+        context.progress(Stage::Denoising, step, job.steps);
+    }
+    Ok(())
+}
+
+/// `ftyp`, `moov` with only an `mvhd`, and an `mdat` that seed and prompt determine.
+fn write(job: &ResolvedRequest, context: &GenerateContext) -> Result<(), EngineError> {
+    let mut file = File::create(context.output_path())?;
+    let mut media = format!("{} {} ", job.seed, job.prompt).into_bytes();
+    if let Some(image) = &job.image {
+        media.extend_from_slice(image.as_bytes());
+    }
+    let filler = (0_u8..=255).cycle().take(4096_usize.saturating_sub(media.len()));
+    media.extend(filler);
+    file.write_all(&mp4_box(b"ftyp", b"isom\0\0\x02\0isomiso2mp41"))?;
+    file.write_all(&mp4_box(b"moov", &mp4_box(b"mvhd", &movie_header())))?;
+    file.write_all(&mp4_box(b"mdat", &media))?;
+    Ok(())
+}
+
+fn mp4_box(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len() + 8).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), kind.as_slice(), content].concat()
+}
+
+/// Version 0: a timescale of 1000, no duration, the identity matrix, next track 1.
+fn movie_header() -> Vec<u8> {
+    let mut header = vec![0; 100];
+    header[14] = 0x03;
+    header[15] = 0xE8;
+    header[21] = 1;
+    header[24] = 1;
+    for (at, value) in [(36, 0x0001_0000_u32), (52, 0x0001_0000), (68, 0x4000_0000), (96, 1)] {
+        header[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    header
+}

@@ -1,0 +1,12 @@
+//! A real service on the skeleton of every video service, with an engine that has no model: the prompt says what it does
+//! (`abort`, `panic`, `fail`, `slow 30`, see `FakeEngine`).
+
+use std::process::ExitCode;
+
+use videosdgx_service::fake::FakeEngine;
+
+fn main() -> ExitCode {
+    videosdgx_service::main("fake", 8000, |config| {
+        Ok(FakeEngine { checkpoint: config.checkpoint.clone(), ..FakeEngine::default() })
+    })
+}
