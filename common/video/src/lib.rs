@@ -5,3 +5,4 @@ pub mod mp4;
 pub mod picture;
 pub mod schedulers;
 pub mod text;
+pub mod vae;

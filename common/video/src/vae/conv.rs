@@ -1,0 +1,220 @@
+//! Convolutions over `[frames, height, width, channels]`, and what the causal ones remember.
+//!
+//! A convolution over time with `k` taps is a convolution in the plane over `k` times as many channels: the frame
+//! itself and its predecessors side by side. oneDNN is as fast on these as on its own three-dimensional ones for many
+//! channels, and several times faster for few.
+
+use tch::Tensor;
+use videosdgx_tensor::{TensorError, Weights};
+
+/// What the causal layers remember of the chunks before: one slot a layer.
+#[derive(Debug)]
+pub(super) struct FeatureCache {
+    slots: Vec<Option<Tensor>>,
+}
+
+impl FeatureCache {
+    pub(super) fn new(slots: &Slots) -> Self {
+        Self { slots: (0..slots.0).map(|_| None).collect() }
+    }
+
+    /// Puts the frames to remember into a layer's slot and gives what was there.
+    pub(super) fn replace(&mut self, slot: usize, frames: Tensor) -> Option<Tensor> {
+        self.slots[slot].replace(frames)
+    }
+
+    pub(super) fn get(&self, slot: usize) -> Option<&Tensor> {
+        self.slots[slot].as_ref()
+    }
+}
+
+/// Hands out the slots of a cache while layers are loaded.
+#[derive(Debug, Default)]
+pub(super) struct Slots(usize);
+
+impl Slots {
+    pub(super) fn next(&mut self) -> usize {
+        self.0 += 1;
+        self.0 - 1
+    }
+}
+
+/// A convolution in the plane.
+pub(super) struct Conv2d {
+    /// `[out, in, kernel, kernel]`, the input's channels innermost.
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// Loads `weight` `[outputs, inputs, 3, 3]` and `bias`.
+    pub(super) fn load(
+        weights: &Weights,
+        inputs: i64,
+        outputs: i64,
+        stride: i64,
+        padding: i64,
+    ) -> Result<Self, TensorError> {
+        let weight = weights.tensor("weight", &[outputs, inputs, 3, 3])?;
+        let weight = channels_innermost(&weight);
+        Ok(Self { weight, bias: weights.tensor("bias", &[outputs])?, stride, padding })
+    }
+
+    /// `[n, h, w, in]` → `[n, h', w', out]`.
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        conv2d(x, &self.weight, &self.bias, self.stride, self.padding)
+    }
+}
+
+/// A causal convolution of 3 x 3 x 3 that keeps the size.
+pub(super) struct CausalConv {
+    /// `[out, 3 * in, 3, 3]`: the frame before the last, the last frame, this frame.
+    weight: Tensor,
+    bias: Tensor,
+    inputs: i64,
+    slot: usize,
+}
+
+/// Above this many elements of input the frames of a chunk are convolved one by one.
+const CHUNK_ELEMENTS: i64 = 1 << 22;
+
+impl CausalConv {
+    pub(super) fn load(
+        weights: &Weights,
+        slots: &mut Slots,
+        inputs: i64,
+        outputs: i64,
+    ) -> Result<Self, TensorError> {
+        let weight = weights.tensor("weight", &[outputs, inputs, 3, 3, 3])?;
+        let weight = weight.permute([0, 2, 1, 3, 4]).reshape([outputs, 3 * inputs, 3, 3]);
+        Ok(Self {
+            weight: channels_innermost(&weight),
+            bias: weights.tensor("bias", &[outputs])?,
+            inputs,
+            slot: slots.next(),
+        })
+    }
+
+    /// The next frames `[t, h, w, in]` → `[t, h, w, out]`. Before the first frame there are black ones.
+    pub(super) fn forward(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
+        let (frames, height, width, _) = size4(&x);
+        let Some(past) = cache.get(self.slot).map(Tensor::shallow_clone) else {
+            return self.first(x, cache);
+        };
+        let output = if frames == 1 || x.numel() as i64 * 3 <= CHUNK_ELEMENTS {
+            let all = Tensor::cat(&[&past, &x], 0);
+            self.convolve(&taps(&all, frames, 1))
+        } else {
+            let output = x.new_empty([frames, height, width, self.weight.size()[0]], (x.kind(), x.device()));
+            for frame in 0..frames {
+                let window: Vec<Tensor> = (frame - 2..=frame)
+                    .map(|at| if at < 0 { past.narrow(0, at + 2, 1) } else { x.narrow(0, at, 1) })
+                    .collect();
+                output.narrow(0, frame, 1).copy_(&self.convolve(&Tensor::cat(&window, -1)));
+            }
+            output
+        };
+        cache.replace(self.slot, last_two(&past, x));
+        output
+    }
+
+    /// The first frame: before it there is nothing, so only the last tap counts.
+    fn first(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
+        let (frames, height, width, channels) = size4(&x);
+        let black = Tensor::zeros([2, height, width, channels], (x.kind(), x.device()));
+        if frames > 1 {
+            cache.replace(self.slot, black);
+            return self.forward(x, cache);
+        }
+        let last_tap = channels_innermost(&self.weight.narrow(1, 2 * self.inputs, self.inputs));
+        let output = conv2d(&x, &last_tap, &self.bias, 1, 1);
+        cache.replace(self.slot, last_two(&black, x));
+        output
+    }
+
+    fn convolve(&self, taps: &Tensor) -> Tensor {
+        conv2d(taps, &self.weight, &self.bias, 1, 1)
+    }
+}
+
+/// A convolution of three taps over time only.
+pub(super) struct TimeConv {
+    /// `[out, 3 * in]`.
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl TimeConv {
+    pub(super) fn load(weights: &Weights, inputs: i64, outputs: i64) -> Result<Self, TensorError> {
+        let weight = weights.tensor("weight", &[outputs, inputs, 3, 1, 1])?;
+        let weight = weight.permute([0, 2, 1, 3, 4]).reshape([outputs, 3 * inputs]);
+        Ok(Self { weight, bias: weights.tensor("bias", &[outputs])? })
+    }
+
+    /// `[t, h, w, in]` → `[(t - 3) / stride + 1, h, w, out]`.
+    pub(super) fn forward(&self, x: &Tensor, stride: i64) -> Tensor {
+        let frames = (x.size()[0] - 3) / stride + 1;
+        taps(x, frames, stride).linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// A convolution of a single tap.
+pub(super) struct Pointwise {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Pointwise {
+    /// Loads `weight` `[outputs, inputs, 1, …]` of `dimensions` ones, and `bias`.
+    pub(super) fn load(
+        weights: &Weights,
+        inputs: i64,
+        outputs: i64,
+        dimensions: usize,
+    ) -> Result<Self, TensorError> {
+        let shape: Vec<i64> =
+            [outputs, inputs].into_iter().chain(std::iter::repeat_n(1, dimensions)).collect();
+        let weight = weights.tensor("weight", &shape)?.reshape([outputs, inputs]);
+        Ok(Self { weight, bias: weights.tensor("bias", &[outputs])? })
+    }
+
+    /// `[…, in]` → `[…, out]`.
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// The frames `[t, h, w, c]` with their two successors side by side: `[frames, h, w, 3 * c]`.
+fn taps(x: &Tensor, frames: i64, stride: i64) -> Tensor {
+    let last = (frames - 1) * stride;
+    let tap = |at: i64| x.slice(0, at, at + last + 1, stride);
+    Tensor::cat(&[tap(0), tap(1), tap(2)], -1)
+}
+
+/// The last two frames of `past` `[2, …]` followed by `x` `[t, …]`, without keeping more alive than them.
+pub(super) fn last_two(past: &Tensor, x: Tensor) -> Tensor {
+    match x.size()[0] {
+        1 => Tensor::cat(&[past.narrow(0, 1, 1), x], 0),
+        2 => x,
+        frames => x.narrow(0, frames - 2, 2).copy(),
+    }
+}
+
+fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: i64) -> Tensor {
+    let x = x.permute([0, 3, 1, 2]);
+    let y = x.conv2d(weight, Some(bias), [stride, stride], [padding, padding], [1, 1], 1);
+    y.permute([0, 2, 3, 1]).contiguous()
+}
+
+/// The same `[out, in, h, w]` with `in` innermost in memory.
+fn channels_innermost(weight: &Tensor) -> Tensor {
+    weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// Frames, height, width and channels.
+pub(super) fn size4(x: &Tensor) -> (i64, i64, i64, i64) {
+    let size = x.size();
+    (size[0], size[1], size[2], size[3])
+}

@@ -1,0 +1,129 @@
+//! Large pictures in overlapping tiles, blended where they overlap.
+
+use tch::{Kind, Tensor};
+use videosdgx_tensor::TensorError;
+
+/// Size and distance of tiles, in pixels: `[height, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tiling {
+    /// Size of a tile; a picture that fits into one is not tiled.
+    pub size: [i64; 2],
+    /// Distance from a tile to the next; the rest of its size overlaps.
+    pub stride: [i64; 2],
+}
+
+impl Default for Tiling {
+    /// The reference's: tiles of 256 x 256, 192 apart.
+    fn default() -> Self {
+        Self { size: [256; 2], stride: [192; 2] }
+    }
+}
+
+/// The tiles of one picture size, in units of one side of the autoencoder (pixels or latents).
+#[derive(Debug, Clone)]
+pub(super) struct Grid {
+    /// Size of the picture.
+    picture: [i64; 2],
+    size: [i64; 2],
+    stride: [i64; 2],
+}
+
+impl Grid {
+    /// The tiles of a picture of `picture` pixels, or one tile when it fits. None without tiling.
+    pub(super) fn new(picture: [i64; 2], tiling: Option<Tiling>) -> Result<Self, TensorError> {
+        let whole = Self { picture, size: picture, stride: picture };
+        let Some(Tiling { size, stride }) = tiling else {
+            return Ok(whole);
+        };
+        if (0..2).any(|axis| stride[axis] < 1 || stride[axis] > size[axis]) {
+            return Err(TensorError::Libtorch(format!("tiles of {size:?} cannot be {stride:?} apart")));
+        }
+        if (0..2).all(|axis| picture[axis] <= size[axis]) {
+            return Ok(whole);
+        }
+        Ok(Self { picture, size, stride })
+    }
+
+    /// The same tiles where a unit is `factor` of this grid's.
+    pub(super) fn scaled_down(&self, factor: i64) -> Self {
+        let scale = |values: [i64; 2]| values.map(|value| value / factor);
+        Self {
+            picture: scale(self.picture),
+            size: scale(self.size),
+            stride: scale(self.stride).map(|stride| stride.max(1)),
+        }
+    }
+
+    /// Tiles in all.
+    pub(super) fn tiles(&self) -> usize {
+        (self.count(0) * self.count(1)) as usize
+    }
+
+    fn count(&self, axis: usize) -> i64 {
+        (self.picture[axis] + self.stride[axis] - 1) / self.stride[axis]
+    }
+
+    /// Cuts `[t, h, w, c]` into its tiles, row by row. They share its memory.
+    pub(super) fn cut(&self, x: &Tensor) -> Vec<Tensor> {
+        let span = |axis: usize, index: i64| {
+            let start = index * self.stride[axis];
+            (start, self.size[axis].min(self.picture[axis] - start))
+        };
+        let mut tiles = Vec::with_capacity(self.tiles());
+        for row in 0..self.count(0) {
+            let (top, height) = span(0, row);
+            for column in 0..self.count(1) {
+                let (left, width) = span(1, column);
+                tiles.push(x.narrow(1, top, height).narrow(2, left, width));
+            }
+        }
+        tiles
+    }
+
+    /// Joins tiles `[t, h, w, c]` that were computed from this grid's into a picture, in f32: each is blended into its
+    /// upper and left neighbours over the overlap.
+    pub(super) fn join(&self, tiles: Vec<Tensor>) -> Tensor {
+        let mut tiles: Vec<Tensor> = tiles.into_iter().map(|tile| tile.to_kind(Kind::Float)).collect();
+        if tiles.len() == 1 {
+            return tiles.remove(0);
+        }
+        let columns = self.count(1) as usize;
+        for index in 0..tiles.len() {
+            if index >= columns {
+                blend(&tiles[index - columns], &tiles[index], 1, self.size[0] - self.stride[0]);
+            }
+            if index % columns > 0 {
+                blend(&tiles[index - 1], &tiles[index], 2, self.size[1] - self.stride[1]);
+            }
+        }
+        let crop = |tile: &Tensor, axis: usize| {
+            let length = tile.size()[axis + 1].min(self.stride[axis]);
+            tile.narrow(axis as i64 + 1, 0, length)
+        };
+        let rows: Vec<Tensor> = tiles
+            .chunks(columns)
+            .map(|row| {
+                let row: Vec<Tensor> = row.iter().map(|tile| crop(&crop(tile, 0), 1)).collect();
+                Tensor::cat(&row, 2)
+            })
+            .collect();
+        let picture = Tensor::cat(&rows, 1);
+        picture.narrow(1, 0, self.picture[0]).narrow(2, 0, self.picture[1])
+    }
+}
+
+/// Fades from the end of `before` into the beginning of `tile` along `axis`, in place.
+fn blend(before: &Tensor, tile: &Tensor, axis: i64, overlap: i64) {
+    let length = before.size()[axis as usize];
+    let extent = overlap.min(length).min(tile.size()[axis as usize]);
+    if extent == 0 {
+        return;
+    }
+    let mut shape = [1i64; 4];
+    shape[axis as usize] = extent;
+    let share = Tensor::arange(extent, (Kind::Float, tile.device())) / extent as f64;
+    let end = before.narrow(axis, length - extent, extent);
+    let mut start = tile.narrow(axis, 0, extent);
+    let blended = end.lerp_tensor(&start, &share.view(shape));
+    start.copy_(&blended);
+}

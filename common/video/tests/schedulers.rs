@@ -1,0 +1,83 @@
+//! The schedulers against diffusers: sigmas, timesteps and trajectories (`tests/reference/schedulers.py`).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use tch::{Kind, Tensor};
+use videosdgx_video::schedulers::SchedulerConfig;
+
+const STEPS: [usize; 4] = [1, 2, 10, 30];
+const TOLERANCE: f64 = 1e-4;
+
+fn folder(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../../tests/fixtures/schedulers", name].iter().collect()
+}
+
+fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
+    assert_eq!(got.size(), want.size());
+    let norm = |x: &Tensor| f64::try_from(x.to_kind(Kind::Double).norm()).unwrap();
+    norm(&(got - want)) / norm(want)
+}
+
+/// The made-up model of the reference.
+fn velocity(sample: &Tensor, timestep: f64) -> Tensor {
+    (sample * 1.3 + timestep / 1000.0).tanh() - sample * 0.2
+}
+
+fn check(name: &str) {
+    let folder = folder(name);
+    let golden = Tensor::read_safetensors(folder.join("golden.safetensors")).unwrap();
+    let golden: HashMap<String, Tensor> = golden.into_iter().collect();
+    let config = SchedulerConfig::read(&folder).unwrap();
+    for steps in STEPS {
+        let mut scheduler = config.start(steps);
+        for (got, key) in [(scheduler.sigmas(), "sigmas"), (scheduler.timesteps(), "timesteps")] {
+            let want = &golden[&format!("{key}_{steps}")];
+            let error = relative_error(&Tensor::from_slice(got), &want.to_kind(Kind::Double));
+            assert!(error < 1e-6, "{name}: {key} of {steps} steps: {error:e}");
+        }
+        let mut sample = golden["noise"].shallow_clone();
+        let mut samples = Vec::new();
+        for timestep in scheduler.timesteps().to_vec() {
+            sample = scheduler.step(&velocity(&sample, timestep), &sample);
+            samples.push(sample.shallow_clone());
+        }
+        let last = &samples[samples.len().saturating_sub(10)..];
+        let error = relative_error(&Tensor::stack(last, 0), &golden[&format!("samples_{steps}")]);
+        println!("{name}, {steps} steps: {error:.1e}");
+        assert!(error < TOLERANCE, "{name}: trajectory of {steps} steps: {error:e}");
+        // There is nothing after the last step.
+        let after = scheduler.step(&velocity(&sample, 0.0), &sample);
+        assert_eq!(relative_error(&after, &sample), 0.0);
+    }
+}
+
+#[test]
+fn unipc_follows_the_reference() {
+    for name in ["unipc-shift3", "unipc-shift5", "unipc-order1", "unipc-order3", "unipc-order3-bh1"] {
+        check(name);
+    }
+}
+
+#[test]
+fn euler_follows_the_reference() {
+    check("euler-shift3");
+    check("euler-shift1");
+}
+
+#[test]
+fn another_shift_can_be_asked_for() {
+    let shifted = SchedulerConfig::read(&folder("euler-shift1")).unwrap().with_shift(3.0).start(10);
+    let read = SchedulerConfig::read(&folder("euler-shift3")).unwrap().start(10);
+    assert_eq!(shifted.sigmas(), read.sigmas());
+}
+
+#[test]
+fn samples_keep_their_type() {
+    let config = SchedulerConfig::read(&folder("unipc-shift3")).unwrap();
+    let mut scheduler = config.start(4);
+    let noise = Tensor::randn([1, 2, 3, 4, 4], (Kind::Float, tch::Device::Cpu));
+    let half = noise.to_kind(Kind::BFloat16);
+    assert_eq!(scheduler.step(&half, &noise).kind(), Kind::Float);
+    assert_eq!(scheduler.step(&noise, &half).kind(), Kind::BFloat16);
+}

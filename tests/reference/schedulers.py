@@ -1,0 +1,53 @@
+"""Golden fixtures of the schedulers against diffusers: sigmas, timesteps, and trajectories under a made-up model.
+
+    python tests/reference/schedulers.py
+"""
+
+import torch
+from common import FIXTURES, save
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+
+FLOW = dict(prediction_type="flow_prediction", use_flow_sigmas=True)
+SCHEDULERS = {
+    "unipc-shift3": UniPCMultistepScheduler(**FLOW, flow_shift=3.0),
+    "unipc-shift5": UniPCMultistepScheduler(**FLOW, flow_shift=5.0, disable_corrector=[0, 1]),
+    "unipc-order3": UniPCMultistepScheduler(**FLOW, flow_shift=1.0, solver_order=3),
+    # With a last sigma of zero the reference's bh1 ends in NaN.
+    "unipc-order3-bh1": UniPCMultistepScheduler(
+        **FLOW, flow_shift=3.0, solver_order=3, solver_type="bh1", final_sigmas_type="sigma_min"
+    ),
+    "unipc-order1": UniPCMultistepScheduler(**FLOW, flow_shift=3.0, solver_order=1),
+    "euler-shift3": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    "euler-shift1": FlowMatchEulerDiscreteScheduler(),
+}
+STEPS = (1, 2, 10, 30)
+
+
+def velocity(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """The made-up model, repeated by the test."""
+    return torch.tanh(1.3 * sample + timestep / 1000) - 0.2 * sample
+
+
+def main() -> None:
+    generator = torch.Generator().manual_seed(31)
+    noise = torch.randn(1, 2, 2, 3, 4, generator=generator)
+    for name, scheduler in SCHEDULERS.items():
+        folder = FIXTURES / "schedulers" / name
+        scheduler.save_pretrained(folder / "scheduler")
+        golden = {"noise": noise}
+        for steps in STEPS:
+            scheduler.set_timesteps(steps)
+            golden[f"sigmas_{steps}"] = scheduler.sigmas
+            golden[f"timesteps_{steps}"] = scheduler.timesteps.float()
+            sample, samples = noise, []
+            for timestep in scheduler.timesteps:
+                sample = scheduler.step(velocity(sample, timestep), timestep, sample).prev_sample
+                samples.append(sample)
+            golden[f"samples_{steps}"] = torch.stack(samples[-10:])
+        assert all(value.isfinite().all() for value in golden.values()), name
+        print(name, {steps: f"{golden[f'samples_{steps}'][-1].std():.3f}" for steps in STEPS})
+        save(folder, golden)
+
+
+if __name__ == "__main__":
+    main()
