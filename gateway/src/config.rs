@@ -1,0 +1,330 @@
+//! What the gateway is told: a TOML file, then environment variables, which win.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+use videosdgx_auth::AuthConfig;
+
+use crate::GatewayError;
+
+/// One model and where it is served.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The name in paths and in `model`.
+    pub name: String,
+    /// Base URLs of its services, at least one.
+    pub upstreams: Vec<Url>,
+}
+
+/// Limits and times. Each is proven by a test.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests a second from one address (an IPv6 /64 counts as one); twice as many may come at once.
+    pub peer_rate: u32,
+    /// Requests a second of one principal; twice as many may come at once.
+    pub principal_rate: u32,
+    /// Open connections; further ones wait in the listener's queue.
+    pub max_connections: usize,
+    /// Requests under way, bodies included; further ones are told 503 at once.
+    pub max_in_flight: usize,
+    /// Largest request body in bytes.
+    pub max_body_bytes: u64,
+    /// Seconds a request's header may take from its first byte, and a fresh connection until that byte.
+    pub header_seconds: f64,
+    /// Seconds a kept connection may stay unused.
+    pub idle_seconds: f64,
+    /// Seconds of grace for a request body; beyond them it must come at 16 KiB/s or more on average.
+    pub body_grace_seconds: f64,
+    /// Seconds within which a client that is slow to read must take at least 32 KiB.
+    pub write_stall_seconds: f64,
+    /// Seconds until a service must begin its answer.
+    pub response_seconds: f64,
+    /// Seconds until a connection to a service must stand.
+    pub connect_seconds: f64,
+    /// Seconds between two looks at a service's health.
+    pub health_seconds: f64,
+    /// Seconds that requests under way get at shutdown.
+    pub drain_seconds: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            peer_rate: 500,
+            principal_rate: 200,
+            max_connections: 4096,
+            max_in_flight: 1024,
+            max_body_bytes: 32 * 1024 * 1024,
+            header_seconds: 5.0,
+            idle_seconds: 60.0,
+            body_grace_seconds: 8.0,
+            write_stall_seconds: 25.0,
+            response_seconds: 300.0,
+            connect_seconds: 2.0,
+            health_seconds: 5.0,
+            drain_seconds: 120.0,
+        }
+    }
+}
+
+/// Everything the gateway is told.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Address to listen at; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The models, in the order of their listing.
+    pub models: Vec<ModelConfig>,
+    /// Key sources.
+    pub auth: AuthConfig,
+    /// Browser origins that may read answers, for example `https://studio.example`. None unless told.
+    pub cors_origins: Vec<String>,
+    /// Addresses of proxies whose `X-Forwarded-For` is believed. None unless told.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Limits and times.
+    pub limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileConfig {
+    listen: Option<String>,
+    models: Vec<ModelConfig>,
+    cors_origins: Vec<String>,
+    trusted_proxies: Vec<IpAddr>,
+    limits: Limits,
+}
+
+impl GatewayConfig {
+    /// The configuration of a gateway for `models` on a free local port.
+    pub fn local(models: Vec<ModelConfig>, auth: AuthConfig) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            models,
+            auth,
+            cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Reads `VIDEOSDGX_CONFIG` and the environment.
+    ///
+    /// # Errors
+    /// When a value cannot be used; the error names it.
+    pub fn from_env() -> Result<Self, GatewayError> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables by a function, for tests. Empty values count as not set.
+    ///
+    /// # Errors
+    /// When a value cannot be used; the error names it.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, GatewayError> {
+        let get = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|v| !v.is_empty());
+        let file = match get("VIDEOSDGX_CONFIG") {
+            Some(path) => read_file(Path::new(&path))?,
+            None => FileConfig::default(),
+        };
+        let listen = get("VIDEOSDGX_LISTEN").or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+        let listen = parse("VIDEOSDGX_LISTEN", &listen, "an address such as 127.0.0.1:8080")?;
+        let models = match get("VIDEOSDGX_UPSTREAMS") {
+            Some(text) => parse_upstreams(&text)?,
+            None => file.models,
+        };
+        let list = |text: String| -> Vec<String> {
+            text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+        };
+        let cors_origins = get("VIDEOSDGX_CORS_ORIGINS").map_or(file.cors_origins, list);
+        let trusted_proxies = match get("VIDEOSDGX_TRUSTED_PROXIES") {
+            Some(text) => list(text)
+                .iter()
+                .map(|ip| parse("VIDEOSDGX_TRUSTED_PROXIES", ip, "a list of IP addresses"))
+                .collect::<Result<_, _>>()?,
+            None => file.trusted_proxies,
+        };
+        let mut limits = file.limits;
+        let number = "a number above 0";
+        let set_u32 = |name: &'static str, field: &mut u32| -> Result<(), GatewayError> {
+            get(name).map(|text| parse(name, &text, number).map(|value| *field = value)).unwrap_or(Ok(()))
+        };
+        let set_seconds = |name: &'static str, field: &mut f64| -> Result<(), GatewayError> {
+            get(name).map(|text| parse(name, &text, number).map(|value| *field = value)).unwrap_or(Ok(()))
+        };
+        set_u32("VIDEOSDGX_PEER_RATE", &mut limits.peer_rate)?;
+        set_u32("VIDEOSDGX_PRINCIPAL_RATE", &mut limits.principal_rate)?;
+        set_seconds("VIDEOSDGX_RESPONSE_SECONDS", &mut limits.response_seconds)?;
+        set_seconds("DRAIN_SECONDS", &mut limits.drain_seconds)?;
+        let size = |name: &'static str| get(name).map(|text| parse::<usize>(name, &text, number)).transpose();
+        if let Some(value) = size("VIDEOSDGX_MAX_IN_FLIGHT")? {
+            limits.max_in_flight = value;
+        }
+        if let Some(value) = size("VIDEOSDGX_MAX_CONNECTIONS")? {
+            limits.max_connections = value;
+        }
+        if let Some(value) = size("VIDEOSDGX_MAX_BODY_BYTES")? {
+            limits.max_body_bytes = value as u64;
+        }
+        let auth = AuthConfig::from_lookup(&get)?;
+        let config = Self { listen, models, auth, cors_origins, trusted_proxies, limits };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), GatewayError> {
+        let mut names = BTreeSet::new();
+        for model in &self.models {
+            let name = &model.name;
+            let sound =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(sound) || name.starts_with('.') {
+                return Err(invalid(
+                    "models",
+                    format!("`{name}` is no model name: use a-z, 0-9, `-`, `_`, `.`"),
+                ));
+            }
+            if !names.insert(name) {
+                return Err(invalid("models", format!("`{name}` is there twice")));
+            }
+            if model.upstreams.is_empty() {
+                return Err(invalid("models", format!("`{name}` has no upstream")));
+            }
+            for url in &model.upstreams {
+                let plain = url.username().is_empty() && url.password().is_none();
+                let bare = url.query().is_none() && url.fragment().is_none();
+                if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain || !bare {
+                    return Err(invalid("models", format!("`{name}`: an upstream is http(s)://host:port")));
+                }
+            }
+        }
+        for origin in &self.cors_origins {
+            let parsed = Url::parse(origin).ok().filter(|url| url.has_host());
+            if parsed.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
+                let reason = format!("`{origin}` is no origin: write https://host or https://host:port");
+                return Err(invalid("VIDEOSDGX_CORS_ORIGINS", reason));
+            }
+        }
+        let limits = &self.limits;
+        let seconds = [
+            limits.header_seconds,
+            limits.idle_seconds,
+            limits.body_grace_seconds,
+            limits.write_stall_seconds,
+            limits.response_seconds,
+            limits.connect_seconds,
+            limits.health_seconds,
+            limits.drain_seconds,
+        ];
+        let counts = [u64::from(limits.peer_rate), u64::from(limits.principal_rate), limits.max_body_bytes];
+        let sizes = [limits.max_connections, limits.max_in_flight];
+        if seconds.iter().any(|s| !(*s > 0.0 && *s <= 86_400.0)) || counts.contains(&0) || sizes.contains(&0)
+        {
+            return Err(invalid("limits", "every limit is above 0, and no time longer than a day"));
+        }
+        Ok(())
+    }
+}
+
+/// `0 < seconds ≤ 86,400`, as checked at start.
+pub(crate) fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1))
+}
+
+fn read_file(path: &Path) -> Result<FileConfig, GatewayError> {
+    let name = path.display().to_string();
+    config::Config::builder()
+        .add_source(config::File::from(path).format(config::FileFormat::Toml))
+        .build()
+        .and_then(config::Config::try_deserialize)
+        .map_err(|error| invalid(name, error.to_string()))
+}
+
+/// `wan21=http://a:8000|http://b:8000,ltx2=http://c:8000`.
+fn parse_upstreams(text: &str) -> Result<Vec<ModelConfig>, GatewayError> {
+    const NAME: &str = "VIDEOSDGX_UPSTREAMS";
+    let model = |part: &str| {
+        let (name, urls) = part
+            .split_once('=')
+            .ok_or_else(|| invalid(NAME, format!("`{part}`: write name=http://host:port")))?;
+        let upstreams = urls
+            .split('|')
+            .map(|url| parse(NAME, url.trim(), "a URL such as http://host:port"))
+            .collect::<Result<_, _>>()?;
+        Ok(ModelConfig { name: name.trim().to_owned(), upstreams })
+    };
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(model).collect()
+}
+
+fn parse<T: std::str::FromStr>(name: &'static str, text: &str, expected: &str) -> Result<T, GatewayError> {
+    text.parse().map_err(|_| invalid(name, format!("`{text}` is not {expected}")))
+}
+
+fn invalid(name: impl Into<String>, reason: impl Into<String>) -> GatewayError {
+    GatewayError::Configuration { name: name.into(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<GatewayConfig, GatewayError> {
+        GatewayConfig::from_lookup(|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn upstreams_are_read_from_one_variable() {
+        let config =
+            read(&[("VIDEOSDGX_UPSTREAMS", "wan21=http://a:8000|http://b:8000, ltx2=http://c:1")]).unwrap();
+        assert_eq!(config.models.len(), 2);
+        assert_eq!(config.models[0].name, "wan21");
+        assert_eq!(config.models[0].upstreams.len(), 2);
+        assert_eq!(config.listen.port(), 8080);
+    }
+
+    #[test]
+    fn a_file_is_read_and_the_environment_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        let text = "listen = \"0.0.0.0:9000\"\ncors_origins = [\"https://a.example\"]\n[limits]\npeer_rate = 7\n\
+                    [[models]]\nname = \"wan21\"\nupstreams = [\"http://127.0.0.1:8002\"]\n";
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        let config = read(&[("VIDEOSDGX_CONFIG", path), ("VIDEOSDGX_LISTEN", "127.0.0.1:0")]).unwrap();
+        assert_eq!((config.listen.port(), config.limits.peer_rate), (0, 7));
+        assert_eq!(config.models[0].upstreams[0].as_str(), "http://127.0.0.1:8002/");
+        assert_eq!(config.cors_origins, ["https://a.example"]);
+        std::fs::write(path, text.replace("peer_rate", "pear_rate")).unwrap();
+        let error = read(&[("VIDEOSDGX_CONFIG", path)]).unwrap_err().to_string();
+        assert!(error.contains("pear_rate"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (name, value) in [
+            ("VIDEOSDGX_LISTEN", "here"),
+            ("VIDEOSDGX_UPSTREAMS", "wan21"),
+            ("VIDEOSDGX_UPSTREAMS", "wan21=ftp://a"),
+            ("VIDEOSDGX_UPSTREAMS", "a/b=http://a:1"),
+            ("VIDEOSDGX_UPSTREAMS", "..=http://a:1"),
+            ("VIDEOSDGX_UPSTREAMS", "a=http://a:1,a=http://b:1"),
+            ("VIDEOSDGX_UPSTREAMS", "a=http://user:secret@a:1"),
+            ("VIDEOSDGX_CORS_ORIGINS", "*"),
+            ("VIDEOSDGX_CORS_ORIGINS", "https://a.example/"),
+            ("VIDEOSDGX_TRUSTED_PROXIES", "everybody"),
+            ("VIDEOSDGX_PEER_RATE", "0"),
+            ("VIDEOSDGX_PRINCIPAL_RATE", "-1"),
+            ("DRAIN_SECONDS", "NaN"),
+            ("VIDEOSDGX_CONFIG", "/nowhere/gateway.toml"),
+        ] {
+            let error = read(&[(name, value)]).expect_err(value).to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Swagger UI, from files in the program itself.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use utoipa_swagger_ui::Config;
+use videosdgx_api::Code;
+
+use crate::failure::Failure;
+
+/// Everything from here, nothing from elsewhere. Swagger UI writes styles into its elements.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+    let config = Config::from("/openapi.json").persist_authorization(true).try_it_out_enabled(true);
+    Arc::new(config.validator_url("none"))
+});
+
+pub(crate) async fn to_index() -> Redirect {
+    Redirect::permanent("/docs/")
+}
+
+pub(crate) async fn index() -> Result<Response, Failure> {
+    file(Path(String::new())).await
+}
+
+pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Failure> {
+    let not_found = || Failure::new(Code::NotFound, "there is no such path");
+    let file = utoipa_swagger_ui::serve(&name, Arc::clone(&CONFIG)).ok().flatten().ok_or_else(not_found)?;
+    let mut response = file.bytes.into_owned().into_response();
+    let headers = response.headers_mut();
+    let content_type = file.content_type.parse().map_err(|_| not_found())?;
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CONTENT_SECURITY_POLICY, http::HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    if file.gzpipped {
+        headers.insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,223 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, Request, State};
+use axum::response::Response;
+use http::request::Parts;
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use videosdgx_api::openai::{Video, VideoDeleted, VideoList};
+use videosdgx_api::{Code, Job};
+
+use super::shape::{in_openai_names, video};
+use crate::Gateway;
+use crate::call::{Caller, refusal};
+use crate::failure::Failure;
+use crate::jobs::{self, Found, Listing};
+use crate::proxy::{Destination, forward};
+use crate::upstream::Upstream;
+
+/// Largest error of a service that is read and told again in OpenAI's shape.
+const MAX_REFUSAL: usize = 64 * 1024;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// Videos a page, 20 unless told.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// Id of the last video of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<String>,
+    /// By time of creation, `desc` unless told.
+    order: Option<Order>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// Oldest first.
+    Asc,
+    /// Newest first.
+    Desc,
+}
+
+/// The caller's videos of all models.
+#[utoipa::path(get, path = "/v1/videos", operation_id = "listVideos", tag = "OpenAI", params(ListQuery),
+    responses((status = 200, description = "One page.", body = VideoList)))]
+pub(crate) async fn list_videos(
+    State(gateway): State<Arc<Gateway>>,
+    parts: Parts,
+) -> Result<Json<VideoList>, Failure> {
+    let query = Query::<ListQuery>::try_from_uri(&parts.uri)
+        .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
+    let after = query.after.as_deref().map(jobs::parse_id).transpose();
+    let after = after.map_err(|_| Failure::field("after", "there is no such job to go on after"))?;
+    let limit = jobs::check_limit(query.limit)?;
+    let listing = Listing { after, limit, oldest_first: query.order == Some(Order::Asc), status: None };
+    let caller = Caller::of(&parts);
+    let (page, has_more) = jobs::list(&gateway, &caller, &everywhere(&gateway), &listing).await?;
+    let data: Vec<Video> = page.into_iter().map(shaped).collect();
+    Ok(Json(VideoList {
+        object: "list".to_owned(),
+        first_id: data.first().map(|video| video.id.clone()),
+        last_id: data.last().map(|video| video.id.clone()),
+        has_more,
+        data,
+    }))
+}
+
+/// One video.
+#[utoipa::path(get, path = "/v1/videos/{video_id}", operation_id = "retrieveVideo", tag = "OpenAI",
+    params(("video_id" = String, Path)),
+    responses((status = 200, description = "The video as it is now.", body = Video)))]
+pub(crate) async fn retrieve_video(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Result<Json<Video>, Failure> {
+    let found = find(&gateway, &Caller::of(&parts), &id).await?;
+    Ok(Json(shaped(found)))
+}
+
+/// Deletes a video with its file. One that is still being made is cancelled.
+#[utoipa::path(delete, path = "/v1/videos/{video_id}", operation_id = "deleteVideo", tag = "OpenAI",
+    params(("video_id" = String, Path)),
+    responses((status = 200, description = "It is gone, or stops at its next step.", body = VideoDeleted)))]
+pub(crate) async fn delete_video(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Result<Json<VideoDeleted>, Failure> {
+    let caller = Caller::of(&parts);
+    let id = jobs::parse_id(&id)?;
+    let among = everywhere(&gateway);
+    let upstream = jobs::place(&gateway, &caller, &among, &id).await?;
+    let path = format!("/jobs/{id}");
+    caller.delete(&gateway, &upstream, &path).await?;
+    // A job that waited is cancelled at once: then it can go altogether. One that runs stops at its next step.
+    if let Ok(job) = caller.get::<Job>(&gateway, &upstream, &path).await
+        && job.status.is_terminal()
+    {
+        match caller.delete(&gateway, &upstream, &path).await {
+            Err(failure) if failure.problem().status != 404 => return Err(failure),
+            _ => {}
+        }
+    }
+    Ok(Json(VideoDeleted { id: id.to_string(), object: "video.deleted".to_owned(), deleted: true }))
+}
+
+/// Stops a video that is not finished; a finished one stays as it is.
+#[utoipa::path(post, path = "/v1/videos/{video_id}/cancel", operation_id = "cancelVideo", tag = "OpenAI",
+    params(("video_id" = String, Path)),
+    responses((status = 200, description = "The video as it is now.", body = Video)))]
+pub(crate) async fn cancel_video(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Result<Json<Video>, Failure> {
+    let caller = Caller::of(&parts);
+    let found = find(&gateway, &caller, &id).await?;
+    if found.job.status.is_terminal() {
+        return Ok(Json(shaped(found)));
+    }
+    let path = format!("/jobs/{}", found.job.job_id);
+    caller.delete(&gateway, &found.upstream, &path).await?;
+    let job = caller.get::<Job>(&gateway, &found.upstream, &path).await?;
+    Ok(Json(shaped(Found { job, ..found })))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ContentQuery {
+    /// Only `video` is there.
+    #[param(value_type = Option<Variant>)]
+    variant: Option<String>,
+}
+
+/// What of a video to download.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "the schema of a query parameter")]
+pub(crate) enum Variant {
+    /// The MP4 file.
+    Video,
+}
+
+/// The file of a completed video. `Range` works.
+#[utoipa::path(get, path = "/v1/videos/{video_id}/content", operation_id = "downloadVideo", tag = "OpenAI",
+    params(("video_id" = String, Path), ContentQuery),
+    responses(
+        (status = 200, description = "The file.", content_type = "video/mp4", body = Vec<u8>),
+        (status = 206, description = "A part of the file.", content_type = "video/mp4", body = Vec<u8>),
+        (status = 304, description = "The file has not changed."),
+        (status = 409, description = "There is no file yet, or never will be.",
+            body = videosdgx_api::openai::ErrorBody),
+        (status = 410, description = "The file is gone from the disk.", body = videosdgx_api::openai::ErrorBody),
+        (status = 412, description = "The file has changed."),
+        (status = 416, description = "The range lies outside the file.",
+            body = videosdgx_api::openai::ErrorBody)))]
+pub(crate) async fn video_content(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let query = Query::<ContentQuery>::try_from_uri(request.uri())
+        .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
+    if !matches!(query.variant.as_deref(), None | Some("video")) {
+        return Err(Failure::field("variant", "only the variant `video` is there"));
+    }
+    pass(&gateway, &id, "download", request).await
+}
+
+/// Progress as server-sent events: `state` and `progress`, each with an `id`; `Last-Event-ID` resumes.
+#[utoipa::path(get, path = "/v1/videos/{video_id}/events", operation_id = "streamVideoEvents", tag = "OpenAI",
+    params(("video_id" = String, Path),
+        ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event.")),
+    responses((status = 200, description = "A stream of events until the video is finished.",
+        content_type = "text/event-stream", body = String)))]
+pub(crate) async fn video_events(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    pass(&gateway, &id, "events", request).await
+}
+
+/// Sends the request on to the service that has the job; its errors come back in OpenAI's shape.
+async fn pass(gateway: &Gateway, id: &str, what: &str, request: Request) -> Result<Response, Failure> {
+    let id = jobs::parse_id(id)?;
+    let (parts, body) = request.into_parts();
+    let upstream = jobs::place(gateway, &Caller::of(&parts), &everywhere(gateway), &id).await?;
+    let request = Request::from_parts(parts, body);
+    let path = format!("/jobs/{id}/{what}");
+    let response = forward(gateway, Destination::Only(&upstream), request, &path).await?;
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() || status.as_u16() == 412 {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, MAX_REFUSAL).collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+    let failure = in_openai_names(refusal(status, &body));
+    // `Content-Range: bytes */size` belongs to 416.
+    let range = parts.headers.get(http::header::CONTENT_RANGE).cloned();
+    let mut response = axum::response::IntoResponse::into_response(failure);
+    if let Some(range) = range {
+        response.headers_mut().insert(http::header::CONTENT_RANGE, range);
+    }
+    Ok(response)
+}
+
+fn everywhere(gateway: &Gateway) -> Vec<Arc<Upstream>> {
+    jobs::upstreams(gateway.models.iter())
+}
+
+async fn find(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Found, Failure> {
+    let id = jobs::parse_id(id)?;
+    jobs::find(gateway, caller, &everywhere(gateway), &id).await
+}
+
+fn shaped(found: Found) -> Video {
+    video(found.job, &found.upstream.model)
+}

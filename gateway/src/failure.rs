@@ -1,0 +1,91 @@
+//! From a problem to an answer: once, at the edge.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use videosdgx_api::openai::ErrorBody;
+use videosdgx_api::{Code, Problem};
+use videosdgx_auth::Denied;
+
+/// What a handler or layer gives up with. It becomes a response that carries the [`Problem`] as an extension; the
+/// outermost layer writes the body in the shape that the path speaks.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    problem: Box<Problem>,
+    challenge: Option<&'static str>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Problem::new(code, detail).into()
+    }
+
+    pub(crate) fn field(field: &str, detail: impl Into<String>) -> Self {
+        Problem::field(field, detail).into()
+    }
+
+    /// 429 or 503 with `Retry-After`, at least 1 s.
+    pub(crate) fn later(code: Code, detail: impl Into<String>, seconds: u64) -> Self {
+        Problem::new(code, detail).with_retry_after(seconds).into()
+    }
+
+    pub(crate) fn job_not_found() -> Self {
+        Self::new(Code::JobNotFound, "there is no such job")
+    }
+
+    pub(crate) fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
+    pub(crate) fn map(mut self, change: impl FnOnce(&mut Problem)) -> Self {
+        change(&mut self.problem);
+        self
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self { problem: Box::new(problem), challenge: None }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        Self { challenge: Some(denied.www_authenticate()), problem: Box::new(Problem::from(&denied)) }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() =
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Some(challenge) = self.challenge {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(seconds) = self.problem.retry_after_seconds {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response.extensions_mut().insert(self.problem);
+        response
+    }
+}
+
+/// Writes the body of a failed response: OpenAI's error object under `/v1`, a problem document elsewhere.
+pub(crate) fn render(mut response: Response, path: &str, request_id: &HeaderValue) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Box<Problem>>() else { return response };
+    let problem = match request_id.to_str() {
+        Ok(id) => problem.with_request_id(id),
+        Err(_) => *problem,
+    };
+    let speaks_openai = path == "/v1" || path.starts_with("/v1/");
+    let (content_type, body) = if speaks_openai {
+        ("application/json", serde_json::to_vec(&ErrorBody::from(problem)))
+    } else {
+        ("application/problem+json", serde_json::to_vec(&problem))
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    *response.body_mut() = Body::from(body.unwrap_or_default());
+    response
+}

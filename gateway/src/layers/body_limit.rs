@@ -1,0 +1,166 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_LENGTH;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use videosdgx_api::Code;
+
+use crate::Gateway;
+use crate::config::duration;
+use crate::failure::Failure;
+
+/// Slowest average at which a body may come once its grace time is over.
+const MIN_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
+
+/// Bodies end at the size limit and must keep coming: a client that stalls or dribbles is let go. Nothing is
+/// buffered here.
+pub(crate) async fn limit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let limits = &gateway.config.limits;
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limits.max_body_bytes) {
+        return too_large(limits.max_body_bytes);
+    }
+    let fault = Arc::new(AtomicU8::new(NONE));
+    let grace = duration(limits.body_grace_seconds);
+    let (max, watched) = (limits.max_body_bytes, Arc::clone(&fault));
+    let request = request.map(|body| Body::new(PacedBody::new(body, max, grace, watched)));
+    let response = next.run(request).await;
+    match fault.load(Ordering::Acquire) {
+        TOO_LARGE => too_large(limits.max_body_bytes),
+        TOO_SLOW => Failure::new(Code::InvalidBody, "the body came too slowly")
+            .map(|problem| problem.status = http::StatusCode::REQUEST_TIMEOUT.as_u16())
+            .into_response(),
+        _ => response,
+    }
+}
+
+fn too_large(max: u64) -> Response {
+    let detail = format!("the body is larger than {max} bytes");
+    Failure::new(Code::BodyTooLarge, detail).map(|problem| problem.limit = Some(max.into())).into_response()
+}
+
+const NONE: u8 = 0;
+const TOO_LARGE: u8 = 1;
+const TOO_SLOW: u8 = 2;
+
+struct PacedBody {
+    inner: Body,
+    received: u64,
+    max: u64,
+    started: Instant,
+    grace: Duration,
+    deadline: Pin<Box<Sleep>>,
+    fault: Arc<AtomicU8>,
+}
+
+impl PacedBody {
+    fn new(inner: Body, max: u64, grace: Duration, fault: Arc<AtomicU8>) -> Self {
+        let started = Instant::now();
+        let deadline = Box::pin(tokio::time::sleep_until(started + grace));
+        Self { inner, received: 0, max, started, grace, deadline, fault }
+    }
+
+    fn fail(&self, fault: u8, reason: &'static str) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.fault.store(fault, Ordering::Release);
+        Poll::Ready(Some(Err(axum::Error::new(std::io::Error::other(reason)))))
+    }
+
+    /// The moment by which the next byte must be here.
+    fn due(&self) -> Instant {
+        self.started + self.grace + Duration::from_secs_f64(self.received as f64 / MIN_BYTES_PER_SECOND)
+    }
+}
+
+impl HttpBody for PacedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if self.received > self.max {
+                    return self.fail(TOO_LARGE, "the body is too large");
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Pending => {
+                // The deadline moves with what has come; the timer is set anew only when it rings.
+                while self.deadline.as_mut().poll(cx).is_ready() {
+                    let due = self.due();
+                    if due <= Instant::now() {
+                        return self.fail(TOO_SLOW, "the body comes too slowly");
+                    }
+                    self.deadline.as_mut().reset(due);
+                }
+                Poll::Pending
+            }
+            done => done,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt;
+    use http_body_util::BodyExt;
+
+    async fn read(body: Body, max: u64) -> (Result<usize, axum::Error>, u8) {
+        let fault = Arc::new(AtomicU8::new(NONE));
+        let paced = PacedBody::new(body, max, Duration::from_secs(8), Arc::clone(&fault));
+        let read = Body::new(paced).collect().await.map(|all| all.to_bytes().len());
+        (read, fault.load(Ordering::Acquire))
+    }
+
+    fn dribble(chunk: usize, every: Duration, count: usize) -> Body {
+        let stream = futures::stream::iter(0..count).then(move |_| async move {
+            tokio::time::sleep(every).await;
+            Ok::<_, std::io::Error>(vec![0_u8; chunk])
+        });
+        Body::from_stream(stream)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steady_bodies_pass_and_dribbling_ones_do_not() {
+        let second = Duration::from_secs(1);
+        let (steady, _) = read(dribble(20 * 1024, second, 60), u64::MAX).await;
+        assert_eq!(steady.unwrap(), 60 * 20 * 1024);
+        let started = Instant::now();
+        let (dribbled, fault) = read(dribble(1, second, 600), u64::MAX).await;
+        assert!(dribbled.is_err() && fault == TOO_SLOW);
+        assert!(started.elapsed() <= Duration::from_secs(9));
+        let (stalled, fault) = read(dribble(64 * 1024, 60 * second, 2), u64::MAX).await;
+        assert!(stalled.is_err() && fault == TOO_SLOW);
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_to_the_byte() {
+        assert_eq!(read(Body::from(vec![0; 100]), 100).await.0.unwrap(), 100);
+        let (read, fault) = read(Body::from(vec![0; 101]), 100).await;
+        assert!(read.is_err() && fault == TOO_LARGE);
+    }
+}

@@ -1,0 +1,11 @@
+//! The layers of the gateway, one a file. Their order is in [`crate::stack`].
+
+pub(crate) mod access;
+pub(crate) mod authenticate;
+pub(crate) mod body_limit;
+pub(crate) mod cors;
+pub(crate) mod in_flight;
+pub(crate) mod rate;
+pub(crate) mod request_id;
+pub(crate) mod timeout;
+pub(crate) mod trace;

@@ -1,0 +1,118 @@
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use governor::clock::QuantaInstant;
+use governor::middleware::NoOpMiddleware;
+use http::Request;
+use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
+use tower_governor::key_extractor::KeyExtractor;
+use tower_governor::{GovernorError, GovernorLayer};
+use videosdgx_api::Code;
+use videosdgx_auth::Principal;
+
+use super::request_id::ClientIp;
+use crate::failure::Failure;
+use crate::metrics::Metrics;
+
+type Config<K> = GovernorConfig<K, NoOpMiddleware<QuantaInstant>>;
+/// A limit as a layer.
+pub(crate) type RateLayer<K> = GovernorLayer<K, NoOpMiddleware<QuantaInstant>, Body>;
+
+/// Requests a second by client address.
+#[derive(Debug, Clone)]
+pub(crate) struct ByPeer;
+
+impl KeyExtractor for ByPeer {
+    type Key = IpAddr;
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<IpAddr, GovernorError> {
+        let client = request.extensions().get::<ClientIp>().ok_or(GovernorError::UnableToExtractKey)?;
+        Ok(network(client.0))
+    }
+}
+
+/// Requests a second by principal; by address where nobody needs to say who he is.
+#[derive(Debug, Clone)]
+pub(crate) struct ByPrincipal;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum PrincipalKey {
+    Subject(Arc<str>),
+    Anonymous(IpAddr),
+}
+
+impl KeyExtractor for ByPrincipal {
+    type Key = PrincipalKey;
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<PrincipalKey, GovernorError> {
+        match request.extensions().get::<Principal>() {
+            Some(principal) => Ok(PrincipalKey::Subject(principal.shared_subject())),
+            None => ByPeer.extract(request).map(PrincipalKey::Anonymous),
+        }
+    }
+}
+
+/// One customer has a whole IPv6 /64.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// A limit of `per_second` requests for each key; twice as many may come at once.
+pub(crate) fn config<K: KeyExtractor>(key: K, per_second: u32) -> Option<Arc<Config<K>>> {
+    let period = Duration::from_secs(1) / per_second.max(1);
+    GovernorConfigBuilder::default()
+        .period(period)
+        .burst_size(per_second.saturating_mul(2).max(1))
+        .key_extractor(key)
+        .finish()
+        .map(Arc::new)
+}
+
+/// Answers 429 with the whole seconds to wait, rounded up.
+pub(crate) fn layer<K: KeyExtractor>(
+    config: &Arc<Config<K>>,
+    metrics: Metrics,
+    limit: &'static str,
+) -> RateLayer<K> {
+    GovernorLayer::new(Arc::clone(config)).error_handler(move |error| match error {
+        GovernorError::TooManyRequests { wait_time, .. } => {
+            metrics.limited(limit);
+            let seconds = wait_time.saturating_add(1);
+            let detail = format!("too many requests a second for this {limit}, wait");
+            Failure::later(Code::RateLimited, detail, seconds).into_response()
+        }
+        _ => Failure::new(Code::Internal, "the request has no client address").into_response(),
+    })
+}
+
+/// Forgets keys that have their whole allowance again. Runs for ever.
+pub(crate) async fn forget_idle<K: KeyExtractor>(config: Arc<Config<K>>, every: Duration)
+where
+    K::Key: Send + Sync,
+{
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        config.limiter().retain_recent();
+        config.limiter().shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_customer_is_one_key() {
+        let same = ["2001:db8::1", "2001:db8::ffff:2"].map(|ip| network(ip.parse().unwrap()));
+        assert_eq!(same[0], same[1]);
+        assert_ne!(same[0], network("2001:db8:0:1::1".parse().unwrap()));
+        assert_eq!(network("10.0.0.7".parse().unwrap()), "10.0.0.7".parse::<IpAddr>().unwrap());
+    }
+}

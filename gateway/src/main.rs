@@ -1,0 +1,56 @@
+//! `videosdgx-gateway`: reads its environment, listens, serves until it is told to stop.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use videosdgx_gateway::{GatewayConfig, Server};
+
+fn main() -> anyhow::Result<()> {
+    start_log();
+    raise_descriptor_limit();
+    let config = GatewayConfig::from_env().context("the configuration cannot be used")?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let server = Server::start(config).await?;
+        let mut stdout = std::io::stdout();
+        writeln!(stdout, "listening on http://{}", server.address())?;
+        stdout.flush()?;
+        server
+            .run(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            })
+            .await;
+        Ok(())
+    })
+}
+
+/// `LOG_LEVEL` (`info`) and `LOG_FORMAT` (`text` or `json`), on standard error.
+fn start_log() {
+    let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
+    let filter = EnvFilter::try_new(&level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    if std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}
+
+/// Each request takes two descriptors; the usual soft limit of 1024 is soon reached.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum.map(|most| most.min(65_536)).or(Some(65_536));
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(event = "descriptor_limit", %error);
+    }
+}

@@ -1,0 +1,165 @@
+//! What the gateway says of itself.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+use utoipa::ToSchema;
+use videosdgx_api::{Code, Health};
+
+use crate::Gateway;
+use crate::failure::Failure;
+use crate::upstream::ServiceState;
+
+/// Answer of `GET /`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GatewayRoot {
+    /// `videosdgx`.
+    name: String,
+    /// Program version.
+    version: String,
+    /// The models behind it.
+    models: Vec<ModelLink>,
+    /// Where to go on.
+    links: Links,
+}
+
+/// A model and where it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelLink {
+    /// Name to send as `model`.
+    name: String,
+    /// The checkpoint it serves.
+    checkpoint: Option<String>,
+    /// Whether a service of it answers.
+    available: bool,
+    /// Its native API.
+    path: String,
+}
+
+/// Paths of the gateway.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Links {
+    /// Swagger UI.
+    docs: &'static str,
+    /// The OpenAPI document of everything.
+    openapi: &'static str,
+    /// The OpenAI-shaped API.
+    videos: &'static str,
+    /// The public keys.
+    jwks: &'static str,
+}
+
+/// What this is.
+#[utoipa::path(get, path = "/", operation_id = "root", tag = "Gateway", security(()),
+    responses((status = 200, description = "Name, models, links.", body = GatewayRoot)))]
+pub(crate) async fn root(State(gateway): State<Arc<Gateway>>) -> Json<GatewayRoot> {
+    let models = gateway.models.iter().map(|model| ModelLink {
+        name: model.name.clone(),
+        checkpoint: model.checkpoint(),
+        available: model.may_be_up(),
+        path: format!("/models/{}/", model.name),
+    });
+    Json(GatewayRoot {
+        name: "videosdgx".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        models: models.collect(),
+        links: Links {
+            docs: "/docs/",
+            openapi: "/openapi.json",
+            videos: "/v1/videos",
+            jwks: "/.well-known/jwks.json",
+        },
+    })
+}
+
+/// The process answers; nothing else is touched.
+#[utoipa::path(get, path = "/health", operation_id = "health", tag = "Gateway", security(()),
+    responses((status = 200, description = "It answers.", body = Health)))]
+pub(crate) async fn health() -> Json<Health> {
+    Json(Health { status: "ok".to_owned() })
+}
+
+/// Answer of `GET /ready`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GatewayReadiness {
+    /// Whether requests are taken and at least one service answers.
+    ready: bool,
+    /// Why not.
+    reason: Option<String>,
+    /// Each model and its services, as the last look found them.
+    models: Vec<ModelReadiness>,
+}
+
+/// One model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelReadiness {
+    /// Its name.
+    name: String,
+    /// Whether one of its services answers.
+    available: bool,
+    /// Its services, in the order of the configuration.
+    services: Vec<ServiceState>,
+}
+
+/// Whether requests are taken, with each service's state.
+#[utoipa::path(get, path = "/ready", operation_id = "ready", tag = "Gateway", security(()),
+    responses((status = 200, description = "Ready.", body = GatewayReadiness),
+        (status = 503, description = "Not ready; `reason` says why.", body = GatewayReadiness)))]
+pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<GatewayReadiness>) {
+    let models: Vec<ModelReadiness> = gateway
+        .models
+        .iter()
+        .map(|model| {
+            let services: Vec<ServiceState> =
+                model.upstreams.iter().map(|upstream| upstream.state()).collect();
+            let available = services.iter().any(|service| service.up == Some(true));
+            ModelReadiness { name: model.name.clone(), available, services }
+        })
+        .collect();
+    let reason = if gateway.is_draining() {
+        Some("shutting down")
+    } else if models.is_empty() {
+        Some("no model is configured")
+    } else if models.iter().any(|model| model.available) {
+        None
+    } else {
+        Some("no service answers")
+    };
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (
+        status,
+        Json(GatewayReadiness { ready: reason.is_none(), reason: reason.map(ToOwned::to_owned), models }),
+    )
+}
+
+/// Prometheus text.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "Gateway",
+    responses((status = 200, description = "Requests, durations, limits, services.",
+        content_type = "text/plain", body = String)))]
+pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failure> {
+    let text = gateway
+        .metrics
+        .encode(&gateway.models)
+        .map_err(|_| Failure::new(Code::Internal, "the metrics cannot be written"))?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// A JSON Web Key Set (RFC 7517).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the schema of a document that another crate writes")]
+pub(crate) struct KeySetDocument {
+    /// The keys.
+    keys: Vec<std::collections::HashMap<String, String>>,
+}
+
+/// The public keys that tokens are checked with.
+#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "jwks", tag = "Gateway", security(()),
+    responses((status = 200, description = "The key set.", body = KeySetDocument)))]
+pub(crate) async fn jwks(State(gateway): State<Arc<Gateway>>) -> Response {
+    ([(CACHE_CONTROL, "public, max-age=300")], Json(gateway.verifier.public_jwks())).into_response()
+}

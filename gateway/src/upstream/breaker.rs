@@ -1,0 +1,186 @@
+//! A circuit breaker as a pure state machine: time comes in, verdicts go out.
+
+use std::time::{Duration, Instant};
+
+/// Failures in a row that open it.
+pub(crate) const FAILURES_TO_OPEN: u32 = 5;
+/// Successes in a row that close it again.
+pub(crate) const SUCCESSES_TO_CLOSE: u32 = 2;
+/// How long it stays open before a trial.
+pub(crate) const OPEN_FOR: Duration = Duration::from_secs(30);
+
+/// Keeps requests away from a service that fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Breaker {
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+    },
+    /// One request at a time is let through on trial.
+    HalfOpen {
+        successes: u32,
+        on_trial: bool,
+    },
+}
+
+/// How an admitted request ended, as far as the service is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It answered.
+    Success,
+    /// It could not be reached, broke the connection or took too long.
+    Failure,
+    /// Nobody waited for the end.
+    Unknown,
+}
+
+/// A breaker's state by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BreakerState {
+    Closed,
+    HalfOpen,
+    Open,
+}
+
+impl BreakerState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+}
+
+impl Breaker {
+    pub(crate) fn new() -> Self {
+        Self { state: State::Closed { failures: 0 } }
+    }
+
+    /// Whether a request may go now. Every `true` is followed by exactly one [`Breaker::record`].
+    pub(crate) fn admit(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::Closed { .. } => true,
+            State::Open { until } if now < until => false,
+            State::Open { .. } => {
+                self.state = State::HalfOpen { successes: 0, on_trial: true };
+                true
+            }
+            State::HalfOpen { on_trial: true, .. } => false,
+            State::HalfOpen { successes, on_trial: false } => {
+                self.state = State::HalfOpen { successes, on_trial: true };
+                true
+            }
+        }
+    }
+
+    /// Takes in how an admitted request ended.
+    pub(crate) fn record(&mut self, now: Instant, outcome: Outcome) {
+        self.state = match (self.state, outcome) {
+            (State::Closed { .. }, Outcome::Success) => State::Closed { failures: 0 },
+            (State::Closed { failures }, Outcome::Failure) if failures + 1 >= FAILURES_TO_OPEN => {
+                State::Open { until: now + OPEN_FOR }
+            }
+            (State::Closed { failures }, Outcome::Failure) => State::Closed { failures: failures + 1 },
+            (State::HalfOpen { successes, .. }, Outcome::Success) if successes + 1 >= SUCCESSES_TO_CLOSE => {
+                State::Closed { failures: 0 }
+            }
+            (State::HalfOpen { successes, .. }, Outcome::Success) => {
+                State::HalfOpen { successes: successes + 1, on_trial: false }
+            }
+            (State::HalfOpen { .. }, Outcome::Failure) => State::Open { until: now + OPEN_FOR },
+            (State::HalfOpen { successes, .. }, Outcome::Unknown) => {
+                State::HalfOpen { successes, on_trial: false }
+            }
+            // A request from before it opened says nothing new; an unknown end says nothing at all.
+            (state @ State::Open { .. }, _) | (state @ State::Closed { .. }, Outcome::Unknown) => state,
+        };
+    }
+
+    /// Where it is; an open one whose time is over counts as half-open.
+    pub(crate) fn state(&self, now: Instant) -> BreakerState {
+        match self.state {
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { until } if now < until => BreakerState::Open,
+            State::Open { .. } | State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(now: Instant) -> Breaker {
+        let mut breaker = Breaker::new();
+        for _ in 0..FAILURES_TO_OPEN {
+            assert!(breaker.admit(now));
+            breaker.record(now, Outcome::Failure);
+        }
+        breaker
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_a_success_between_does_not() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        for _ in 0..20 {
+            for outcome in
+                [Outcome::Failure, Outcome::Failure, Outcome::Failure, Outcome::Failure, Outcome::Success]
+            {
+                assert!(breaker.admit(now));
+                breaker.record(now, outcome);
+            }
+        }
+        assert_eq!(breaker.state(now), BreakerState::Closed);
+        let mut breaker = opened(now);
+        assert_eq!(breaker.state(now), BreakerState::Open);
+        assert!(!breaker.admit(now + OPEN_FOR - Duration::from_nanos(1)));
+    }
+
+    #[test]
+    fn after_thirty_seconds_one_trial_at_a_time_and_two_successes_close_it() {
+        let start = Instant::now();
+        let later = start + OPEN_FOR;
+        let mut breaker = opened(start);
+        assert!(breaker.admit(later));
+        assert!(!breaker.admit(later), "one trial at a time");
+        breaker.record(later, Outcome::Success);
+        assert_eq!(breaker.state(later), BreakerState::HalfOpen);
+        assert!(breaker.admit(later));
+        breaker.record(later, Outcome::Success);
+        assert_eq!(breaker, Breaker::new());
+    }
+
+    #[test]
+    fn a_failed_trial_opens_it_again_and_an_unknown_end_frees_the_trial() {
+        let start = Instant::now();
+        let later = start + OPEN_FOR;
+        let mut breaker = opened(start);
+        assert!(breaker.admit(later));
+        breaker.record(later, Outcome::Unknown);
+        assert!(breaker.admit(later));
+        breaker.record(later, Outcome::Failure);
+        assert_eq!(breaker.state(later), BreakerState::Open);
+        assert!(!breaker.admit(later + OPEN_FOR / 2));
+        assert!(breaker.admit(later + OPEN_FOR));
+    }
+
+    #[test]
+    fn late_news_of_requests_from_before_changes_nothing() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let before = breaker.clone();
+        for outcome in [Outcome::Success, Outcome::Failure, Outcome::Unknown] {
+            breaker.record(now, outcome);
+            assert_eq!(breaker, before);
+        }
+    }
+}
