@@ -31,6 +31,8 @@ pub struct SqliteOptions {
     pub folder: PathBuf,
     /// Settings of the queue.
     pub config: QueueConfig,
+    /// Most bytes of the database file; beyond them submissions are answered `StorageFull`. `None` = as the disk allows.
+    pub max_database_bytes: Option<u64>,
     /// Told of each job that is forgotten, by its owner or by age. Called on the writing thread: be quick.
     pub on_forgotten: Option<ForgottenHook>,
 }
@@ -38,13 +40,25 @@ pub struct SqliteOptions {
 impl SqliteOptions {
     /// Defaults in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), config: QueueConfig::default(), on_forgotten: None }
+        Self {
+            folder: folder.into(),
+            config: QueueConfig::default(),
+            max_database_bytes: None,
+            on_forgotten: None,
+        }
     }
 
     /// Sets the queue's settings.
     #[must_use]
     pub fn with_config(mut self, config: QueueConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Sets the most bytes of the database file.
+    #[must_use]
+    pub fn with_max_database_bytes(mut self, bytes: u64) -> Self {
+        self.max_database_bytes = Some(bytes);
         self
     }
 
@@ -85,12 +99,12 @@ impl SqliteQueue {
     /// # Errors
     /// `Locked` when another process has the folder, `TooNew`, `StorageFull`, `Storage`.
     pub fn open(options: SqliteOptions) -> Result<Self, QueueError> {
-        let SqliteOptions { folder, config, on_forgotten } = options;
+        let SqliteOptions { folder, config, max_database_bytes, on_forgotten } = options;
         let storage = |error: std::io::Error| QueueError::Storage(format!("{}: {error}", folder.display()));
         std::fs::create_dir_all(&folder).map_err(storage)?;
         let lock = OwnerLock::take(&folder)?;
         let path = folder.join("jobs.sqlite");
-        let store = Store::new(schema::open_writer(&path)?, &config);
+        let store = Store::new(schema::open_writer(&path, max_database_bytes)?, &config);
         let reading = schema::open_reader(&path)?;
         let writer = Writer::open(store, config, on_forgotten, lock)?;
         let (commands, commanded) = channel();

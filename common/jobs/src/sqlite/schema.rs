@@ -10,7 +10,7 @@ use crate::QueueError;
 const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
 
 /// Opens the database for writing, creates or upgrades it.
-pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
+pub(super) fn open_writer(path: &Path, max_bytes: Option<u64>) -> Result<Connection, QueueError> {
     let mut connection = Connection::open(path).map_err(failure)?;
     settings(&connection, 2_000).map_err(failure)?;
     connection
@@ -19,6 +19,15 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
         )
         .map_err(failure)?;
     migrate(&mut connection)?;
+    if let Some(max_bytes) = max_bytes {
+        let page_size: u64 =
+            connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(failure)?;
+        let pages = (max_bytes / page_size.max(1)).max(1);
+        // Answers with the new bound, hence a query; never below what the file has already.
+        connection
+            .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0))
+            .map_err(failure)?;
+    }
     Ok(connection)
 }
 
