@@ -1,7 +1,7 @@
 # One image for every service: docker build -f docker/service.Dockerfile --build-arg SERVICE=wan21 -t videosdgx/wan21 .
 #
 #   SERVICE        folder below services/
-#   LIBTORCH       cpu or cuda: which form of libtorch the stage `libtorch` brings
+#   LIBTORCH_FORM  cpu or cuda: which form of libtorch the stage `libtorch` brings
 #   LIBTORCH_IMAGE an image that has libtorch 2.13.0 (include/, lib/) in /opt/libtorch; unless told, the stage below makes it
 #   BUILD_IMAGE    Rust 1.95 or newer on Debian
 #   RUNTIME_IMAGE  Debian of the same release, with nothing on it
@@ -11,11 +11,11 @@ ARG LIBTORCH_IMAGE=libtorch
 
 # --- libtorch, unless another image brings it -----------------------------------------------------------------------------
 FROM ${BUILD_IMAGE} AS libtorch
-ARG LIBTORCH=cpu
+ARG LIBTORCH_FORM=cpu
 WORKDIR /src
 COPY scripts/setup scripts/lib.sh scripts/unpack_libtorch.py scripts/
 # The cache is where it stays, so that links into it hold.
-RUN VIDEOSDGX_LIBTORCH=${LIBTORCH} VIDEOSDGX_CACHE_DIR=/opt/cache scripts/setup \
+RUN VIDEOSDGX_LIBTORCH=${LIBTORCH_FORM} VIDEOSDGX_CACHE_DIR=/opt/cache scripts/setup \
     && mv /opt/cache/libtorch-* /opt/libtorch && rm -rf /opt/cache .libtorch /var/lib/apt/lists/*
 
 FROM ${LIBTORCH_IMAGE} AS torch
