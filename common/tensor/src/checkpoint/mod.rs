@@ -44,18 +44,7 @@ impl Checkpoint {
         let layout = layout::find(folder)?;
         let mut checkpoint = Self { folder: folder.to_owned(), shards: Vec::new(), tensors: HashMap::new() };
         for path in layout.files {
-            let file = File::open(&path).map_err(|error| CheckpointError::io(&path, &error))?;
-            let shard = checkpoint.shards.len();
-            for (name, entry) in header::read(&path, &file)? {
-                if let Some((other, _)) = checkpoint.tensors.insert(name.clone(), (shard, entry)) {
-                    let other = checkpoint.shards[other].path.display().to_string();
-                    return Err(CheckpointError::invalid(
-                        &path,
-                        format!("tensor {name:?} is also in {other}"),
-                    ));
-                }
-            }
-            checkpoint.shards.push(Shard { path, file });
+            checkpoint.add(path)?;
         }
         if let Some((index, names)) = layout.index {
             for (name, file) in names {
@@ -72,6 +61,32 @@ impl Checkpoint {
             }
         }
         Ok(checkpoint)
+    }
+
+    /// Opens one safetensors file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        let folder = path.parent().unwrap_or(path).to_owned();
+        let mut checkpoint = Self { folder, shards: Vec::new(), tensors: HashMap::new() };
+        checkpoint.add(path.to_owned())?;
+        Ok(checkpoint)
+    }
+
+    /// Adds the tensors of a file.
+    fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
+        let file = File::open(&path).map_err(|error| CheckpointError::io(&path, &error))?;
+        let shard = self.shards.len();
+        for (name, entry) in header::read(&path, &file)? {
+            if let Some((other, _)) = self.tensors.insert(name.clone(), (shard, entry)) {
+                let other = self.shards[other].path.display().to_string();
+                return Err(CheckpointError::invalid(&path, format!("tensor {name:?} is also in {other}")));
+            }
+        }
+        self.shards.push(Shard { path, file });
+        Ok(())
     }
 
     /// The folder this was opened from.
