@@ -10,6 +10,7 @@ mod budget;
 mod error;
 pub mod gpu;
 mod host;
+mod inference;
 mod load;
 mod loader;
 pub mod machine;

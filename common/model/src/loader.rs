@@ -12,26 +12,10 @@ use std::{
 use futures::{channel::oneshot, future::BoxFuture};
 
 use crate::{
-    Evictable, Freed, Load, LoaderConfig, LoaderError, Permit, Snapshot,
+    Evictable, Freed, Load, LoaderConfig, LoaderError, Snapshot,
+    inference::{Done, Failure, Inference, Task, Work, panic_message},
     machine::{Action, Event, Machine, Ticket},
-    process_resident_bytes,
 };
-
-type Failure<L> = LoaderError<<L as Load>::Error>;
-/// A use: given the model, or why there is none; answers its caller itself and says whether the model survived.
-type Task<L> = Box<dyn FnOnce(Result<&mut <L as Load>::Model, Failure<L>>) -> Outcome + Send>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Sound,
-    Panicked,
-}
-
-enum Work<L: Load> {
-    Load,
-    Run(Task<L>),
-    Drop,
-}
 
 enum Caller<L: Load> {
     Use(Task<L>),
@@ -47,9 +31,10 @@ struct Core<L: Load> {
     closed: bool,
 }
 
-struct Shared<L: Load> {
-    load: L,
-    config: LoaderConfig,
+/// What the handles and both threads share.
+pub(crate) struct Shared<L: Load> {
+    pub(crate) load: L,
+    pub(crate) config: LoaderConfig,
     epoch: Instant,
     core: Mutex<Core<L>>,
     /// The inference thread waits here for work.
@@ -102,7 +87,7 @@ impl<L: Load> ModelLoader<L> {
         let inference = Arc::clone(&shared);
         std::thread::Builder::new()
             .name(format!("inference-{}", shared.config.name))
-            .spawn(move || Inference { shared: inference, model: None }.run())?;
+            .spawn(move || Inference::new(inference).run())?;
         std::thread::Builder::new().name("loader-clock".to_owned()).spawn(move || shared.run_clock())?;
         Ok(Self(Arc::new(handle)))
     }
@@ -116,18 +101,17 @@ impl<L: Load> ModelLoader<L> {
         let (answer, answered) = oneshot::channel();
         let task: Task<L> = Box::new(move |model| {
             if answer.is_canceled() {
-                return Outcome::Sound;
+                return Done { panicked: false, answer: Box::new(|| {}) };
             }
-            let (outcome, result) = match model.map(|model| catch_unwind(AssertUnwindSafe(|| work(model)))) {
-                Ok(Ok(result)) => (Outcome::Sound, Ok(result)),
-                Ok(Err(panic)) => {
-                    (Outcome::Panicked, Err(LoaderError::Panicked(panic_message(panic.as_ref()))))
-                }
-                Err(error) => (Outcome::Sound, Err(error)),
+            let result = match model.map(|model| catch_unwind(AssertUnwindSafe(|| work(model)))) {
+                Ok(Ok(result)) => Ok(result),
+                Ok(Err(panic)) => Err((true, LoaderError::Panicked(panic_message(panic.as_ref())))),
+                Err(error) => Err((false, error)),
             };
+            let panicked = matches!(result, Err((true, _)));
+            let result = result.map_err(|(_, error)| error);
             // Whoever dropped the future in the meantime needs no answer.
-            let _ = answer.send(result);
-            outcome
+            Done { panicked, answer: Box::new(move || drop(answer.send(result))) }
         });
         self.0.0.ask(Caller::Use(task), Event::Use);
         Box::pin(async move { answered.await.unwrap_or(Err(LoaderError::Closed)) })
@@ -203,7 +187,7 @@ impl<L: Load> Shared<L> {
         answer_refused(refused);
     }
 
-    fn tell(&self, event: Event<L::Error>) {
+    pub(crate) fn tell(&self, event: Event<L::Error>) {
         let refused = self.step(&mut self.lock(), event);
         answer_refused(refused);
     }
@@ -265,7 +249,7 @@ impl<L: Load> Shared<L> {
         answer_refused(refused);
     }
 
-    fn next_work(&self) -> Option<Work<L>> {
+    pub(crate) fn next_work(&self) -> Option<Work<L>> {
         let mut core = self.lock();
         loop {
             if let Some(work) = core.work.pop_front() {
@@ -314,114 +298,10 @@ impl<L: Load> Evictable for Shared<L> {
     }
 }
 
-/// The inference thread: the only one that ever sees the model.
-struct Inference<L: Load> {
-    shared: Arc<Shared<L>>,
-    model: Option<(L::Model, Permit)>,
-}
-
-impl<L: Load> Inference<L> {
-    fn run(mut self) {
-        while let Some(work) = self.shared.next_work() {
-            match work {
-                Work::Load => self.load(),
-                Work::Run(task) => self.use_model(task),
-                Work::Drop => self.unload(),
-            }
-        }
-        if self.model.is_some() {
-            self.drop_model();
-        }
-    }
-
-    fn load(&mut self) {
-        let name = &self.shared.config.name;
-        let begun = Instant::now();
-        tracing::info!(model = name, "model_loading");
-        let event = match self.try_load() {
-            Ok(loaded) => {
-                self.model = Some(loaded);
-                tracing::info!(model = name, seconds = begun.elapsed().as_secs_f64(), "model_loaded");
-                Event::Loaded
-            }
-            Err(error) => {
-                // Half-loaded tensors are gone by now; give their pages back as well.
-                self.release();
-                tracing::warn!(model = name, %error, "model_load_failed");
-                Event::LoadFailed(error)
-            }
-        };
-        self.shared.tell(event);
-    }
-
-    fn try_load(&self) -> Result<(L::Model, Permit), Failure<L>> {
-        let shared = &*self.shared;
-        let guarded =
-            |message: Box<dyn std::any::Any + Send>| LoaderError::Panicked(panic_message(message.as_ref()));
-        let failed = |error| LoaderError::Load(Arc::new(error));
-        let needed = catch_unwind(AssertUnwindSafe(|| shared.load.declared_peak()))
-            .map_err(guarded)?
-            .map_err(failed)?;
-        let mut permit = shared.config.budget.admit(needed).map_err(|shortage| {
-            LoaderError::InsufficientMemory { needed: shortage.needed, available: shortage.available }
-        })?;
-        let model =
-            catch_unwind(AssertUnwindSafe(|| shared.load.load())).map_err(guarded)?.map_err(failed)?;
-        shared.config.budget.settle(&mut permit);
-        Ok((model, permit))
-    }
-
-    fn use_model(&mut self, task: Task<L>) {
-        let outcome = match &mut self.model {
-            Some((model, _)) => task(Ok(model)),
-            None => task(Err(LoaderError::Panicked("an earlier use of this model panicked".to_owned()))),
-        };
-        let panicked = outcome == Outcome::Panicked;
-        if panicked {
-            // Nobody may see a half-changed model: uses granted before the panic are refused.
-            self.drop_model();
-        }
-        self.shared.tell(Event::UseEnded { panicked });
-    }
-
-    fn unload(&mut self) {
-        let before = process_resident_bytes();
-        self.drop_model();
-        let resident_bytes = process_resident_bytes();
-        let freed_bytes = before.saturating_sub(resident_bytes);
-        tracing::info!(model = self.shared.config.name, freed_bytes, resident_bytes, "model_unloaded");
-        self.shared.tell(Event::Dropped(Freed { was_loaded: true, freed_bytes, resident_bytes }));
-    }
-
-    fn drop_model(&mut self) {
-        if let Some((model, permit)) = self.model.take() {
-            if catch_unwind(AssertUnwindSafe(move || drop(model))).is_err() {
-                tracing::error!(model = self.shared.config.name, "model_drop_panicked");
-            }
-            self.release();
-            drop(permit);
-        }
-    }
-
-    fn release(&self) {
-        if let Some(release) = &self.shared.config.release {
-            release();
-        }
-    }
-}
-
-type Refused<M, E> = (Box<dyn FnOnce(Result<&mut M, LoaderError<E>>) -> Outcome + Send>, LoaderError<E>);
+type Refused<M, E> = (Box<dyn FnOnce(Result<&mut M, LoaderError<E>>) -> Done + Send>, LoaderError<E>);
 
 fn answer_refused<M, E: Error>(refused: Vec<Refused<M, E>>) {
     for (task, error) in refused {
-        task(Err(error));
+        (task(Err(error)).answer)();
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }

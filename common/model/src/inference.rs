@@ -1,0 +1,136 @@
+//! The thread a model lives on.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{Freed, Load, LoaderError, Permit, loader::Shared, machine::Event, process_resident_bytes};
+
+pub(crate) type Failure<L> = LoaderError<<L as Load>::Error>;
+/// A use: given the model, or why there is none.
+pub(crate) type Task<L> = Box<dyn FnOnce(Result<&mut <L as Load>::Model, Failure<L>>) -> Done + Send>;
+
+/// A use that has ended. Its caller is told after the state machine: whoever has an answer finds the model free.
+pub(crate) struct Done {
+    pub(crate) panicked: bool,
+    pub(crate) answer: Box<dyn FnOnce() + Send>,
+}
+
+/// What the inference thread is to do next.
+pub(crate) enum Work<L: Load> {
+    Load,
+    Run(Task<L>),
+    Drop,
+}
+
+/// The inference thread: the only one that ever sees the model.
+pub(crate) struct Inference<L: Load> {
+    shared: Arc<Shared<L>>,
+    model: Option<(L::Model, Permit)>,
+}
+
+impl<L: Load> Inference<L> {
+    pub(crate) fn new(shared: Arc<Shared<L>>) -> Self {
+        Self { shared, model: None }
+    }
+
+    /// Works until the loader is closed.
+    pub(crate) fn run(mut self) {
+        while let Some(work) = self.shared.next_work() {
+            match work {
+                Work::Load => self.load(),
+                Work::Run(task) => self.use_model(task),
+                Work::Drop => self.unload(),
+            }
+        }
+        if self.model.is_some() {
+            self.drop_model();
+        }
+    }
+
+    fn load(&mut self) {
+        let name = &self.shared.config.name;
+        let begun = Instant::now();
+        tracing::info!(model = name, "model_loading");
+        let event = match self.try_load() {
+            Ok(loaded) => {
+                self.model = Some(loaded);
+                tracing::info!(model = name, seconds = begun.elapsed().as_secs_f64(), "model_loaded");
+                Event::Loaded
+            }
+            Err(error) => {
+                // Half-loaded tensors are gone by now; give their pages back as well.
+                self.release();
+                tracing::warn!(model = name, %error, "model_load_failed");
+                Event::LoadFailed(error)
+            }
+        };
+        self.shared.tell(event);
+    }
+
+    fn try_load(&self) -> Result<(L::Model, Permit), Failure<L>> {
+        let shared = &*self.shared;
+        let guarded =
+            |message: Box<dyn std::any::Any + Send>| LoaderError::Panicked(panic_message(message.as_ref()));
+        let failed = |error| LoaderError::Load(Arc::new(error));
+        let needed = catch_unwind(AssertUnwindSafe(|| shared.load.declared_peak()))
+            .map_err(guarded)?
+            .map_err(failed)?;
+        let mut permit = shared.config.budget.admit(needed).map_err(|shortage| {
+            LoaderError::InsufficientMemory { needed: shortage.needed, available: shortage.available }
+        })?;
+        let model =
+            catch_unwind(AssertUnwindSafe(|| shared.load.load())).map_err(guarded)?.map_err(failed)?;
+        shared.config.budget.settle(&mut permit);
+        Ok((model, permit))
+    }
+
+    fn use_model(&mut self, task: Task<L>) {
+        let Done { panicked, answer } = match &mut self.model {
+            Some((model, _)) => task(Ok(model)),
+            None => task(Err(LoaderError::Panicked("an earlier use of this model panicked".to_owned()))),
+        };
+        if panicked {
+            // Nobody may see a half-changed model: uses granted before the panic are refused.
+            self.drop_model();
+        }
+        self.shared.tell(Event::UseEnded { panicked });
+        answer();
+    }
+
+    fn unload(&mut self) {
+        let before = process_resident_bytes();
+        self.drop_model();
+        let resident_bytes = process_resident_bytes();
+        let freed_bytes = before.saturating_sub(resident_bytes);
+        tracing::info!(model = self.shared.config.name, freed_bytes, resident_bytes, "model_unloaded");
+        self.shared.tell(Event::Dropped(Freed { was_loaded: true, freed_bytes, resident_bytes }));
+    }
+
+    fn drop_model(&mut self) {
+        if let Some((model, permit)) = self.model.take() {
+            if catch_unwind(AssertUnwindSafe(move || drop(model))).is_err() {
+                tracing::error!(model = self.shared.config.name, "model_drop_panicked");
+            }
+            self.release();
+            drop(permit);
+        }
+    }
+
+    fn release(&self) {
+        if let Some(release) = &self.shared.config.release {
+            release();
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
