@@ -25,7 +25,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
 # Things that can be made again, shared by all clones of one user.
-cache_dir() { printf '%s\n' "${VIDEOSDGX_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/videosdgx}"; }
+cache_dir() { printf '%s\n' "${VIDEOSDGX_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/videosdgx}"; }
 
 # Installs the named Debian packages as root; else says what to install, and fails.
 install_debian_packages() {

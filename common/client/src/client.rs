@@ -154,6 +154,13 @@ impl Client {
         self.json(self.request(Method::DELETE, &job_path(id, &[]))?).await
     }
 
+    /// Removes a job with its file, cancelling it first when it has not ended. Answers the job as it last was.
+    pub async fn forget(&self, id: &JobId) -> Result<Job, ClientError> {
+        let mut url = self.url(&job_path(id, &[]))?;
+        url.set_query(Some("forget=true"));
+        self.json(self.request_url(Method::DELETE, url)?).await
+    }
+
     pub(crate) fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
         self.request_url(method, self.url(path)?)
     }

@@ -144,6 +144,7 @@ async fn jobs_are_listed_shown_cancelled_and_downloaded() {
         (&["jobs", "--status", "processing"][..], "processing"),
         (&["job", JOB][..], "seed 42"),
         (&["cancel", JOB][..], "cancelled"),
+        (&["cancel", JOB, "--forget"][..], "and forgotten"),
         (&["models"][..], "demo-shapes"),
         (&["download", JOB][..], &format!("{JOB}.mp4")),
     ] {
@@ -152,6 +153,7 @@ async fn jobs_are_listed_shown_cancelled_and_downloaded() {
         assert!(text(&output.stdout).contains(words), "{arguments:?}: {}", text(&output.stdout));
     }
     assert_eq!(std::fs::read(dir.path().join(format!("{JOB}.mp4"))).unwrap(), play.video);
+    assert_eq!((play.header("cancel", "host").len(), play.header("forget", "host").len()), (1, 1));
     let listed = videosdgx(dir.path(), &environment, &["jobs", "--limit", "2", "--json"]).await;
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed.len(), 2, "two pages of one");

@@ -158,8 +158,8 @@ async fn jobs(
     Json(json!({"jobs": [job_json(status)], "next_cursor": next})).into_response()
 }
 
-async fn cancel(State(play): State<Arc<Play>>, headers: HeaderMap) -> Response {
-    play.note("cancel", &headers);
+async fn cancel(State(play): State<Arc<Play>>, uri: axum::http::Uri, headers: HeaderMap) -> Response {
+    play.note(if uri.query() == Some("forget=true") { "forget" } else { "cancel" }, &headers);
     Json(job_json("cancelled")).into_response()
 }
 

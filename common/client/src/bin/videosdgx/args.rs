@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// Show one job.
     Job(Job),
     /// Cancel a job.
-    Cancel(Job),
+    Cancel(Cancel),
     /// Save the video of a completed job; goes on where an earlier attempt broke off.
     Download(Download),
     /// List the models.
@@ -132,6 +132,18 @@ pub(crate) struct Jobs {
 pub(crate) struct Job {
     /// The job.
     pub(crate) id: JobId,
+    /// Print it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cancel {
+    /// The job.
+    pub(crate) id: JobId,
+    /// Also remove the job and its video for good, when it has ended already too.
+    #[arg(long)]
+    pub(crate) forget: bool,
     /// Print it as JSON.
     #[arg(long)]
     pub(crate) json: bool,

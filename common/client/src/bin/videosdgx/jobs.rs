@@ -4,7 +4,7 @@ use videosdgx_api::JobId;
 use videosdgx_client::{Client, JobFilter};
 
 use crate::{
-    args::{Download, Job, Jobs, Models, Server},
+    args::{Cancel, Download, Job, Jobs, Models, Server},
     connect,
     failure::Failure,
     show,
@@ -55,12 +55,15 @@ pub(crate) async fn show(server: &Server, command: Job) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) async fn cancel(server: &Server, command: Job) -> Result<(), Failure> {
-    let job = connect::client(server)?.cancel(&command.id).await?;
+pub(crate) async fn cancel(server: &Server, command: Cancel) -> Result<(), Failure> {
+    let client = connect::client(server)?;
+    let job =
+        if command.forget { client.forget(&command.id).await? } else { client.cancel(&command.id).await? };
     if command.json {
         return show::json(&job);
     }
-    println!("{} {}", job.job_id, job.status.as_str());
+    let forgotten = if command.forget { ", and forgotten" } else { "" };
+    println!("{} {}{forgotten}", job.job_id, job.status.as_str());
     Ok(())
 }
 
