@@ -125,6 +125,11 @@ impl fmt::Display for Quantization {
     }
 }
 
+/// Threads that libtorch computes one operation with, on the CPU.
+pub fn set_threads(threads: u16) {
+    tch::set_num_threads(i32::from(threads.max(1)));
+}
+
 /// Whether this CPU multiplies bf16 in hardware (AVX-512 BF16, AMX, or Arm's BF16).
 pub fn cpu_has_bf16() -> bool {
     let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") else { return false };
