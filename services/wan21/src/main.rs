@@ -1,0 +1,11 @@
+//! The service `wan21`: configuration by environment, see `docs/deployment.md`.
+
+use std::process::ExitCode;
+
+use wan21::{NAME, Settings, WanEngine};
+
+fn main() -> ExitCode {
+    videosdgx_service::main(NAME, 8002, |config| {
+        Settings::from_config(config).map(WanEngine::new).map_err(|error| error.to_string())
+    })
+}
