@@ -15,7 +15,7 @@ use crate::problem_response::{Answered, Failure};
 /// Most bytes of a body; images make it this large.
 pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
 /// A body may take this long, and a second more for each [`LEAST_BYTES_PER_SECOND`] that came.
-const BODY_TIME: Duration = Duration::from_secs(8);
+const BODY_TIME: Duration = Duration::from_secs(6);
 const LEAST_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// The whole body of a request that must be JSON.
@@ -171,9 +171,18 @@ mod tests {
     #[test]
     fn what_is_no_json_object_is_an_invalid_body() {
         let deep = "[".repeat(10_000);
-        for body in
-            ["", " ", "{", "[]", r#"["a"]"#, "null", "nonsense", r#"{"prompt": "a"} x"#, "{\"a\":", &deep]
-        {
+        for body in [
+            "",
+            " ",
+            "{",
+            "[]",
+            r#"["a"]"#,
+            "null",
+            "nonsense",
+            r#"{"prompt": "a"} x"#,
+            "{\"prompt\":",
+            &deep,
+        ] {
             let problem = problem::<GenerateRequest>(body);
             assert_eq!(
                 (problem.code.as_str(), problem.status),

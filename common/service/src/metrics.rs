@@ -73,11 +73,11 @@ pub(crate) struct Metrics {
 }
 
 fn job_buckets() -> Histogram {
-    Histogram::new([0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0])
+    Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0])
 }
 
 fn request_buckets() -> Histogram {
-    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
+    Histogram::new([0.0025, 0.01, 0.05, 0.25, 1.0, 5.0])
 }
 
 const LOADER_STATES: [(LoaderState, &str); 5] = [

@@ -205,6 +205,7 @@ fn complete(operation: &mut Operation, method: &str, path: &str) {
             }
         }
         operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_head"));
+        operation.summary = Some("Size and ETag of the video".to_owned());
     }
 }
 

@@ -60,10 +60,24 @@ impl ResponseError for Failure {
         if let Some(seconds) = self.0.retry_after_seconds {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
+        if let Some(challenge) = challenge(&self.0.code) {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
         response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
         let mut response = response.body(body(&self.0));
         response.extensions_mut().insert(self.0.clone());
         response
+    }
+}
+
+/// RFC 6750: what a refused token should know.
+fn challenge(code: &str) -> Option<&'static str> {
+    if code == Code::Unauthorized.as_str() {
+        Some("Bearer")
+    } else if code == Code::InsufficientScope.as_str() {
+        Some("Bearer error=\"insufficient_scope\"")
+    } else {
+        None
     }
 }
 

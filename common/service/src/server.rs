@@ -41,6 +41,8 @@ const SERVING_THREADS: usize = 2;
 const BLOCKING_THREADS: usize = 8;
 const CONNECTIONS_PER_THREAD: usize = 1024;
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// What a client gets to close a connection that the service has closed.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 /// A reader that takes nothing for so long is cut off by the kernel.
 const STALLED_READER: Duration = Duration::from_secs(30);
@@ -76,6 +78,7 @@ pub struct Running {
     address: SocketAddr,
     service: web::Data<Service>,
     server: ServerHandle,
+    gone: tokio::sync::oneshot::Receiver<std::convert::Infallible>,
 }
 
 impl std::fmt::Debug for Running {
@@ -101,6 +104,7 @@ impl Running {
         let listener =
             TcpListener::bind(config.listen).map_err(system(format!("listen on {}", config.listen)))?;
         let address = listener.local_addr().map_err(system("read the address"))?;
+        let (gone_sender, gone) = tokio::sync::oneshot::channel();
         let service = web::Data::new(Service {
             engine: Arc::clone(&engine) as _,
             loader: Arc::new(loader.clone()),
@@ -111,6 +115,7 @@ impl Running {
             metrics: Metrics::new(&config.name),
             drain: Drain::default(),
             config,
+            gone: gone_sender,
         });
         sweep::scratch(&service).map_err(system("clean the scratch folder"))?;
         let server = serve(&service, listener).map_err(system("start the server"))?;
@@ -122,7 +127,7 @@ impl Running {
             .spawn(move || worker.run())
             .map_err(system("start the worker"))?;
         tracing::info!(model = service.name(), %address, "service_started");
-        Ok(Self { address, service, server: handle })
+        Ok(Self { address, service, server: handle, gone })
     }
 
     /// The address really bound.
@@ -139,9 +144,9 @@ impl Running {
 
     /// Takes nothing new, lets the running job and open downloads end within the grace time, gives the job back to the queue
     /// when it does not, and stops. Whether all of it ended: if not, the inference thread still computes and the process must
-    /// end without waiting for it.
+    /// end without waiting for it. If so, the state folder is free afterwards.
     pub async fn drain(self) -> bool {
-        let service = &self.service;
+        let Self { service, server, gone, .. } = self;
         let deadline = Instant::now() + service.config.drain;
         tracing::info!(seconds = service.config.drain.as_secs_f64(), "drain_began");
         service.drain.begin();
@@ -161,8 +166,12 @@ impl Running {
         if !service.drain.answers_over(deadline.saturating_duration_since(Instant::now())).await {
             tracing::warn!("open_answers_are_cut");
         }
-        self.server.stop(true).await;
+        server.stop(true).await;
         service.loader.close();
+        drop(service);
+        if over && tokio::time::timeout(STOP_TIME, gone).await.is_err() {
+            tracing::warn!("state_folder_is_still_held");
+        }
         tracing::info!("drain_ended");
         over
     }
@@ -197,7 +206,7 @@ fn serve(service: &web::Data<Service>, listener: TcpListener) -> std::io::Result
         .worker_max_blocking_threads(BLOCKING_THREADS)
         .max_connections(CONNECTIONS_PER_THREAD)
         .client_request_timeout(HEADERS_WITHIN)
-        .client_disconnect_timeout(HEADERS_WITHIN)
+        .client_disconnect_timeout(CLOSED_WITHIN)
         .keep_alive(IDLE_CONNECTION)
         // By then no answer is on its way: only idle connections are left.
         .shutdown_timeout(1)

@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) outputs: Outputs,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
+    /// Dropped last: who waits at the other end knows that the state folder is free.
+    pub(crate) gone: tokio::sync::oneshot::Sender<std::convert::Infallible>,
 }
 
 /// Program version.

@@ -29,7 +29,9 @@ const RETRY_MILLISECONDS: u32 = 2_000;
         ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", description = "Resume after this event"),
         ("last_event_id" = Option<u64>, Query, minimum = 0, maximum = 999_999_999_999_999_999_u64,
             description = "The same, for clients that cannot set headers")),
-    responses((status = 200, description = "Events", content_type = "text/event-stream", body = String)))]
+    responses(
+        (status = 200, description = "Events", content_type = "text/event-stream", body = String),
+        (status = 204, description = "The job has ended and all its events were seen: do not come again")))]
 pub(crate) async fn events(
     caller: Caller<Read>,
     id: JobPath,
@@ -37,6 +39,11 @@ pub(crate) async fn events(
     service: web::Data<Service>,
 ) -> Answered {
     let after = last_event_id(&request)?;
+    let record = service.queue.get(&caller.principal, &id.0).await?;
+    if record.status.is_terminal() && after >= record.sequence {
+        // Tells an `EventSource` that it need not come again.
+        return Ok(HttpResponse::NoContent().finish());
+    }
     let events = service.queue.subscribe(&caller.principal, &id.0, after).await?;
     let body =
         sse(events, service.drain.watch(), service.config.heartbeat, StreamCount::new(service.clone()));

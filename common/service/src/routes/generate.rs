@@ -9,7 +9,7 @@ use videosdgx_api::{
     BatchAccepted, BatchRequest, GenerateAccepted, GenerateRequest, JobId, LoaderState, Problem,
     ResolvedRequest,
 };
-use videosdgx_jobs::{IdempotencyKey, Principal, Submission, Submitted};
+use videosdgx_jobs::{IdempotencyKey, Principal, Submission, Submitted, Totals};
 
 use crate::{
     body::{self, Object},
@@ -126,8 +126,11 @@ async fn submit(
         .into_iter()
         .map(|prepared| (prepared.submission, (prepared.checkpoint, prepared.warnings)))
         .unzip();
+    // Looked at before, or a worker that is quick would be counted as ahead of its own job.
+    let totals = service.queue.totals().await?;
+    let running = service.queue.counts().await?.running;
     let submitted = service.queue.submit(submissions).await?;
-    accepted(service, submitted, notes).await
+    Ok(accepted(service, submitted, notes, &totals, running))
 }
 
 /// Resolves all requests, or names the first that cannot be.
@@ -179,13 +182,13 @@ fn prepare(
     Ok(Prepared { submission, checkpoint: resolved.checkpoint, warnings: resolved.warnings })
 }
 
-async fn accepted(
+fn accepted(
     service: &Service,
     submitted: Vec<Submitted>,
     notes: Vec<(String, Vec<String>)>,
-) -> Answered<Vec<GenerateAccepted>> {
-    let totals = service.queue.totals().await?;
-    let running = service.queue.counts().await?.running;
+    totals: &Totals,
+    running: u64,
+) -> Vec<GenerateAccepted> {
     let loader = service.loader.report();
     let answers = submitted.into_iter().zip(notes).map(|(submitted, (checkpoint, warnings))| {
         tracing::info!(
@@ -196,7 +199,7 @@ async fn accepted(
             estimated_time_seconds: estimate::seconds_until_done(
                 submitted.queue_position,
                 running,
-                &totals,
+                totals,
                 &loader,
             ),
             job_id: submitted.id,
@@ -207,5 +210,5 @@ async fn accepted(
             warnings,
         }
     });
-    Ok(answers.collect())
+    answers.collect()
 }

@@ -1,0 +1,14 @@
+//! The skeleton as clients see it: a real server on a free port, a fake engine behind it.
+
+mod documents;
+mod downloads;
+mod drains;
+mod edges;
+mod events;
+mod jobs;
+mod loading;
+mod logs;
+mod metrics;
+mod owners;
+mod submissions;
+mod support;
