@@ -37,7 +37,8 @@ impl JobBar {
         let message = describe(progress);
         self.bar.set_position(u64::from(progress.percent));
         self.bar.set_message(message.clone());
-        let state = (progress.status, progress.stage, progress.attempt);
+        let stage = progress.stage.filter(|_| progress.status == JobStatus::Running);
+        let state = (progress.status, stage, progress.attempt);
         if self.hidden && self.last != Some(state) {
             eprintln!("{:>3} % {message}", progress.percent);
         }
