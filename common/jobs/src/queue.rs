@@ -54,7 +54,7 @@ pub trait Queue: Send + Sync + 'static {
     fn totals(&self) -> Answer<Totals>;
 
     /// The next job for `worker` (a name for the log), waiting up to `wait_up_to` for one; `None` when there was none in time or
-    /// when claims are closed.
+    /// when claims are closed. On `StorageFull` and `Storage` wait a moment before asking again.
     fn claim(&self, worker: &str, wait_up_to: Duration) -> Answer<Option<Claim>>;
 
     /// Extends the lease by its full length from now. Errors: `Stale`.

@@ -76,6 +76,12 @@ impl MemoryBudget {
         evictables.push(evictable);
     }
 
+    /// Where it reads the memory from.
+    #[must_use]
+    pub fn probe(&self) -> &dyn MemoryProbe {
+        &*self.probe
+    }
+
     /// Bytes that a new load could take; all there are when the system does not say.
     #[must_use]
     pub fn available(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{Freed, Load, LoaderError, Permit, loader::Shared, machine::Event, process_resident_bytes};
+use crate::{Freed, Load, LoaderError, Permit, freed::Held, loader::Shared, machine::Event};
 
 pub(crate) type Failure<L> = LoaderError<<L as Load>::Error>;
 /// A use: given the model, or why there is none.
@@ -101,12 +101,12 @@ impl<L: Load> Inference<L> {
     }
 
     fn unload(&mut self) {
-        let before = process_resident_bytes();
+        let before = Held::now(self.shared.config.budget.probe());
         self.drop_model();
-        let resident_bytes = process_resident_bytes();
-        let freed_bytes = before.saturating_sub(resident_bytes);
+        let freed = before.freed(Held::now(self.shared.config.budget.probe()));
+        let Freed { freed_bytes, resident_bytes, .. } = freed;
         tracing::info!(model = self.shared.config.name, freed_bytes, resident_bytes, "model_unloaded");
-        self.shared.tell(Event::Dropped(Freed { was_loaded: true, freed_bytes, resident_bytes }));
+        self.shared.tell(Event::Dropped(freed));
     }
 
     fn drop_model(&mut self) {

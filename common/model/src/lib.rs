@@ -8,6 +8,7 @@
 
 mod budget;
 mod error;
+mod freed;
 pub mod gpu;
 mod host;
 mod inference;

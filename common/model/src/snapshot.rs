@@ -91,7 +91,8 @@ impl<E: Error + 'static> Snapshot<E> {
 pub struct Freed {
     /// Whether there was a model to unload.
     pub was_loaded: bool,
-    /// Resident bytes of the process before less after, not below 0.
+    /// Bytes given back: resident ones of the process and those on GPUs; where a GPU shares the host's memory, what the
+    /// machine gained. Not below 0.
     pub freed_bytes: u64,
     /// Resident bytes of the process afterwards.
     pub resident_bytes: u64,

@@ -1,7 +1,10 @@
 //! Rows to types.
 
 use jiff::Timestamp;
-use rusqlite::{Row, types::FromSqlError};
+use rusqlite::{
+    Row,
+    types::{FromSql, FromSqlError, ValueRef},
+};
 use videosdgx_api::{JobEvent, JobId, JobStatus, Priority};
 
 use super::names;
@@ -10,57 +13,105 @@ use crate::{
     state::{Job, Phase},
 };
 
-/// Columns that [`job`] reads.
+/// Columns that [`job`] reads, in this order.
 pub(super) const JOB: &str = "number, id, principal, priority, idempotency_key, body_hash, prompt_characters, enqueued, \
     status, not_before, attempt, attempts_used, cancel_requested, stage, step, steps, sequence, failure_code, \
     failure_message, created_at, started_at, finished_at, output_path";
 
-/// Columns that [`record`] reads besides.
+/// Columns that [`record`] reads after those of [`JOB`], in this order.
 pub(super) const RECORD: &str = "output_bytes, output_used, (SELECT body FROM requests WHERE requests.number = jobs.number) \
     AS body, (SELECT json_group_array(text ORDER BY place) FROM warnings WHERE warnings.number = jobs.number) AS warnings";
 
-/// Columns that [`event`] reads.
+/// Columns that [`event`] reads, in this order.
 pub(super) const EVENT: &str = "sequence, kind, status, progress, stage, step, steps, attempt, error";
 
-/// A job as the machine knows it.
+/// Takes the columns of a row one after the other: looking each up by its name takes most of the time of reading many.
+struct Columns<'r, 's> {
+    row: &'r Row<'s>,
+    next: usize,
+}
+
+impl<'r> Columns<'r, '_> {
+    fn value(&mut self) -> rusqlite::Result<ValueRef<'r>> {
+        let value = self.row.get_ref(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    fn take<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        let value = self.row.get(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    fn time(&mut self) -> rusqlite::Result<Option<Timestamp>> {
+        let milliseconds: Option<i64> = self.take()?;
+        let timestamp = milliseconds.map(Timestamp::from_millisecond).transpose();
+        Ok(timestamp.map_err(|_| FromSqlError::InvalidType)?)
+    }
+}
+
+/// A job as the machine knows it, from the columns of [`JOB`].
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let status = names::status_from(row.get_ref("status")?)?;
-    let key: Option<String> = row.get("idempotency_key")?;
-    let body_hash: Option<[u8; 32]> = row.get("body_hash")?;
-    let failure_code: Option<String> = row.get("failure_code")?;
-    let failure_message: Option<String> = row.get("failure_message")?;
+    read_job(&mut Columns { row, next: 0 })
+}
+
+/// Takes the columns in the order of [`JOB`].
+fn read_job(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Job> {
+    let number = columns.take()?;
+    let id = columns.value()?.as_str()?.parse().map_err(|_| FromSqlError::InvalidType)?;
+    let principal = Principal::new(columns.value()?.as_str()?);
+    let priority = Priority::new(columns.take()?).ok_or(FromSqlError::InvalidType)?;
+    let key: Option<String> = columns.take()?;
+    let body_hash: Option<[u8; 32]> = columns.take()?;
+    let prompt_characters = columns.take()?;
+    let enqueued = columns.take()?;
+    let status = names::status_from(columns.value()?)?;
+    let not_before = columns.take()?;
+    let attempt = columns.take()?;
+    let attempts_used = columns.take()?;
+    let cancel_requested = columns.take()?;
+    let stage = names::stage_from(columns.value()?)?;
+    let (step, steps): (Option<u32>, Option<u32>) = (columns.take()?, columns.take()?);
+    let sequence = columns.take()?;
+    let (failure_code, failure_message): (Option<String>, Option<String>) =
+        (columns.take()?, columns.take()?);
+    let created_at = columns.time()?.ok_or(FromSqlError::InvalidType)?;
+    let (started_at, finished_at) = (columns.time()?, columns.time()?);
     Ok(Job {
-        number: row.get("number")?,
-        id: job_id(row)?,
-        principal: Principal::new(row.get::<_, String>("principal")?),
-        priority: Priority::new(row.get("priority")?).ok_or(FromSqlError::InvalidType)?,
+        number,
+        id,
+        principal,
+        priority,
         idempotency: key.zip(body_hash).map(|(key, body_hash)| IdempotencyKey { key, body_hash }),
-        prompt_characters: row.get("prompt_characters")?,
-        enqueued: row.get("enqueued")?,
+        prompt_characters,
+        enqueued,
         phase: match status {
-            JobStatus::Queued => Phase::Queued { not_before: row.get("not_before")? },
-            // Queue times of an attempt mean nothing to another process; leases are given afresh.
-            JobStatus::Running => Phase::Running { lease_until: 0, started: row.get("not_before")? },
+            JobStatus::Queued => Phase::Queued { not_before },
+            // One column for both; leases are given afresh when a machine is restored.
+            JobStatus::Running => Phase::Running { lease_until: 0, started: not_before },
             ended => Phase::Ended(ended),
         },
-        attempt: row.get("attempt")?,
-        attempts_used: row.get("attempts_used")?,
-        cancel_requested: row.get("cancel_requested")?,
-        progress: progress(row)?,
-        sequence: row.get("sequence")?,
+        attempt,
+        attempts_used,
+        cancel_requested,
+        progress: stage.zip(step).zip(steps).map(|((stage, step), steps)| Progress { stage, step, steps }),
+        sequence,
         failure: failure_code.zip(failure_message).map(|(code, message)| JobFailure { code, message }),
-        created_at: timestamp(row, "created_at")?.ok_or(FromSqlError::InvalidType)?,
-        started_at: timestamp(row, "started_at")?,
-        finished_at: timestamp(row, "finished_at")?,
-        output_path: row.get("output_path")?,
+        created_at,
+        started_at,
+        finished_at,
+        output_path: columns.take()?,
     })
 }
 
 /// A job as its owner sees it; the place in the queue is not in the database.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
-    let job = job(row)?;
-    let (bytes, used): (Option<u64>, Option<String>) = (row.get("output_bytes")?, row.get("output_used")?);
-    let warnings: String = row.get("warnings")?;
+    let mut columns = Columns { row, next: 0 };
+    let job = read_job(&mut columns)?;
+    let (bytes, used): (Option<u64>, Option<String>) = (columns.take()?, columns.take()?);
+    let body = columns.take()?;
+    let warnings: String = columns.take()?;
     Ok(JobRecord {
         status: job.status(),
         percent: job.percent(),
@@ -73,7 +124,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         id: job.id,
         principal: job.principal,
         priority: job.priority,
-        body: row.get("body")?,
+        body,
         created_at: job.created_at,
         started_at: job.started_at,
         finished_at: job.finished_at,
@@ -90,33 +141,17 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
 
 /// An event of the job `id`.
 pub(super) fn event(id: &JobId, row: &Row<'_>) -> rusqlite::Result<JobEvent> {
+    let mut columns = Columns { row, next: 0 };
     Ok(JobEvent {
-        sequence: row.get("sequence")?,
+        sequence: columns.take()?,
         job_id: id.clone(),
-        kind: names::kind_from(row.get_ref("kind")?)?,
-        status: names::status_from(row.get_ref("status")?)?,
-        progress: row.get("progress")?,
-        stage: names::stage_from(row.get_ref("stage")?)?,
-        step: row.get("step")?,
-        stage_steps: row.get("steps")?,
-        attempt: row.get("attempt")?,
-        error: row.get("error")?,
+        kind: names::kind_from(columns.value()?)?,
+        status: names::status_from(columns.value()?)?,
+        progress: columns.take()?,
+        stage: names::stage_from(columns.value()?)?,
+        step: columns.take()?,
+        stage_steps: columns.take()?,
+        attempt: columns.take()?,
+        error: columns.take()?,
     })
-}
-
-fn job_id(row: &Row<'_>) -> rusqlite::Result<JobId> {
-    let id: String = row.get("id")?;
-    Ok(id.parse().map_err(|_| FromSqlError::InvalidType)?)
-}
-
-fn progress(row: &Row<'_>) -> rusqlite::Result<Option<Progress>> {
-    let stage = names::stage_from(row.get_ref("stage")?)?;
-    let (step, steps): (Option<u32>, Option<u32>) = (row.get("step")?, row.get("steps")?);
-    Ok(stage.zip(step).zip(steps).map(|((stage, step), steps)| Progress { stage, step, steps }))
-}
-
-fn timestamp(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
-    let milliseconds: Option<i64> = row.get(column)?;
-    let timestamp = milliseconds.map(Timestamp::from_millisecond).transpose();
-    Ok(timestamp.map_err(|_| FromSqlError::InvalidType)?)
 }

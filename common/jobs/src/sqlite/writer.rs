@@ -104,7 +104,8 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut batch = Batch::default();
-            let restored = self.ensure_machine();
+            let restored =
+                self.ensure_machine().inspect_err(|error| tracing::error!(%error, "queue_not_restored"));
             let mut next = first;
             let mut taken = 0;
             while let Some(command) = next {
