@@ -207,7 +207,7 @@ mod tests {
         let outputs = Outputs::open(&folder.path().join("out"), folder.path()).unwrap();
         let job: JobId = "fake-1".parse().unwrap();
         fs::write(outputs.scratch(&job).unwrap().join("latents"), "x").unwrap();
-        assert_eq!(outputs.scratch_jobs().unwrap(), [job.clone()]);
+        assert_eq!(outputs.scratch_jobs().unwrap(), std::slice::from_ref(&job));
         outputs.remove_scratch(&job);
         outputs.remove_scratch(&job);
         assert!(outputs.scratch_jobs().unwrap().is_empty());

@@ -46,6 +46,7 @@ pub(crate) struct Service {
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
     /// Dropped last: who waits at the other end knows that the state folder is free.
+    #[expect(dead_code, reason = "it is there to be dropped")]
     pub(crate) gone: tokio::sync::oneshot::Sender<std::convert::Infallible>,
 }
 

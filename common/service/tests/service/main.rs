@@ -1,5 +1,7 @@
 //! The skeleton as clients see it: a real server on a free port, a fake engine behind it.
 
+#![expect(clippy::unwrap_used, reason = "a test may end where its ground is missing")]
+
 mod documents;
 mod downloads;
 mod drains;
