@@ -63,16 +63,17 @@ impl Caller {
         parse(&answer)
     }
 
-    /// `DELETE path` at this service, whatever it answers on success.
-    pub(crate) async fn delete(
+    /// `DELETE path` at this service.
+    pub(crate) async fn delete<T: DeserializeOwned>(
         &self,
         gateway: &Gateway,
         upstream: &Arc<Upstream>,
         path: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<T, Failure> {
         let lease = upstream.lease().ok_or_else(unavailable)?;
-        self.ask(gateway, lease, Method::DELETE, path, None).await.map_err(Trouble::into_failure)?;
-        Ok(())
+        let (_, answer) =
+            self.ask(gateway, lease, Method::DELETE, path, None).await.map_err(Trouble::into_failure)?;
+        parse(&answer)
     }
 
     /// `POST path` with a JSON body at the least busy service of a model; the next one when nothing reached the first.

@@ -170,7 +170,7 @@ impl GatewayConfig {
         if let Some(value) = size("VIDEOSDGX_MAX_BODY_BYTES")? {
             limits.max_body_bytes = value as u64;
         }
-        let auth = AuthConfig::from_lookup(&get)?;
+        let auth = AuthConfig::from_lookup(get)?;
         let config = Self { listen, models, auth, cors_origins, trusted_proxies, limits };
         config.check()?;
         Ok(config)

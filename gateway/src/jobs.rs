@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use videosdgx_api::{Code, Job, JobId, JobList, JobStatus};
+use videosdgx_api::{Code, Job, JobId, JobList};
 
 use crate::Gateway;
 use crate::call::Caller;
@@ -81,7 +81,8 @@ pub(crate) struct Listing {
     pub(crate) after: Option<JobId>,
     pub(crate) limit: usize,
     pub(crate) oldest_first: bool,
-    pub(crate) status: Option<JobStatus>,
+    /// The services' own filter, passed on as it is.
+    pub(crate) status: Option<String>,
 }
 
 /// One page of the caller's jobs at all of these services, and whether there are more. A service that does not answer
@@ -92,7 +93,8 @@ pub(crate) async fn list(
     among: &[Arc<Upstream>],
     listing: &Listing,
 ) -> Result<(Vec<Found>, bool), Failure> {
-    let mut walks: Vec<Walk<'_>> = among.iter().map(|upstream| Walk::new(upstream, listing.status)).collect();
+    let mut walks: Vec<Walk<'_>> =
+        among.iter().map(|upstream| Walk::new(upstream, listing.status.clone())).collect();
     let mut failure = None;
     let mut all_failed = !walks.is_empty();
     for walk in &mut walks {
@@ -150,7 +152,7 @@ fn newest_of(walks: &[Walk<'_>]) -> Option<usize> {
 /// Walks through one service's list, newest first, page by page.
 struct Walk<'a> {
     upstream: &'a Arc<Upstream>,
-    status: Option<JobStatus>,
+    status: Option<String>,
     ahead: VecDeque<Job>,
     cursor: Option<String>,
     seen: usize,
@@ -158,7 +160,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(upstream: &'a Arc<Upstream>, status: Option<JobStatus>) -> Self {
+    fn new(upstream: &'a Arc<Upstream>, status: Option<String>) -> Self {
         Self { upstream, status, ahead: VecDeque::new(), cursor: None, seen: 0, over: false }
     }
 
@@ -180,8 +182,8 @@ impl<'a> Walk<'a> {
     fn next_page(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::for_suffix(String::from("/jobs?"), "/jobs?".len());
         query.append_pair("limit", &PAGE.to_string());
-        if let Some(status) = self.status {
-            query.append_pair("status", status.as_str());
+        if let Some(status) = &self.status {
+            query.append_pair("status", status);
         }
         if let Some(cursor) = &self.cursor {
             query.append_pair("cursor", cursor);
@@ -190,14 +192,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `1 ≤ limit ≤ 100`.
-pub(crate) fn check_limit(limit: Option<usize>) -> Result<usize, Failure> {
-    match limit.unwrap_or(20) {
-        limit @ 1..=100 => Ok(limit),
-        _ => {
-            Err(Failure::field("limit", "limit is 1 to 100").map(|problem| problem.limit = Some(100.into())))
-        }
+/// `1 ≤ limit ≤ most`, 20 unless told.
+pub(crate) fn check_limit(limit: Option<usize>, most: usize) -> Result<usize, Failure> {
+    let limit = limit.unwrap_or(20);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
     }
+    let failure = Failure::field("limit", format!("limit is 1 to {most}"));
+    Err(failure.map(|problem| problem.limit = Some(most.into())))
 }
 
 /// A job id from a path; what cannot be one is simply not there.

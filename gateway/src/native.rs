@@ -7,7 +7,7 @@ use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::Method;
 use serde::Deserialize;
-use videosdgx_api::{Code, JobList, JobStatus};
+use videosdgx_api::{Code, JobList};
 
 use crate::Gateway;
 use crate::call::Caller;
@@ -67,19 +67,20 @@ fn job_id(inner: &str) -> Option<&str> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ListQuery {
     limit: Option<usize>,
     cursor: Option<String>,
-    status: Option<JobStatus>,
+    status: Option<String>,
 }
 
 /// The jobs of all services of a model in one list; the cursor is the last job's id.
 async fn list(gateway: &Gateway, model: &Model, request: Request) -> Result<Response, Failure> {
-    let query = Query::<ListQuery>::try_from_uri(request.uri())
+    let Query(query) = Query::<ListQuery>::try_from_uri(request.uri())
         .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
     let after = query.cursor.as_deref().map(jobs::parse_id).transpose();
     let after = after.map_err(|_| Failure::field("cursor", "this is no cursor of a list"))?;
-    let limit = jobs::check_limit(query.limit)?;
+    let limit = jobs::check_limit(query.limit, 200)?;
     let listing = Listing { after, limit, oldest_first: false, status: query.status };
     let caller = Caller::of(&request.into_parts().0);
     let (page, more) = jobs::list(gateway, &caller, &model.upstreams, &listing).await?;

@@ -117,6 +117,7 @@ fn unavailable() -> Failure {
     Failure::later(Code::UpstreamUnavailable, "the service does not answer, try again", 5)
 }
 
+/// Whether the request's own body failed: the client broke off, was too slow or sent too much.
 fn is_body_fault(error: &reqwest::Error) -> bool {
     let mut source: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = source {

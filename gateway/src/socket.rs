@@ -113,7 +113,7 @@ impl Socket {
                 }
             }
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => return self.stalled(cx).map(|error| Err(error)),
+            Poll::Pending => return self.stalled(cx).map(Err),
         }
         wrote
     }

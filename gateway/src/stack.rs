@@ -23,7 +23,7 @@ pub(crate) fn stack(gateway: &Arc<Gateway>) -> Router {
         // A bug in a handler costs one request.
         .layer(CatchPanicLayer::custom(panic_answer))
         // Browsers: only the listed origins; preflights end here.
-        .layer(cors::layer(&gateway.config.cors_origins))
+        .option_layer(cors::layer(&gateway.config.cors_origins))
         // Too much at once: 503 without waiting. Nothing new while draining.
         .layer(from_fn_with_state(state(), in_flight::limit))
         // Requests a second by address, before any signature is checked.

@@ -31,6 +31,7 @@ pub(crate) struct ListQuery {
     #[param(value_type = Option<String>)]
     after: Option<String>,
     /// By time of creation, `desc` unless told.
+    #[param(inline)]
     order: Option<Order>,
 }
 
@@ -54,7 +55,7 @@ pub(crate) async fn list_videos(
         .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
     let after = query.after.as_deref().map(jobs::parse_id).transpose();
     let after = after.map_err(|_| Failure::field("after", "there is no such job to go on after"))?;
-    let limit = jobs::check_limit(query.limit)?;
+    let limit = jobs::check_limit(query.limit, 100)?;
     let listing = Listing { after, limit, oldest_first: query.order == Some(Order::Asc), status: None };
     let caller = Caller::of(&parts);
     let (page, has_more) = jobs::list(&gateway, &caller, &everywhere(&gateway), &listing).await?;
@@ -81,10 +82,13 @@ pub(crate) async fn retrieve_video(
     Ok(Json(shaped(found)))
 }
 
-/// Deletes a video with its file. One that is still being made is cancelled.
+/// Deletes a video with its file. One that is still being made is cancelled first; when that takes longer than a moment
+/// the answer is 409 with `Retry-After`, and a later try deletes it.
 #[utoipa::path(delete, path = "/v1/videos/{video_id}", operation_id = "deleteVideo", tag = "OpenAI",
     params(("video_id" = String, Path)),
-    responses((status = 200, description = "It is gone, or stops at its next step.", body = VideoDeleted)))]
+    responses((status = 200, description = "It is gone.", body = VideoDeleted),
+        (status = 409, description = "It is being cancelled and has not stopped yet.",
+            body = videosdgx_api::openai::ErrorBody)))]
 pub(crate) async fn delete_video(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
@@ -94,17 +98,8 @@ pub(crate) async fn delete_video(
     let id = jobs::parse_id(&id)?;
     let among = everywhere(&gateway);
     let upstream = jobs::place(&gateway, &caller, &among, &id).await?;
-    let path = format!("/jobs/{id}");
-    caller.delete(&gateway, &upstream, &path).await?;
-    // A job that waited is cancelled at once: then it can go altogether. One that runs stops at its next step.
-    if let Ok(job) = caller.get::<Job>(&gateway, &upstream, &path).await
-        && job.status.is_terminal()
-    {
-        match caller.delete(&gateway, &upstream, &path).await {
-            Err(failure) if failure.problem().status != 404 => return Err(failure),
-            _ => {}
-        }
-    }
+    // The service cancels what is not finished first, and says 409 when that takes longer than a moment.
+    caller.delete::<Job>(&gateway, &upstream, &format!("/jobs/{id}?forget=true")).await?;
     Ok(Json(VideoDeleted { id: id.to_string(), object: "video.deleted".to_owned(), deleted: true }))
 }
 
@@ -118,21 +113,24 @@ pub(crate) async fn cancel_video(
     parts: Parts,
 ) -> Result<Json<Video>, Failure> {
     let caller = Caller::of(&parts);
-    let found = find(&gateway, &caller, &id).await?;
-    if found.job.status.is_terminal() {
-        return Ok(Json(shaped(found)));
-    }
-    let path = format!("/jobs/{}", found.job.job_id);
-    caller.delete(&gateway, &found.upstream, &path).await?;
-    let job = caller.get::<Job>(&gateway, &found.upstream, &path).await?;
-    Ok(Json(shaped(Found { job, ..found })))
+    let id = jobs::parse_id(&id)?;
+    let upstream = jobs::place(&gateway, &caller, &everywhere(&gateway), &id).await?;
+    let path = format!("/jobs/{id}");
+    let job = match caller.delete::<Job>(&gateway, &upstream, &path).await {
+        // It has ended already.
+        Err(failure) if failure.problem().status == 409 => {
+            caller.get::<Job>(&gateway, &upstream, &path).await?
+        }
+        answer => answer?,
+    };
+    Ok(Json(shaped(Found { job, upstream })))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ContentQuery {
     /// Only `video` is there.
-    #[param(value_type = Option<Variant>)]
+    #[param(value_type = Option<Variant>, inline)]
     variant: Option<String>,
 }
 

@@ -42,6 +42,9 @@ pub(crate) async fn limit(State(gateway): State<Arc<Gateway>>, request: Request,
         TOO_SLOW => Failure::new(Code::InvalidBody, "the body came too slowly")
             .map(|problem| problem.status = http::StatusCode::REQUEST_TIMEOUT.as_u16())
             .into_response(),
+        BROKEN => {
+            Failure::new(Code::InvalidBody, "the body broke off or its chunks are not right").into_response()
+        }
         _ => response,
     }
 }
@@ -54,6 +57,7 @@ fn too_large(max: u64) -> Response {
 const NONE: u8 = 0;
 const TOO_LARGE: u8 = 1;
 const TOO_SLOW: u8 = 2;
+const BROKEN: u8 = 3;
 
 struct PacedBody {
     inner: Body,
@@ -110,7 +114,11 @@ impl HttpBody for PacedBody {
                 }
                 Poll::Pending
             }
-            done => done,
+            Poll::Ready(Some(Err(error))) => {
+                self.fault.store(BROKEN, Ordering::Release);
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
         }
     }
 

@@ -3,11 +3,14 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::request_id::REQUEST_ID;
 
-/// Lets the pages of the listed origins read answers; nobody else's.
-pub(crate) fn layer(origins: &[String]) -> CorsLayer {
+/// Lets the pages of the listed origins read answers; nobody else's. `None` without any.
+pub(crate) fn layer(origins: &[String]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
     let origins: Vec<HeaderValue> =
         origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
-    CorsLayer::new()
+    let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         .allow_headers([
@@ -30,5 +33,6 @@ pub(crate) fn layer(origins: &[String]) -> CorsLayer {
             header::CONTENT_DISPOSITION,
             header::ACCEPT_RANGES,
         ])
-        .max_age(std::time::Duration::from_secs(3600))
+        .max_age(std::time::Duration::from_secs(3600));
+    Some(layer)
 }

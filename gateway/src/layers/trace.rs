@@ -17,12 +17,11 @@ pub(crate) async fn trace(State(gateway): State<Arc<Gateway>>, request: Request,
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let id = request.extensions().get::<RequestId>().cloned();
-    let path = request.uri().path().to_owned();
     let span = tracing::info_span!(
         "request",
         request_id = id.as_ref().and_then(|id| id.0.to_str().ok()).unwrap_or(""),
         method = method.as_str(),
-        path
+        path = request.uri().path()
     );
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();

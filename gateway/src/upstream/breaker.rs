@@ -104,6 +104,13 @@ impl Breaker {
         };
     }
 
+    /// A look at the service found it well: an open breaker need not wait for its time.
+    pub(crate) fn found_well(&mut self) {
+        if matches!(self.state, State::Open { .. }) {
+            self.state = State::HalfOpen { successes: 0, on_trial: false };
+        }
+    }
+
     /// Where it is; an open one whose time is over counts as half-open.
     pub(crate) fn state(&self, now: Instant) -> BreakerState {
         match self.state {
@@ -171,6 +178,18 @@ mod tests {
         assert_eq!(breaker.state(later), BreakerState::Open);
         assert!(!breaker.admit(later + OPEN_FOR / 2));
         assert!(breaker.admit(later + OPEN_FOR));
+    }
+
+    #[test]
+    fn a_service_found_well_gets_its_trial_early() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        breaker.found_well();
+        assert_eq!(breaker.state(now), BreakerState::HalfOpen);
+        assert!(breaker.admit(now) && !breaker.admit(now));
+        let mut closed = Breaker::new();
+        closed.found_well();
+        assert_eq!(closed, Breaker::new());
     }
 
     #[test]

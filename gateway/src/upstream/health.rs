@@ -14,6 +14,8 @@ const MAX_ANSWER: usize = 256 * 1024;
 const MAX_DOCUMENT: usize = 4 * 1024 * 1024;
 /// The document is read again every so many looks, and whenever a service comes up.
 const LOOKS_A_DOCUMENT: u32 = 60;
+/// A service that is down is looked at more often, so that it is used soon after its return.
+const INTERVAL_WHEN_DOWN: Duration = Duration::from_secs(1);
 
 /// Looks at one service for ever, every `interval`. `on_document` is called when its OpenAPI document changed.
 pub(crate) async fn watch(
@@ -25,13 +27,11 @@ pub(crate) async fn watch(
 ) {
     let mut failures = 0;
     let mut looks_until_document = 0;
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         match look(&client, &upstream).await {
             Some(found) => {
                 failures = 0;
+                upstream.breaker.lock().unwrap_or_else(PoisonError::into_inner).found_well();
                 let came_up = upstream.set_looked(found);
                 if came_up || looks_until_document == 0 {
                     let document =
@@ -47,7 +47,7 @@ pub(crate) async fn watch(
             }
             None => {
                 failures += 1;
-                if failures >= FAILED_LOOKS {
+                if failures >= FAILED_LOOKS || upstream.state().up.is_none() {
                     upstream.set_looked(ServiceState {
                         up: Some(false),
                         reason: Some("it does not answer".to_owned()),
@@ -57,6 +57,8 @@ pub(crate) async fn watch(
                 }
             }
         }
+        let well = failures == 0;
+        tokio::time::sleep(if well { interval } else { interval.min(INTERVAL_WHEN_DOWN) }).await;
     }
 }
 

@@ -112,6 +112,9 @@ impl Model {
     /// The least busy service that may be up and whose breaker lets a request through, leaving out `tried`. When all
     /// seem to be down they are tried all the same: the last look may be old.
     pub(crate) fn lease(&self, tried: &[Arc<Upstream>]) -> Option<Lease> {
+        if let [only] = self.upstreams.as_slice() {
+            return if tried.is_empty() { only.lease() } else { None };
+        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.upstreams.len();
         let mut order: Vec<&Arc<Upstream>> = (0..count)

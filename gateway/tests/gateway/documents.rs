@@ -1,0 +1,113 @@
+//! The OpenAPI documents and Swagger UI.
+
+use serde_json::Value;
+
+use crate::service::Service;
+use crate::world::{World, model};
+
+/// The gateway's own document, as it is checked in.
+const CHECKED_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi/gateway.json");
+
+#[test]
+fn the_checked_in_document_is_the_programs() {
+    let now = serde_json::to_string_pretty(&videosdgx_gateway::openapi_document()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::create_dir_all(std::path::Path::new(CHECKED_IN).parent().unwrap()).unwrap();
+        std::fs::write(CHECKED_IN, &now).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(CHECKED_IN).unwrap();
+    assert!(checked_in == now, "docs/openapi/gateway.json is old: run this test with UPDATE_OPENAPI=1");
+}
+
+#[tokio::test]
+async fn one_document_tells_of_the_gateway_and_of_every_service() {
+    let (one, two) = (Service::start("one").await, Service::start("two").await);
+    let world = World::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
+    let document = async || -> Value {
+        world.client.get(world.url("/openapi.json")).send().await.unwrap().json().await.unwrap()
+    };
+    world
+        .eventually("both services are in it", async || {
+            let paths = document().await["paths"].clone();
+            ["one", "two"].iter().all(|name| paths[format!("/models/{name}/jobs/{{id}}")].is_object())
+        })
+        .await;
+    let known = document().await;
+    assert!(known["paths"]["/v1/videos"]["post"].is_object());
+    assert!(known["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut ids: Vec<&str> = known["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values())
+        .filter_map(|operation| operation["operationId"].as_str())
+        .collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "operation ids are unique");
+    // A service that goes down keeps its last document.
+    drop(two);
+    world
+        .eventually("it counts as down", async || {
+            let ready: Value =
+                world.client.get(world.url("/ready")).send().await.unwrap().json().await.unwrap();
+            ready["models"][1]["available"] == false
+        })
+        .await;
+    assert_eq!(document().await, known);
+}
+
+#[tokio::test]
+async fn every_documented_path_of_the_gateway_is_there() {
+    let service = Service::start("fake").await;
+    let world = World::before(&service).await;
+    let document = videosdgx_gateway::openapi_document();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let url = path.replace("{video_id}", "fake-0001").replace("{model}", "fake");
+            let method = method.to_uppercase().parse().unwrap();
+            let response = world.request(method, &url).send().await.unwrap();
+            let status = response.status().as_u16();
+            let documented = document["paths"][path].as_object().unwrap().values();
+            let documented =
+                documented.flat_map(|operation| operation["responses"].as_object().unwrap().keys());
+            assert!(documented.clone().any(|known| *known == status.to_string()), "{url}: {status}");
+            assert_ne!(status, 405, "{url}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn swagger_ui_comes_from_here_alone() {
+    let service = Service::start("fake").await;
+    let world = World::before(&service).await;
+    let moved = world.client.get(world.url("/docs")).send().await.unwrap();
+    assert_eq!((moved.status().as_u16(), &moved.headers()["location"]), (308, &"/docs/".parse().unwrap()));
+    let page = world.client.get(world.url("/docs/")).send().await.unwrap();
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("http"), "{policy}");
+    let html = page.text().await.unwrap();
+    assert!(!html.contains("http://") && !html.contains("https://"), "{html}");
+    let mut files = 0;
+    for part in html.split(['"', '\'']).filter(|part| part.starts_with("./")) {
+        let file = world.client.get(world.url(&format!("/docs/{}", &part[2..]))).send().await.unwrap();
+        assert_eq!(file.status(), 200, "{part}");
+        files += 1;
+    }
+    assert!(files >= 4, "{html}");
+    let script = world
+        .client
+        .get(world.url("/docs/swagger-initializer.js"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(script.contains("/openapi.json"), "{script}");
+    for missing in ["/docs/nothing.js", "/docs/../Cargo.toml", "/docs/%2e%2e/Cargo.toml"] {
+        let status = world.client.get(world.url(missing)).send().await.unwrap().status().as_u16();
+        assert!([401, 404].contains(&status), "{missing}: {status}");
+    }
+}

@@ -1,0 +1,172 @@
+//! Connections that are silent, slow, half-said or malformed.
+
+use std::time::{Duration, Instant};
+
+use videosdgx_auth::Scope;
+
+use crate::raw::Raw;
+use crate::service::Service;
+use crate::world::{World, model};
+
+/// Times short enough for a test, in the order of the real ones.
+async fn hurried() -> (Service, World) {
+    let service = Service::start("fake").await;
+    let world = World::with(vec![model("fake", &[&service])], |config| {
+        config.limits.header_seconds = 0.3;
+        config.limits.idle_seconds = 1.5;
+        config.limits.write_stall_seconds = 0.5;
+    })
+    .await;
+    (service, world)
+}
+
+#[tokio::test]
+async fn silent_and_half_said_connections_are_closed() {
+    let (_service, world) = hurried().await;
+    for said in ["", "G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: x\r\nX-A: "] {
+        let mut raw = Raw::connect(world.address).await;
+        raw.send(said).await;
+        let started = Instant::now();
+        assert!(raw.read_to_close(Duration::from_secs(5)).await.is_some(), "{said:?} stays open");
+        let elapsed = started.elapsed();
+        assert!(
+            elapsed > Duration::from_millis(200) && elapsed < Duration::from_secs(2),
+            "{said:?}: {elapsed:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_dribbles_gets_no_more_time_than_a_silent_one() {
+    let (_service, world) = hurried().await;
+    let mut raw = Raw::connect(world.address).await;
+    let started = Instant::now();
+    let dribble = async {
+        raw.send("GET / HTTP/1.1\r\n").await;
+        loop {
+            raw.send("X-A: 1\r\n").await;
+            if raw.read_to_close(Duration::from_millis(50)).await.is_some() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), dribble).await.expect("closed");
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_kept_connection_is_used_again_and_closed_when_idle() {
+    let (_service, world) = hurried().await;
+    let mut raw = Raw::connect(world.address).await;
+    for _ in 0..3 {
+        raw.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        raw.read_until("{\"status\":\"ok\"}").await;
+        // Longer than a header may take: an idle connection has its own clock.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(raw.read_to_close(Duration::from_secs(5)).await.is_some(), "it ends after the idle time");
+    let mut raw = Raw::connect(world.address).await;
+    raw.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    raw.read_until("{\"status\":\"ok\"}").await;
+    let started = Instant::now();
+    raw.send("GET /hea").await;
+    assert!(raw.read_to_close(Duration::from_secs(5)).await.is_some());
+    assert!(started.elapsed() < Duration::from_secs(1), "a second header has the header's time");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_let_go() {
+    let (_service, world) = hurried().await;
+    let token = world.token("ada", [Scope::Read]);
+    let mut raw = Raw::connect(world.address).await;
+    raw.send(format!("GET /models/fake/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"))
+        .await;
+    world
+        .eventually("its place is free again", async || {
+            let metrics = world.get("/metrics").send().await.unwrap().text().await.unwrap();
+            // This request itself is the one under way.
+            metrics.contains("videosdgx_gateway_requests_in_flight 1\n")
+                && metrics.contains("route=\"/models/{model}/{*path}\"")
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn requests_that_could_be_read_in_two_ways_are_one_or_none() {
+    let (service, world) = hurried().await;
+    let token = world.token("ada", [Scope::Generate, Scope::Read]);
+    let head = format!("POST /models/fake/echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
+    let smuggled = "0\r\n\r\nGET /models/fake/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let length = smuggled.len();
+    for (name, request) in [
+        ("two lengths", format!("{head}Content-Length: 5\r\nContent-Length: {length}\r\n\r\n{smuggled}")),
+        ("lengths in a list", format!("{head}Content-Length: 5, {length}\r\n\r\n{smuggled}")),
+        ("a signed length", format!("{head}Content-Length: +{length}\r\n\r\n{smuggled}")),
+        ("chunked twice removed", format!("{head}Transfer-Encoding: chunked, identity\r\n\r\n{smuggled}")),
+        ("odd encoding", format!("{head}Transfer-Encoding: xchunked\r\n\r\n{smuggled}")),
+        ("space before the colon", format!("{head}Content-Length : {length}\r\n\r\n{smuggled}")),
+        ("a folded line", format!("{head}X-A: 1\r\n Content-Length: {length}\r\n\r\n{smuggled}")),
+        ("a bad chunk length", format!("{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n{smuggled}")),
+        (
+            "HTTP/1.0 chunked",
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n{smuggled}")
+                .replace("1.1\r\nHost", "1.0\r\nHost"),
+        ),
+        ("NUL in a header", format!("{head}X-A: a\0b\r\nContent-Length: 0\r\n\r\n")),
+        ("no version", "GET /health\r\n\r\n".to_owned()),
+    ] {
+        let mut raw = Raw::connect(world.address).await;
+        raw.send(&request).await;
+        let answer =
+            raw.read_to_close(Duration::from_secs(5)).await.unwrap_or_else(|| panic!("{name} stays open"));
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"),
+            "{name}: {answer}"
+        );
+        assert_eq!(answer.matches("HTTP/1.").count().min(2), answer.matches("HTTP/1.").count(), "{name}");
+        let seen = service.state.seen.lock().unwrap().clone();
+        assert!(!seen.contains_key("x-smuggled"), "{name}");
+    }
+    // A length beside chunks: the chunks count, the length is gone, and it is one request for the service. What follows
+    // the last chunk is another request, by itself and without a token.
+    let before = service.requests();
+    let mut raw = Raw::connect(world.address).await;
+    raw.send(format!(
+        "{head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n{smuggled}"
+    ))
+    .await;
+    let answers = raw.read_to_close(Duration::from_secs(5)).await.unwrap();
+    assert!(answers.contains("\"body\":\"hello\""), "{answers}");
+    assert_eq!(service.requests(), before + 1);
+    assert!(service.seen("content-length").is_empty());
+    assert!(answers.matches("401 Unauthorized").count() <= 1, "{answers}");
+}
+
+#[tokio::test]
+async fn huge_and_many_headers_are_refused() {
+    let (service, world) = hurried().await;
+    let long = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20));
+    let many = format!("GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: 1\r\n".repeat(10_000));
+    for request in [long, many] {
+        let mut raw = Raw::connect(world.address).await;
+        raw.send(request).await;
+        let answer = raw.read_to_close(Duration::from_secs(5)).await.expect("closed");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    assert_eq!(service.requests(), 0);
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_wait_and_are_served_later() {
+    let service = Service::start("fake").await;
+    let world =
+        World::with(vec![model("fake", &[&service])], |config| config.limits.max_connections = 2).await;
+    let first = Raw::connect(world.address).await;
+    let second = Raw::connect(world.address).await;
+    let mut third = Raw::connect(world.address).await;
+    third.send("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(third.read_to_close(Duration::from_millis(300)).await.is_none(), "it has to wait");
+    drop((first, second));
+    let answer = third.read_to_close(Duration::from_secs(5)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}

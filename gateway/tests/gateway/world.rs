@@ -1,0 +1,105 @@
+//! A gateway, its services and its callers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use videosdgx_auth::{AuthConfig, ExposeSecret, KeyFolder, Scope, Scopes};
+use videosdgx_gateway::{GatewayConfig, ModelConfig, Server};
+
+use crate::service::Service;
+
+/// A running gateway.
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Client,
+    folder: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    pub(crate) running: Option<JoinHandle<()>>,
+}
+
+/// The model `name` at these services.
+pub(crate) fn model(name: &str, services: &[&Service]) -> ModelConfig {
+    let upstreams = services.iter().map(|service| service.url().parse().unwrap()).collect();
+    ModelConfig { name: name.to_owned(), upstreams }
+}
+
+impl World {
+    /// A gateway before one service of the model `fake`.
+    pub(crate) async fn before(service: &Service) -> Self {
+        Self::with(vec![model("fake", &[service])], |_| {}).await
+    }
+
+    pub(crate) async fn with(models: Vec<ModelConfig>, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = GatewayConfig::local(models, AuthConfig::with_dir(folder.path()));
+        config.limits.health_seconds = 0.05;
+        config.limits.peer_rate = 1_000_000;
+        config.limits.principal_rate = 1_000_000;
+        change(&mut config);
+        let server = Server::start(config).await.unwrap();
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        let client =
+            Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { address, client, folder, stop: Some(stop), running: Some(running) }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn token(&self, subject: &str, scopes: impl Into<Scopes>) -> String {
+        let folder = KeyFolder::load_or_create(self.folder.path()).unwrap();
+        let signer = folder.signer().unwrap();
+        let token = signer.mint(subject, scopes, Duration::from_secs(600)).unwrap();
+        token.expose_secret().to_owned()
+    }
+
+    /// A request as `ada`, who may do everything.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path)).bearer_auth(self.token("ada", Scopes::all()))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    /// A request as `subject` with one scope.
+    pub(crate) fn as_of(&self, subject: &str, scope: Scope, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path)).bearer_auth(self.token(subject, [scope]))
+    }
+
+    /// Waits until `/ready` says 200.
+    pub(crate) async fn ready(&self) {
+        self.eventually("/ready is 200", async || {
+            self.client.get(self.url("/ready")).send().await.unwrap().status() == 200
+        })
+        .await;
+    }
+
+    /// Waits until `check` holds, 10 s at most.
+    pub(crate) async fn eventually(&self, what: &str, mut check: impl AsyncFnMut() -> bool) {
+        let wait = async {
+            while !check().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    /// Tells the gateway to shut down.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+}
