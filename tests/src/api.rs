@@ -18,7 +18,9 @@ impl Api {
     /// Talks to `base` (no slash at the end) as the owner of `token`; an empty token sends none.
     #[must_use]
     pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {
-        Self { client: Client::new(), base: base.into(), token: token.into() }
+        // A connection to a process that has been killed since is no finding: each request has its own.
+        let client = Client::builder().pool_max_idle_per_host(0).build().unwrap_or_default();
+        Self { client, base: base.into(), token: token.into() }
     }
 
     /// Base address.

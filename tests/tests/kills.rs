@@ -54,7 +54,7 @@ async fn fifty_kills_lose_nothing() -> Result<()> {
                 let mut answered = Vec::new();
                 while let Ok(id) = api.submit("", &json!({"prompt": "storm"})).await {
                     answered.push(id);
-                    if answered.len() == 8 {
+                    if answered.len() == 3 {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         break;
                     }
@@ -74,9 +74,23 @@ async fn fifty_kills_lose_nothing() -> Result<()> {
         let name = job["output_path"].as_str().context("no output")?;
         assert!(stack.outputs().join(name).is_file(), "{job}");
     }
+    // A submission whose answer the kill cut off may be there as well: all that are there have one file each.
+    let mut jobs = 0;
+    let mut page = api.json("/jobs?limit=100").await?;
+    loop {
+        for job in page["jobs"].as_array().context("no jobs")? {
+            let id = job["job_id"].as_str().context("no id")?;
+            let job = api.await_job(prefix, id, Duration::from_secs(60)).await?;
+            assert_eq!(job["status"], "completed", "{job}");
+            jobs += 1;
+        }
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        page = api.json(&format!("/jobs?limit=100&cursor={cursor}")).await?;
+    }
+    assert!(jobs >= accepted.len());
     let files = std::fs::read_dir(stack.outputs())?.count();
-    assert_eq!(files, accepted.len(), "one file a job and nothing else");
-    println!("{} jobs", accepted.len());
+    assert_eq!(files, jobs, "one file a job and nothing else");
+    println!("{jobs} jobs, {} answered", accepted.len());
     Ok(())
 }
 
