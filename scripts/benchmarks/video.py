@@ -1,0 +1,39 @@
+"""The demonstration video, stage by stage, ours and diffusers' in turn on the same files."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from processes import RELEASE, ROOT
+
+ROUNDS = 3
+CHECKPOINT = str(ROOT / "checkpoints" / "demo-shapes")
+SIZE = ["64", "64", "17", "20"]
+STAGES = {"step_seconds": "one denoising step", "denoise_seconds": "denoising, 20 steps", "decode_seconds": "VAE decode", "load_seconds": "load"}
+
+
+def measured(command):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def run():
+    peer = str(Path(__file__).with_name("peer_diffusers.py"))
+    rows = []
+    for dtype in ("bf16", "f32"):
+        ours, theirs = [], []
+        for _ in range(ROUNDS):
+            ours.append(measured([str(RELEASE / "examples" / "measure"), CHECKPOINT, dtype, *SIZE, "3"]))
+            theirs.append(measured([sys.executable, peer, CHECKPOINT, dtype, *SIZE, "3"]))
+        for key, name in STAGES.items():
+            pairs = [(mine[key], other[key]) for mine, other in zip(ours, theirs)]
+            rows.append({
+                "what": f"demo {dtype}: {name}", "ours": statistics.median(mine for mine, _ in pairs),
+                "peer": statistics.median(other for _, other in pairs), "peer_name": "diffusers 0.42.1",
+                "ratio": statistics.median(mine / other for mine, other in pairs), "unit": "s",
+            })
+    return rows
