@@ -4,6 +4,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{ConfigError, ServiceConfig, config::LogFormat};
 
+/// The framework's own lines: starts and stops that we log ourselves, and an error line for each client that sends nonsense.
+const QUIET: [&str; 2] = ["actix_server=warn", "actix_http::h1::dispatcher=off"];
+
 /// Starts logging as configured. Does nothing when somebody else has started it.
 ///
 /// # Errors
@@ -13,11 +16,8 @@ pub fn start_logging(config: &ServiceConfig) -> Result<(), ConfigError> {
         variable: "LOG_LEVEL",
         reason: format!("error, warn, info, debug or trace, not {:?} ({error})", config.log_level),
     })?;
-    // Servers started and stopped by the framework are its own affair, unless somebody asks.
-    let filter = match "actix_server=warn".parse() {
-        Ok(quiet) if !config.log_level.contains("actix_server") => filter.add_directive(quiet),
-        _ => filter,
-    };
+    let filter =
+        QUIET.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive);
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

@@ -30,7 +30,7 @@ const RETRY_MILLISECONDS: u32 = 2_000;
         ("last_event_id" = Option<u64>, Query, minimum = 0, maximum = 999_999_999_999_999_999_u64,
             description = "The same, for clients that cannot set headers")),
     responses(
-        (status = 200, description = "Events", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Events", content_type = "text/event-stream", body = ServerSentEvent),
         (status = 204, description = "The job has ended and all its events were seen: do not come again")))]
 pub(crate) async fn events(
     caller: Caller<Read>,
@@ -64,6 +64,19 @@ fn last_event_id(request: &HttpRequest) -> Answered<u64> {
     number.ok_or_else(|| {
         Failure(Problem::field(LAST_EVENT_ID, format!("{LAST_EVENT_ID} is the id of an event seen before")))
     })
+}
+
+/// One event of the stream, for the document.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "events are written as text; this names their parts")]
+pub(crate) struct ServerSentEvent {
+    /// The event's sequence number; absent on `reconnect`.
+    #[schema(pattern = "^[0-9]+$")]
+    id: Option<String>,
+    /// `state`, `progress`, or `reconnect` when the stream ends before the job.
+    event: String,
+    /// A `JobEvent` as JSON; of `reconnect`, `{"reason", "retry_milliseconds"}`.
+    data: String,
 }
 
 /// Counts open streams.
