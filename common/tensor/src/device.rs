@@ -130,6 +130,27 @@ pub fn set_threads(threads: u16) {
     tch::set_num_threads(i32::from(threads.max(1)));
 }
 
+/// Makes libtorch's threads sleep while they wait for work; to be called first in `main`.
+///
+/// GNU's OpenMP, which libtorch brings along, spins otherwise, and whenever another process needs the processor the
+/// threads wait for one another in vain: on a busy machine a transformer step of the demonstration checkpoint took 220 ms
+/// instead of 13. The library reads the setting when the process starts, so a process without it starts itself again,
+/// under the same process id. An `OMP_WAIT_POLICY` that is set is respected.
+pub fn sleep_while_waiting() {
+    use std::os::unix::process::CommandExt as _;
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(POLICY).is_some() || !cfg!(target_os = "linux") {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    let error = again.args(arguments).env(POLICY, "passive").exec();
+    tracing::warn!(%error, "could not start again with {POLICY}=passive; a busy machine will slow the threads down");
+}
+
 /// Whether this CPU multiplies bf16 in hardware (AVX-512 BF16, AMX, or Arm's BF16).
 pub fn cpu_has_bf16() -> bool {
     let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") else { return false };
