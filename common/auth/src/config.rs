@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn nothing_configured_means_the_key_folder_and_another_source_replaces_it() {
         assert_eq!(config(&[]).unwrap().key_dir(), Some(PathBuf::from(AuthConfig::DEFAULT_DIR)));
-        assert_eq!(config(&[("VIDEOSDGX_AUTH_DIR", " ")]).unwrap().key_dir().is_some(), true);
+        assert!(config(&[("VIDEOSDGX_AUTH_DIR", " ")]).unwrap().key_dir().is_some());
         assert_eq!(config(&[("VIDEOSDGX_JWKS_FILE", "k.json")]).unwrap().key_dir(), None);
         let both = config(&[("VIDEOSDGX_JWKS_FILE", "k.json"), ("VIDEOSDGX_AUTH_DIR", "a")]).unwrap();
         assert_eq!(both.key_dir(), Some(PathBuf::from("a")));
