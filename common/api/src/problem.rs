@@ -41,6 +41,8 @@ pub enum Code {
     InvalidBody,
     /// The body's content type is not taken here.
     UnsupportedMediaType,
+    /// The client sends too slowly.
+    RequestTimeout,
     /// The body is over the limit.
     BodyTooLarge,
     /// No token, or not a good one.
@@ -99,6 +101,7 @@ impl Code {
             Self::InvalidField => "invalid_field",
             Self::InvalidBody => "invalid_body",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::RequestTimeout => "request_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::Unauthorized => "unauthorized",
             Self::InsufficientScope => "insufficient_scope",
@@ -137,6 +140,7 @@ impl Code {
             Self::MethodNotAllowed => 405,
             Self::NotCompleted | Self::AlreadyEnded | Self::ModelBusy => 409,
             Self::OutputMissing => 410,
+            Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::RangeNotSatisfiable => 416,

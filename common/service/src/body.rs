@@ -43,7 +43,7 @@ pub(crate) async fn read(request: &HttpRequest, mut payload: web::Payload) -> An
         let seconds = u64::try_from(body.len() / LEAST_BYTES_PER_SECOND).unwrap_or(0);
         let deadline = began + BODY_TIME + Duration::from_secs(seconds);
         match tokio::time::timeout_at(deadline, payload.next()).await {
-            Err(_) => return Err(Failure::new(Code::Timeout, "the body came too slowly")),
+            Err(_) => return Err(Failure::new(Code::RequestTimeout, "the body came too slowly")),
             Ok(None) => return Ok(body.freeze()),
             Ok(Some(Err(error))) => {
                 return Err(Failure::new(Code::InvalidBody, format!("the body cannot be read: {error}")));

@@ -58,7 +58,7 @@ pub(crate) struct Policy {
 const SUBMIT: &[Code] = &[
     Code::InvalidField,
     Code::InvalidBody,
-    Code::Timeout,
+    Code::RequestTimeout,
     Code::BodyTooLarge,
     Code::UnsupportedMediaType,
     Code::IdempotencyConflict,
@@ -105,7 +105,7 @@ pub(crate) fn policy(method: &str, path: &str) -> Policy {
             &[
                 Code::InvalidField,
                 Code::InvalidBody,
-                Code::Timeout,
+                Code::RequestTimeout,
                 Code::BodyTooLarge,
                 Code::InsufficientMemory,
                 Code::CheckpointMissing,
@@ -118,7 +118,7 @@ pub(crate) fn policy(method: &str, path: &str) -> Policy {
             &[
                 Code::InvalidField,
                 Code::InvalidBody,
-                Code::Timeout,
+                Code::RequestTimeout,
                 Code::BodyTooLarge,
                 Code::ModelBusy,
                 Code::Draining,

@@ -142,7 +142,7 @@ pub(crate) fn of_status(status: StatusCode, path: &str) -> Problem {
     match status.as_u16() {
         404 => Problem::new(Code::NotFound, format!("there is nothing at {path}; GET / lists what there is")),
         405 => Problem::new(Code::MethodNotAllowed, format!("{path} does not take this method; see Allow")),
-        408 => Problem::new(Code::Timeout, "the request came too slowly"),
+        408 => Problem::new(Code::RequestTimeout, "the request came too slowly"),
         413 => Problem::new(Code::BodyTooLarge, "the body is too large"),
         415 => Problem::new(Code::UnsupportedMediaType, "send application/json"),
         400..=499 => Problem::new(Code::InvalidBody, "the request cannot be read"),
