@@ -169,18 +169,38 @@ pub(crate) async fn video_content(
     pass(&gateway, &id, "download", request).await
 }
 
+/// One event of a stream.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the schema of an event that a service writes")]
+pub(crate) struct ServerSentEvent {
+    /// Grows by one with each event of a job.
+    id: Option<String>,
+    /// `state` or `progress`.
+    event: Option<String>,
+    /// A `JobEvent` as JSON.
+    data: Option<String>,
+}
+
 /// Progress as server-sent events: `state` and `progress`, each with an `id`; `Last-Event-ID` resumes.
 #[utoipa::path(get, path = "/v1/videos/{video_id}/events", operation_id = "streamVideoEvents", tag = "OpenAI",
     params(("video_id" = String, Path),
-        ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event.")),
-    responses((status = 200, description = "A stream of events until the video is finished.",
-        content_type = "text/event-stream", body = String)))]
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", description = "Go on after this event."),
+        ("last_event_id" = Option<u64>, Query, minimum = 0, maximum = 999_999_999_999_999_999_u64,
+            description = "The same, for clients that cannot set headers.")),
+    responses(
+        (status = 200, description = "A stream of events until the video is finished.",
+            content_type = "text/event-stream", body = ServerSentEvent),
+        (status = 204, description = "The video is finished and all its events were seen: do not come again.")))]
 pub(crate) async fn video_events(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Failure> {
-    pass(&gateway, &id, "events", request).await
+    let what = match request.uri().query() {
+        Some(query) => format!("events?{query}"),
+        None => "events".to_owned(),
+    };
+    pass(&gateway, &id, &what, request).await
 }
 
 /// Sends the request on to the service that has the job; its errors come back in OpenAI's shape.
