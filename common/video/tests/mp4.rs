@@ -15,12 +15,12 @@ fn frame(index: usize, color: [u8; 3]) -> Vec<u8> {
 }
 
 fn write(path: &Path, format: VideoFormat, frames: usize, color: [u8; 3]) {
-    let mut writer = VideoWriter::create(path, format).unwrap();
+    let mut writer = VideoWriter::create(path, format).expect("the video can be written");
     for index in 0..frames {
-        writer.push_frame(&frame(index, color)).unwrap();
+        writer.push_frame(&frame(index, color)).expect("the video can be written");
     }
     assert_eq!(writer.frames(), frames as u64);
-    writer.finish().unwrap();
+    writer.finish().expect("the video can be written");
 }
 
 fn small(fps: u32) -> VideoFormat {
@@ -31,10 +31,10 @@ fn small(fps: u32) -> VideoFormat {
 fn boxes(bytes: &[u8]) -> Vec<(String, usize, &[u8])> {
     let (mut at, mut found) = (0, Vec::new());
     while let Some(head) = bytes.get(at..at + 8) {
-        let mut size = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
+        let mut size = u32::from_be_bytes(head[..4].try_into().expect("a well-formed box")) as usize;
         let mut header = 8;
         if size == 1 {
-            size = u64::from_be_bytes(bytes[at + 8..at + 16].try_into().unwrap()) as usize;
+            size = u64::from_be_bytes(bytes[at + 8..at + 16].try_into().expect("a well-formed box")) as usize;
             header = 16;
         }
         found.push((String::from_utf8_lossy(&head[4..]).into_owned(), at, &bytes[at + header..at + size]));
@@ -47,8 +47,9 @@ fn boxes(bytes: &[u8]) -> Vec<(String, usize, &[u8])> {
 /// The content of the box at `path`, where `name+n` skips n bytes of fields before the inner boxes.
 fn inside<'a>(mut bytes: &'a [u8], path: &str) -> &'a [u8] {
     for step in path.split('/') {
-        let (name, skip) =
-            step.split_once('+').map_or((step, 0), |(name, skip)| (name, skip.parse().unwrap()));
+        let (name, skip) = step
+            .split_once('+')
+            .map_or((step, 0), |(name, skip)| (name, skip.parse().expect("a well-formed box")));
         let found = boxes(bytes).into_iter().find(|(kind, ..)| kind == name);
         bytes = &found.unwrap_or_else(|| panic!("no {name} in {path}")).2[skip..];
     }
@@ -58,7 +59,10 @@ fn inside<'a>(mut bytes: &'a [u8], path: &str) -> &'a [u8] {
 const STBL: &str = "moov/trak/mdia/minf/stbl";
 
 fn words(bytes: &[u8]) -> Vec<u32> {
-    bytes.chunks_exact(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect()
+    bytes
+        .chunks_exact(4)
+        .map(|word| u32::from_be_bytes(word.try_into().expect("a well-formed box")))
+        .collect()
 }
 
 #[test]

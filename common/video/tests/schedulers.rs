@@ -15,7 +15,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
     assert_eq!(got.size(), want.size());
-    let norm = |x: &Tensor| f64::try_from(x.to_kind(Kind::Double).norm()).unwrap();
+    let norm = |x: &Tensor| f64::try_from(x.to_kind(Kind::Double).norm()).expect("a number");
     norm(&(got - want)) / norm(want)
 }
 
@@ -26,9 +26,10 @@ fn velocity(sample: &Tensor, timestep: f64) -> Tensor {
 
 fn check(name: &str) {
     let folder = folder(name);
-    let golden = Tensor::read_safetensors(folder.join("golden.safetensors")).unwrap();
+    let golden =
+        Tensor::read_safetensors(folder.join("golden.safetensors")).expect("the fixture can be read");
     let golden: HashMap<String, Tensor> = golden.into_iter().collect();
-    let config = SchedulerConfig::read(&folder).unwrap();
+    let config = SchedulerConfig::read(&folder).expect("the fixture can be read");
     for steps in STEPS {
         let mut scheduler = config.start(steps);
         for (got, key) in [(scheduler.sigmas(), "sigmas"), (scheduler.timesteps(), "timesteps")] {

@@ -15,17 +15,20 @@ fn fixtures() -> PathBuf {
 }
 
 fn golden() -> HashMap<String, Tensor> {
-    Tensor::read_safetensors(fixtures().join("golden.safetensors")).unwrap().into_iter().collect()
+    Tensor::read_safetensors(fixtures().join("golden.safetensors"))
+        .expect("the fixture can be read")
+        .into_iter()
+        .collect()
 }
 
 fn load(kind: Kind) -> WanVae {
-    WanVae::load(&fixtures().join("vae"), VaeParts::Both, Device::Cpu, kind).unwrap()
+    WanVae::load(&fixtures().join("vae"), VaeParts::Both, Device::Cpu, kind).expect("the fixture can be read")
 }
 
 #[track_caller]
 fn check(what: &str, kind: Kind, tolerance: f64, got: &Tensor, want: &Tensor) {
     assert_eq!((got.size(), got.kind()), (want.size(), Kind::Float), "{what}");
-    let norm = |x: &Tensor| f64::try_from(x.to_kind(Kind::Double).norm()).unwrap();
+    let norm = |x: &Tensor| f64::try_from(x.to_kind(Kind::Double).norm()).expect("a number");
     let error = norm(&(got - want)) / norm(want);
     println!("{what} in {kind:?}: {error:.1e}");
     assert!(error < tolerance, "{what} in {kind:?}: {error:e}");
@@ -35,7 +38,7 @@ fn run(compute: impl Fn(&WanVae, &HashMap<String, Tensor>) -> Tensor, want: &str
     let golden = golden();
     for (kind, tolerance) in PRECISIONS {
         let vae = load(kind);
-        let got = guarded(|| Ok::<_, TensorError>(compute(&vae, &golden))).unwrap();
+        let got = guarded(|| Ok::<_, TensorError>(compute(&vae, &golden))).expect("the fixture can be read");
         check(want, kind, tolerance, &got, &golden[want]);
     }
 }

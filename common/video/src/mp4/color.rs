@@ -145,13 +145,13 @@ mod tests {
     #[test]
     fn chroma_is_filtered_around_the_even_column() {
         // One column of pure blue at x = 2: its weight in the sample at x = 2 is a half, at x = 4 nothing.
-        let mut row = vec![0u8; 8 * 3];
+        let mut row = [0u8; 8 * 3];
         row[2 * 3 + 2] = 255;
         let mut picture = Picture::new(8, 2);
         picture.set_rgb(&row.repeat(2));
         assert_eq!(picture.cb[..4], [128, 184, 128, 128]);
         // At x = 1 it is seen by its two neighbours, a quarter each.
-        let mut row = vec![0u8; 8 * 3];
+        let mut row = [0u8; 8 * 3];
         row[3 + 2] = 255;
         picture.set_rgb(&row.repeat(2));
         assert_eq!(picture.cb[..4], [156, 156, 128, 128]);

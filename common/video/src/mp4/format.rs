@@ -54,7 +54,7 @@ impl VideoFormat {
                 reason: reason.to_owned(),
             })
         };
-        if self.width % 2 != 0 || self.height % 2 != 0 {
+        if !self.width.is_multiple_of(2) || !self.height.is_multiple_of(2) {
             refuse("width and height must be even")
         } else if short < 16 {
             refuse("width and height must be at least 16")

@@ -196,10 +196,9 @@ fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
         matrix.swap(column, pivot);
         right.swap(column, pivot);
         for row in (0..size).filter(|row| *row != column) {
-            let factor = matrix[row][column] / matrix[column][column];
-            for k in column..size {
-                matrix[row][k] -= factor * matrix[column][k];
-            }
+            let from = matrix[column].clone();
+            let factor = matrix[row][column] / from[column];
+            matrix[row].iter_mut().zip(&from).for_each(|(value, from)| *value -= factor * from);
             right[row] -= factor * right[column];
         }
     }

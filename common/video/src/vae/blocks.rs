@@ -37,8 +37,8 @@ impl ResidualBlock {
 
     /// `[t, h, w, in]` → `[t, h, w, out]`.
     pub(super) fn forward(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
-        let y = self.conv1.forward(self.norm1.silu(&x), cache);
-        let mut y = self.conv2.forward(self.norm2.silu(&y), cache);
+        let y = self.conv1.forward(&self.norm1.silu(&x), cache);
+        let mut y = self.conv2.forward(&self.norm2.silu(&y), cache);
         y += match &self.shortcut {
             Some(shortcut) => shortcut.forward(&x),
             None => x,
@@ -119,6 +119,6 @@ impl Head {
     }
 
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        self.conv.forward(self.norm.silu(x), cache)
+        self.conv.forward(&self.norm.silu(x), cache)
     }
 }

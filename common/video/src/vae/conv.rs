@@ -18,13 +18,18 @@ impl FeatureCache {
         Self { slots: (0..slots.0).map(|_| None).collect() }
     }
 
-    /// Puts the frames to remember into a layer's slot and gives what was there.
-    pub(super) fn replace(&mut self, slot: usize, frames: Tensor) -> Option<Tensor> {
-        self.slots[slot].replace(frames)
+    /// The last `depth` frames `[depth, h, w, c]` before the next chunk, or none before the first one. They are
+    /// overwritten in place by [`remember`]: memory that stays where it is leaves no holes among what comes and goes.
+    pub(super) fn past(&self, slot: usize) -> Option<Tensor> {
+        self.slots[slot].as_ref().map(Tensor::shallow_clone)
     }
 
-    pub(super) fn get(&self, slot: usize) -> Option<&Tensor> {
-        self.slots[slot].as_ref()
+    /// Begins a layer's past with `depth` black frames of the size of `x`'s.
+    pub(super) fn begin(&mut self, slot: usize, depth: i64, x: &Tensor) -> Tensor {
+        let (_, height, width, channels) = size4(x);
+        let black = Tensor::zeros([depth, height, width, channels], (x.kind(), x.device()));
+        self.slots[slot] = Some(black.shallow_clone());
+        black
     }
 }
 
@@ -78,7 +83,7 @@ pub(super) struct CausalConv {
 }
 
 /// Above this many elements of input the frames of a chunk are convolved one by one.
-const CHUNK_ELEMENTS: i64 = 1 << 22;
+pub(super) const CHUNK_ELEMENTS: i64 = 1 << 22;
 
 impl CausalConv {
     pub(super) fn load(
@@ -98,14 +103,17 @@ impl CausalConv {
     }
 
     /// The next frames `[t, h, w, in]` → `[t, h, w, out]`. Before the first frame there are black ones.
-    pub(super) fn forward(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
-        let (frames, height, width, _) = size4(&x);
-        let Some(past) = cache.get(self.slot).map(Tensor::shallow_clone) else {
-            return self.first(x, cache);
-        };
-        let output = if frames == 1 || x.numel() as i64 * 3 <= CHUNK_ELEMENTS {
-            let all = Tensor::cat(&[&past, &x], 0);
-            self.convolve(&taps(&all, frames, 1))
+    pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
+        let (frames, height, width, _) = size4(x);
+        let known = cache.past(self.slot);
+        let first = known.is_none() && frames == 1;
+        let past = known.unwrap_or_else(|| cache.begin(self.slot, 2, x));
+        let output = if first {
+            // Before it there is nothing, so only the last tap counts.
+            let last_tap = self.weight.narrow(1, 2 * self.inputs, self.inputs);
+            conv2d(x, &channels_innermost(&last_tap), &self.bias, 1, 1)
+        } else if frames == 1 || x.numel() as i64 * 3 <= CHUNK_ELEMENTS {
+            self.convolve(&taps(&Tensor::cat(&[&past, x], 0), frames, 1))
         } else {
             let output = x.new_empty([frames, height, width, self.weight.size()[0]], (x.kind(), x.device()));
             for frame in 0..frames {
@@ -116,21 +124,7 @@ impl CausalConv {
             }
             output
         };
-        cache.replace(self.slot, last_two(&past, x));
-        output
-    }
-
-    /// The first frame: before it there is nothing, so only the last tap counts.
-    fn first(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
-        let (frames, height, width, channels) = size4(&x);
-        let black = Tensor::zeros([2, height, width, channels], (x.kind(), x.device()));
-        if frames > 1 {
-            cache.replace(self.slot, black);
-            return self.forward(x, cache);
-        }
-        let last_tap = channels_innermost(&self.weight.narrow(1, 2 * self.inputs, self.inputs));
-        let output = conv2d(&x, &last_tap, &self.bias, 1, 1);
-        cache.replace(self.slot, last_two(&black, x));
+        remember(&past, x);
         output
     }
 
@@ -193,12 +187,14 @@ fn taps(x: &Tensor, frames: i64, stride: i64) -> Tensor {
     Tensor::cat(&[tap(0), tap(1), tap(2)], -1)
 }
 
-/// The last two frames of `past` `[2, …]` followed by `x` `[t, …]`, without keeping more alive than them.
-pub(super) fn last_two(past: &Tensor, x: Tensor) -> Tensor {
-    match x.size()[0] {
-        1 => Tensor::cat(&[past.narrow(0, 1, 1), x], 0),
-        2 => x,
-        frames => x.narrow(0, frames - 2, 2).copy(),
+/// Overwrites `past` `[depth, …]` with its and `x`'s last `depth` frames, depth 1 or 2.
+pub(super) fn remember(past: &Tensor, x: &Tensor) {
+    let (depth, frames) = (past.size()[0], x.size()[0]);
+    if frames < depth {
+        past.get(0).copy_(&past.get(1));
+        past.get(1).copy_(&x.get(0));
+    } else {
+        past.shallow_clone().copy_(&x.narrow(0, frames - depth, depth));
     }
 }
 

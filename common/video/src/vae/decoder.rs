@@ -71,7 +71,7 @@ impl Decoder {
     /// The next latent frame `[1, h, w, z]` → its frames, one for the first and then four each: `[t, 8 h, 8 w, 3]`,
     /// about -1 to 1.
     pub(super) fn forward(&self, z: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        let x = self.conv_in.forward(self.post_quant.forward(z), cache);
+        let x = self.conv_in.forward(&self.post_quant.forward(z), cache);
         let mut x = self.middle.forward(x, cache);
         for level in &self.levels {
             for resnet in &level.resnets {

@@ -66,7 +66,7 @@ impl Encoder {
     /// The first frame or the next four, `[t, h, w, 3]` from -1 to 1 → the mean of a latent frame,
     /// `[1, h / 8, w / 8, z]`.
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        let mut x = self.conv_in.forward(x.shallow_clone(), cache);
+        let mut x = self.conv_in.forward(x, cache);
         for layer in &self.down {
             x = match layer {
                 DownLayer::Residual(block) => block.forward(x, cache),

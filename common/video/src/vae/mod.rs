@@ -11,6 +11,7 @@ mod conv;
 mod decoder;
 mod encoder;
 mod norm;
+mod norm_kernel;
 mod resample;
 mod tiling;
 

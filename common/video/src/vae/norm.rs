@@ -1,13 +1,16 @@
 //! Root mean square normalisation over channels, alone or with the activation behind it.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use videosdgx_tensor::{TensorError, Weights};
 
-/// `x / ‖x‖ · √channels · gamma`.
+use super::norm_kernel;
+
+/// `x / ‖x‖ · √channels · gamma`, computed in f32.
 pub(super) struct ChannelNorm {
     /// `[channels]` f32.
     gamma: Tensor,
-    channels: i64,
+    /// The same on the host.
+    host_gamma: Vec<f32>,
 }
 
 /// Keeps pixels that are zero in all channels finite.
@@ -17,21 +20,58 @@ impl ChannelNorm {
     /// Loads `gamma` `[channels, 1, …]` of `dimensions` ones.
     pub(super) fn load(weights: &Weights, channels: i64, dimensions: usize) -> Result<Self, TensorError> {
         let shape: Vec<i64> = std::iter::once(channels).chain(std::iter::repeat_n(1, dimensions)).collect();
-        let gamma = weights.tensor_as("gamma", &shape, Kind::Float)?.reshape([channels]);
-        Ok(Self { gamma, channels })
+        let gamma = weights.tensor_as("gamma", &shape, Kind::Float)?.f_reshape([channels])?;
+        let host_gamma = Vec::<f32>::try_from(&gamma)?;
+        Ok(Self { gamma, host_gamma })
     }
 
     /// `[…, channels]` → the same.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        self.wide(x).to_kind(x.kind())
+        self.on_host(x, false).unwrap_or_else(|| self.wide(x).to_kind(x.kind()))
     }
 
     /// `silu(norm(x))`.
     pub(super) fn silu(&self, x: &Tensor) -> Tensor {
-        self.wide(x).silu_().to_kind(x.kind())
+        self.on_host(x, true).unwrap_or_else(|| self.wide(x).silu_().to_kind(x.kind()))
+    }
+
+    /// In one pass over memory, where there is a kernel for it.
+    fn on_host(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
+        (x.device() == Device::Cpu).then(|| norm_kernel::normalize(x, &self.host_gamma, silu)).flatten()
     }
 
     fn wide(&self, x: &Tensor) -> Tensor {
-        x.to_kind(Kind::Float).rms_norm([self.channels], Some(&self.gamma), EPS)
+        x.to_kind(Kind::Float).rms_norm([self.gamma.size()[0]], Some(&self.gamma), EPS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_agrees_with_libtorch() {
+        for channels in [1, 6, 16, 40, 96] {
+            for (kind, bound) in [(Kind::Float, 2e-6), (Kind::BFloat16, 3e-3)] {
+                tch::manual_seed(channels);
+                let float = (Kind::Float, Device::Cpu);
+                let gamma = Tensor::randn([channels], float) + 1.0;
+                let norm = ChannelNorm { host_gamma: Vec::try_from(&gamma).unwrap(), gamma };
+                // From tiny to huge, and a pixel of zeros.
+                let scale = Tensor::logspace(-8, 12, 70 * 90, 10.0, float).view([70, 90, 1]);
+                let x = Tensor::randn([70, 90, channels], float) * scale;
+                let _ = x.get(3).get(4).zero_();
+                let x = x.to_kind(kind);
+                for silu in [false, true] {
+                    let wide = norm.wide(&x);
+                    let want = if silu { wide.silu() } else { wide };
+                    let got = norm.on_host(&x, silu).unwrap();
+                    assert_eq!((got.size(), got.kind()), (x.size(), kind));
+                    let error = (got.to_kind(Kind::Float) - &want).norm() / want.norm();
+                    let error = f64::try_from(error).unwrap();
+                    assert!(error < bound, "{channels} channels, {kind:?}, silu {silu}: {error:e}");
+                }
+            }
+        }
     }
 }

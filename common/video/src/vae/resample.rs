@@ -3,7 +3,7 @@
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
 
-use super::conv::{Conv2d, FeatureCache, Slots, TimeConv, last_two, size4};
+use super::conv::{CHUNK_ELEMENTS, Conv2d, FeatureCache, Slots, TimeConv, remember, size4};
 
 /// A causal convolution over time with its slot in the cache.
 struct CachedTimeConv {
@@ -44,10 +44,16 @@ impl Downsample {
         let Some(time) = &self.time else {
             return x;
         };
-        let last = x.narrow(0, x.size()[0] - 1, 1).copy();
-        match cache.replace(time.slot, last) {
-            None => x,
-            Some(past) => time.conv.forward(&Tensor::cat(&[past, x], 0), 2),
+        match cache.past(time.slot) {
+            None => {
+                remember(&cache.begin(time.slot, 1, &x), &x);
+                x
+            }
+            Some(past) => {
+                let halved = time.conv.forward(&Tensor::cat(&[&past, &x], 0), 2);
+                remember(&past, &x);
+                halved
+            }
         }
     }
 }
@@ -76,17 +82,19 @@ impl Upsample {
 
     /// `[t, h, w, c]` → `[t or 2 t, 2 h, 2 w, c / 2]`; the first frame is not doubled in time.
     pub(super) fn forward(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
-        let (frames, height, width, channels) = size4(&x);
+        let frames = x.size()[0];
         let Some(time) = &self.time else {
             return self.plane(&x, frames, 1);
         };
-        // The frames after the first start from black as if it had not been there.
-        let black = || Tensor::zeros([2, height, width, channels], (x.kind(), x.device()));
-        match cache.replace(time.slot, black()) {
-            None => self.plane(&x, frames, 1),
+        match cache.past(time.slot) {
+            None => {
+                // The frames after the first start from black, as if it had not been there.
+                let _black = cache.begin(time.slot, 2, &x);
+                self.plane(&x, frames, 1)
+            }
             Some(past) => {
                 let doubled = time.conv.forward(&Tensor::cat(&[&past, &x], 0), 1);
-                cache.replace(time.slot, last_two(&past, x));
+                remember(&past, &x);
                 self.plane(&doubled, frames, 2)
             }
         }
@@ -99,6 +107,14 @@ impl Upsample {
         let channels = channels / rate;
         let x = x.reshape([frames, height, 1, width, 1, rate, channels]).permute([0, 5, 1, 2, 3, 4, 6]);
         let x = x.expand([frames, rate, height, 2, width, 2, channels], false);
-        self.conv.forward(&x.reshape([frames * rate, 2 * height, 2 * width, channels]))
+        let whole = |x: Tensor| self.conv.forward(&x.reshape([-1, 2 * height, 2 * width, channels]));
+        if x.numel() as i64 <= CHUNK_ELEMENTS {
+            return whole(x);
+        }
+        // Frame by frame, or the repeated pixels are the largest tensor of all.
+        let frames: Vec<Tensor> = (0..frames * rate)
+            .map(|frame| whole(x.select(0, frame / rate).select(0, frame % rate)))
+            .collect();
+        Tensor::cat(&frames, 0)
     }
 }
