@@ -14,7 +14,7 @@ use actix_web::{
     rt::net::TcpStream,
     web,
 };
-use videosdgx_auth::{AuthError, Verifier};
+use videosdgx_auth::{AuthConfig, AuthError, HttpJwksFetcher, Verifier};
 use videosdgx_jobs::{
     Queue, QueueError,
     sqlite::{SqliteOptions, SqliteQueue},
@@ -94,7 +94,7 @@ impl Running {
     /// When keys, queue, folders or the address cannot be used.
     pub async fn start<E: Engine>(engine: E, config: ServiceConfig) -> Result<Self, StartError> {
         let engine = Arc::new(engine);
-        let verifier = Verifier::from_config(&config.auth)?;
+        let verifier = verifier(&config.auth)?;
         std::fs::create_dir_all(&config.state_dir)
             .map_err(system(format!("make {}", config.state_dir.display())))?;
         let outputs =
@@ -174,6 +174,15 @@ impl Running {
         }
         tracing::info!("drain_ended");
         over
+    }
+}
+
+/// TLS and its roots are only brought up where keys come from a URL.
+fn verifier(config: &AuthConfig) -> Result<Verifier, AuthError> {
+    if config.jwks_url.is_some() {
+        Verifier::with_fetcher(config, HttpJwksFetcher::new()?)
+    } else {
+        Verifier::from_config(config)
     }
 }
 

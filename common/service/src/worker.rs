@@ -108,10 +108,13 @@ impl<E: Engine> Worker<E> {
         let attempt = Attempt { service: &service, engine: &self.engine, loader: &self.loader };
         let ended = match attempt.run(claim, &interrupt) {
             Ok(finished) => self.complete(claim, finished),
-            Err(fault) => self.fail(lease, &interrupt, fault),
+            Err(fault) => {
+                // On a full disk this is what makes room for the queue's own write.
+                service.outputs.discard(&lease.job, lease.attempt);
+                self.fail(lease, &interrupt, fault)
+            }
         };
         drop(keeper);
-        service.outputs.discard(&lease.job, lease.attempt);
         match ended {
             Ok(ended) => {
                 tracing::info!(status = ended.status.as_str(), "attempt_ended");

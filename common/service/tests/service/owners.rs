@@ -2,9 +2,10 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use videosdgx_auth::AuthConfig;
 use videosdgx_service::openapi_document;
 
-use crate::support::{Api, TestService, quick};
+use crate::support::{Api, TestService, folder, quick};
 
 /// `(method, path, scope)` of each operation.
 fn operations() -> Vec<(Method, String, Option<String>)> {
@@ -82,6 +83,19 @@ async fn other_peoples_jobs_do_not_exist() {
     assert_eq!(owner.job(&running).await["status"], "processing", "nothing was cancelled");
     assert_eq!(owner.get(&format!("/jobs/{done}/download")).await.status, 200);
     owner.delete(&format!("/jobs/{running}")).await;
+}
+
+#[actix_web::test]
+async fn keys_can_come_from_a_url() {
+    let issuer = TestService::start(quick()).await;
+    let url = format!("{}/.well-known/jwks.json", issuer.running.url());
+    let service = TestService::start_in(folder(), quick(), |config| {
+        config.auth = AuthConfig { jwks_url: Some(url), ..AuthConfig::default() };
+    })
+    .await;
+    let person = Api { base: service.running.url(), ..issuer.tester() };
+    assert_eq!(person.get("/jobs").await.status, 200);
+    assert_eq!(Api { base: service.running.url(), ..issuer.stranger() }.get("/jobs").await.status, 401);
 }
 
 #[actix_web::test]
