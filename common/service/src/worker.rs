@@ -138,9 +138,24 @@ impl<E: Engine> Worker<E> {
                 self.service.metrics.observe_job(seconds, &finished.stages);
                 tracing::info!(seconds, bytes = finished.output.bytes, "job_completed");
             }
-            _ => self.service.outputs.remove(&name),
+            // The queue took another course, so the file is not the job's.
+            Ok(_) => self.service.outputs.remove(&name),
+            Err(QueueError::Stale { .. } | QueueError::NotFound) if !self.is_announced(claim, &name) => {
+                self.service.outputs.remove(&name);
+            }
+            // Nobody knows whether it was written: the sweep at the next start does.
+            Err(_) => {}
         }
         ended
+    }
+
+    /// Whether the queue holds `name` as the job's result all the same: an earlier write was durable though its answer was an
+    /// error.
+    fn is_announced(&self, claim: &Claim, name: &str) -> bool {
+        match wait(self.service.queue.find(&claim.lease.job)) {
+            Ok(record) => record.and_then(|record| record.output).is_some_and(|output| output.path == name),
+            Err(_) => true,
+        }
     }
 
     fn fail(&mut self, lease: &Lease, interrupt: &Interrupt, fault: Fault) -> Result<Ended, QueueError> {
