@@ -13,5 +13,8 @@ pub fn attention(
     mask: Option<&Tensor>,
     scale: Option<f64>,
 ) -> Tensor {
+    // Only the CPU's kernels mix types.
+    let mask = mask
+        .map(|mask| if mask.device().is_cuda() { mask.to_kind(query.kind()) } else { mask.shallow_clone() });
     Tensor::scaled_dot_product_attention(query, key, value, mask, 0.0, false, scale, false)
 }

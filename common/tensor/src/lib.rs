@@ -21,7 +21,9 @@ mod weights;
 pub use attention::attention;
 pub use checkpoint::{Checkpoint, Entry, StoredKind, read_bounded, read_json};
 pub use code_pages::release_code_pages;
-pub use device::{DeviceChoice, KindChoice, Quantization, UnknownChoice, cpu_has_bf16, set_threads, sleep_while_waiting};
+pub use device::{
+    DeviceChoice, KindChoice, Quantization, UnknownChoice, cpu_has_bf16, set_threads, sleep_while_waiting,
+};
 pub use error::{CheckpointError, TensorError, guarded};
 pub use linear::Linear;
 pub use memory::{release_memory, resident_bytes};

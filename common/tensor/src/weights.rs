@@ -127,20 +127,21 @@ impl Weights {
         outputs: i64,
         bias: bool,
     ) -> Result<Linear, TensorError> {
-        let part = |suffix: &str, shape: &[i64]| -> Result<Tensor, TensorError> {
-            let parts = names.iter().map(|name| self.host(&format!("{name}.{suffix}"), shape));
-            let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let join = |mut parts: Vec<Tensor>| -> Result<Tensor, TensorError> {
             if parts.len() > 1 {
-                Ok(Tensor::f_cat(&parts, 0)?)
-            } else {
-                parts.pop().ok_or_else(|| no_names(self))
+                return Ok(Tensor::f_cat(&parts, 0)?);
             }
+            parts.pop().ok_or_else(|| no_names(self))
         };
         let bias = match bias {
-            true => Some(part("bias", &[outputs])?.f_to_kind(self.kind)?.f_to_device(self.device)?),
+            true => {
+                let parts = names.iter().map(|name| self.host(&format!("{name}.bias"), &[outputs]));
+                Some(join(parts.collect::<Result<_, _>>()?)?.f_to_kind(self.kind)?.f_to_device(self.device)?)
+            }
             false => None,
         };
-        let weight = part("weight", &[outputs, inputs])?;
+        let parts = names.iter().map(|name| self.linear_weight(name, outputs, inputs));
+        let weight = join(parts.collect::<Result<_, _>>()?)?;
         let linear = match self.quantization {
             Quantization::None => Linear::dense(weight.f_to_kind(self.kind)?.f_to_device(self.device)?, bias),
             Quantization::Fp8 => Linear::fp8(&weight, bias, self.kind, self.device)?,
@@ -170,6 +171,29 @@ impl Weights {
         let tensor = self.checkpoint.read(&name)?;
         self.ledger().used.insert(name);
         if kind == StoredKind::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
+    }
+
+    /// The weight of a linear on the host; one that was published in 8 bits with a scale for each output, or one for
+    /// all (`name.weight_scale`), times that scale.
+    fn linear_weight(&self, name: &str, outputs: i64, inputs: i64) -> Result<Tensor, TensorError> {
+        let weight = self.host(&format!("{name}.weight"), &[outputs, inputs])?;
+        if self.contains(&format!("{name}.weight_scale_inv")) {
+            let name = self.name(format!("{name}.weight_scale_inv"));
+            return Err(self.checkpoint.invalid(&name, "weights scaled in blocks are not supported").into());
+        }
+        let scale = format!("{name}.weight_scale");
+        let Some(shape) = self.checkpoint.entry(&self.name(&scale)).map(|entry| entry.shape.clone()) else {
+            return Ok(weight);
+        };
+        let scale = match shape.iter().product::<i64>() {
+            count if count == outputs || count == 1 => self.host(&scale, &shape)?.f_reshape([count, 1])?,
+            _ => {
+                let name = self.name(&scale);
+                let reason = format!("has shape {shape:?}, {outputs} scales or one are supported");
+                return Err(self.checkpoint.invalid(&name, reason).into());
+            }
+        };
+        Ok(weight.f_to_kind(Kind::Float)?.f_mul(&scale.f_to_kind(Kind::Float)?)?)
     }
 
     /// Checks that the tensor of the whole `name` has `shape` and is floating point.
@@ -203,4 +227,92 @@ impl Weights {
 
 fn no_names(weights: &Weights) -> TensorError {
     CheckpointError::invalid(weights.checkpoint.folder(), "a linear of no names was asked for").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(tensors: &[(&str, Tensor)], quantization: Quantization) -> (tempfile::TempDir, Weights) {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        Tensor::write_safetensors(tensors, folder.path().join("model.safetensors")).expect("writes");
+        let checkpoint = Arc::new(Checkpoint::open(folder.path()).expect("opens"));
+        (folder, Weights::new(checkpoint, Device::Cpu, Kind::Float, quantization))
+    }
+
+    fn random(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    #[test]
+    fn layers_side_by_side_compute_what_they_do_alone() {
+        tch::manual_seed(1);
+        let names = ["a.q.weight", "a.k.weight", "a.q.bias", "a.k.bias"];
+        let tensors = names.map(|name| (name, random(if name.ends_with("bias") { &[3] } else { &[3, 4] })));
+        let (_folder, weights) = weights(&tensors, Quantization::None);
+        let weights = weights.at("a");
+        let input = random(&[2, 4]);
+        let fused = weights.fused_linear(&["q", "k"], 4, 3, true).expect("loads").forward(&input);
+        for (index, name) in ["q", "k"].into_iter().enumerate() {
+            let alone = weights.linear(name, 4, 3, true).expect("loads").forward(&input);
+            assert!(alone.allclose(&fused.narrow(1, 3 * index as i64, 3), 1e-6, 1e-6, false));
+        }
+        assert_eq!(weights.unused(), Vec::<String>::new());
+        assert_eq!(weights.resident_bytes(), 2 * (2 * 3 * 4 + 2 * 3) * 4, "each was loaded twice");
+    }
+
+    #[test]
+    fn a_tensor_that_does_not_fit_is_named_with_its_file() {
+        let (_folder, weights) =
+            weights(&[("a.weight", random(&[3, 4])), ("n", Tensor::from_slice(&[1i64]))], Quantization::None);
+        for (result, reason) in [
+            (
+                weights.linear("a", 4, 5, false).map(|_| ()),
+                "has shape [3, 4], the configuration asks for [5, 4]",
+            ),
+            (weights.linear("a", 4, 3, true).map(|_| ()), "\"a.bias\": is not in the checkpoint"),
+            (weights.tensor("n", &[1]).map(|_| ()), "is stored as I64"),
+        ] {
+            let error = result.expect_err("does not fit").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        assert!(
+            weights.tensor("a.weight", &[4, 4]).expect_err("shape").to_string().contains("model.safetensors")
+        );
+    }
+
+    #[test]
+    fn published_scales_are_applied() {
+        tch::manual_seed(2);
+        let (weight, scale, input) = (random(&[3, 4]), random(&[3, 1]).abs() + 0.5, random(&[2, 4]));
+        let codes = (&weight / &scale).to_kind(Kind::Float8e4m3fn);
+        let stored = codes.to_kind(Kind::Float) * &scale;
+        // tch writes no 8-bit floats: the bytes under the format's own name.
+        let (folder, _) = weights(
+            &[("x.weight", codes.view_dtype(Kind::Uint8)), ("x.weight_scale", scale)],
+            Quantization::None,
+        );
+        let path = folder.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).expect("reads");
+        let at = bytes.windows(4).position(|window| window == b"\"U8\"").expect("the type's name");
+        let name = b"\"F8_E4M3\"";
+        let mut changed = [&bytes[..at], &name[..], &bytes[at + 4..]].concat();
+        let length =
+            u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) + (name.len() - 4) as u64;
+        changed[..8].copy_from_slice(&length.to_le_bytes());
+        std::fs::write(&path, changed).expect("writes");
+        let checkpoint = Arc::new(Checkpoint::open(folder.path()).expect("opens"));
+        let weights = Weights::new(checkpoint, Device::Cpu, Kind::Float, Quantization::None);
+        let output = weights.linear("x", 4, 3, false).expect("loads").forward(&input);
+        assert!(output.allclose(&input.matmul(&stored.tr()), 1e-5, 1e-6, false));
+        assert_eq!(weights.unused(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn blocks_of_scales_are_refused_rather_than_ignored() {
+        let tensors = [("x.weight", random(&[2, 2])), ("x.weight_scale_inv", random(&[1, 1]))];
+        let (_folder, weights) = weights(&tensors, Quantization::None);
+        let error = weights.linear("x", 2, 2, false).err().expect("refused").to_string();
+        assert!(error.contains("scaled in blocks"), "{error}");
+    }
 }
