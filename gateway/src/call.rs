@@ -110,7 +110,7 @@ impl Caller {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<(StatusCode, Vec<u8>), Trouble> {
-        let url = lease.upstream.url(path).ok_or(Trouble::Broken)?;
+        let url = lease.upstream.url(path);
         let mut request = gateway.client.request(method, url).headers(self.headers.clone()).timeout(LIMIT);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);

@@ -6,8 +6,10 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::{Body as HttpBody, Frame};
 
-/// The last words of a stream that ends because the gateway does: clients of `EventSource` come back by themselves.
-const FAREWELL: &[u8] = b": the gateway is shutting down, reconnect\nretry: 1000\n\n";
+/// The last event of a stream that ends because the gateway does, as the services spell it. Clients of `EventSource`
+/// come back by themselves.
+const FAREWELL: &[u8] =
+    b"event: reconnect\nretry: 1000\ndata: {\"reason\":\"draining\",\"retry_milliseconds\":1000}\n\n";
 
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     let is = |value: &http::HeaderValue| value.as_bytes().starts_with(b"text/event-stream");

@@ -72,18 +72,31 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Writes the body of a failed response: OpenAI's error object under `/v1`, a problem document elsewhere.
-pub(crate) fn render(mut response: Response, path: &str, request_id: &HeaderValue) -> Response {
+/// The language of a path's errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    /// OpenAI's error object.
+    OpenAi,
+    /// Problem documents.
+    Native,
+}
+
+impl Language {
+    pub(crate) fn of(path: &str) -> Self {
+        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Native }
+    }
+}
+
+/// Writes the body of a failed response; others pass as they are.
+pub(crate) fn render(mut response: Response, language: Language, request_id: &HeaderValue) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Box<Problem>>() else { return response };
     let problem = match request_id.to_str() {
         Ok(id) => problem.with_request_id(id),
         Err(_) => *problem,
     };
-    let speaks_openai = path == "/v1" || path.starts_with("/v1/");
-    let (content_type, body) = if speaks_openai {
-        ("application/json", serde_json::to_vec(&ErrorBody::from(problem)))
-    } else {
-        ("application/problem+json", serde_json::to_vec(&problem))
+    let (content_type, body) = match language {
+        Language::OpenAi => ("application/json", serde_json::to_vec(&ErrorBody::from(problem))),
+        Language::Native => ("application/problem+json", serde_json::to_vec(&problem)),
     };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     *response.body_mut() = Body::from(body.unwrap_or_default());

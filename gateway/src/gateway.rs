@@ -21,11 +21,6 @@ const IDLE_CONNECTIONS: usize = 128;
 /// Shorter than the services' own patience, so that a kept connection is rarely closed under a request.
 const IDLE_SECONDS: u64 = 4;
 
-type RateConfig<K> = tower_governor::governor::GovernorConfig<
-    K,
-    governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>,
->;
-
 /// What all handlers share.
 pub(crate) struct Gateway {
     pub(crate) config: GatewayConfig,
@@ -36,8 +31,8 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     pub(crate) places: JobPlaces,
     pub(crate) in_flight: Arc<Semaphore>,
-    pub(crate) peer_rate: Arc<RateConfig<ByPeer>>,
-    pub(crate) principal_rate: Arc<RateConfig<ByPrincipal>>,
+    pub(crate) peer_rate: Arc<rate::Config<ByPeer>>,
+    pub(crate) principal_rate: Arc<rate::Config<ByPrincipal>>,
     pub(crate) started: Timestamp,
     draining: CancellationToken,
     stopped: CancellationToken,

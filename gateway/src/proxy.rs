@@ -62,7 +62,7 @@ pub(crate) async fn forward(
     let mut tried = Vec::new();
     let mut failure = unavailable();
     while let Some(mut lease) = destination.lease(&tried) {
-        let url = lease.upstream.url(path_and_query).ok_or_else(unavailable)?;
+        let url = lease.upstream.url(path_and_query);
         let mut outgoing = reqwest::Request::new(parts.method.clone(), url);
         *outgoing.headers_mut() = headers.clone();
         *outgoing.body_mut() = body.attempt();

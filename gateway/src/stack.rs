@@ -3,39 +3,71 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
-use crate::layers::{authenticate, body_limit, cors, in_flight, rate, request_id, timeout, trace};
+use crate::failure::{Failure, Language, render};
+use crate::layers::authenticate::authenticate;
+use crate::layers::body_limit::BodyWatch;
+use crate::layers::cors;
+use crate::layers::in_flight::Place;
+use crate::layers::rate::{self, ByPeer, ByPrincipal};
+use crate::layers::request_id::{self, REQUEST_ID};
+use crate::layers::timeout::in_time;
+use crate::layers::trace::Trace;
 use crate::{Gateway, panic_answer, routes};
 
 /// The whole gateway as one service. Accept limits (sockets, slow headers, idle connections) lie before it, in
 /// [`crate::Server`].
 pub(crate) fn stack(gateway: &Arc<Gateway>) -> Router {
-    let state = || Arc::clone(gateway);
-    let metrics = || gateway.metrics.clone();
     let layers = ServiceBuilder::new()
-        // Names the request and its client. On the way out: writes problems in the shape that the path speaks.
-        .layer(from_fn_with_state(state(), request_id::assign))
-        // A span, an event and the metrics, for refused requests too.
-        .layer(from_fn_with_state(state(), trace::trace))
+        // Names, watches and counts every request; writes problems.
+        .layer(from_fn_with_state(Arc::clone(gateway), watch))
         // A bug in a handler costs one request.
         .layer(CatchPanicLayer::custom(panic_answer))
         // Browsers: only the listed origins; preflights end here.
         .option_layer(cors::layer(&gateway.config.cors_origins))
-        // Too much at once: 503 without waiting. Nothing new while draining.
-        .layer(from_fn_with_state(state(), in_flight::limit))
-        // Requests a second by address, before any signature is checked.
-        .layer(rate::layer(&gateway.peer_rate, metrics(), "peer"))
-        // Who is it, and does the token allow this?
-        .layer(from_fn_with_state(state(), authenticate::authenticate))
-        // Requests a second by principal.
-        .layer(rate::layer(&gateway.principal_rate, metrics(), "principal"))
-        // Bodies: how large, how slow.
-        .layer(from_fn_with_state(state(), body_limit::limit))
-        // An answer must begin in time.
-        .layer(from_fn_with_state(state(), timeout::limit));
-    // Route → breaker → proxy: in the handlers, once the model is known.
+        // Everything that may refuse it.
+        .layer(from_fn_with_state(Arc::clone(gateway), police));
     routes::router(gateway).layer(layers)
+}
+
+async fn watch(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+    // The request and its client get their names.
+    let id = request_id::name(&gateway, &mut request);
+    // A span, an event and the metrics, for refused requests too.
+    let trace = Trace::begin(&request, &id);
+    let language = Language::of(request.uri().path());
+    let response = next.run(request).instrument(trace.span.clone()).await;
+    // Problems get their body here, once, in the language of the path.
+    let mut response = render(response, language, &id);
+    response.headers_mut().insert(REQUEST_ID, id);
+    trace.end(&gateway, &response);
+    response
+}
+
+async fn police(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    admit(&gateway, request, next).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn admit(gateway: &Gateway, mut request: Request, next: Next) -> Result<Response, Failure> {
+    let metrics = &gateway.metrics;
+    // Too much at once: 503 without waiting. Nothing new while draining.
+    let place = Place::take(gateway, &request)?;
+    // Requests a second by address, before any signature is checked.
+    rate::check(&gateway.peer_rate, &ByPeer, metrics, "peer", &request)?;
+    // Who is it, and does the token allow this?
+    authenticate(gateway, &mut request).await?;
+    // Requests a second by principal.
+    rate::check(&gateway.principal_rate, &ByPrincipal, metrics, "principal", &request)?;
+    // Bodies: how large, how slow.
+    let (request, body) = BodyWatch::over(gateway, request)?;
+    // An answer must begin in time. Route → breaker → proxy: in the handlers, once the model is known.
+    let response = in_time(gateway, next.run(request)).await?;
+    body.verdict()?;
+    Ok(place.keep_for(response))
 }

@@ -173,12 +173,13 @@ pub(crate) async fn video_content(
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the schema of an event that a service writes")]
 pub(crate) struct ServerSentEvent {
-    /// Grows by one with each event of a job.
+    /// Grows by one with each event of a job; absent on `reconnect`.
+    #[schema(pattern = "^[0-9]+$")]
     id: Option<String>,
-    /// `state` or `progress`.
-    event: Option<String>,
-    /// A `JobEvent` as JSON.
-    data: Option<String>,
+    /// `state`, `progress`, or `reconnect` when the stream ends before the job.
+    event: String,
+    /// A `JobEvent` as JSON; of `reconnect`, `{"reason", "retry_milliseconds"}`.
+    data: String,
 }
 
 /// Progress as server-sent events: `state` and `progress`, each with an `id`; `Last-Event-ID` resumes.

@@ -1,8 +1,4 @@
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
 use http::header::AUTHORIZATION;
 
 use super::access::{Access, access};
@@ -11,14 +7,10 @@ use crate::failure::Failure;
 
 /// Finds out who asks and whether the token allows it, before anything else is looked at. The principal goes along as
 /// an extension.
-pub(crate) async fn authenticate(
-    State(gateway): State<Arc<Gateway>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn authenticate(gateway: &Gateway, request: &mut Request) -> Result<(), Failure> {
     let access = access(request.method(), request.uri().path());
     if access == Access::Public {
-        return next.run(request).await;
+        return Ok(());
     }
     let values: Vec<&[u8]> =
         request.headers().get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
@@ -28,14 +20,7 @@ pub(crate) async fn authenticate(
         }
         Ok(principal)
     });
-    match checked {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
-            next.run(request).await
-        }
-        Err(denied) => {
-            tracing::debug!(event = "denied", reason = ?denied);
-            Failure::from(denied).into_response()
-        }
-    }
+    let principal = checked.inspect_err(|denied| tracing::debug!(event = "denied", reason = ?denied))?;
+    request.extensions_mut().insert(principal);
+    Ok(())
 }

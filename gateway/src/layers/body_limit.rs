@@ -5,9 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
@@ -20,38 +18,48 @@ use crate::failure::Failure;
 /// Slowest average at which a body may come once its grace time is over.
 const MIN_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
 
-/// Bodies end at the size limit and must keep coming: a client that stalls or dribbles is let go. Nothing is
-/// buffered here.
-pub(crate) async fn limit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    if request.body().is_end_stream() {
-        return next.run(request).await;
-    }
-    let limits = &gateway.config.limits;
-    let announced =
-        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > limits.max_body_bytes) {
-        return too_large(limits.max_body_bytes);
-    }
-    let fault = Arc::new(AtomicU8::new(NONE));
-    let grace = duration(limits.body_grace_seconds);
-    let (max, watched) = (limits.max_body_bytes, Arc::clone(&fault));
-    let request = request.map(|body| Body::new(PacedBody::new(body, max, grace, watched)));
-    let response = next.run(request).await;
-    match fault.load(Ordering::Acquire) {
-        TOO_LARGE => too_large(limits.max_body_bytes),
-        TOO_SLOW => Failure::new(Code::InvalidBody, "the body came too slowly")
-            .map(|problem| problem.status = http::StatusCode::REQUEST_TIMEOUT.as_u16())
-            .into_response(),
-        BROKEN => {
-            Failure::new(Code::InvalidBody, "the body broke off or its chunks are not right").into_response()
+/// What became of a request's body.
+pub(crate) struct BodyWatch {
+    fault: Option<Arc<AtomicU8>>,
+    max: u64,
+}
+
+impl BodyWatch {
+    /// Bodies end at the size limit and must keep coming: a client that stalls or dribbles is let go. Nothing is
+    /// buffered here.
+    pub(crate) fn over(gateway: &Gateway, request: Request) -> Result<(Request, Self), Failure> {
+        let limits = &gateway.config.limits;
+        let max = limits.max_body_bytes;
+        if request.body().is_end_stream() {
+            return Ok((request, Self { fault: None, max }));
         }
-        _ => response,
+        let length =
+            request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > max) {
+            return Err(too_large(max));
+        }
+        let fault = Arc::new(AtomicU8::new(NONE));
+        let watched = Arc::clone(&fault);
+        let grace = duration(limits.body_grace_seconds);
+        let request = request.map(|body| Body::new(PacedBody::new(body, max, grace, watched)));
+        Ok((request, Self { fault: Some(fault), max }))
+    }
+
+    /// What was wrong with the body counts for more than what the service made of it.
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
+        match self.fault.as_ref().map_or(NONE, |fault| fault.load(Ordering::Acquire)) {
+            TOO_LARGE => Err(too_large(self.max)),
+            TOO_SLOW => Err(Failure::new(Code::InvalidBody, "the body came too slowly")
+                .map(|problem| problem.status = http::StatusCode::REQUEST_TIMEOUT.as_u16())),
+            BROKEN => Err(Failure::new(Code::InvalidBody, "the body broke off or its chunks are not right")),
+            _ => Ok(()),
+        }
     }
 }
 
-fn too_large(max: u64) -> Response {
+fn too_large(max: u64) -> Failure {
     let detail = format!("the body is larger than {max} bytes");
-    Failure::new(Code::BodyTooLarge, detail).map(|problem| problem.limit = Some(max.into())).into_response()
+    Failure::new(Code::BodyTooLarge, detail).map(|problem| problem.limit = Some(max.into()))
 }
 
 const NONE: u8 = 0;

@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::sync::OwnedSemaphorePermit;
 use videosdgx_api::Code;
 
@@ -12,21 +11,30 @@ use crate::failure::Failure;
 use crate::guarded_body::GuardedBody;
 use crate::metrics::Gauged;
 
-/// Takes one of the places for requests under way, until the last byte of the answer; with none left it says so at
-/// once. Health checks need none, and while the gateway drains only they are answered.
-pub(crate) async fn limit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    if is_status_path(request.uri().path()) {
-        return next.run(request).await;
+/// One of the places for requests under way; health checks need none.
+pub(crate) struct Place(Option<(OwnedSemaphorePermit, Gauged)>);
+
+impl Place {
+    /// Takes a place; with none left it says so at once. While the gateway drains only health checks are answered.
+    pub(crate) fn take(gateway: &Gateway, request: &Request) -> Result<Self, Failure> {
+        if is_status_path(request.uri().path()) {
+            return Ok(Self(None));
+        }
+        if gateway.is_draining() {
+            return Err(Failure::later(Code::Draining, "the gateway is shutting down, try again", 5));
+        }
+        let permit = Arc::clone(&gateway.in_flight).try_acquire_owned().map_err(|_| {
+            gateway.metrics.limited("overload");
+            Failure::later(Code::Overloaded, "too many requests are under way, try again", 1)
+        })?;
+        Ok(Self(Some((permit, gateway.metrics.in_flight()))))
     }
-    if gateway.is_draining() {
-        return Failure::later(Code::Draining, "the gateway is shutting down, try again", 5).into_response();
+
+    /// Keeps the place until the last byte of the answer.
+    pub(crate) fn keep_for(self, response: Response) -> Response {
+        match self.0 {
+            Some(held) => response.map(|body| GuardedBody::wrap(body, held)),
+            None => response,
+        }
     }
-    let Ok(permit) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
-        gateway.metrics.limited("overload");
-        return Failure::later(Code::Overloaded, "too many requests are under way, try again", 1)
-            .into_response();
-    };
-    let place: (OwnedSemaphorePermit, Gauged) = (permit, gateway.metrics.in_flight());
-    let response = next.run(request).await;
-    response.map(|body| GuardedBody::wrap(body, place))
 }

@@ -2,14 +2,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::response::IntoResponse;
-use governor::clock::QuantaInstant;
+use axum::extract::Request;
+use governor::clock::{Clock, DefaultClock, QuantaInstant};
 use governor::middleware::NoOpMiddleware;
-use http::Request;
+use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
-use tower_governor::{GovernorError, GovernorLayer};
 use videosdgx_api::Code;
 use videosdgx_auth::Principal;
 
@@ -17,9 +15,8 @@ use super::request_id::ClientIp;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 
-type Config<K> = GovernorConfig<K, NoOpMiddleware<QuantaInstant>>;
-/// A limit as a layer.
-pub(crate) type RateLayer<K> = GovernorLayer<K, NoOpMiddleware<QuantaInstant>, Body>;
+/// A limit and what it remembers.
+pub(crate) type Config<K> = GovernorConfig<K, NoOpMiddleware<QuantaInstant>>;
 
 /// Requests a second by client address.
 #[derive(Debug, Clone)]
@@ -28,7 +25,7 @@ pub(crate) struct ByPeer;
 impl KeyExtractor for ByPeer {
     type Key = IpAddr;
 
-    fn extract<T>(&self, request: &Request<T>) -> Result<IpAddr, GovernorError> {
+    fn extract<T>(&self, request: &http::Request<T>) -> Result<IpAddr, GovernorError> {
         let client = request.extensions().get::<ClientIp>().ok_or(GovernorError::UnableToExtractKey)?;
         Ok(network(client.0))
     }
@@ -47,7 +44,7 @@ pub(crate) enum PrincipalKey {
 impl KeyExtractor for ByPrincipal {
     type Key = PrincipalKey;
 
-    fn extract<T>(&self, request: &Request<T>) -> Result<PrincipalKey, GovernorError> {
+    fn extract<T>(&self, request: &http::Request<T>) -> Result<PrincipalKey, GovernorError> {
         match request.extensions().get::<Principal>() {
             Some(principal) => Ok(PrincipalKey::Subject(principal.shared_subject())),
             None => ByPeer.extract(request).map(PrincipalKey::Anonymous),
@@ -74,20 +71,26 @@ pub(crate) fn config<K: KeyExtractor>(key: K, per_second: u32) -> Option<Arc<Con
         .map(Arc::new)
 }
 
-/// Answers 429 with the whole seconds to wait, rounded up.
-pub(crate) fn layer<K: KeyExtractor>(
-    config: &Arc<Config<K>>,
-    metrics: Metrics,
+/// 429 with the whole seconds to wait, rounded up, when the request's key is over its rate.
+pub(crate) fn check<K: KeyExtractor>(
+    config: &Config<K>,
+    key: &K,
+    metrics: &Metrics,
     limit: &'static str,
-) -> RateLayer<K> {
-    GovernorLayer::new(Arc::clone(config)).error_handler(move |error| match error {
-        GovernorError::TooManyRequests { wait_time, .. } => {
-            metrics.limited(limit);
-            let seconds = wait_time.saturating_add(1);
-            let detail = format!("too many requests a second for this {limit}, wait");
-            Failure::later(Code::RateLimited, detail, seconds).into_response()
-        }
-        _ => Failure::new(Code::Internal, "the request has no client address").into_response(),
+    request: &Request,
+) -> Result<(), Failure> {
+    let key = key
+        .extract(request)
+        .map_err(|_| Failure::new(Code::Internal, "the request has no client address"))?;
+    config.limiter().check_key(&key).map_err(|until| {
+        metrics.limited(limit);
+        let wait = until.wait_time_from(DefaultClock::default().now());
+        let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        Failure::later(
+            Code::RateLimited,
+            format!("too many requests a second for this {limit}, wait"),
+            seconds,
+        )
     })
 }
 

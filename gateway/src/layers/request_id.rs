@@ -1,13 +1,9 @@
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::Gateway;
-use crate::failure::render;
 
 /// The header that names a request, from the client or made here, all the way to the service and back.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,33 +17,14 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientIp(pub(crate) IpAddr);
 
-/// The request's id.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) HeaderValue);
-
-/// Names the request and its client, and writes whatever problem comes out of the layers below.
-pub(crate) async fn assign(
-    State(gateway): State<Arc<Gateway>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Names the request and its client, for everything below and for the service.
+pub(crate) fn name(gateway: &Gateway, request: &mut Request) -> HeaderValue {
     let id = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(new_id);
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
     let client = client_ip(peer, request.headers(), &gateway.config.trusted_proxies);
-    let headers = request.headers_mut();
-    headers.remove(&REQUEST_ID);
-    headers.insert(REQUEST_ID, id.clone());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     request.extensions_mut().insert(ClientIp(client));
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let path_is_openai = is_openai(request.uri().path());
-    let response = next.run(request).await;
-    let mut response = render(response, if path_is_openai { "/v1" } else { "/" }, &id);
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
-}
-
-fn is_openai(path: &str) -> bool {
-    path == "/v1" || path.starts_with("/v1/")
+    id
 }
 
 /// 1 to 64 of letters, digits, `-`, `_`, `.`: fit for a log line.

@@ -64,8 +64,7 @@ pub(crate) async fn watch(
 
 /// `None` when it does not answer.
 async fn look(client: &reqwest::Client, upstream: &Upstream) -> Option<ServiceState> {
-    let url = upstream.url("/health")?;
-    let health = client.get(url).timeout(LOOK_LIMIT).send().await.ok()?;
+    let health = client.get(upstream.url("/health")).timeout(LOOK_LIMIT).send().await.ok()?;
     if !health.status().is_success() {
         return None;
     }
@@ -89,7 +88,7 @@ async fn fetch<T: DeserializeOwned>(
     path: &str,
     max: usize,
 ) -> Option<(StatusCode, T)> {
-    let mut response = client.get(upstream.url(path)?).timeout(LOOK_LIMIT).send().await.ok()?;
+    let mut response = client.get(upstream.url(path)).timeout(LOOK_LIMIT).send().await.ok()?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
         if bytes.len() + chunk.len() > max {

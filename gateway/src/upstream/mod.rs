@@ -23,6 +23,7 @@ pub(crate) struct Upstream {
     pub(crate) model: String,
     /// Base URL without a trailing slash.
     base: String,
+    parsed: url::Url,
     in_flight: AtomicUsize,
     breaker: Mutex<Breaker>,
     looked: RwLock<ServiceState>,
@@ -33,6 +34,7 @@ impl Upstream {
         Self {
             model: model.to_owned(),
             base: url.as_str().trim_end_matches('/').to_owned(),
+            parsed: url.clone(),
             in_flight: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new()),
             looked: RwLock::default(),
@@ -45,8 +47,18 @@ impl Upstream {
     }
 
     /// The address of `path_and_query`, which begins with a slash.
-    pub(crate) fn url(&self, path_and_query: &str) -> Option<url::Url> {
-        url::Url::parse(&format!("{}{path_and_query}", self.base)).ok()
+    pub(crate) fn url(&self, path_and_query: &str) -> url::Url {
+        let (path, query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path_and_query, None),
+        };
+        let mut url = self.parsed.clone();
+        match self.parsed.path().trim_end_matches('/') {
+            "" => url.set_path(path),
+            prefix => url.set_path(&format!("{prefix}{path}")),
+        }
+        url.set_query(query);
+        url
     }
 
     /// What is known of it now.
