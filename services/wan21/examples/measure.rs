@@ -9,12 +9,16 @@ use std::{collections::BTreeMap, path::Path, time::Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use videosdgx_tensor::{Device, KindChoice, Quantization};
-use wan21::pipeline::{Generation, Options, PipelineError, Progress, Residency, Summary, WanPipeline, normal};
+use wan21::pipeline::{
+    Generation, Options, PipelineError, Progress, Residency, Summary, WanPipeline, normal,
+};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize| arguments.get(index).map(String::as_str);
-    let number = |index: usize| -> Result<u32> { Ok(argument(index).context("see the usage in the source")?.parse()?) };
+    let number = |index: usize| -> Result<u32> {
+        Ok(argument(index).context("see the usage in the source")?.parse()?)
+    };
     let checkpoint = Path::new(argument(0).context("see the usage in the source")?);
     let kind = argument(1).context("bf16 or f32")?.parse::<KindChoice>()?.resolve(Device::Cpu);
     let repeats = argument(6).map_or(Ok(1), str::parse::<u32>)?;
