@@ -191,7 +191,8 @@ impl Api {
         let mut text = String::new();
         while let Some(chunk) = response.chunk().await.unwrap() {
             text.push_str(&String::from_utf8_lossy(&chunk));
-            if text.contains("\"status\":\"processing\"") {
+            // The stream begins with what happened earlier: the job itself says whether that still holds.
+            if text.contains("\"status\":\"processing\"") && self.job(id).await["status"] == "processing" {
                 return;
             }
         }
