@@ -13,6 +13,7 @@ use videosdgx_api::{Code, Problem};
 use crate::Gateway;
 use crate::failure::Failure;
 use crate::layers::request_id::{ClientIp, FORWARDED_FOR, REQUEST_ID};
+use crate::layers::trace::shown;
 use crate::upstream::{Lease, Model, Outcome, Upstream};
 
 /// Longest time of one question.
@@ -137,7 +138,8 @@ impl Caller {
                 lease.report(Outcome::Failure);
                 let upstream = lease.upstream.base();
                 let not_reached = error.is_connect();
-                tracing::warn!(event = "upstream_failed", upstream, error = %error.without_url());
+                let request_id = self.headers.get(&REQUEST_ID).map_or("", shown);
+                tracing::warn!(event = "upstream_failed", request_id, upstream, error = %error.without_url());
                 Err(if not_reached { Trouble::NotReached } else { Trouble::Broken })
             }
         }

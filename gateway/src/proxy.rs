@@ -14,7 +14,8 @@ use crate::event_stream::{EventStream, is_event_stream};
 use crate::failure::Failure;
 use crate::guarded_body::GuardedBody;
 use crate::hop_headers::{strip, strip_request};
-use crate::layers::request_id::{ClientIp, FORWARDED_FOR};
+use crate::layers::request_id::{ClientIp, FORWARDED_FOR, REQUEST_ID};
+use crate::layers::trace::shown;
 use crate::reusable_body::ReusableBody;
 use crate::tunnel;
 use crate::upstream::{Lease, Model, Outcome, Upstream};
@@ -73,7 +74,9 @@ pub(crate) async fn forward(
             }
             Ok(response) => return Ok(pass_on(gateway, response, lease)),
             Err(error) => {
-                tracing::warn!(event = "upstream_failed", upstream = lease.upstream.base(), error = %root(&error));
+                let (upstream, request_id) =
+                    (lease.upstream.base(), headers.get(&REQUEST_ID).map_or("", shown));
+                tracing::warn!(event = "upstream_failed", request_id, upstream, error = %root(&error));
                 if error.is_timeout() {
                     failure = Failure::new(Code::Timeout, "the service did not answer in time");
                 }
