@@ -53,7 +53,7 @@ def quantise_fp8(transformer: torch.nn.Module) -> int:
 
 
 def load(folder: Path, dtype: torch.dtype, sampler: str, shift: float, fp8: bool) -> WanPipeline:
-    pipeline = WanPipeline.from_pretrained(folder, torch_dtype=dtype)
+    pipeline = WanPipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     if sampler == "euler":
         pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
