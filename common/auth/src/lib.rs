@@ -10,7 +10,7 @@
 //!
 //! let verifier = Verifier::from_config(&AuthConfig::from_env()?)?;
 //! // In a handler: every value of the request's `Authorization` header, as bytes.
-//! let principal = verifier.authenticate([b"Bearer eyJ…".as_slice()]).await?;
+//! let principal = verifier.authenticate([b"Bearer eyJ...".as_slice()]).await?;
 //! principal.require(Scope::Generate)?;
 //! # Ok(()) }
 //! ```
