@@ -1,0 +1,1 @@
+//! Language models on libtorch: the decoder families by configuration, each a [`videosdgx_text::Decoder`].

@@ -1,0 +1,12 @@
+//! The text engine: everything between a prompt and a stream of tokens but the arithmetic, which a [`Decoder`] does. It
+//! never links libtorch, so that scheduling, sampling and parsing are built in seconds and tested with a decoder of a few lines.
+
+mod decoder;
+mod event;
+mod request;
+
+pub use decoder::{BLOCK_TOKENS, BlockId, Decoder, DecoderError, DecoderShape, ImageInput, Logits, Segment, Wanted};
+pub use event::{
+    Choice, Completed, ErrorCode, FinishReason, StreamError, StreamEvent, StreamSummary, TokenEvent, TokenLogprob, Usage,
+};
+pub use request::{Constraint, GenerationRequest, Prompt, SamplingParams, StopConditions};
