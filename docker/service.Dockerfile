@@ -15,7 +15,7 @@ ARG LIBTORCH_FORM=cpu
 WORKDIR /src
 COPY scripts/setup scripts/lib.sh scripts/unpack_libtorch.py scripts/
 # The cache is where it stays, so that links into it hold.
-RUN VIDEOSDGX_LIBTORCH=${LIBTORCH_FORM} VIDEOSDGX_CACHE_DIR=/opt/cache scripts/setup \
+RUN VIDEOSDGX_LIBTORCH=${LIBTORCH_FORM} VIDEOSDGX_CACHE_DIR=/opt/cache scripts/setup libtorch \
     && mv /opt/cache/libtorch-* /opt/libtorch && rm -rf /opt/cache .libtorch /var/lib/apt/lists/*
 
 FROM ${LIBTORCH_IMAGE} AS torch
