@@ -1,1 +1,30 @@
 //! The header of a GGUF file: metadata and places of tensors, bounded and never trusting a length. No libtorch.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), videosdgx_gguf::GgufError> {
+//! let gguf = videosdgx_gguf::Gguf::open("model.gguf")?;
+//! let layers = gguf.u32(&gguf.model_key("block_count"));
+//! let words = gguf.strings("tokenizer.ggml.tokens");
+//! # let _ = (layers, words);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian. Reading takes
+//! at most [`MAX_HEADER_BYTES`] of the file and about four times as much memory as the header has bytes, whatever the
+//! header says.
+
+mod error;
+mod ggml_type;
+mod header;
+mod metadata;
+mod reader;
+mod tensor;
+mod value;
+
+pub use error::GgufError;
+pub use ggml_type::GgmlType;
+pub use header::Gguf;
+pub use reader::MAX_HEADER_BYTES;
+pub use tensor::TensorInfo;
+pub use value::{Array, Value};
