@@ -1,6 +1,7 @@
 //! Types that cross the walls: ids, requests, answers, events and problems. Serde and utoipa only, no I/O, so that the
 //! gateway, the services and the client share one spelling of everything.
 
+mod compute;
 mod event;
 mod generate;
 mod ids;
@@ -10,6 +11,7 @@ pub mod openai;
 mod problem;
 mod status;
 
+pub use compute::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 pub use event::{EventKind, JobEvent};
 pub use generate::{
     BatchAccepted, BatchRequest, GenerateAccepted, GenerateRequest, Generated, OutputFormat, Resolution,

@@ -27,6 +27,30 @@ pub struct Model {
     pub checkpoint: Option<String>,
     /// Whether its service answers (our addition).
     pub available: bool,
+    /// What it makes; null before its service has answered once (our addition).
+    #[serde(default)]
+    pub kind: Option<ModelKind>,
+}
+
+/// What a model makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// Text, token by token: `/v1/chat/completions`, `/v1/completions`, WebSocket `/stream`.
+    Text,
+    /// Videos, as jobs: `/v1/videos`.
+    Video,
+}
+
+impl ModelKind {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Video => "video",
+        }
+    }
 }
 
 /// States of a [`Video`].

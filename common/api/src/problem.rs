@@ -49,6 +49,8 @@ pub enum Code {
     Unauthorized,
     /// The token lacks a scope.
     InsufficientScope,
+    /// A browser page of an origin that may not open WebSockets here.
+    OriginNotAllowed,
     /// No such job, or not yours.
     JobNotFound,
     /// No such model.
@@ -105,6 +107,7 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::Unauthorized => "unauthorized",
             Self::InsufficientScope => "insufficient_scope",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::JobNotFound => "job_not_found",
             Self::ModelNotFound => "model_not_found",
             Self::NotFound => "not_found",
@@ -135,7 +138,7 @@ impl Code {
         match self {
             Self::InvalidField | Self::InvalidBody => 400,
             Self::Unauthorized => 401,
-            Self::InsufficientScope => 403,
+            Self::InsufficientScope | Self::OriginNotAllowed => 403,
             Self::JobNotFound | Self::ModelNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::NotCompleted | Self::AlreadyEnded | Self::ModelBusy => 409,
