@@ -3,6 +3,7 @@
 
 mod decoder;
 mod event;
+pub mod image;
 mod request;
 
 pub use decoder::{BLOCK_TOKENS, BlockId, Decoder, DecoderError, DecoderShape, ImageInput, Logits, Segment, Wanted};

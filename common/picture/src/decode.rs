@@ -1,0 +1,200 @@
+//! PNG, JPEG and WebP files under strict limits, so that no upload can fill the memory or hold a thread for long.
+
+use std::io::Cursor;
+use std::sync::{Mutex, PoisonError};
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+use crate::Picture;
+
+/// Most that a file may be and become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// Pixels of a side.
+    pub side: u32,
+    /// Pixels in all.
+    pub pixels: u64,
+    /// Bytes of the decoded canvas in the file's own colours, and bytes a decoder may ask for beyond it.
+    pub memory: u64,
+}
+
+impl Default for DecodeLimits {
+    /// 10 MiB, 8192 pixels a side, 2²⁴ pixels, 64 MiB.
+    fn default() -> Self {
+        Self { bytes: 10 << 20, side: 8192, pixels: 1 << 24, memory: 64 << 20 }
+    }
+}
+
+/// What shows through transparent pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Background {
+    /// 0.
+    Black,
+    /// 255.
+    White,
+}
+
+/// Why a file is no picture for us.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// More bytes than allowed.
+    #[error("the image is at most {0} bytes")]
+    TooManyBytes(usize),
+    /// More pixels than allowed, or more memory for them.
+    #[error("the image is at most {} pixels a side and {} pixels in all, and decodes within {} MiB", .0.side, .0.pixels, .0.memory >> 20)]
+    TooManyPixels(DecodeLimits),
+    /// Another format, or none.
+    #[error("the image is a PNG, JPEG or WebP file")]
+    UnknownFormat,
+    /// Truncated or damaged.
+    #[error("the image does not decode: {0}")]
+    Broken(String),
+}
+
+/// One picture is decoded at a time, so that many uploads need the memory of one.
+static DECODING: Mutex<()> = Mutex::new(());
+
+/// The (first) picture of a file in RGB, upright (its EXIF orientation applied), transparency over `background`, 16-bit
+/// channels by their upper byte. Blocks for the time of decoding.
+///
+/// # Errors
+/// [`DecodeError`]; a canvas beyond the limits is refused from its header.
+pub fn decode(bytes: &[u8], limits: &DecodeLimits, background: Background) -> Result<Picture, DecodeError> {
+    if bytes.len() > limits.bytes {
+        return Err(DecodeError::TooManyBytes(limits.bytes));
+    }
+    let _turn = DECODING.lock().unwrap_or_else(PoisonError::into_inner);
+    let format = image::guess_format(bytes)
+        .ok()
+        .filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP))
+        .ok_or(DecodeError::UnknownFormat)?;
+    let broken = |error: ImageError| match error {
+        ImageError::Limits(_) => DecodeError::TooManyPixels(*limits),
+        error => DecodeError::Broken(error.to_string()),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut allowed = Limits::default();
+    allowed.max_image_width = Some(limits.side);
+    allowed.max_image_height = Some(limits.side);
+    allowed.max_alloc = Some(limits.memory);
+    reader.limits(allowed);
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > limits.pixels || decoder.total_bytes() > limits.memory {
+        return Err(DecodeError::TooManyPixels(*limits));
+    }
+    let orientation = decoder.orientation().map_err(broken)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    picture.apply_orientation(orientation);
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    Picture::new(width, height, rgb(picture, background))
+        .ok_or_else(|| DecodeError::Broken("it has no pixels".to_owned()))
+}
+
+/// Three bytes a pixel.
+fn rgb(picture: DynamicImage, background: Background) -> Vec<u8> {
+    let upper = |values: Vec<u16>| values.into_iter().map(|value| (value >> 8) as u8).collect();
+    match picture {
+        DynamicImage::ImageLuma16(_) | DynamicImage::ImageRgb16(_) => upper(picture.into_rgb16().into_raw()),
+        DynamicImage::ImageLumaA16(_) | DynamicImage::ImageRgba16(_) => {
+            over(upper(picture.into_rgba16().into_raw()), background)
+        }
+        picture if picture.color().has_alpha() => over(picture.into_rgba8().into_raw(), background),
+        picture => picture.into_rgb8().into_raw(),
+    }
+}
+
+/// Four bytes a pixel over an even background, rounded as Pillow's `alpha_composite` does.
+fn over(pixels: Vec<u8>, background: Background) -> Vec<u8> {
+    let behind: u32 = match background {
+        Background::Black => 0,
+        Background::White => 255,
+    };
+    let mut composed = Vec::with_capacity(pixels.len() / 4 * 3);
+    for pixel in pixels.chunks_exact(4) {
+        let alpha = u32::from(pixel[3]);
+        composed.extend(
+            pixel[..3]
+                .iter()
+                .map(|&value| ((u32::from(value) * alpha + behind * (255 - alpha) + 127) / 255) as u8),
+        );
+    }
+    composed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn png(picture: &DynamicImage) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).expect("writes");
+        bytes.into_inner()
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<Picture, DecodeError> {
+        decode(bytes, &DecodeLimits::default(), Background::White)
+    }
+
+    #[test]
+    fn every_kind_of_pixel_becomes_three_bytes() {
+        use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
+        let cases: [(DynamicImage, [u8; 3]); 6] = [
+            (ImageBuffer::from_pixel(3, 2, Luma([7u8])).into(), [7, 7, 7]),
+            (ImageBuffer::from_pixel(3, 2, LumaA([7u8, 0])).into(), [255; 3]),
+            (ImageBuffer::from_pixel(3, 2, Rgb([1u8, 2, 3])).into(), [1, 2, 3]),
+            (ImageBuffer::from_pixel(3, 2, Rgba([0u8, 100, 255, 128])).into(), [127, 177, 255]),
+            (ImageBuffer::from_pixel(3, 2, Rgb([0x01FFu16, 0x8000, 0xFFFF])).into(), [1, 128, 255]),
+            (ImageBuffer::from_pixel(3, 2, Luma([0x12F0u16])).into(), [0x12; 3]),
+        ];
+        for (picture, expected) in cases {
+            let picture = decoded(&png(&picture)).expect("decodes");
+            assert_eq!((picture.width(), picture.height()), (3, 2));
+            assert_eq!(picture.pixels(), expected.repeat(6));
+        }
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        let whole =
+            png(&image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]))
+                .into());
+        assert!(decoded(&whole).is_ok());
+        for length in [0, 1, 8, 20, 40, whole.len() / 2, whole.len() - 20] {
+            let error = decoded(&whole[..length]).expect_err("truncated");
+            assert!(
+                matches!(error, DecodeError::Broken(_) | DecodeError::UnknownFormat),
+                "{length}: {error}"
+            );
+        }
+        assert_eq!(decoded(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"), Err(DecodeError::UnknownFormat));
+        let limits = DecodeLimits { bytes: 10, ..DecodeLimits::default() };
+        assert_eq!(decode(&whole, &limits, Background::Black), Err(DecodeError::TooManyBytes(10)));
+    }
+
+    #[test]
+    fn a_huge_canvas_is_refused_from_its_header() {
+        let plain = png(&image::RgbImage::new(1, 1).into());
+        for (width, height) in [(60_000_u32, 60_000_u32), (8193, 1), (8192, 8192), (u32::MAX, u32::MAX)] {
+            let mut bytes = plain.clone();
+            bytes[16..20].copy_from_slice(&width.to_be_bytes());
+            bytes[20..24].copy_from_slice(&height.to_be_bytes());
+            let crc = crc32(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+            let error = decoded(&bytes).expect_err("too large");
+            assert!(matches!(error, DecodeError::TooManyPixels(_) | DecodeError::Broken(_)), "{error}");
+            assert!(
+                width == u32::MAX || matches!(error, DecodeError::TooManyPixels(_)),
+                "{width}x{height}: {error}"
+            );
+        }
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(u32::MAX, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
+        })
+    }
+}

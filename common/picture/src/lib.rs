@@ -1,0 +1,9 @@
+//! RGB pictures: files decoded under strict limits, resampling byte for byte as Pillow or libtorch do it. No libtorch.
+
+mod decode;
+mod resample;
+mod rgb;
+
+pub use decode::{Background, DecodeError, DecodeLimits, decode};
+pub use resample::{Arithmetic, Filter};
+pub use rgb::{LONGEST_RATIO, Picture};

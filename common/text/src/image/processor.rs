@@ -1,0 +1,161 @@
+//! From a file's bytes to patches.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use videosdgx_picture::{Background, DecodeLimits, Filter, Picture, decode};
+
+use super::resize::{MOST_RATIO, smart_size};
+use super::{ImageConfig, ImageError};
+use crate::ImageInput;
+
+/// Makes patches of pictures as one checkpoint wants them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageProcessor {
+    config: ImageConfig,
+    limits: DecodeLimits,
+}
+
+/// A picture, cut into patches, that has no place in a prompt yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessedImage {
+    /// Patches in time (1), height and width.
+    pub grid: [usize; 3],
+    /// `[h · w, 3 · temporal patch · patch · patch]`, normalised, in merge blocks.
+    pub patches: Vec<f32>,
+    /// Placeholder tokens: `h · w / merge²`.
+    pub tokens: usize,
+    /// SHA-256 of the resized picture and of how it is normalised and cut.
+    pub digest: [u8; 32],
+}
+
+impl ProcessedImage {
+    /// The picture whose first placeholder token is at `position` of the sequence.
+    #[must_use]
+    pub fn at(self, position: usize) -> Arc<ImageInput> {
+        let Self { grid, patches, tokens, digest } = self;
+        Arc::new(ImageInput { position, tokens, grid, patches, digest })
+    }
+}
+
+impl ImageProcessor {
+    /// With [`DecodeLimits::default`].
+    #[must_use]
+    pub fn new(config: ImageConfig) -> Self {
+        Self { config, limits: DecodeLimits::default() }
+    }
+
+    /// Of the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// As [`ImageConfig::open`].
+    pub fn open(folder: &Path) -> Result<Self, ImageError> {
+        Ok(Self::new(ImageConfig::open(folder)?))
+    }
+
+    /// Makes pictures smaller so that they have about `tokens` tokens at most (very narrow ones keep one in the short
+    /// direction, and may have up to 200).
+    #[must_use]
+    pub fn with_most_tokens(mut self, tokens: usize) -> Self {
+        let most = tokens.max(1).saturating_mul(self.config.factor().pow(2));
+        self.config.most_pixels = self.config.most_pixels.min(most);
+        self.config.least_pixels = self.config.least_pixels.min(most);
+        self
+    }
+
+    /// With other limits for files.
+    #[must_use]
+    pub fn with_limits(mut self, limits: DecodeLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How pictures are taken.
+    #[must_use]
+    pub fn config(&self) -> &ImageConfig {
+        &self.config
+    }
+
+    /// Patches of a PNG, JPEG or WebP file, transparency over white (as transformers' processor does it). Takes its time:
+    /// not for a thread that serves connections.
+    ///
+    /// # Errors
+    /// [`ImageError::Decode`], [`ImageError::TooNarrow`].
+    pub fn process(&self, bytes: &[u8]) -> Result<ProcessedImage, ImageError> {
+        self.process_picture(&decode(bytes, &self.limits, Background::White)?)
+    }
+
+    /// Patches of a decoded picture.
+    ///
+    /// # Errors
+    /// [`ImageError::TooNarrow`].
+    pub fn process_picture(&self, picture: &Picture) -> Result<ProcessedImage, ImageError> {
+        let ImageConfig { patch, merge, least_pixels, most_pixels, arithmetic, .. } = self.config;
+        let (width, height) = (picture.width(), picture.height());
+        let size = smart_size([height, width], self.config.factor(), least_pixels, most_pixels);
+        let [rows, columns] = size.ok_or(ImageError::TooNarrow { width, height, most: MOST_RATIO })?;
+        let picture = picture.resized_by(columns, rows, Filter::Bicubic, arithmetic);
+        let grid = [1, rows / patch, columns / patch];
+        Ok(ProcessedImage {
+            grid,
+            tokens: grid[1] * grid[2] / (merge * merge),
+            digest: self.digest(&picture),
+            patches: self.patches(&picture),
+        })
+    }
+
+    /// `picture`: of whole merge blocks. Order: block row, block column, row and column in the block; in a patch channel,
+    /// time, row, column.
+    fn patches(&self, picture: &Picture) -> Vec<f32> {
+        let ImageConfig { patch, temporal_patch, merge, .. } = self.config;
+        let tables = self.tables();
+        let (width, pixels) = (picture.width(), picture.pixels());
+        let blocks = [picture.height() / (patch * merge), width / (patch * merge)];
+        let mut patches = Vec::with_capacity(pixels.len() * temporal_patch);
+        for block_row in 0..blocks[0] {
+            for block_column in 0..blocks[1] {
+                for cell in 0..merge * merge {
+                    let top = (block_row * merge + cell / merge) * patch;
+                    let left = (block_column * merge + cell % merge) * patch;
+                    for (channel, table) in tables.iter().enumerate() {
+                        let first = patches.len();
+                        for row in top..top + patch {
+                            let from = (row * width + left) * 3;
+                            let row = &pixels[from..from + patch * 3];
+                            patches.extend(
+                                row[channel..].iter().step_by(3).map(|&value| table[usize::from(value)]),
+                            );
+                        }
+                        let frame = first..patches.len();
+                        for _ in 1..temporal_patch {
+                            patches.extend_from_within(frame.clone());
+                        }
+                    }
+                }
+            }
+        }
+        patches
+    }
+
+    /// What each byte of each channel becomes: `(byte - 255 · mean) / (255 · std)` in f32.
+    fn tables(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|channel| {
+            let (mean, std) = (self.config.mean[channel] * 255.0, self.config.std[channel] * 255.0);
+            std::array::from_fn(|byte| (byte as f32 - mean) / std)
+        })
+    }
+
+    fn digest(&self, picture: &Picture) -> [u8; 32] {
+        let ImageConfig { patch, temporal_patch, merge, mean, std, .. } = &self.config;
+        let mut hasher = Sha256::new();
+        for count in [picture.width(), picture.height(), *patch, *temporal_patch, *merge] {
+            hasher.update((count as u64).to_le_bytes());
+        }
+        for number in mean.iter().chain(std) {
+            hasher.update(number.to_le_bytes());
+        }
+        hasher.update(picture.pixels());
+        hasher.finalize().into()
+    }
+}
