@@ -11,10 +11,11 @@ use videosdgx_model::ModelLoader;
 
 use crate::{
     Engine, EngineError, GenerateContext, Interrupt, InterruptReason,
+    engine::EngineLoad,
     job_view::{self, Used},
-    loading::{EngineLoad, Loader as _},
     outputs::Outputs,
     service::Service,
+    shell::Loader as _,
     worker::Fault,
 };
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use videosdgx_api::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 use videosdgx_auth::{AuthConfig, AuthError};
 use videosdgx_jobs::QueueConfig;
 
@@ -26,40 +27,6 @@ pub enum ConfigError {
     /// The keys cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
-}
-
-/// Where the model computes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The first GPU when there is one.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// The GPU with this number.
-    Cuda(u32),
-}
-
-/// Number format of activations and unquantised weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum DtypeChoice {
-    /// What the device is best at.
-    #[default]
-    Auto,
-    /// bfloat16.
-    Bf16,
-    /// 32-bit floats.
-    F32,
-}
-
-/// Weight format made while loading.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum QuantizationChoice {
-    /// As in the checkpoint.
-    #[default]
-    None,
-    /// e4m3 with one scale an output channel.
-    Fp8,
 }
 
 /// Form of log lines.
@@ -93,10 +60,10 @@ pub struct ServiceConfig {
     pub auth: AuthConfig,
     /// `VIDEOSDGX_DEVICE`: `auto`, `cpu`, `cuda:0`.
     pub device: DeviceChoice,
-    /// `VIDEOSDGX_DTYPE`: `auto`, `bf16`, `f32`.
+    /// `VIDEOSDGX_DTYPE`: `auto`, `bf16`, `f16`, `f32`.
     pub dtype: DtypeChoice,
-    /// `VIDEOSDGX_QUANTIZATION`: `none`, `fp8`.
-    pub quantization: QuantizationChoice,
+    /// `VIDEOSDGX_QUANTIZATION`: `none`, `fp8`, `nf4`, `nvfp4`, `int4`.
+    pub quantization: Quantization,
     /// `AUTO_UNLOAD_MINUTES`: idle minutes until the model is unloaded, 30; 0 = never.
     pub auto_unload_minutes: f64,
     /// `VIDEOSDGX_MEMORY_RESERVE_GB`: memory that a load leaves free, GB = 10⁹ bytes, 0.5.
@@ -155,9 +122,9 @@ impl ServiceConfig {
             checkpoint: variables.text("VIDEOSDGX_CHECKPOINT").map(PathBuf::from),
             demo_checkpoint: variables.text("VIDEOSDGX_DEMO_CHECKPOINT").map(PathBuf::from),
             auth: AuthConfig::from_lookup(variables.lookup)?,
-            device: variables.choice("VIDEOSDGX_DEVICE", "auto, cpu or cuda:0")?,
-            dtype: variables.choice("VIDEOSDGX_DTYPE", "auto, bf16 or f32")?,
-            quantization: variables.choice("VIDEOSDGX_QUANTIZATION", "none or fp8")?,
+            device: variables.choice("VIDEOSDGX_DEVICE")?,
+            dtype: variables.choice("VIDEOSDGX_DTYPE")?,
+            quantization: variables.choice("VIDEOSDGX_QUANTIZATION")?,
             auto_unload_minutes: variables.number("AUTO_UNLOAD_MINUTES", 30.0, 0.0..=525_600.0)?,
             #[expect(
                 clippy::cast_possible_truncation,
@@ -166,7 +133,7 @@ impl ServiceConfig {
             )]
             memory_reserve_bytes: (reserve_gb * 1e9) as u64,
             log_level: variables.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned()),
-            log_format: variables.choice("LOG_FORMAT", "text or json")?,
+            log_format: variables.choice("LOG_FORMAT")?,
             drain: Duration::from_secs_f64(variables.number("DRAIN_SECONDS", 120.0, 0.0..=86_400.0)?),
             queue,
             heartbeat: Duration::from_secs(15),
@@ -196,11 +163,14 @@ impl Variables<'_> {
         })
     }
 
-    fn choice<T: FromStr + Default>(&self, variable: &'static str, choices: &str) -> Result<T, ConfigError> {
+    fn choice<T: FromStr<Err = UnknownChoice> + Default>(
+        &self,
+        variable: &'static str,
+    ) -> Result<T, ConfigError> {
         let Some(text) = self.text(variable) else { return Ok(T::default()) };
         text.to_ascii_lowercase()
             .parse()
-            .map_err(|_| ConfigError::Variable { variable, reason: format!("{choices}, not {text:?}") })
+            .map_err(|error: UnknownChoice| ConfigError::Variable { variable, reason: error.to_string() })
     }
 }
 
@@ -212,59 +182,14 @@ fn parse_address(text: &str) -> Result<SocketAddr, ConfigError> {
         .ok_or_else(|| refuse(format!("{text:?} names no address")))
 }
 
-/// The text is none of the choices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoSuchChoice;
-
-impl FromStr for DeviceChoice {
-    type Err = NoSuchChoice;
-
-    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => {
-                let number = text.strip_prefix("cuda:").ok_or(NoSuchChoice)?;
-                number.parse().map(Self::Cuda).map_err(|_| NoSuchChoice)
-            }
-        }
-    }
-}
-
-impl FromStr for DtypeChoice {
-    type Err = NoSuchChoice;
-
-    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "bf16" => Ok(Self::Bf16),
-            "f32" => Ok(Self::F32),
-            _ => Err(NoSuchChoice),
-        }
-    }
-}
-
-impl FromStr for QuantizationChoice {
-    type Err = NoSuchChoice;
-
-    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
-        match text {
-            "none" => Ok(Self::None),
-            "fp8" => Ok(Self::Fp8),
-            _ => Err(NoSuchChoice),
-        }
-    }
-}
-
 impl FromStr for LogFormat {
-    type Err = NoSuchChoice;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<Self, NoSuchChoice> {
+    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(NoSuchChoice),
+            _ => Err(UnknownChoice::new("log format", text, "text or json")),
         }
     }
 }
@@ -297,8 +222,8 @@ mod tests {
             ("VIDEOSDGX_LISTEN", "127.0.0.1:99999"),
             ("VIDEOSDGX_DEVICE", "gpu"),
             ("VIDEOSDGX_DEVICE", "cuda:x"),
-            ("VIDEOSDGX_DTYPE", "f16"),
-            ("VIDEOSDGX_QUANTIZATION", "int4"),
+            ("VIDEOSDGX_DTYPE", "f64"),
+            ("VIDEOSDGX_QUANTIZATION", "int3"),
             ("AUTO_UNLOAD_MINUTES", "-1"),
             ("AUTO_UNLOAD_MINUTES", "NaN"),
             ("LOG_FORMAT", "xml"),

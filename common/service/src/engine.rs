@@ -1,8 +1,9 @@
 //! The wall between serving and inference.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use videosdgx_api::{Code, GenerateRequest, ModelDescription, Problem, ResolvedRequest};
+use videosdgx_model::Load;
 
 use crate::{Cancelled, GenerateContext};
 
@@ -50,6 +51,23 @@ pub trait Engine: Send + Sync + 'static {
         job: &ResolvedRequest,
         context: &GenerateContext,
     ) -> Result<(), EngineError>;
+}
+
+/// An engine as something to load.
+#[derive(Debug)]
+pub(crate) struct EngineLoad<E>(pub(crate) Arc<E>);
+
+impl<E: Engine> Load for EngineLoad<E> {
+    type Model = E::Model;
+    type Error = EngineError;
+
+    fn declared_peak(&self) -> Result<u64, EngineError> {
+        self.0.declared_peak()
+    }
+
+    fn load(&self) -> Result<E::Model, EngineError> {
+        self.0.load()
+    }
 }
 
 /// Why an engine could not do what it was asked.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use videosdgx_api::{Job, JobStatus, ResolvedRequest, Stage};
 use videosdgx_jobs::JobRecord;
 
-use crate::problem_response::{Answered, Failure};
+use crate::shell::{Answered, Failure};
 
 /// What is stored with a completed job.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -1,17 +1,10 @@
-//! A service's `main`.
+//! A video service's `main`.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use crate::{Engine, Running, ServiceConfig, openapi, shell};
 
-use crate::{Engine, Running, ServiceConfig, openapi, probe, service::VERSION, start_logging};
-
-const USAGE: &str = "usage: <service> [health | openapi | --version]
-  (nothing)   serve; configuration comes from the environment
-  health      exit 0 when the service at VIDEOSDGX_LISTEN answers GET /health
-  openapi     print the OpenAPI document";
-
-/// All of a service's `main`: reads the environment, builds the engine, serves until SIGTERM or SIGINT.
+/// All of a video service's `main`: reads the environment, builds the engine, serves until SIGTERM or SIGINT.
 ///
 /// ```no_run
 /// # use videosdgx_service::{Engine, ServiceConfig};
@@ -25,93 +18,5 @@ pub fn main<E: Engine>(
     default_port: u16,
     build: impl FnOnce(&ServiceConfig) -> Result<E, String>,
 ) -> ExitCode {
-    let refuse = |message: String| {
-        eprintln!("{name}: {message}");
-        ExitCode::FAILURE
-    };
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => {}
-        ["--version"] => return print(&format!("{name} {VERSION}")),
-        ["openapi"] => {
-            return match openapi::document(name).to_pretty_json() {
-                Ok(text) => print(&text),
-                Err(error) => refuse(error.to_string()),
-            };
-        }
-        ["health"] => {
-            return match ServiceConfig::from_env(name, default_port) {
-                Ok(config) => probe::health(config.listen),
-                Err(error) => refuse(error.to_string()),
-            };
-        }
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
-    }
-    let config = match ServiceConfig::from_env(name, default_port) {
-        Ok(config) => config,
-        Err(error) => return refuse(error.to_string()),
-    };
-    if let Err(error) = start_logging(&config) {
-        return refuse(error.to_string());
-    }
-    match build(&config) {
-        Ok(engine) => run(engine, config),
-        Err(error) => refuse(error),
-    }
-}
-
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
-pub fn run<E: Engine>(engine: E, config: ServiceConfig) -> ExitCode {
-    actix_web::rt::System::new().block_on(async move {
-        let name = config.name.clone();
-        let (mut terminate, mut interrupt) =
-            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-                (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-                (Err(error), _) | (_, Err(error)) => {
-                    eprintln!("{name}: cannot watch for signals: {error}");
-                    return ExitCode::FAILURE;
-                }
-            };
-        let running = match Running::start(engine, config).await {
-            Ok(running) => running,
-            Err(error) => {
-                eprintln!("{name}: {error}");
-                return ExitCode::FAILURE;
-            }
-        };
-        print(&format!("listening on {}", running.url()));
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tokio::select! {
-            over = running.drain() => {
-                if !over {
-                    end_now(0);
-                }
-                ExitCode::SUCCESS
-            }
-            _ = terminate.recv() => end_now(1),
-            _ = interrupt.recv() => end_now(1),
-        }
-    })
-}
-
-fn print(line: &str) -> ExitCode {
-    // Nobody may be reading: that is no reason to stop.
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
-/// Ends the process while the inference thread may still compute: destructors of libraries must not run under it.
-fn end_now(status: i32) -> ! {
-    tracing::warn!(status, "ended_without_waiting");
-    // SAFETY: `_exit` only ends the process; everything durable was synced when it was written.
-    unsafe { libc::_exit(status) }
+    shell::main(name, default_port, openapi::document, build, Running::start)
 }

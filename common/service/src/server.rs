@@ -1,51 +1,32 @@
-//! Starting a service, and stopping it without cutting anybody off.
+//! Starting a video service, and stopping it without cutting anybody off.
 
 use std::{
-    any::Any,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix_web::{
-    App, HttpServer,
-    dev::{Extensions, ServerHandle},
-    middleware::from_fn,
-    rt::net::TcpStream,
-    web,
-};
-use videosdgx_auth::{AuthConfig, AuthError, HttpJwksFetcher, Verifier};
+use actix_web::{dev::ServerHandle, web};
+use videosdgx_auth::AuthError;
 use videosdgx_jobs::{
     Queue, QueueError,
     sqlite::{SqliteOptions, SqliteQueue},
 };
-use videosdgx_model::Host;
+use videosdgx_model::ModelLoader;
 
 use crate::{
     Engine, ServiceConfig,
-    drain::Drain,
-    edge::edge,
-    loading,
-    metrics::Metrics,
+    engine::EngineLoad,
+    metrics::JobMetrics,
     outputs::Outputs,
-    problem_response::{Failure, of_status},
     routes,
-    service::Service,
+    running_job::RunningJob,
+    service::{Front, Service, VideoFace},
+    shell::{self, Shell, Stops, system},
     sweep,
     worker::Worker,
 };
 
-/// Threads that serve; inference has its own.
-const SERVING_THREADS: usize = 2;
-/// Threads for files and pictures, for each serving thread.
-const BLOCKING_THREADS: usize = 8;
-const CONNECTIONS_PER_THREAD: usize = 1024;
-const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-/// What a client gets to close a connection that the service has closed.
-const CLOSED_WITHIN: Duration = Duration::from_secs(1);
-const IDLE_CONNECTION: Duration = Duration::from_secs(15);
-/// A reader that takes nothing for so long is cut off by the kernel.
-const STALLED_READER: Duration = Duration::from_secs(30);
 /// What a job that was told to stop gets to do so.
 const STOP_TIME: Duration = Duration::from_secs(4);
 
@@ -66,11 +47,6 @@ pub enum StartError {
         /// What the system answered.
         source: std::io::Error,
     },
-}
-
-fn system(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
-    let action = action.into();
-    move |source| StartError::System { action, source }
 }
 
 /// A service that runs in this process.
@@ -94,31 +70,37 @@ impl Running {
     /// When keys, queue, folders or the address cannot be used.
     pub async fn start<E: Engine>(engine: E, config: ServiceConfig) -> Result<Self, StartError> {
         let engine = Arc::new(engine);
-        let verifier = verifier(&config.auth)?;
+        let front: Arc<dyn Front> = Arc::clone(&engine) as _;
+        let loader = ModelLoader::new(EngineLoad(Arc::clone(&engine)), shell::loader_config(&config))
+            .map_err(system("start the inference thread"))?;
+        let face = Arc::new(VideoFace(Arc::clone(&front)));
+        let shell = Arc::new(Shell::new(config, face, Arc::new(loader.clone()))?);
+        let config = &shell.config;
         std::fs::create_dir_all(&config.state_dir)
             .map_err(system(format!("make {}", config.state_dir.display())))?;
         let outputs =
             Outputs::open(&config.outputs_dir, &config.state_dir).map_err(system("use the folders"))?;
-        let queue = open_queue(&config, &outputs)?;
-        let loader = loading::loader(&engine, &config).map_err(system("start the inference thread"))?;
-        let listener =
-            TcpListener::bind(config.listen).map_err(system(format!("listen on {}", config.listen)))?;
-        let address = listener.local_addr().map_err(system("read the address"))?;
+        let queue = open_queue(config, &outputs)?;
+        let (listener, address) = shell::bind(config)?;
         let (gone_sender, gone) = tokio::sync::oneshot::channel();
         let service = web::Data::new(Service {
-            engine: Arc::clone(&engine) as _,
-            loader: Arc::new(loader.clone()),
+            engine: front,
             queue,
-            verifier,
-            host: Host::probe(),
             outputs,
-            metrics: Metrics::new(&config.name),
-            drain: Drain::default(),
-            config,
+            metrics: JobMetrics::new(&shell.metrics),
+            running_job: RunningJob::default(),
+            shell,
             gone: gone_sender,
         });
         sweep::scratch(&service).map_err(system("clean the scratch folder"))?;
-        let server = serve(&service, listener).map_err(system("start the server"))?;
+        let routes = {
+            let service = service.clone();
+            move |config: &mut web::ServiceConfig| {
+                config.app_data(service.clone());
+                routes::configure(config);
+            }
+        };
+        let server = shell::serve(&service.shell, listener, routes).map_err(system("start the server"))?;
         let handle = server.handle();
         actix_web::rt::spawn(server);
         let worker = Worker::new(Arc::clone(&service), engine, loader);
@@ -147,27 +129,26 @@ impl Running {
     /// end without waiting for it. If so, the state folder is free afterwards.
     pub async fn drain(self) -> bool {
         let Self { service, server, gone, .. } = self;
-        let deadline = Instant::now() + service.config.drain;
-        tracing::info!(seconds = service.config.drain.as_secs_f64(), "drain_began");
-        service.drain.begin();
+        let grace = service.shell.config.drain;
+        let deadline = Instant::now() + grace;
+        tracing::info!(seconds = grace.as_secs_f64(), "drain_began");
+        service.shell.drain.begin();
         service.queue.close_claims();
-        let mut over = service.drain.worker_over(deadline.saturating_duration_since(Instant::now())).await;
+        let job = &service.running_job;
+        let mut over = job.worker_over(deadline.saturating_duration_since(Instant::now())).await;
         if !over {
             tracing::warn!("running_job_is_given_back");
-            service.drain.interrupt_job();
-            over = service.drain.worker_over(STOP_TIME).await;
+            job.interrupt();
+            over = job.worker_over(STOP_TIME).await;
         }
-        if !over && let Some(lease) = service.drain.running_lease() {
+        if !over && let Some(lease) = job.lease() {
             // The engine does not look: from now on the queue refuses whatever this attempt still writes.
             if let Err(error) = service.queue.release(&lease, Duration::ZERO).await {
                 tracing::warn!(job_id = %lease.job, %error, "job_not_given_back");
             }
         }
-        if !service.drain.answers_over(deadline.saturating_duration_since(Instant::now())).await {
-            tracing::warn!("open_answers_are_cut");
-        }
-        server.stop(true).await;
-        service.loader.close();
+        shell::close_server(&service.shell, &server, deadline).await;
+        service.shell.loader.close();
         drop(service);
         if over && tokio::time::timeout(STOP_TIME, gone).await.is_err() {
             tracing::warn!("state_folder_is_still_held");
@@ -177,12 +158,13 @@ impl Running {
     }
 }
 
-/// TLS and its roots are only brought up where keys come from a URL.
-fn verifier(config: &AuthConfig) -> Result<Verifier, AuthError> {
-    if config.jwks_url.is_some() {
-        Verifier::with_fetcher(config, HttpJwksFetcher::new()?)
-    } else {
-        Verifier::from_config(config)
+impl Stops for Running {
+    fn url(&self) -> String {
+        Running::url(self)
+    }
+
+    async fn drain(self) -> bool {
+        Running::drain(self).await
     }
 }
 
@@ -198,43 +180,4 @@ fn open_queue(config: &ServiceConfig, outputs: &Outputs) -> Result<Arc<dyn Queue
         }),
     );
     Ok(Arc::new(SqliteQueue::open(options)?))
-}
-
-fn serve(service: &web::Data<Service>, listener: TcpListener) -> std::io::Result<actix_web::dev::Server> {
-    let service = service.clone();
-    let server = HttpServer::new(move || {
-        App::new().app_data(service.clone()).wrap(from_fn(edge)).configure(routes::configure).default_service(
-            web::to(|request: actix_web::HttpRequest| async move {
-                let problem = of_status(actix_web::http::StatusCode::NOT_FOUND, request.path());
-                Err::<actix_web::HttpResponse, _>(Failure(problem))
-            }),
-        )
-    });
-    let server = server
-        .workers(SERVING_THREADS)
-        .worker_max_blocking_threads(BLOCKING_THREADS)
-        .max_connections(CONNECTIONS_PER_THREAD)
-        .client_request_timeout(HEADERS_WITHIN)
-        .client_disconnect_timeout(CLOSED_WITHIN)
-        .keep_alive(IDLE_CONNECTION)
-        // By then no answer is on its way: only idle connections are left.
-        .shutdown_timeout(1)
-        .disable_signals()
-        .on_connect(tune)
-        .listen(listener)?;
-    Ok(server.run())
-}
-
-/// Small events go out at once; a reader that takes nothing is cut off.
-fn tune(connection: &dyn Any, _: &mut Extensions) {
-    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-        let socket = socket2::SockRef::from(stream);
-        let tuned = socket
-            .set_tcp_nodelay(true)
-            .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_READER)))
-            .and_then(|()| socket.set_keepalive(true));
-        if let Err(error) = tuned {
-            tracing::debug!(%error, "connection_not_tuned");
-        }
-    }
 }

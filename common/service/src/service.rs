@@ -1,21 +1,18 @@
-//! What all routes share.
+//! What the routes of a video service share.
 
 use std::sync::Arc;
 
-use actix_web::web;
 use videosdgx_api::{GenerateRequest, LoaderReport, ModelDescription, Problem, QueueStatus, ResolvedRequest};
-use videosdgx_auth::Verifier;
 use videosdgx_jobs::{Counts, Queue, Totals};
-use videosdgx_model::Host;
 
 use crate::{
-    Engine, EngineError, ServiceConfig,
-    drain::Drain,
-    estimate,
-    loading::Loader,
-    metrics::Metrics,
+    Engine, EngineError, estimate,
+    metrics::JobMetrics,
+    openapi,
     outputs::Outputs,
-    problem_response::{Answered, Failure},
+    routes,
+    running_job::RunningJob,
+    shell::{Answered, Face, Operation, Shell},
 };
 
 /// An engine without its types: what routes may ask of it.
@@ -34,39 +31,45 @@ impl<E: Engine> Front for E {
     }
 }
 
-/// One service in one process.
+/// A video service as the shell's routes see it.
+pub(crate) struct VideoFace(pub(crate) Arc<dyn Front>);
+
+impl Face for VideoFace {
+    fn checkpoint(&self) -> Result<String, EngineError> {
+        self.0.describe().map(|model| model.checkpoint)
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        &routes::OPERATIONS
+    }
+
+    fn document(&self, name: &str) -> utoipa::openapi::OpenApi {
+        openapi::document(name)
+    }
+}
+
+/// One video service in one process: the shell, and a queue of jobs.
 pub(crate) struct Service {
-    pub(crate) config: ServiceConfig,
+    pub(crate) shell: Arc<Shell>,
     pub(crate) engine: Arc<dyn Front>,
-    pub(crate) loader: Arc<dyn Loader>,
     pub(crate) queue: Arc<dyn Queue>,
-    pub(crate) verifier: Verifier,
-    pub(crate) host: Host,
     pub(crate) outputs: Outputs,
-    pub(crate) metrics: Metrics,
-    pub(crate) drain: Drain,
+    pub(crate) metrics: JobMetrics,
+    pub(crate) running_job: RunningJob,
     /// Dropped last: who waits at the other end knows that the state folder is free.
     #[expect(dead_code, reason = "it is there to be dropped")]
     pub(crate) gone: tokio::sync::oneshot::Sender<std::convert::Infallible>,
 }
 
-/// Program version.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 impl Service {
     pub(crate) fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    /// Refuses new work once the service is shutting down.
-    pub(crate) fn refuse_when_draining(&self) -> Answered<()> {
-        if self.drain.has_begun() { Err(Failure::draining()) } else { Ok(()) }
+        self.shell.name()
     }
 
     pub(crate) async fn queue_status(&self) -> Answered<QueueStatus> {
         let counts = self.queue.counts().await?;
         let totals = self.queue.totals().await?;
-        Ok(self.queue_status_of(&counts, &totals, &self.loader.report()))
+        Ok(self.queue_status_of(&counts, &totals, &self.shell.loader.report()))
     }
 
     fn queue_status_of(&self, counts: &Counts, totals: &Totals, loader: &LoaderReport) -> QueueStatus {
@@ -78,22 +81,15 @@ impl Service {
             cancelled: counts.cancelled,
             dead: counts.dead,
             queued_by_priority: counts.queued_by_priority.to_vec(),
-            workers: self.config.queue.workers,
-            capacity: self.config.queue.max_queued as u64,
+            workers: self.shell.config.queue.workers,
+            capacity: self.shell.config.queue.max_queued as u64,
             estimated_wait_seconds: estimate::seconds_until_done(
                 counts.queued() + 1,
                 counts.running,
                 totals,
                 loader,
             ),
-            draining: self.drain.has_begun(),
+            draining: self.shell.drain.has_begun(),
         }
     }
-}
-
-/// Runs what may block (files, decoding) off the threads that serve.
-pub(crate) async fn off_the_reactor<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Answered<T> {
-    web::block(work).await.map_err(Failure::internal)
 }

@@ -13,10 +13,9 @@ use videosdgx_model::{LoaderError, ModelLoader};
 use crate::{
     Engine, EngineError, Interrupt, InterruptReason,
     attempt::{Attempt, Finished},
-    engine::GENERATION_FAILED,
-    loading::{self, EngineLoad},
+    engine::{EngineLoad, GENERATION_FAILED},
     service::Service,
-    sweep,
+    shell, sweep,
 };
 
 /// How long a claim waits before the worker looks round.
@@ -73,7 +72,7 @@ impl<E: Engine> Worker<E> {
         let name = format!("{}-{}", self.service.name(), std::process::id());
         let mut swept = Instant::now();
         sweep::outputs(&self.service);
-        while !self.service.drain.has_begun() {
+        while !self.service.shell.drain.has_begun() {
             match wait(self.service.queue.claim(&name, CLAIM_WAIT)) {
                 Ok(Some(claim)) => self.work(&claim),
                 Ok(None) => {}
@@ -88,7 +87,7 @@ impl<E: Engine> Worker<E> {
                 swept = Instant::now();
             }
         }
-        self.service.drain.worker_ended();
+        self.service.running_job.worker_ended();
     }
 
     fn work(&mut self, claim: &Claim) {
@@ -100,8 +99,9 @@ impl<E: Engine> Worker<E> {
         let _entered = span.enter();
         tracing::info!(attempts_used = claim.attempts_used, "job_began");
         let interrupt = Interrupt::of_claim(claim.cancel.clone());
-        service.drain.job_began(lease.clone(), interrupt.clone());
-        let keeper = LeaseKeeper::start(Arc::clone(&service.queue), claim, service.config.queue.renew_every);
+        service.running_job.began(lease.clone(), interrupt.clone());
+        let keeper =
+            LeaseKeeper::start(Arc::clone(&service.queue), claim, service.shell.config.queue.renew_every);
         if let Err(error) = &keeper {
             tracing::error!(%error, "lease_keeper_not_started");
         }
@@ -125,7 +125,7 @@ impl<E: Engine> Worker<E> {
             }
             Err(error) => tracing::warn!(%error, "attempt_not_counted"),
         }
-        service.drain.job_ended();
+        service.running_job.ended();
     }
 
     /// The file has its final name; now the queue is told, or the file goes.
@@ -177,7 +177,9 @@ impl<E: Engine> Worker<E> {
             Fault::Engine(EngineError::StorageFull(reason)) => {
                 self.wait_out(lease, Code::StorageFull.as_str(), &reason)
             }
-            Fault::Loader(error) => self.give_up(lease, &loading::code(&error), &error.to_string(), true),
+            Fault::Loader(error) => {
+                self.give_up(lease, &shell::loader_code(&error), &error.to_string(), true)
+            }
             Fault::Engine(error) => {
                 self.give_up(lease, &error.code(), &error.to_string(), error.is_worth_another_attempt())
             }
@@ -206,7 +208,7 @@ impl<E: Engine> Worker<E> {
         loop {
             match wait(tell()) {
                 Err(error @ (QueueError::StorageFull | QueueError::Storage(_)))
-                    if !self.service.drain.has_begun() =>
+                    if !self.service.shell.drain.has_begun() =>
                 {
                     tracing::error!(%error, "queue_cannot_write");
                     std::thread::sleep(AFTER_QUEUE_ERROR);

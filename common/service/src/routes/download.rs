@@ -16,11 +16,11 @@ use videosdgx_api::{Code, JobStatus, Problem};
 use videosdgx_jobs::{JobOutput, JobRecord};
 
 use crate::{
-    identity::{Caller, JobPath, Read},
+    job_path::JobPath,
     outputs::Outputs,
-    problem_response::{Answered, Failure},
     range::{Selection, select},
-    service::{Service, off_the_reactor},
+    service::Service,
+    shell::{Answered, Caller, Failure, Read, off_the_reactor},
 };
 
 /// Read at once.

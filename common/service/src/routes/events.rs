@@ -9,10 +9,9 @@ use videosdgx_api::{EventKind, JobEvent, Problem};
 use videosdgx_jobs::EventStream;
 
 use crate::{
-    identity::{Caller, JobPath, Read},
-    problem_response::{Answered, Failure},
-    query::Query,
+    job_path::JobPath,
     service::Service,
+    shell::{Answered, Caller, Failure, Query, Read},
 };
 
 const LAST_EVENT_ID: &str = "Last-Event-ID";
@@ -45,8 +44,12 @@ pub(crate) async fn events(
         return Ok(HttpResponse::NoContent().finish());
     }
     let events = service.queue.subscribe(&caller.principal, &id.0, after).await?;
-    let body =
-        sse(events, service.drain.watch(), service.config.heartbeat, StreamCount::new(service.clone()));
+    let body = sse(
+        events,
+        service.shell.drain.watch(),
+        service.shell.config.heartbeat,
+        StreamCount::new(service.clone()),
+    );
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-cache, no-transform"))

@@ -12,11 +12,13 @@ use videosdgx_api::{
 use videosdgx_jobs::{IdempotencyKey, Principal, Submission, Submitted, Totals};
 
 use crate::{
-    body::{self, Object},
     estimate,
-    identity::{Caller, Generate},
-    problem_response::{Answered, Failure},
-    service::{Service, off_the_reactor},
+    service::Service,
+    shell::{
+        Answered, Caller, Failure, Generate,
+        body::{self, Object},
+        off_the_reactor,
+    },
 };
 
 /// Most requests of a batch.
@@ -41,7 +43,7 @@ pub(crate) async fn generate(
     payload: web::Payload,
     service: web::Data<Service>,
 ) -> Answered {
-    service.refuse_when_draining()?;
+    service.shell.refuse_when_draining()?;
     let body = body::read_json(&request, payload).await?;
     let idempotency = idempotency_key(&request, &body)?;
     let parsed: GenerateRequest = body::parse(&body)?;
@@ -73,7 +75,7 @@ pub(crate) async fn batch(
         _requests: Vec<Object>,
     }
 
-    service.refuse_when_draining()?;
+    service.shell.refuse_when_draining()?;
     let body = body::read_json(&request, payload).await?;
     let idempotency = idempotency_key(&request, &body)?;
     let _: OnlyObjects = body::parse(&body)?;
@@ -189,7 +191,7 @@ fn accepted(
     totals: &Totals,
     running: u64,
 ) -> Vec<GenerateAccepted> {
-    let loader = service.loader.report();
+    let loader = service.shell.loader.report();
     let answers = submitted.into_iter().zip(notes).map(|(submitted, (checkpoint, warnings))| {
         tracing::info!(
             job_id = %submitted.id, model = service.name(), existing = submitted.existing,

@@ -8,11 +8,10 @@ use videosdgx_api::{EventKind, Job, JobList, JobStatus, Problem};
 use videosdgx_jobs::{Cursor, ListQuery, QueueError};
 
 use crate::{
-    identity::{Caller, Generate, JobPath, Read},
+    job_path::JobPath,
     job_view,
-    problem_response::{Answered, Failure},
-    query::Query,
     service::Service,
+    shell::{Answered, Caller, Failure, Generate, Query, Read},
 };
 
 /// How long a DELETE that forgets waits for a running job to stop.

@@ -1,16 +1,13 @@
 //! Figures for Prometheus, or as JSON.
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::MetricsReport;
+use videosdgx_jobs::{Counts, Totals};
 
 use crate::{
-    identity::{Caller, Read},
-    metrics::Now,
-    problem_response::{Answered, Failure},
-    service::{Service, off_the_reactor},
+    service::Service,
+    shell::{Answered, Caller, Failure, OPENMETRICS, Process, Read, wants_json},
 };
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Prometheus text, or JSON
 ///
@@ -19,23 +16,17 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
     responses((status = 200, description = "OpenMetrics text, or JSON when asked for", content(
         (String = "application/openmetrics-text"), (MetricsReport = "application/json")))))]
 pub(crate) async fn metrics(_: Caller<Read>, request: HttpRequest, service: web::Data<Service>) -> Answered {
-    let shared = std::sync::Arc::clone(&service);
-    let now = Now {
-        totals: service.queue.totals().await?,
-        counts: service.queue.counts().await?,
-        loader: service.loader.report(),
-        memory: off_the_reactor(move || shared.host.memory()).await?,
-        draining: service.drain.has_begun(),
-    };
+    let (totals, counts) = (service.queue.totals().await?, service.queue.counts().await?);
+    let process = std::sync::Arc::clone(&service.shell).process().await?;
     if wants_json(&request) {
-        return Ok(HttpResponse::Ok().json(report(now)));
+        return Ok(HttpResponse::Ok().json(report(totals, &counts, process)));
     }
-    let text = service.metrics.encode(&now).map_err(Failure::internal)?;
+    service.metrics.take_over(&totals, &counts);
+    let text = service.shell.metrics.encode(&process).map_err(Failure::internal)?;
     Ok(HttpResponse::Ok().content_type(OPENMETRICS).body(text))
 }
 
-fn report(now: Now) -> MetricsReport {
-    let Now { totals, counts, loader, memory, .. } = now;
+fn report(totals: Totals, counts: &Counts, process: Process) -> MetricsReport {
     MetricsReport {
         total_inferences: totals.total_inferences,
         successful: totals.successful,
@@ -47,15 +38,7 @@ fn report(now: Now) -> MetricsReport {
         avg_prompt_characters: totals.prompt_characters_avg(),
         last_10: totals.last_10,
         queue_size: counts.queued(),
-        memory,
-        model: loader,
+        memory: process.memory,
+        model: process.loader,
     }
-}
-
-/// Whether JSON is named before any form of text.
-fn wants_json(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-    accept.split(',').map(|kind| kind.split(';').next().unwrap_or("").trim()).find(|kind| {
-        matches!(*kind, "application/json" | "text/plain" | "application/openmetrics-text" | "*/*")
-    }) == Some("application/json")
 }

@@ -10,16 +10,19 @@ use serde::{
 };
 use videosdgx_api::{Code, Problem};
 
-use crate::problem_response::{Answered, Failure};
+use super::{Answered, Failure};
 
 /// Most bytes of a body; images make it this large.
-pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
 /// A body may take this long, and a second more for each [`LEAST_BYTES_PER_SECOND`] that came.
 const BODY_TIME: Duration = Duration::from_secs(6);
 const LEAST_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// The whole body of a request that must be JSON.
-pub(crate) async fn read_json(request: &HttpRequest, payload: web::Payload) -> Answered<web::Bytes> {
+///
+/// # Errors
+/// 415, 413, 408 and 400, as [`read`].
+pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> Answered<web::Bytes> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if kind != "application/json" && !(kind.starts_with("application/") && kind.ends_with("+json")) {
@@ -32,7 +35,10 @@ pub(crate) async fn read_json(request: &HttpRequest, payload: web::Payload) -> A
 }
 
 /// The whole body.
-pub(crate) async fn read(request: &HttpRequest, mut payload: web::Payload) -> Answered<web::Bytes> {
+///
+/// # Errors
+/// 413 `body_too_large`, 408 `request_timeout`, 400 `invalid_body`.
+pub async fn read(request: &HttpRequest, mut payload: web::Payload) -> Answered<web::Bytes> {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     if declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large());
@@ -62,7 +68,10 @@ fn too_large() -> Failure {
 }
 
 /// Strict JSON of one object.
-pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Answered<T> {
+///
+/// # Errors
+/// 400 `invalid_body`, or `invalid_field` with the field's path.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Answered<T> {
     // Serde would take an array for a struct.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Failure::new(Code::InvalidBody, "the body is one JSON object"));
@@ -104,7 +113,7 @@ fn described(path: &str, error: &serde_json::Error) -> Failure {
 
 /// Any JSON object, and nothing else.
 #[derive(Debug)]
-pub(crate) struct Object;
+pub struct Object;
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -5,15 +5,18 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use actix_web::{HttpRequest, web};
 use videosdgx_api::Problem;
 
-use crate::problem_response::{Answered, Failure};
+use super::{Answered, Failure};
 
 /// The parameters of one request.
 #[derive(Debug)]
-pub(crate) struct Query(BTreeMap<String, String>);
+pub struct Query(BTreeMap<String, String>);
 
 impl Query {
     /// Those of `request`, which may have the parameters `known`.
-    pub(crate) fn of(request: &HttpRequest, known: &[&str]) -> Answered<Self> {
+    ///
+    /// # Errors
+    /// 400 `invalid_field`, for an unknown or repeated one.
+    pub fn of(request: &HttpRequest, known: &[&str]) -> Answered<Self> {
         let pairs =
             web::Query::<Vec<(String, String)>>::from_query(request.query_string()).map_err(|_| {
                 Failure::new(videosdgx_api::Code::InvalidField, "the query string cannot be read")
@@ -32,11 +35,16 @@ impl Query {
         Ok(Self(values))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    /// A parameter's text.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    pub(crate) fn integer(&self, name: &str, range: RangeInclusive<u64>) -> Answered<Option<u64>> {
+    /// A parameter that is a whole number.
+    ///
+    /// # Errors
+    /// 400 `invalid_field`.
+    pub fn integer(&self, name: &str, range: RangeInclusive<u64>) -> Answered<Option<u64>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse().ok().filter(|value| digits && range.contains(value)) {
@@ -49,7 +57,10 @@ impl Query {
     }
 
     /// `true` or `false`, which is what is assumed.
-    pub(crate) fn flag(&self, name: &str) -> Answered<bool> {
+    ///
+    /// # Errors
+    /// 400 `invalid_field`.
+    pub fn flag(&self, name: &str) -> Answered<bool> {
         match self.get(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),

@@ -1,4 +1,4 @@
-//! The loader as the routes see it, whatever the engine's types are.
+//! The loader as the routes see it, whatever the model's type is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,44 +6,33 @@ use futures::{FutureExt as _, future::BoxFuture};
 use videosdgx_api::{Code, LoaderReport, Problem};
 use videosdgx_model::{Freed, Load, LoaderConfig, LoaderError, MemoryBudget, ModelLoader};
 
-use crate::{Engine, EngineError, ServiceConfig};
-
-/// An engine as something to load.
-#[derive(Debug)]
-pub(crate) struct EngineLoad<E>(pub(crate) Arc<E>);
-
-impl<E: Engine> Load for EngineLoad<E> {
-    type Model = E::Model;
-    type Error = EngineError;
-
-    fn declared_peak(&self) -> Result<u64, EngineError> {
-        self.0.declared_peak()
-    }
-
-    fn load(&self) -> Result<E::Model, EngineError> {
-        self.0.load()
-    }
-}
+use crate::{EngineError, ServiceConfig};
 
 /// A loader without its types.
-pub(crate) trait Loader: Send + Sync {
+pub trait Loader: Send + Sync {
+    /// The state now.
     fn report(&self) -> LoaderReport;
+    /// Loads the model if needed.
     fn warm_up(&self) -> BoxFuture<'static, Result<(), Problem>>;
+    /// Waits for the uses under way, at most `wait_up_to`, then drops the model.
     fn unload(&self, wait_up_to: Duration) -> BoxFuture<'static, Result<Freed, Problem>>;
+    /// Refuses who waits and who comes.
     fn close(&self);
 }
 
-impl<E: Engine> Loader for ModelLoader<EngineLoad<E>> {
+impl<L: Load<Error = EngineError>> Loader for ModelLoader<L> {
     fn report(&self) -> LoaderReport {
         self.snapshot().report(code)
     }
 
     fn warm_up(&self) -> BoxFuture<'static, Result<(), Problem>> {
-        ModelLoader::warm_up(self).map(|result| result.map_err(|error| problem(&error))).boxed()
+        ModelLoader::warm_up(self).map(|result| result.map_err(|error| loader_problem(&error))).boxed()
     }
 
     fn unload(&self, wait_up_to: Duration) -> BoxFuture<'static, Result<Freed, Problem>> {
-        ModelLoader::unload(self, wait_up_to).map(|result| result.map_err(|error| problem(&error))).boxed()
+        ModelLoader::unload(self, wait_up_to)
+            .map(|result| result.map_err(|error| loader_problem(&error)))
+            .boxed()
     }
 
     fn close(&self) {
@@ -51,16 +40,13 @@ impl<E: Engine> Loader for ModelLoader<EngineLoad<E>> {
     }
 }
 
-/// The loader of `engine`, with a budget over the system's memory.
-pub(crate) fn loader<E: Engine>(
-    engine: &Arc<E>,
-    config: &ServiceConfig,
-) -> std::io::Result<ModelLoader<EngineLoad<E>>> {
-    let loader_config = LoaderConfig::new(&config.name)
+/// How `config` wants its model loaded, with a budget over the system's memory.
+#[must_use]
+pub fn loader_config(config: &ServiceConfig) -> LoaderConfig {
+    LoaderConfig::new(&config.name)
         .with_auto_unload_minutes(config.auto_unload_minutes)
         .with_budget(Arc::new(MemoryBudget::of_system(config.memory_reserve_bytes)))
-        .with_release(Arc::new(give_pages_back));
-    ModelLoader::new(EngineLoad(Arc::clone(engine)), loader_config)
+        .with_release(Arc::new(give_pages_back))
 }
 
 /// Stable code of a loader's failure.
@@ -74,7 +60,9 @@ pub(crate) fn code(error: &LoaderError<EngineError>) -> String {
     }
 }
 
-fn problem(error: &LoaderError<EngineError>) -> Problem {
+/// A loader's failure as a problem.
+#[must_use]
+pub fn loader_problem(error: &LoaderError<EngineError>) -> Problem {
     let detail = error.to_string();
     match error {
         LoaderError::Load(error) => Problem::from(EngineError::clone(error)),

@@ -2,7 +2,7 @@
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::{ConfigError, ServiceConfig, config::LogFormat};
+use crate::{ConfigError, LogFormat, ServiceConfig};
 
 /// The framework's own lines: starts and stops that we log ourselves, and an error line for each client that sends nonsense.
 const QUIET: [&str; 2] = ["actix_server=warn", "actix_http::h1::dispatcher=off"];

@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix_web::{
-    Error, HttpResponse,
+    Error, HttpMessage as _, HttpResponse,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{ConnectionType, StatusCode, header},
@@ -17,13 +17,17 @@ use actix_web::{
 use tracing::Instrument as _;
 use videosdgx_api::Problem;
 
-use crate::{
+use super::{
+    Shell,
     problem_response::{self, PROBLEM_JSON},
-    service::Service,
 };
 
 /// Names a request in answers, problems and the log.
-pub(crate) const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
+const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
+
+/// The request's id, in its extensions: streams name themselves after it.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
 
 /// Wraps every route, also those that do not exist.
 pub(crate) async fn edge(
@@ -31,10 +35,11 @@ pub(crate) async fn edge(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let began = Instant::now();
-    let service = request.app_data::<web::Data<Service>>().cloned();
+    let shell = request.app_data::<web::Data<Shell>>().cloned();
     let id = request_id(&request);
     let method = request.method().clone();
-    let answer_counted = service.clone().map(CountedAnswer::new);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let answer_counted = shell.clone().map(CountedAnswer::new);
     let span = tracing::info_span!("request", request_id = %id);
 
     let response = match next.call(request).instrument(span.clone()).await {
@@ -42,13 +47,15 @@ pub(crate) async fn edge(
         Err(error) => return Err(error),
     };
     let _entered = span.enter();
-    let mut response = with_problem(response, &id);
+    let openai = shell.as_ref().is_some_and(|shell| shell.face.speaks_openai(response.request().path()));
+    let mut response = with_problem(response, &id, openai);
     let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status().as_u16();
     let seconds = began.elapsed().as_secs_f64();
-    if let Some(service) = &service {
-        service.metrics.observe_request(method.as_str(), &route, status, seconds);
-        if service.drain.has_begun() {
+    if let Some(shell) = &shell {
+        shell.metrics.observe_request(method.as_str(), &route, status, seconds);
+        // An upgraded connection is not the server's to close.
+        if shell.drain.has_begun() && status != 101 {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
     }
@@ -84,7 +91,7 @@ fn request_id(request: &ServiceRequest) -> String {
 }
 
 /// Every refusal is a problem document that names the request, also the framework's own.
-fn with_problem(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+fn with_problem(response: ServiceResponse<BoxBody>, id: &str, openai: bool) -> ServiceResponse<BoxBody> {
     let known = response.response().extensions().get::<Problem>().cloned();
     let problem = match known {
         Some(problem) => problem,
@@ -93,10 +100,14 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse
         }
         None => return response,
     };
-    let body = problem_response::body(&problem.with_request_id(id));
+    let (kind, body) = if openai {
+        ("application/json", problem_response::openai_body(problem))
+    } else {
+        (PROBLEM_JSON, problem_response::body(&problem.with_request_id(id)))
+    };
     let mut response = response.map_body(|_, _| BoxBody::new(body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     headers.remove(header::CONTENT_LENGTH);
     response
 }
@@ -108,12 +119,12 @@ fn is_bare_refusal(response: &HttpResponse<BoxBody>) -> bool {
     refusal && response.status() != StatusCode::PRECONDITION_FAILED && !written_by_us
 }
 
-struct CountedAnswer(web::Data<Service>);
+struct CountedAnswer(web::Data<Shell>);
 
 impl CountedAnswer {
-    fn new(service: web::Data<Service>) -> Self {
-        service.drain.answer_began();
-        Self(service)
+    fn new(shell: web::Data<Shell>) -> Self {
+        shell.drain.answer_began();
+        Self(shell)
     }
 }
 

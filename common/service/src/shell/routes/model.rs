@@ -5,13 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::{Freed, LoaderReport, LoaderState};
 
-use crate::{
-    body,
-    identity::{Admin, Caller, Generate},
-    problem_response::Answered,
-    query::Query,
-    service::{Service, off_the_reactor},
-};
+use crate::shell::{Admin, Answered, Caller, Failure, Generate, Query, Shell, body, off_the_reactor};
 
 /// A load that fails at once is answered, not only logged.
 const FAILS_AT_ONCE: Duration = Duration::from_millis(300);
@@ -26,24 +20,24 @@ const UNLOAD_WAIT_SECONDS: u64 = 30;
     responses(
         (status = 200, description = "Loaded", body = LoaderReport),
         (status = 202, description = "Being loaded; see /ready", body = LoaderReport)))]
-pub(crate) async fn load(
+pub async fn load(
     _: Caller<Generate>,
     request: HttpRequest,
     payload: web::Payload,
-    service: web::Data<Service>,
+    shell: web::Data<Shell>,
 ) -> Answered {
     let wait = Query::of(&request, &["wait"])?.flag("wait")?;
     body::read(&request, payload).await?;
-    service.refuse_when_draining()?;
-    let engine = std::sync::Arc::clone(&service.engine);
-    off_the_reactor(move || engine.describe()).await??;
-    let warm_up = tokio::spawn(service.loader.warm_up());
+    shell.refuse_when_draining()?;
+    let face = std::sync::Arc::clone(&shell.face);
+    off_the_reactor(move || face.checkpoint()).await??;
+    let warm_up = tokio::spawn(shell.loader.warm_up());
     if wait {
-        warm_up.await.map_err(crate::problem_response::Failure::internal)??;
+        warm_up.await.map_err(Failure::internal)??;
     } else if let Ok(ended) = tokio::time::timeout(FAILS_AT_ONCE, warm_up).await {
-        ended.map_err(crate::problem_response::Failure::internal)??;
+        ended.map_err(Failure::internal)??;
     }
-    let report = service.loader.report();
+    let report = shell.loader.report();
     let mut response =
         if report.state == LoaderState::Loaded { HttpResponse::Ok() } else { HttpResponse::Accepted() };
     Ok(response.json(report))
@@ -55,23 +49,23 @@ pub(crate) async fn load(
 #[utoipa::path(post, path = "/unload", tag = "model",
     params(("wait_seconds" = Option<u64>, Query, minimum = 0, maximum = 600, description = "30 unless told")),
     responses((status = 200, description = "Nothing is loaded any more", body = Freed)))]
-pub(crate) async fn unload(
+pub async fn unload(
     _: Caller<Admin>,
     request: HttpRequest,
     payload: web::Payload,
-    service: web::Data<Service>,
+    shell: web::Data<Shell>,
 ) -> Answered {
     let wait = Query::of(&request, &["wait_seconds"])?.integer("wait_seconds", 0..=600)?;
     body::read(&request, payload).await?;
-    let freed = service.loader.unload(Duration::from_secs(wait.unwrap_or(UNLOAD_WAIT_SECONDS))).await?;
-    let shared = std::sync::Arc::clone(&service);
+    let freed = shell.loader.unload(Duration::from_secs(wait.unwrap_or(UNLOAD_WAIT_SECONDS))).await?;
+    let shared = std::sync::Arc::clone(&shell);
     let memory_after = off_the_reactor(move || shared.host.memory()).await?;
     #[expect(clippy::cast_precision_loss, reason = "bytes shown as gigabytes")]
     let memory_freed_gb = freed.freed_bytes as f64 / 1e9;
-    tracing::info!(model = service.name(), memory_freed_gb, "model_unloaded");
+    tracing::info!(model = shell.name(), memory_freed_gb, "model_unloaded");
     Ok(HttpResponse::Ok().json(Freed {
         status: "unloaded".to_owned(),
-        model_name: service.name().to_owned(),
+        model_name: shell.name().to_owned(),
         memory_freed_gb,
         memory_after,
     }))

@@ -6,11 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use utoipa_swagger_ui::Config;
 use videosdgx_api::Code;
 
-use crate::{
-    openapi,
-    problem_response::{Answered, Failure},
-    service::Service,
-};
+use crate::shell::{Answered, Failure, Shell};
 
 /// Swagger UI needs styles in place; nothing else from anywhere else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -18,12 +14,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 /// This API as OpenAPI 3.1
 #[utoipa::path(get, path = "/openapi.json", tag = "docs", responses((status = 200, body = serde_json::Value)))]
-pub(crate) async fn openapi(service: web::Data<Service>) -> Answered {
+pub async fn openapi(shell: web::Data<Shell>) -> Answered {
     static TEXT: OnceLock<String> = OnceLock::new();
     let text = match TEXT.get() {
         Some(text) => text,
         None => {
-            let text = openapi::document(service.name()).to_json().map_err(Failure::internal)?;
+            let text = shell.face.document(shell.name()).to_json().map_err(Failure::internal)?;
             TEXT.get_or_init(|| text)
         }
     };
@@ -34,14 +30,14 @@ pub(crate) async fn openapi(service: web::Data<Service>) -> Answered {
 #[utoipa::path(get, path = "/docs", tag = "docs", responses(
     (status = 308, description = "See /docs/"),
     (status = 200, description = "What clients see that follow", content_type = "text/html", body = String)))]
-pub(crate) async fn leads_to_docs() -> HttpResponse {
+pub async fn leads_to_docs() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "docs/")).finish()
 }
 
 /// Swagger UI
 #[utoipa::path(get, path = "/docs/", tag = "docs", responses(
     (status = 200, content_type = "text/html", body = String)))]
-pub(crate) async fn page() -> Answered {
+pub async fn page() -> Answered {
     swagger("")
 }
 
@@ -51,7 +47,7 @@ pub(crate) async fn page() -> Answered {
     responses((status = 200, description = "Scripts, styles, pictures", content(
         (String = "text/html"), (String = "text/javascript"), (String = "text/css"), (String = "image/png"),
         (String = "application/json")))))]
-pub(crate) async fn file(request: HttpRequest) -> Answered {
+pub async fn file(request: HttpRequest) -> Answered {
     swagger(request.match_info().get("file").unwrap_or_default())
 }
 
@@ -73,6 +69,6 @@ fn swagger(name: &str) -> Answered {
 /// The public keys that tokens are verified with
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "docs", responses(
     (status = 200, body = serde_json::Value)))]
-pub(crate) async fn jwks(service: web::Data<Service>) -> HttpResponse {
-    HttpResponse::Ok().json(service.verifier.public_jwks())
+pub async fn jwks(shell: web::Data<Shell>) -> HttpResponse {
+    HttpResponse::Ok().json(shell.verifier.public_jwks())
 }

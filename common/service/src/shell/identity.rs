@@ -4,27 +4,26 @@ use std::marker::PhantomData;
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use futures::future::LocalBoxFuture;
-use videosdgx_api::JobId;
 use videosdgx_auth::Scope;
 use videosdgx_jobs::Principal;
 
-use crate::{problem_response::Failure, service::Service};
+use super::{Answered, Failure, Shell};
 
 /// A scope as a type.
-pub(crate) trait Needs: 'static {
+pub trait Needs: 'static {
     /// The scope that the token must have.
     const SCOPE: Scope;
 }
 
 /// Submit, cancel, load.
 #[derive(Debug)]
-pub(crate) struct Generate;
+pub struct Generate;
 /// Look at one's own jobs, at the queue and the metrics.
 #[derive(Debug)]
-pub(crate) struct Read;
+pub struct Read;
 /// Unload.
 #[derive(Debug)]
-pub(crate) struct Admin;
+pub struct Admin;
 
 impl Needs for Generate {
     const SCOPE: Scope = Scope::Generate;
@@ -38,9 +37,9 @@ impl Needs for Admin {
 
 /// The verified caller, whose token has the scope `S`.
 #[derive(Debug)]
-pub(crate) struct Caller<S> {
-    /// Owner of jobs.
-    pub(crate) principal: Principal,
+pub struct Caller<S> {
+    /// Owner of jobs and streams.
+    pub principal: Principal,
     scope: PhantomData<S>,
 }
 
@@ -51,27 +50,25 @@ impl<S: Needs> FromRequest for Caller<S> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let service = request
-                .app_data::<web::Data<Service>>()
-                .ok_or_else(|| Failure::internal("the routes were registered without their service"))?;
             let values = request.headers().get_all(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
-            let caller = service.verifier.authenticate(values).await?;
-            caller.require(S::SCOPE)?;
-            Ok(Self { principal: Principal::new(caller.subject()), scope: PhantomData })
+            let principal = authenticate::<S>(&request, values).await?;
+            Ok(Self { principal, scope: PhantomData })
         })
     }
 }
 
-/// The `{id}` of a path. What is no id is no job.
-#[derive(Debug)]
-pub(crate) struct JobPath(pub(crate) JobId);
-
-impl FromRequest for JobPath {
-    type Error = Failure;
-    type Future = std::future::Ready<Result<Self, Failure>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().get("id").and_then(|id| id.parse().ok());
-        std::future::ready(id.map(Self).ok_or_else(Failure::job_not_found))
-    }
+/// The principal of a token, given all values of an `Authorization` header, when it has the scope `S`.
+///
+/// # Errors
+/// 401 `unauthorized`, 403 `insufficient_scope`.
+pub async fn authenticate<'a, S: Needs>(
+    request: &HttpRequest,
+    values: impl IntoIterator<Item = &'a [u8]>,
+) -> Answered<Principal> {
+    let shell = request
+        .app_data::<web::Data<Shell>>()
+        .ok_or_else(|| Failure::internal("the routes were registered without their shell"))?;
+    let caller = shell.verifier.authenticate(values).await?;
+    caller.require(S::SCOPE)?;
+    Ok(Principal::new(caller.subject()))
 }

@@ -1,0 +1,122 @@
+//! `main` of every service: the command line, the environment, signals.
+
+use std::{fmt::Display, io::Write as _, process::ExitCode};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{VERSION, probe, start_logging};
+use crate::ServiceConfig;
+
+const USAGE: &str = "usage: <service> [health | openapi | --version]
+  (nothing)   serve; configuration comes from the environment
+  health      exit 0 when the service at VIDEOSDGX_LISTEN answers GET /health
+  openapi     print the OpenAPI document";
+
+/// A service that runs and can be stopped.
+pub trait Stops {
+    /// Where it answers, for example `http://127.0.0.1:43121`.
+    fn url(&self) -> String;
+
+    /// Takes nothing new, lets what runs end within the grace time, and stops. Whether all of it ended: if not, the process
+    /// must end without waiting for it.
+    fn drain(self) -> impl Future<Output = bool>;
+}
+
+/// All of a service's `main`: reads the environment, builds what the service is made of, starts it, and serves until SIGTERM or
+/// SIGINT. `document` is what `openapi` prints.
+pub fn main<E, R: Stops, X: Display>(
+    name: &str,
+    default_port: u16,
+    document: impl FnOnce(&str) -> utoipa::openapi::OpenApi,
+    build: impl FnOnce(&ServiceConfig) -> Result<E, String>,
+    start: impl AsyncFnOnce(E, ServiceConfig) -> Result<R, X>,
+) -> ExitCode {
+    let refuse = |message: String| {
+        eprintln!("{name}: {message}");
+        ExitCode::FAILURE
+    };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        ["--version"] => return print(&format!("{name} {VERSION}")),
+        ["openapi"] => {
+            return match document(name).to_pretty_json() {
+                Ok(text) => print(&text),
+                Err(error) => refuse(error.to_string()),
+            };
+        }
+        ["health"] => {
+            return match ServiceConfig::from_env(name, default_port) {
+                Ok(config) => probe::health(config.listen),
+                Err(error) => refuse(error.to_string()),
+            };
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    }
+    let config = match ServiceConfig::from_env(name, default_port) {
+        Ok(config) => config,
+        Err(error) => return refuse(error.to_string()),
+    };
+    if let Err(error) = start_logging(&config) {
+        return refuse(error.to_string());
+    }
+    match build(&config) {
+        Ok(engine) => run(name, async move || start(engine, config).await),
+        Err(error) => refuse(error),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+fn run<R: Stops, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result<R, X>) -> ExitCode {
+    actix_web::rt::System::new().block_on(async move {
+        let (mut terminate, mut interrupt) =
+            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+                (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+                (Err(error), _) | (_, Err(error)) => {
+                    eprintln!("{name}: cannot watch for signals: {error}");
+                    return ExitCode::FAILURE;
+                }
+            };
+        let running = match start().await {
+            Ok(running) => running,
+            Err(error) => {
+                eprintln!("{name}: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        print(&format!("listening on {}", running.url()));
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::select! {
+            over = running.drain() => {
+                if !over {
+                    end_now(0);
+                }
+                ExitCode::SUCCESS
+            }
+            _ = terminate.recv() => end_now(1),
+            _ = interrupt.recv() => end_now(1),
+        }
+    })
+}
+
+fn print(line: &str) -> ExitCode {
+    // Nobody may be reading: that is no reason to stop.
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Ends the process while the inference thread may still compute: destructors of libraries must not run under it.
+fn end_now(status: i32) -> ! {
+    tracing::warn!(status, "ended_without_waiting");
+    // SAFETY: `_exit` only ends the process; everything durable was synced when it was written.
+    unsafe { libc::_exit(status) }
+}

@@ -1,0 +1,57 @@
+//! What every service says of itself.
+
+use actix_web::{HttpResponse, web};
+use videosdgx_api::{Health, LoaderState, Readiness, ServiceRoot};
+
+use super::endpoints;
+use crate::shell::{Answered, Shell, VERSION, off_the_reactor};
+
+/// Name, checkpoint, endpoints
+#[utoipa::path(get, path = "/", tag = "status", responses((status = 200, body = ServiceRoot)))]
+pub async fn root(shell: web::Data<Shell>) -> Answered {
+    let face = std::sync::Arc::clone(&shell.face);
+    let checkpoint = off_the_reactor(move || face.checkpoint()).await?;
+    Ok(HttpResponse::Ok().json(ServiceRoot {
+        name: shell.name().to_owned(),
+        version: VERSION.to_owned(),
+        checkpoint: checkpoint.ok(),
+        endpoints: endpoints(shell.face.operations()),
+    }))
+}
+
+/// The process answers; touches nothing else
+#[utoipa::path(get, path = "/health", tag = "status", responses((status = 200, body = Health)))]
+pub async fn health() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "ok".to_owned() })
+}
+
+/// Whether the model is loaded, and why not
+///
+/// The model is loaded by the first job or by `POST /load`, so a fresh service is not ready and takes jobs all the same:
+/// `accepting_jobs` says that.
+#[utoipa::path(get, path = "/ready", tag = "status", responses(
+    (status = 200, description = "The model is loaded", body = Readiness),
+    (status = 503, description = "It is not, or the service is shutting down", body = Readiness),
+))]
+pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
+    let loader = shell.loader.report();
+    let draining = shell.drain.has_begun();
+    let reason = if draining {
+        Some("the service is shutting down".to_owned())
+    } else {
+        match loader.state {
+            LoaderState::Loaded => None,
+            LoaderState::Unloaded => {
+                Some("the model is not loaded; the first job or POST /load loads it".to_owned())
+            }
+            LoaderState::Loading => Some("the model is being loaded".to_owned()),
+            LoaderState::Unloading => Some("the model is being unloaded".to_owned()),
+            LoaderState::Failed => {
+                let why = loader.error.as_deref().unwrap_or("unknown");
+                Some(format!("the last load failed: {why}"))
+            }
+        }
+    };
+    let mut response = if reason.is_none() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.json(Readiness { ready: reason.is_none(), reason, accepting_jobs: !draining, loader })
+}
