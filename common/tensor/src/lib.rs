@@ -6,12 +6,14 @@
 mod attention;
 mod checkpoint;
 mod code_pages;
+mod cpu;
 mod device;
 mod error;
 mod host;
 mod linear;
 mod memory;
 mod norm;
+mod paged;
 mod parallel;
 mod residual;
 mod rope;
@@ -21,6 +23,10 @@ mod weights;
 pub use attention::attention;
 pub use checkpoint::{Checkpoint, Entry, StoredKind, read_bounded, read_json};
 pub use code_pages::release_code_pages;
+pub use cpu::{
+    Angles, BlockFormat, BlockMatrix, CodeBits, Offset, RotaryStyle, RowBlocks, ScaleKind, add_rms_norm, decoded_rows,
+    few_rows, rms_norm, rotate_heads, swiglu,
+};
 pub use device::{
     DeviceChoice, KindChoice, Quantization, UnknownChoice, cpu_has_bf16, set_threads, sleep_while_waiting,
 };
@@ -28,6 +34,7 @@ pub use error::{CheckpointError, TensorError, guarded};
 pub use linear::Linear;
 pub use memory::{release_memory, resident_bytes};
 pub use norm::{LayerNorm, RmsNorm};
+pub use paged::{CACHE_BLOCK_TOKENS, CachedValue, KvCache, KvCacheShape, PagedSegment};
 pub use residual::gated_add;
 pub use rope::{Rope, norm_rotate};
 pub use tch::{Device, Kind, Tensor};

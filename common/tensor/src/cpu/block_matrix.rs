@@ -1,0 +1,248 @@
+//! A weight in blocks of integers, multiplied as integers: GGUF's formats in the order in which the CPU reads them.
+
+use half::f16;
+use tch::{Device, Kind, Tensor};
+
+use super::pages::Pages;
+use crate::{TensorError, host};
+
+/// Rows that are multiplied together: one to each 32-bit lane of a 512-bit register.
+pub(super) const STRIP: usize = 16;
+
+/// Width of a code in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeBits {
+    /// 0 to 15.
+    Four,
+    /// 0 to 255 (also for 5 and 6 bits).
+    Eight,
+}
+
+/// What lies between code 0 and the value 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offset {
+    /// `value = scale · code + minimum`, a minimum for each block.
+    Minimum,
+    /// `value = scale · (code − centre)`.
+    Centre(u8),
+}
+
+/// How scales and minimums are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaleKind {
+    /// IEEE half precision: for formats whose own scales are.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+/// The form of a [`BlockMatrix`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockFormat {
+    /// Width of the codes.
+    pub bits: CodeBits,
+    /// Values that share a scale: 16 or 32.
+    pub block: usize,
+    /// Meaning of code 0.
+    pub offset: Offset,
+    /// Precision of scales and minimums.
+    pub scales: ScaleKind,
+}
+
+impl BlockFormat {
+    /// GGUF's Q4_0: `d · (q − 8)`.
+    pub const Q4_0: Self =
+        Self { bits: CodeBits::Four, block: 32, offset: Offset::Centre(8), scales: ScaleKind::F16 };
+    /// GGUF's Q4_1: `d · q + m`.
+    pub const Q4_1: Self =
+        Self { bits: CodeBits::Four, block: 32, offset: Offset::Minimum, scales: ScaleKind::F16 };
+    /// GGUF's Q8_0: `d · q`, q signed; a code is `q + 128`.
+    pub const Q8_0: Self =
+        Self { bits: CodeBits::Eight, block: 32, offset: Offset::Centre(128), scales: ScaleKind::F16 };
+    /// GGUF's Q4_K: `(d · sc) · q − dmin · mn`, the products taken out while loading.
+    pub const Q4_K: Self =
+        Self { bits: CodeBits::Four, block: 32, offset: Offset::Minimum, scales: ScaleKind::F32 };
+    /// GGUF's Q6_K: `(d · sc) · (q − 32)` in blocks of 16.
+    pub const Q6_K: Self =
+        Self { bits: CodeBits::Eight, block: 16, offset: Offset::Centre(32), scales: ScaleKind::F32 };
+
+    /// Bytes of the codes of one strip and block.
+    pub(super) fn code_bytes(self) -> usize {
+        match self.bits {
+            CodeBits::Four => STRIP * self.block / 2,
+            CodeBits::Eight => STRIP * self.block,
+        }
+    }
+
+    /// Bytes of the scales (and minimums) of one strip and block.
+    pub(super) fn scale_bytes(self) -> usize {
+        let numbers = if self.offset == Offset::Minimum { 2 * STRIP } else { STRIP };
+        numbers * if self.scales == ScaleKind::F16 { 2 } else { 4 }
+    }
+}
+
+/// One row while it is filled in: codes one a byte in the order of K, scales and minimums one a block.
+pub struct RowBlocks {
+    /// `K` codes.
+    pub codes: Vec<u8>,
+    /// `K / block` scales.
+    pub scales: Vec<f32>,
+    /// `K / block` minimums; unused with [`Offset::Centre`].
+    pub minimums: Vec<f32>,
+}
+
+/// `W` `[rows, width]`, `width` a multiple of the block; rows in strips of 16, interleaved so that one instruction
+/// multiplies four neighbouring values of each of them.
+pub struct BlockMatrix {
+    rows: usize,
+    width: usize,
+    format: BlockFormat,
+    /// `[strips][blocks]` of `code_bytes`: in 64 bytes, byte `4·r + i` belongs to row `r` of the strip and value `4·g + i`
+    /// of the block; with four bits the low nibbles are group `g` of the first half, the high ones of the second.
+    codes: Pages,
+    /// `[strips][blocks]` of `scale_bytes`: 16 scales, then 16 minimums.
+    scales: Pages,
+}
+
+impl BlockMatrix {
+    /// Asks `fill(row, out)` for each row, on several threads, and packs what it writes.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`], and the first error of `fill`.
+    pub fn build<E: From<TensorError> + Send>(
+        rows: usize,
+        width: usize,
+        format: BlockFormat,
+        fill: impl Fn(usize, &mut RowBlocks) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        assert!(matches!(format.block, 16 | 32) && width.is_multiple_of(format.block), "{width} in {format:?}");
+        let blocks = width / format.block;
+        let strips = rows.div_ceil(STRIP);
+        let mut codes = Pages::zeroed(strips * blocks * format.code_bytes())?;
+        let mut scales = Pages::zeroed(strips * blocks * format.scale_bytes())?;
+        let mut row_blocks =
+            RowBlocks { codes: vec![0; width], scales: vec![0.0; blocks], minimums: vec![0.0; blocks] };
+        for row in 0..rows {
+            row_blocks.minimums.fill(0.0);
+            fill(row, &mut row_blocks)?;
+            let strip = row / STRIP * blocks;
+            let codes = &mut codes.bytes_mut()[strip * format.code_bytes()..][..blocks * format.code_bytes()];
+            let scales = &mut scales.bytes_mut()[strip * format.scale_bytes()..][..blocks * format.scale_bytes()];
+            pack_row(format, row % STRIP, &row_blocks, codes, scales);
+        }
+        Ok(Self { rows, width, format, codes, scales })
+    }
+
+    /// Number of rows: the output's width.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values in a row: the input's width.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The form it is held in.
+    pub fn format(&self) -> BlockFormat {
+        self.format
+    }
+
+    /// Bytes of codes and scales.
+    pub fn resident_bytes(&self) -> u64 {
+        (self.codes.len() + self.scales.len()) as u64
+    }
+
+    /// Writes the values of row `row`, as the format says them in f32, to `out` `[width]`.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.width, "row {row} of {}", self.rows);
+        let format = self.format;
+        let blocks = self.width / format.block;
+        let lane = row % STRIP;
+        for (index, out) in out.chunks_mut(format.block).enumerate() {
+            let place = row / STRIP * blocks + index;
+            let codes = &self.codes.bytes()[place * format.code_bytes()..][..format.code_bytes()];
+            let scales = &self.scales.bytes()[place * format.scale_bytes()..][..format.scale_bytes()];
+            let scale = read_scale(format.scales, scales, lane);
+            let (centre, minimum) = match format.offset {
+                Offset::Minimum => (0.0, read_scale(format.scales, scales, STRIP + lane)),
+                Offset::Centre(centre) => (f32::from(centre), 0.0),
+            };
+            for (k, out) in out.iter_mut().enumerate() {
+                let (byte, shift) = place_of(format, lane, k);
+                let code = match format.bits {
+                    CodeBits::Four => codes[byte] >> shift & 15,
+                    CodeBits::Eight => codes[byte],
+                };
+                *out = scale * (f32::from(code) - centre) + minimum;
+            }
+        }
+    }
+
+    /// `[…, width]` f32, bf16 or f16 on the CPU times `Wᵀ`, plus `bias` `[rows]` → `[…, rows]` in the input's type.
+    ///
+    /// The input is rounded to integers in the same blocks, by row alone: to 8 bits from bf16 and f16, to 15 bits from
+    /// f32. A row's result is bit for bit the same whatever other rows come with it.
+    pub fn forward(&self, input: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let mut shape = input.size();
+        if let Some(last) = shape.last_mut() {
+            *last = self.rows as i64;
+        }
+        let output = Tensor::empty(shape.as_slice(), (input.kind(), Device::Cpu));
+        self.forward_into(input, bias, &output);
+        output
+    }
+
+    /// As [`BlockMatrix::forward`], into `output`, contiguous and of the right shape and type.
+    pub fn forward_into(&self, input: &Tensor, bias: Option<&Tensor>, output: &Tensor) {
+        let weight = Tensor::empty([self.rows as i64, self.width as i64], (Kind::Float, Device::Cpu));
+        for (row, out) in host::slice_mut::<f32>(&weight).chunks_mut(self.width).enumerate() {
+            self.decode_row(row, out);
+        }
+        let bias = bias.map(|bias| bias.to_kind(Kind::Float));
+        output.shallow_clone().copy_(&input.to_kind(Kind::Float).linear(&weight, bias.as_ref()));
+    }
+}
+
+/// Byte and shift, within the codes of a strip's block, of value `k` of row `lane`.
+fn place_of(format: BlockFormat, lane: usize, k: usize) -> (usize, u32) {
+    let (group, within) = (k / 4, k % 4);
+    let half = match format.bits {
+        CodeBits::Four => format.block / 8,
+        CodeBits::Eight => format.block / 4,
+    };
+    let shift = if group >= half { 4 } else { 0 };
+    (group % half * 4 * STRIP + lane * 4 + within, shift)
+}
+
+fn pack_row(format: BlockFormat, lane: usize, row: &RowBlocks, codes: &mut [u8], scales: &mut [u8]) {
+    let blocks = row.codes.chunks(format.block).zip(row.scales.iter().zip(&row.minimums));
+    let places = codes.chunks_mut(format.code_bytes()).zip(scales.chunks_mut(format.scale_bytes()));
+    for ((values, (&scale, &minimum)), (codes, scales)) in blocks.zip(places) {
+        for (k, &code) in values.iter().enumerate() {
+            let (byte, shift) = place_of(format, lane, k);
+            codes[byte] |= code << shift;
+        }
+        write_scale(format.scales, scales, lane, scale);
+        if format.offset == Offset::Minimum {
+            write_scale(format.scales, scales, STRIP + lane, minimum);
+        }
+    }
+}
+
+fn write_scale(kind: ScaleKind, scales: &mut [u8], index: usize, value: f32) {
+    match kind {
+        ScaleKind::F16 => scales[2 * index..2 * index + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+        ScaleKind::F32 => scales[4 * index..4 * index + 4].copy_from_slice(&value.to_le_bytes()),
+    }
+}
+
+fn read_scale(kind: ScaleKind, scales: &[u8], index: usize) -> f32 {
+    match kind {
+        ScaleKind::F16 => f16::from_le_bytes([scales[2 * index], scales[2 * index + 1]]).to_f32(),
+        ScaleKind::F32 => {
+            let at = 4 * index;
+            f32::from_le_bytes([scales[at], scales[at + 1], scales[at + 2], scales[at + 3]])
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Kernels for the CPU: what text decoding spends its time in, with libtorch's operators for other devices.
+
+mod block_matrix;
+mod dense;
+mod pages;
+mod rotary;
+mod rms;
+mod swiglu;
+
+pub use block_matrix::{BlockFormat, BlockMatrix, CodeBits, Offset, RowBlocks, ScaleKind};
+pub use dense::{decoded_rows, few_rows};
+pub use rms::{add_rms_norm, rms_norm};
+pub use rotary::{Angles, RotaryStyle, rotate_heads};
+pub use swiglu::swiglu;

@@ -1,0 +1,132 @@
+//! The cache as libtorch tensors, for devices other than the CPU: blocks are gathered, then its own attention runs.
+
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use super::{CACHE_BLOCK_TOKENS, CachedValue, KvCacheShape, PagedSegment};
+use crate::TensorError;
+
+pub(super) struct Gathered {
+    shape: KvCacheShape,
+    kind: Kind,
+    device: Device,
+    /// A layer each: `[blocks · 16, heads, key_dim]`.
+    keys: Vec<Tensor>,
+    /// A layer each: `[blocks · 16, heads, dim]`; none where values are part of the keys.
+    values: Vec<Tensor>,
+}
+
+impl Gathered {
+    pub(super) fn new(shape: KvCacheShape, kind: Kind, device: Device) -> Result<Self, TensorError> {
+        let mut cache = Self { shape, kind, device, keys: Vec::new(), values: Vec::new() };
+        cache.resize(0)?;
+        Ok(cache)
+    }
+
+    pub(super) fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
+        let tokens = (blocks * CACHE_BLOCK_TOKENS) as i64;
+        let resized = |old: &[Tensor], dim: usize| {
+            (0..self.shape.layers)
+                .map(|layer| {
+                    let size = [tokens, self.shape.heads as i64, dim as i64];
+                    let new = Tensor::f_zeros(size, (self.kind, self.device))?;
+                    if let Some(old) = old.get(layer) {
+                        let kept = tokens.min(old.size()[0]);
+                        new.f_narrow(0, 0, kept)?.f_copy_(&old.f_narrow(0, 0, kept)?)?;
+                    }
+                    Ok(new)
+                })
+                .collect::<Result<Vec<Tensor>, TensorError>>()
+        };
+        let keys = resized(&self.keys, self.shape.key_dim)?;
+        if let CachedValue::Own(dim) = self.shape.value {
+            self.values = resized(&self.values, dim)?;
+        }
+        self.keys = keys;
+        Ok(())
+    }
+
+    pub(super) fn write(
+        &mut self,
+        layer: usize,
+        key: &Tensor,
+        value: Option<&Tensor>,
+        segments: &[PagedSegment<'_>],
+    ) {
+        let slots: Vec<i64> = segments
+            .iter()
+            .flat_map(|segment| (segment.start..segment.start + segment.len).map(|at| slot(segment, at)))
+            .collect();
+        let slots = Tensor::from_slice(&slots).to_device(self.device);
+        let _ = self.keys[layer].index_copy_(0, &slots, &key.to_kind(self.kind));
+        if let Some(value) = value {
+            let _ = self.values[layer].index_copy_(0, &slots, &value.to_kind(self.kind));
+        }
+    }
+
+    pub(super) fn attention(
+        &self,
+        layer: usize,
+        query: &Tensor,
+        segments: &[PagedSegment<'_>],
+        scale: f64,
+    ) -> Tensor {
+        let mut first = 0;
+        let parts: Vec<Tensor> = segments
+            .iter()
+            .filter(|segment| segment.len > 0)
+            .map(|segment| {
+                let rows = query.narrow(0, first, segment.len as i64);
+                first += segment.len as i64;
+                self.one(layer, &rows, segment, scale)
+            })
+            .collect();
+        match parts.len() {
+            0 => Tensor::empty(
+                [0, query.size()[1], self.shape.value.dim() as i64],
+                (query.kind(), query.device()),
+            ),
+            _ => Tensor::cat(&parts, 0),
+        }
+    }
+
+    /// Attention of one segment: `[len, query heads, key_dim]` → `[len, query heads, dim]`.
+    fn one(&self, layer: usize, query: &Tensor, segment: &PagedSegment<'_>, scale: f64) -> Tensor {
+        let length = segment.start + segment.len;
+        let slots: Vec<i64> = (0..length).map(|at| slot(segment, at)).collect();
+        let slots = Tensor::from_slice(&slots).to_device(self.device);
+        let key = self.keys[layer].index_select(0, &slots).to_kind(query.kind());
+        let value = match self.shape.value {
+            CachedValue::Own(_) => self.values[layer].index_select(0, &slots).to_kind(query.kind()),
+            CachedValue::OfKey(dim) => key.i((.., .., ..dim as i64)),
+        };
+        let group = query.size()[1] / self.shape.heads as i64;
+        let [query, key, value] =
+            [query, &key, &value].map(|tensor| tensor.transpose(0, 1).unsqueeze(0));
+        let (key, value) = if group > 1 {
+            (key.repeat_interleave_self_int(group, 1, None), value.repeat_interleave_self_int(group, 1, None))
+        } else {
+            (key, value)
+        };
+        // Query i sees the keys up to its own position.
+        let mask = (segment.len > 1).then(|| {
+            let size = [segment.len as i64, length as i64];
+            Tensor::ones(size, (Kind::Bool, query.device())).tril(segment.start as i64)
+        });
+        let output = Tensor::scaled_dot_product_attention(
+            &query,
+            &key,
+            &value,
+            mask.as_ref(),
+            0.0,
+            false,
+            Some(scale),
+            false,
+        );
+        output.squeeze_dim(0).transpose(0, 1)
+    }
+}
+
+/// Place of position `at` of a sequence in the cache.
+fn slot(segment: &PagedSegment<'_>, at: usize) -> i64 {
+    (segment.blocks[at / CACHE_BLOCK_TOKENS] as usize * CACHE_BLOCK_TOKENS + at % CACHE_BLOCK_TOKENS) as i64
+}
