@@ -19,6 +19,7 @@ def program(name, folder, **environment):
         "VIDEOSDGX_STATE_DIR": str(folder / "state"), "VIDEOSDGX_OUTPUTS_DIR": str(folder / "outputs"),
         "VIDEOSDGX_MODELS_DIR": str(folder / "models"), "LOG_LEVEL": "warn",
         "VIDEOSDGX_DEMO_CHECKPOINT": str(ROOT / "checkpoints" / "demo-shapes"),
+        "VIDEOSDGX_DEMO_TEXT_CHECKPOINT": str(ROOT / "checkpoints" / "smollm2-135m"),
     }
     with open(folder / f"{name}.log", "ab") as log:
         process = subprocess.Popen(
@@ -41,10 +42,18 @@ def token(folder):
 
 
 def resident_mb(pid):
+    return status_mb(pid, "VmRSS:")
+
+
+def peak_mb(pid):
+    return status_mb(pid, "VmHWM:")
+
+
+def status_mb(pid, name):
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError(f"no VmRSS for {pid}")
+    raise RuntimeError(f"no {name} for {pid}")
 
 
 def temporary():

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import gateway
 import memory
+import text
 import video
 
-BENCHMARKS = {"video": video.run, "gateway": gateway.run, "memory": memory.run}
+BENCHMARKS = {"video": video.run, "gateway": gateway.run, "memory": memory.run, "text": text.run}
 
 
 def main():

@@ -1,0 +1,125 @@
+"""The embedded language model: prefill and decode beside llama.cpp on the same file, then the streaming criteria over HTTP."""
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from processes import RELEASE, ROOT, peak_mb, program, temporary, token
+
+ROUNDS = 3
+PROMPT, DECODE = 512, 128
+FILE = ROOT / "checkpoints" / "smollm2-135m" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+SERVICE = "qwen3-4b"
+
+
+def run():
+    return [*against_llama(), *criteria(), *memory()]
+
+
+def measured(command):
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def against_llama():
+    """Tokens a second, ours and llama.cpp's in turn: the ratio is ours over theirs, so more is better here."""
+    threads = str(os.cpu_count())
+    peer = str(Path(__file__).with_name("peer_llama.py"))
+    rows = []
+    for streams in ("1", "4", "16"):
+        size = [str(FILE), str(PROMPT), str(DECODE), streams, threads]
+        pairs = []
+        for _ in range(ROUNDS):
+            ours = measured([str(RELEASE / "examples" / "bench_text"), *size])
+            theirs = measured([sys.executable, peer, *size])
+            pairs.append((ours, theirs))
+        for key, name in (("prefill_tokens_per_second", f"prefill {PROMPT}"), ("decode_tokens_per_second", f"decode {DECODE}")):
+            rows.append({
+                "what": f"SmolLM2-135M Q4_1: {name}, {streams} stream{'s' if streams != '1' else ''}",
+                "ours": statistics.median(ours[key] for ours, _ in pairs),
+                "peer": statistics.median(theirs[key] for _, theirs in pairs), "peer_name": "llama.cpp (llama-cpp-python 0.3.36)",
+                "ratio": statistics.median(ours[key] / theirs[key] for ours, theirs in pairs), "unit": "tokens/s, more is better",
+            })
+    return rows
+
+
+def criteria(streams=4, prompt_tokens=128, tokens=100):
+    """Four chat streams at once through the service: time to the first token, time a token, tokens a second a stream."""
+    with temporary() as folder, program(SERVICE, folder) as (_, url):
+        key = token(folder)
+        complete(url, key, "Hello", 8)
+        prompts = [prompt_of(url, key, stream, prompt_tokens) for stream in range(streams)]
+        results = [None] * streams
+        threads = [
+            threading.Thread(target=lambda stream=stream: results.__setitem__(stream, complete(url, key, prompts[stream], tokens)))
+            for stream in range(streams)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    first = [times[0] for times in results]
+    between = [(times[-1] - times[0]) / (len(times) - 1) for times in results]
+    row = lambda what, value, unit: {"what": f"4 streams over HTTP: {what}", "ours": value, "unit": unit}
+    return [
+        row(f"first token after a {prompt_tokens}-token prompt, slowest (bar: < 200)", 1000 * max(first), "ms"),
+        row("a token, average (bar: < 50)", 1000 * statistics.mean(between), "ms"),
+        row("tokens a second of a stream, slowest (bar: >= 20)", 1 / max(between), "tokens/s"),
+    ]
+
+
+def memory(tokens=200):
+    """Peak resident memory of a process that streams, beside one that answers whole."""
+    peaks = {}
+    for stream in (False, True):
+        with temporary() as folder, program(SERVICE, folder) as (process, url):
+            complete(url, token(folder), "Tell me a long story about the sea.", tokens, stream)
+            peaks[stream] = peak_mb(process.pid)
+    return [{
+        "what": "peak memory: streaming beside not streaming (bar: within 10 %)", "ours": peaks[True], "peer": peaks[False],
+        "peer_name": "not streaming", "ratio": peaks[True] / peaks[False], "unit": "MB",
+    }]
+
+
+def prompt_of(url, key, stream, length):
+    """Text of about `length` tokens, another for each stream."""
+    words = [f"word{stream} number {index}," for index in range(length)]
+    while len(call(url, key, "POST", "/tokenize", {"prompt": " ".join(words)})["tokens"]) > length:
+        words.pop()
+    return " ".join(words)
+
+
+def call(url, key, method, path, body):
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+    connection.request(method, path, json.dumps(body), {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"{path}: {answer.status} {text[:500]}")
+    return json.loads(text)
+
+
+def complete(url, key, prompt, tokens, stream=True):
+    """Seconds from sending the request to each token that came."""
+    body = {"model": SERVICE, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": stream, "ignore_eos": True}
+    if not stream:
+        call(url, key, "POST", "/v1/completions", body)
+        return []
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+    began = time.perf_counter()
+    connection.request("POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
+    answer = connection.getresponse()
+    if answer.status != 200:
+        raise RuntimeError(f"{answer.status} {answer.read()[:500]}")
+    times = []
+    for line in answer:
+        if line.startswith(b"data: {"):
+            times.append(time.perf_counter() - began)
+    return times
