@@ -1,127 +1,34 @@
 //! Where a model runs and in which element type.
 
-use std::fmt;
-use std::str::FromStr;
-
 use tch::{Device, Kind};
+use videosdgx_api::{DeviceChoice, DtypeChoice};
 
 use crate::TensorError;
 
-/// The configured device: `auto`, `cpu`, `cuda` or `cuda:1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
-    /// The first CUDA device when there is one, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// A CUDA device by its index.
-    Cuda(usize),
-}
-
-impl DeviceChoice {
-    /// # Errors
-    /// [`TensorError::Device`] when a CUDA device is asked for and is not there.
-    pub fn resolve(self) -> Result<Device, TensorError> {
-        match self {
-            Self::Auto => Ok(Device::cuda_if_available()),
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(index) if (index as i64) < tch::Cuda::device_count() => Ok(Device::Cuda(index)),
-            Self::Cuda(index) => Err(TensorError::Device(format!("cuda:{index}"))),
+/// The device that a word of the configuration means here.
+///
+/// # Errors
+/// [`TensorError::Device`] when a CUDA device is asked for and is not there.
+pub fn resolve_device(choice: DeviceChoice) -> Result<Device, TensorError> {
+    match choice {
+        DeviceChoice::Auto => Ok(Device::cuda_if_available()),
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Cuda(index) if i64::from(index) < tch::Cuda::device_count() => {
+            Ok(Device::Cuda(index as usize))
         }
+        DeviceChoice::Cuda(_) => Err(TensorError::Device(choice.to_string())),
     }
 }
 
-/// The configured element type: `auto`, `bf16`, `f16` or `f32`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KindChoice {
-    /// bf16 on a GPU and on a CPU that multiplies bf16 in hardware, else f32.
-    #[default]
-    Auto,
-    /// bfloat16.
-    Bf16,
-    /// IEEE half precision.
-    F16,
-    /// Single precision.
-    F32,
-}
-
-impl KindChoice {
-    /// The libtorch type to compute in on `device`.
-    pub fn resolve(self, device: Device) -> Kind {
-        match self {
-            Self::Bf16 => Kind::BFloat16,
-            Self::F16 => Kind::Half,
-            Self::F32 => Kind::Float,
-            Self::Auto if device.is_cuda() || cpu_has_bf16() => Kind::BFloat16,
-            Self::Auto => Kind::Float,
-        }
-    }
-}
-
-/// How the weights of large linears are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Quantization {
-    /// As the compute type.
-    #[default]
-    None,
-    /// e4m3 with one f32 scale an output channel, quantised while loading.
-    Fp8,
-}
-
-/// A word of the configuration that is none of the known ones.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} {given:?}; use {known}")]
-pub struct UnknownChoice {
-    what: &'static str,
-    given: String,
-    known: &'static str,
-}
-
-impl FromStr for DeviceChoice {
-    type Err = UnknownChoice;
-    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
-        let index = text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
-        match (text, index) {
-            ("auto", _) => Ok(Self::Auto),
-            ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(index)) => Ok(Self::Cuda(index)),
-            _ => Err(UnknownChoice { what: "device", given: text.into(), known: "auto, cpu or cuda:0" }),
-        }
-    }
-}
-
-impl FromStr for KindChoice {
-    type Err = UnknownChoice;
-    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "bf16" => Ok(Self::Bf16),
-            "f16" => Ok(Self::F16),
-            "f32" => Ok(Self::F32),
-            _ => Err(UnknownChoice { what: "dtype", given: text.into(), known: "auto, bf16, f16 or f32" }),
-        }
-    }
-}
-
-impl FromStr for Quantization {
-    type Err = UnknownChoice;
-    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
-        match text {
-            "none" => Ok(Self::None),
-            "fp8" => Ok(Self::Fp8),
-            _ => Err(UnknownChoice { what: "quantization", given: text.into(), known: "none or fp8" }),
-        }
-    }
-}
-
-impl fmt::Display for Quantization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Fp8 => "fp8",
-        })
+/// The libtorch type to compute in on `device`; `auto` is bf16 on a GPU and on a CPU that multiplies bf16 in hardware,
+/// else f32.
+pub fn resolve_kind(choice: DtypeChoice, device: Device) -> Kind {
+    match choice {
+        DtypeChoice::Bf16 => Kind::BFloat16,
+        DtypeChoice::F16 => Kind::Half,
+        DtypeChoice::F32 => Kind::Float,
+        DtypeChoice::Auto if device.is_cuda() || cpu_has_bf16() => Kind::BFloat16,
+        DtypeChoice::Auto => Kind::Float,
     }
 }
 
@@ -165,18 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_the_configuration_parse() {
-        assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
-        assert_eq!("auto".parse(), Ok(KindChoice::Auto));
-        assert_eq!("fp8".parse(), Ok(Quantization::Fp8));
-        assert!("cuda:x".parse::<DeviceChoice>().is_err());
-        assert!("int4".parse::<Quantization>().is_err_and(|error| error.to_string().contains("none or fp8")));
+    fn a_device_that_is_not_there_is_refused() {
+        let refused = resolve_device(DeviceChoice::Cuda(99));
+        assert!(matches!(refused, Err(TensorError::Device(name)) if name == "cuda:99"));
+        assert!(resolve_device(DeviceChoice::Cpu).is_ok_and(|device| device == Device::Cpu));
     }
 
     #[test]
-    fn a_device_that_is_not_there_is_refused() {
-        assert!(
-            matches!(DeviceChoice::Cuda(99).resolve(), Err(TensorError::Device(name)) if name == "cuda:99")
-        );
+    fn types_are_libtorchs() {
+        assert_eq!(resolve_kind(DtypeChoice::F32, Device::Cuda(0)), Kind::Float);
+        assert_eq!(resolve_kind(DtypeChoice::Auto, Device::Cuda(0)), Kind::BFloat16);
+        assert_eq!(resolve_kind(DtypeChoice::F16, Device::Cpu), Kind::Half);
     }
 }

@@ -27,9 +27,7 @@ pub use cpu::{
     Angles, BlockFormat, BlockMatrix, CodeBits, Offset, RotaryStyle, RowBlocks, ScaleKind, add_rms_norm, decoded_rows,
     few_rows, rms_norm, rotate_heads, swiglu,
 };
-pub use device::{
-    DeviceChoice, KindChoice, Quantization, UnknownChoice, cpu_has_bf16, set_threads, sleep_while_waiting,
-};
+pub use device::{cpu_has_bf16, resolve_device, resolve_kind, set_threads, sleep_while_waiting};
 pub use error::{CheckpointError, TensorError, guarded};
 pub use linear::Linear;
 pub use memory::{release_memory, resident_bytes};
@@ -38,4 +36,5 @@ pub use paged::{CACHE_BLOCK_TOKENS, CachedValue, KvCache, KvCacheShape, PagedSeg
 pub use residual::gated_add;
 pub use rope::{Rope, norm_rotate};
 pub use tch::{Device, Kind, Tensor};
+pub use videosdgx_api::{DeviceChoice, DtypeChoice, Quantization};
 pub use weights::Weights;

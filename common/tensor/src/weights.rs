@@ -145,6 +145,10 @@ impl Weights {
         let linear = match self.quantization {
             Quantization::None => Linear::dense(weight.f_to_kind(self.kind)?.f_to_device(self.device)?, bias),
             Quantization::Fp8 => Linear::fp8(&weight, bias, self.kind, self.device)?,
+            other => {
+                let reason = format!("{other} is not made of this layer");
+                return Err(self.checkpoint.invalid(&self.name(names[0]), reason).into());
+            }
         };
         self.ledger().resident += linear.resident_bytes();
         Ok(linear)

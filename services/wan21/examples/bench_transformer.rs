@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use videosdgx_tensor::{
-    Checkpoint, Device, Kind, KindChoice, Quantization, Tensor, TensorError, Weights, guarded,
-    resident_bytes, set_threads, sleep_while_waiting,
+    Checkpoint, Device, DtypeChoice, Kind, Quantization, Tensor, TensorError, Weights, guarded,
+    resident_bytes, resolve_kind, set_threads, sleep_while_waiting,
 };
 use wan21::pipeline::normal;
 use wan21::transformer::WanTransformer;
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("threads, latent frames, rows, columns and steps are needed".into());
     };
     set_threads(u16::try_from(*threads)?);
-    let kind: Kind = kind.parse::<KindChoice>()?.resolve(Device::Cpu);
+    let kind: Kind = resolve_kind(kind.parse::<DtypeChoice>()?, Device::Cpu);
     let quantization: Quantization = quantization.parse()?;
 
     let start = Instant::now();

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use videosdgx_tensor::{Device, KindChoice, sleep_while_waiting};
+use videosdgx_tensor::{Device, DtypeChoice, resolve_kind, sleep_while_waiting};
 use wan21::pipeline::{Generation, Options, PipelineError, Progress, WanPipeline};
 
 const SIDE: u32 = 64;
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [checkpoint, kind, quantization, seed, output, prompts @ ..] = arguments.as_slice() else {
         return Err("see the top of the file for what to give".into());
     };
-    let kind = kind.parse::<KindChoice>()?.resolve(Device::Cpu);
+    let kind = resolve_kind(kind.parse::<DtypeChoice>()?, Device::Cpu);
     let options = Options { quantization: quantization.parse()?, ..Options::new(Device::Cpu, kind) };
     let start = Instant::now();
     let mut pipeline = WanPipeline::load(Path::new(checkpoint), options)?;

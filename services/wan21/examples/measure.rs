@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use videosdgx_tensor::{Device, KindChoice, Quantization};
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind};
 use wan21::pipeline::{
     Generation, Options, PipelineError, Progress, Residency, Summary, WanPipeline, normal,
 };
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         Ok(argument(index).context("see the usage in the source")?.parse()?)
     };
     let checkpoint = Path::new(argument(0).context("see the usage in the source")?);
-    let kind = argument(1).context("bf16 or f32")?.parse::<KindChoice>()?.resolve(Device::Cpu);
+    let kind = resolve_kind(argument(1).context("bf16 or f32")?.parse::<DtypeChoice>()?, Device::Cpu);
     let repeats = argument(6).map_or(Ok(1), str::parse::<u32>)?;
     let options = Options {
         quantization: argument(7).map_or(Ok(Quantization::None), str::parse)?,

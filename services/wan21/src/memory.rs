@@ -48,10 +48,7 @@ pub(crate) fn estimate(
     frames: u32,
 ) -> Estimate {
     let element = kind.elt_size_in_bytes() as u64;
-    let linears = match quantization {
-        Quantization::None => element,
-        Quantization::Fp8 => 1,
-    };
+    let linears = quantization.weight_bytes(folder.transformer.parameters, element);
     let image_encoder = folder.image_encoder.map_or(0, |component| component.parameters);
     let pixels = u64::from(resolution.width) * u64::from(resolution.height);
     // 8 × 8 pixels and 4 frames a latent, 2 × 2 latents a token; prompt and negative prompt run together.
@@ -60,7 +57,7 @@ pub(crate) fn estimate(
     let decoding = pixels * folder.vae_base * DECODER_WIDTH * element;
     Estimate {
         encoders: (folder.text_encoder.parameters + image_encoder) * element,
-        generator: folder.transformer.parameters * linears + folder.vae.parameters * element,
+        generator: linears + folder.vae.parameters * element,
         activations: denoising.max(decoding),
     }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use tch::{Device, Kind};
-use videosdgx_service::{DeviceChoice, DtypeChoice, QuantizationChoice, ServiceConfig};
-use videosdgx_tensor::{DeviceChoice as Placement, KindChoice, Quantization, TensorError};
+use videosdgx_service::ServiceConfig;
+use videosdgx_tensor::{Quantization, TensorError, resolve_device, resolve_kind};
 
 /// Where the demonstration checkpoint lies in a container.
 const INSTALLED_DEMONSTRATION: &str = "/usr/share/videosdgx/demo-shapes";
@@ -32,28 +32,15 @@ impl Settings {
     /// # Errors
     /// When the device is not there.
     pub fn from_config(config: &ServiceConfig) -> Result<Self, TensorError> {
-        let device = match config.device {
-            DeviceChoice::Auto => Placement::Auto,
-            DeviceChoice::Cpu => Placement::Cpu,
-            DeviceChoice::Cuda(index) => Placement::Cuda(index as usize),
-        }
-        .resolve()?;
-        let kind = match config.dtype {
-            DtypeChoice::Auto => KindChoice::Auto,
-            DtypeChoice::Bf16 => KindChoice::Bf16,
-            DtypeChoice::F32 => KindChoice::F32,
-        }
-        .resolve(device);
+        let device = resolve_device(config.device)?;
+        let kind = resolve_kind(config.dtype, device);
         Ok(Self {
             checkpoint: config.checkpoint.clone(),
             installed: config.models_dir.join(&config.name),
             demonstration: config.demo_checkpoint.clone().unwrap_or_else(default_demonstration),
             device,
             kind,
-            quantization: match config.quantization {
-                QuantizationChoice::None => Quantization::None,
-                QuantizationChoice::Fp8 => Quantization::Fp8,
-            },
+            quantization: config.quantization,
         })
     }
 
