@@ -2,12 +2,21 @@
 //! never links libtorch, so that scheduling, sampling and parsing are built in seconds and tested with a decoder of a few lines.
 
 mod decoder;
+mod detokenizer;
 mod event;
 pub mod image;
 mod request;
+mod template;
+mod tokenizer;
 
-pub use decoder::{BLOCK_TOKENS, BlockId, Decoder, DecoderError, DecoderShape, ImageInput, Logits, Segment, Wanted};
+pub use decoder::{
+    BLOCK_TOKENS, BlockId, Decoder, DecoderError, DecoderShape, ImageInput, Logits, Segment, Wanted,
+};
+pub use detokenizer::Detokenizer;
 pub use event::{
-    Choice, Completed, ErrorCode, FinishReason, StreamError, StreamEvent, StreamSummary, TokenEvent, TokenLogprob, Usage,
+    Choice, Completed, ErrorCode, FinishReason, StreamError, StreamEvent, StreamSummary, TokenEvent,
+    TokenLogprob, Usage,
 };
 pub use request::{Constraint, GenerationRequest, Prompt, SamplingParams, StopConditions};
+pub use template::{ChatTemplate, RenderedPrompt, TemplateError, TemplateInput, expand_images};
+pub use tokenizer::{AllowSpecial, GgufVocabulary, MAX_INPUT_BYTES, ShowSpecial, Tokenizer, TokenizerError};

@@ -1,0 +1,150 @@
+//! Messages as templates expect them.
+
+use serde_json::{Map, Value};
+
+use super::TemplateError;
+use super::rendered::{CLOSE, OPEN};
+use crate::Tokenizer;
+
+/// Checks the shape of messages and brings them to the form that templates are written for: arguments of tool calls as objects, pictures as
+/// `{"type": "image"}`, and, for templates that know text only, lists of text parts as one text, a line each.
+pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Value>, TemplateError> {
+    if messages.is_empty() {
+        return Err(wrong("messages", "must have at least one message"));
+    }
+    messages
+        .iter()
+        .enumerate()
+        .map(|(number, message)| {
+            let field = format!("messages[{number}]");
+            let Value::Object(message) = message else { return Err(wrong(&field, "must be an object")) };
+            let mut message = message.clone();
+            if !message.get("role").is_some_and(Value::is_string) {
+                return Err(wrong(&format!("{field}.role"), "must be a text"));
+            }
+            let content = message.get("content").cloned().unwrap_or(Value::Null);
+            message.insert(
+                "content".to_owned(),
+                content_of(content, &format!("{field}.content"), takes_images)?,
+            );
+            if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
+                for (number, call) in calls.iter_mut().enumerate() {
+                    parse_arguments(call, &format!("{field}.tool_calls[{number}]"))?;
+                }
+            } else if message.get("tool_calls").is_some_and(Value::is_null) {
+                // `null` and absence mean the same; templates ask `is defined`.
+                message.remove("tool_calls");
+            }
+            Ok(Value::Object(message))
+        })
+        .collect()
+}
+
+fn content_of(content: Value, field: &str, takes_images: bool) -> Result<Value, TemplateError> {
+    let parts = match content {
+        // Templates concatenate it; transformers' users send an empty text with tool calls.
+        Value::Null => return Ok(Value::String(String::new())),
+        Value::String(_) => return Ok(content),
+        Value::Array(parts) => parts,
+        _ => return Err(wrong(field, "must be a text or a list of parts")),
+    };
+    let mut kept = Vec::with_capacity(parts.len());
+    for (number, part) in parts.into_iter().enumerate() {
+        let field = format!("{field}[{number}]");
+        match part.get("type").and_then(Value::as_str) {
+            Some("text") if part["text"].is_string() => kept.push(part),
+            Some("text") => return Err(wrong(&format!("{field}.text"), "must be a text")),
+            Some("image" | "image_url" | "input_image") if takes_images => kept.push(image_part()),
+            Some("image" | "image_url" | "input_image") => {
+                return Err(wrong(&field, "this model does not take pictures"));
+            }
+            Some(other) => {
+                return Err(wrong(&format!("{field}.type"), &format!("{other:?} is not supported")));
+            }
+            None => return Err(wrong(&format!("{field}.type"), "must be \"text\" or \"image_url\"")),
+        }
+    }
+    if takes_images {
+        return Ok(Value::Array(kept));
+    }
+    let texts: Vec<&str> = kept.iter().filter_map(|part| part["text"].as_str()).collect();
+    Ok(Value::String(texts.join("\n")))
+}
+
+fn image_part() -> Value {
+    Value::Object(Map::from_iter([("type".to_owned(), Value::String("image".to_owned()))]))
+}
+
+/// OpenAI sends arguments as a string of JSON; templates iterate over the object.
+fn parse_arguments(call: &mut Value, field: &str) -> Result<(), TemplateError> {
+    let function = match call.get("function") {
+        Some(_) => &mut call["function"],
+        None => call,
+    };
+    if !function.get("name").is_some_and(Value::is_string) {
+        return Err(wrong(&format!("{field}.function.name"), "must be a text"));
+    }
+    let parsed = match function.get("arguments") {
+        None | Some(Value::Null) => Value::Object(Map::new()),
+        Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Map::new()),
+        Some(Value::String(text)) => serde_json::from_str(text)
+            .ok()
+            .filter(Value::is_object)
+            .ok_or_else(|| wrong(&format!("{field}.function.arguments"), "must be a JSON object"))?,
+        Some(Value::Object(_)) => return Ok(()),
+        Some(_) => return Err(wrong(&format!("{field}.function.arguments"), "must be a JSON object")),
+    };
+    if let Value::Object(function) = function {
+        function.insert("arguments".to_owned(), parsed);
+    }
+    Ok(())
+}
+
+/// Puts brackets round everything in `value` that spells a special token of `tokenizer`; keys included.
+pub(super) fn mark(value: &mut Value, tokenizer: &Tokenizer) {
+    match value {
+        Value::String(text) => {
+            if let Some(marked) = marked(text, tokenizer) {
+                *text = marked;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| mark(value, tokenizer)),
+        Value::Object(map) => {
+            for value in map.values_mut() {
+                mark(value, tokenizer);
+            }
+            if map.keys().any(|key| marked(key, tokenizer).is_some()) {
+                *map = std::mem::take(map)
+                    .into_iter()
+                    .map(|(key, value)| (marked(&key, tokenizer).unwrap_or(key), value))
+                    .collect();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn marked(text: &str, tokenizer: &Tokenizer) -> Option<String> {
+    let forged = text.contains([OPEN, CLOSE]);
+    let clean = if forged { text.replace([OPEN, CLOSE], "") } else { String::new() };
+    let text = if forged { clean.as_str() } else { text };
+    let found = tokenizer.added().look_alikes(text);
+    if found.is_empty() {
+        return forged.then(|| text.to_owned());
+    }
+    let mut marked = String::with_capacity(text.len() + found.len() * 6);
+    let mut from = 0;
+    for range in found {
+        marked.push_str(&text[from..range.start]);
+        marked.push(OPEN);
+        marked.push_str(&text[range.clone()]);
+        marked.push(CLOSE);
+        from = range.end;
+    }
+    marked.push_str(&text[from..]);
+    Some(marked)
+}
+
+fn wrong(field: &str, reason: &str) -> TemplateError {
+    TemplateError::Message { field: field.to_owned(), reason: reason.to_owned() }
+}
