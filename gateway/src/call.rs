@@ -58,10 +58,7 @@ impl Caller {
         upstream: &Arc<Upstream>,
         path: &str,
     ) -> Result<T, Failure> {
-        let lease = upstream.lease().ok_or_else(unavailable)?;
-        let (_, answer) =
-            self.ask(gateway, lease, Method::GET, path, None).await.map_err(Trouble::into_failure)?;
-        parse(&answer)
+        self.bodiless(Method::GET, gateway, upstream, path).await
     }
 
     /// `DELETE path` at this service.
@@ -71,9 +68,19 @@ impl Caller {
         upstream: &Arc<Upstream>,
         path: &str,
     ) -> Result<T, Failure> {
+        self.bodiless(Method::DELETE, gateway, upstream, path).await
+    }
+
+    async fn bodiless<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        gateway: &Gateway,
+        upstream: &Arc<Upstream>,
+        path: &str,
+    ) -> Result<T, Failure> {
         let lease = upstream.lease().ok_or_else(unavailable)?;
         let (_, answer) =
-            self.ask(gateway, lease, Method::DELETE, path, None).await.map_err(Trouble::into_failure)?;
+            self.ask(gateway, lease, method, path, None).await.map_err(Trouble::into_failure)?;
         parse(&answer)
     }
 

@@ -35,6 +35,14 @@ pub struct Limits {
     pub max_in_flight: usize,
     /// Largest request body in bytes.
     pub max_body_bytes: u64,
+    /// Bytes of bodies that are held at once to be routed by the `model` in them; further ones are told 503 at once.
+    pub max_buffered_bytes: u64,
+    /// Open WebSockets; further ones are told 503 at once.
+    pub max_sockets: usize,
+    /// Open WebSockets of one principal; further ones are told 429.
+    pub max_sockets_per_principal: usize,
+    /// Seconds until a WebSocket in which nothing moves is closed.
+    pub socket_idle_seconds: f64,
     /// Seconds a request's header may take from its first byte, and a fresh connection until that byte.
     pub header_seconds: f64,
     /// Seconds a kept connection may stay unused.
@@ -61,6 +69,10 @@ impl Default for Limits {
             max_connections: 4096,
             max_in_flight: 1024,
             max_body_bytes: 32 * 1024 * 1024,
+            max_buffered_bytes: 256 * 1024 * 1024,
+            max_sockets: 1024,
+            max_sockets_per_principal: 64,
+            socket_idle_seconds: 300.0,
             header_seconds: 5.0,
             idle_seconds: 60.0,
             body_grace_seconds: 8.0,
@@ -70,6 +82,14 @@ impl Default for Limits {
             health_seconds: 5.0,
             drain_seconds: 120.0,
         }
+    }
+}
+
+impl Limits {
+    /// What may be held in KiB; the largest body fits in any case.
+    pub(crate) fn buffered_kib(&self) -> usize {
+        let kib = self.max_buffered_bytes.max(self.max_body_bytes).div_ceil(1024);
+        usize::try_from(kib).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
     }
 }
 
@@ -167,6 +187,12 @@ impl GatewayConfig {
         if let Some(value) = size("VIDEOSDGX_MAX_CONNECTIONS")? {
             limits.max_connections = value;
         }
+        if let Some(value) = size("VIDEOSDGX_MAX_SOCKETS")? {
+            limits.max_sockets = value;
+        }
+        if let Some(value) = size("VIDEOSDGX_MAX_SOCKETS_PER_PRINCIPAL")? {
+            limits.max_sockets_per_principal = value;
+        }
         if let Some(value) = size("VIDEOSDGX_MAX_BODY_BYTES")? {
             limits.max_body_bytes = value as u64;
         }
@@ -219,9 +245,15 @@ impl GatewayConfig {
             limits.connect_seconds,
             limits.health_seconds,
             limits.drain_seconds,
+            limits.socket_idle_seconds,
         ];
         let counts = [u64::from(limits.peer_rate), u64::from(limits.principal_rate), limits.max_body_bytes];
-        let sizes = [limits.max_connections, limits.max_in_flight];
+        let sizes = [
+            limits.max_connections,
+            limits.max_in_flight,
+            limits.max_sockets,
+            limits.max_sockets_per_principal,
+        ];
         if seconds.iter().any(|s| !(*s > 0.0 && *s <= 86_400.0)) || counts.contains(&0) || sizes.contains(&0)
         {
             return Err(invalid("limits", "every limit is above 0, and no time longer than a day"));

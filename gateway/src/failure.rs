@@ -83,7 +83,11 @@ pub(crate) enum Language {
 
 impl Language {
     pub(crate) fn of(path: &str) -> Self {
-        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Native }
+        // A service's own facade is spoken to in the same language.
+        let inner =
+            path.strip_prefix("/models/").and_then(|rest| rest.split_once('/')).map(|(_, inner)| inner);
+        let inner = inner.or(path.strip_prefix('/')).unwrap_or_default();
+        if inner == "v1" || inner.starts_with("v1/") { Self::OpenAi } else { Self::Native }
     }
 }
 

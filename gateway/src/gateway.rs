@@ -6,11 +6,13 @@ use axum::body::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use videosdgx_auth::{HttpJwksFetcher, KeyFolder, Verifier};
 
 use crate::config::duration;
 use crate::layers::rate::{self, ByPeer, ByPrincipal};
 use crate::metrics::Metrics;
+use crate::tunnel::SocketPlaces;
 use crate::upstream::{self, JobPlaces, Models};
 use crate::{GatewayConfig, GatewayError, openapi};
 
@@ -31,6 +33,12 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     pub(crate) places: JobPlaces,
     pub(crate) in_flight: Arc<Semaphore>,
+    /// KiB of request bodies that may be held at once, to be routed by what is in them.
+    pub(crate) buffers: Arc<Semaphore>,
+    /// Open WebSockets, by who opened them.
+    pub(crate) sockets: Arc<SocketPlaces>,
+    /// The tasks that carry them.
+    pub(crate) tunnels: TaskTracker,
     pub(crate) peer_rate: Arc<rate::Config<ByPeer>>,
     pub(crate) principal_rate: Arc<rate::Config<ByPrincipal>>,
     pub(crate) started: Timestamp,
@@ -85,6 +93,9 @@ impl Gateway {
             metrics: Metrics::new(),
             places: JobPlaces::default(),
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            buffers: Arc::new(Semaphore::new(limits.buffered_kib())),
+            sockets: SocketPlaces::new(limits.max_sockets, limits.max_sockets_per_principal),
+            tunnels: TaskTracker::new(),
             peer_rate,
             principal_rate,
             started: Timestamp::now(),
@@ -128,6 +139,11 @@ impl Gateway {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// Cancelled when the gateway begins to drain.
+    pub(crate) fn draining_token(&self) -> CancellationToken {
+        self.draining.clone()
     }
 
     /// Completes when the gateway begins to drain.

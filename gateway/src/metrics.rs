@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     upstream_up: Family<UpstreamLabels, Gauge>,
     breaker: Family<UpstreamLabels, Gauge>,
     upstream_in_flight: Family<UpstreamLabels, Gauge>,
+    sockets: Gauge<i64, AtomicI64>,
 }
 
 /// One request under way; dropping it counts it out.
@@ -74,6 +75,7 @@ impl Metrics {
         let upstream_up = Family::default();
         let breaker = Family::default();
         let upstream_in_flight = Family::default();
+        let sockets = Gauge::default();
         let mut registry = Registry::with_prefix("videosdgx_gateway");
         registry.register("requests", "Requests answered", requests.clone());
         registry.register("request_duration_seconds", "Time until an answer began", durations.clone());
@@ -86,11 +88,22 @@ impl Metrics {
             "Requests under way to a service",
             upstream_in_flight.clone(),
         );
-        for limit in ["peer", "principal", "overload"] {
+        registry.register("sockets", "Open WebSockets", sockets.clone());
+        for limit in ["peer", "principal", "overload", "buffers", "sockets"] {
             drop(limited.get_or_create(&LimitLabels { limit }));
         }
         let registry = Arc::new(registry);
-        Self { registry, requests, durations, in_flight, limited, upstream_up, breaker, upstream_in_flight }
+        Self {
+            registry,
+            requests,
+            durations,
+            in_flight,
+            limited,
+            upstream_up,
+            breaker,
+            upstream_in_flight,
+            sockets,
+        }
     }
 
     pub(crate) fn observe(&self, method: &Method, route: &str, status: u16, elapsed: Duration) {
@@ -114,13 +127,14 @@ impl Metrics {
         Gauged(self.in_flight.clone())
     }
 
-    /// A request was refused: `peer`, `principal` or `overload`.
+    /// A request was refused: `peer`, `principal`, `overload`, `buffers` or `sockets`.
     pub(crate) fn limited(&self, limit: &'static str) {
         self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Everything as Prometheus text, with the services as they are now.
-    pub(crate) fn encode(&self, models: &Models) -> Result<String, std::fmt::Error> {
+    pub(crate) fn encode(&self, models: &Models, open_sockets: usize) -> Result<String, std::fmt::Error> {
+        self.sockets.set(i64::try_from(open_sockets).unwrap_or(i64::MAX));
         for upstream in models.upstreams() {
             let labels =
                 UpstreamLabels { model: upstream.model.clone(), upstream: upstream.base().to_owned() };

@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 use utoipa::ToSchema;
+use videosdgx_api::openai::ModelKind;
 use videosdgx_api::{Code, Health};
 
 use crate::Gateway;
@@ -37,6 +38,8 @@ pub(crate) struct ModelLink {
     checkpoint: Option<String>,
     /// Whether a service of it answers.
     available: bool,
+    /// What it makes.
+    kind: Option<ModelKind>,
     /// Its native API.
     path: String,
 }
@@ -48,7 +51,9 @@ pub(crate) struct Links {
     docs: &'static str,
     /// The OpenAPI document of everything.
     openapi: &'static str,
-    /// The OpenAI-shaped API.
+    /// Text, OpenAI-shaped.
+    chat: &'static str,
+    /// Videos, OpenAI-shaped.
     videos: &'static str,
     /// The public keys.
     jwks: &'static str,
@@ -61,7 +66,8 @@ pub(crate) async fn root(State(gateway): State<Arc<Gateway>>) -> Json<GatewayRoo
     let models = gateway.models.iter().map(|model| ModelLink {
         name: model.name.clone(),
         checkpoint: model.checkpoint(),
-        available: model.may_be_up(),
+        available: model.is_available(),
+        kind: model.kind(),
         path: format!("/models/{}/", model.name),
     });
     Json(GatewayRoot {
@@ -71,6 +77,7 @@ pub(crate) async fn root(State(gateway): State<Arc<Gateway>>) -> Json<GatewayRoo
         links: Links {
             docs: "/docs/",
             openapi: "/openapi.json",
+            chat: "/v1/chat/completions",
             videos: "/v1/videos",
             jwks: "/.well-known/jwks.json",
         },
@@ -144,7 +151,7 @@ pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, J
 pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failure> {
     let text = gateway
         .metrics
-        .encode(&gateway.models)
+        .encode(&gateway.models, gateway.sockets.open())
         .map_err(|_| Failure::new(Code::Internal, "the metrics cannot be written"))?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::UPGRADE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{ORIGIN, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use videosdgx_api::Code;
+use videosdgx_auth::Principal;
 
 use crate::Gateway;
 use crate::event_stream::{EventStream, is_event_stream};
@@ -49,6 +50,13 @@ pub(crate) async fn forward(
     let upgrade = tunnel::wanted(&parts.headers).then(|| parts.headers.get(UPGRADE).cloned()).flatten();
     let client_side =
         upgrade.is_some().then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>()).flatten();
+    let mut place = match (&upgrade, parts.extensions.get::<Principal>()) {
+        (Some(_), Some(principal)) => {
+            let taken = gateway.sockets.take(principal.shared_subject());
+            Some(taken.inspect_err(|_| gateway.metrics.limited("sockets"))?)
+        }
+        _ => None,
+    };
     let mut headers = std::mem::take(&mut parts.headers);
     strip_request(&mut headers);
     if let Some(ClientIp(ip)) = parts.extensions.get::<ClientIp>()
@@ -58,6 +66,8 @@ pub(crate) async fn forward(
     }
     if let Some(protocol) = &upgrade {
         tunnel::ask(&mut headers, protocol);
+        // It has been checked against this host; the service has another.
+        headers.remove(ORIGIN);
     }
     let body = ReusableBody::new(body);
     let mut tried = Vec::new();
@@ -70,9 +80,9 @@ pub(crate) async fn forward(
         match gateway.client.execute(outgoing).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 lease.report(Outcome::Success);
-                return tunnel::open(response, client_side, lease);
+                return tunnel::open(gateway, response, client_side, lease, place.take());
             }
-            Ok(response) => return Ok(pass_on(gateway, response, lease)),
+            Ok(response) => return Ok(pass_on(gateway, &parts.method, response, lease)),
             Err(error) => {
                 let (upstream, request_id) =
                     (lease.upstream.base(), headers.get(&REQUEST_ID).map_or("", shown));
@@ -95,7 +105,7 @@ pub(crate) async fn forward(
 }
 
 /// The service's answer, less what was meant for its connection. The lease lasts until the last byte.
-fn pass_on(gateway: &Gateway, response: reqwest::Response, mut lease: Lease) -> Response {
+fn pass_on(gateway: &Gateway, method: &Method, response: reqwest::Response, mut lease: Lease) -> Response {
     let failed = matches!(response.status(), StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
     lease.report(if failed { Outcome::Failure } else { Outcome::Success });
     let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
@@ -103,7 +113,8 @@ fn pass_on(gateway: &Gateway, response: reqwest::Response, mut lease: Lease) -> 
     remove_cors(&mut parts.headers);
     parts.extensions.clear();
     let mut body = Body::new(body);
-    if is_event_stream(&parts.headers) {
+    // What was asked for by GET can be asked for again; the answer to a POST is let finish.
+    if method == Method::GET && is_event_stream(&parts.headers) {
         body = EventStream::wrap(body, gateway.drained());
     }
     Response::from_parts(parts, GuardedBody::wrap(body, lease))

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use videosdgx_api::Code;
 
-use crate::facade::{create, models, videos};
+use crate::facade::{completions, create, models, videos};
 use crate::failure::Failure;
 use crate::native::native;
 use crate::{Gateway, docs, openapi, pages};
@@ -26,6 +26,8 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(pages::jwks))
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
+        .routes(routes!(completions::create_chat_completion))
+        .routes(routes!(completions::create_completion))
         .routes(routes!(create::create_video, videos::list_videos))
         .routes(routes!(videos::retrieve_video, videos::delete_video))
         .routes(routes!(videos::cancel_video))

@@ -91,13 +91,15 @@ impl Server {
         self.gateway.drain();
         draining.cancel();
         serving.close();
+        self.gateway.tunnels.close();
         let over = tokio::time::sleep(drain);
         tokio::pin!(over);
         loop {
             tokio::select! {
-                () = serving.wait() => break,
+                () = async { tokio::join!(serving.wait(), self.gateway.tunnels.wait()); } => break,
                 () = &mut over => {
-                    tracing::warn!(event = "drain_over", connections = serving.len());
+                    let sockets = self.gateway.tunnels.len();
+                    tracing::warn!(event = "drain_over", connections = serving.len(), sockets);
                     break;
                 }
                 // Health checkers still learn that this one is going.

@@ -19,7 +19,7 @@ use crate::layers::rate::{self, ByPeer, ByPrincipal};
 use crate::layers::request_id::{self, REQUEST_ID};
 use crate::layers::timeout::in_time;
 use crate::layers::trace::Trace;
-use crate::{Gateway, panic_answer, routes};
+use crate::{Gateway, panic_answer, routes, tunnel};
 
 /// The whole gateway as one service. Accept limits (sockets, slow headers, idle connections) lie before it, in
 /// [`crate::Server`].
@@ -60,6 +60,10 @@ async fn admit(gateway: &Gateway, mut request: Request, next: Next) -> Result<Re
     let place = Place::take(gateway, &request)?;
     // Requests a second by address, before any signature is checked.
     rate::check(&gateway.peer_rate, &ByPeer, metrics, "peer", &request)?;
+    // Pages of other origins open no WebSockets.
+    if tunnel::wanted(request.headers()) {
+        tunnel::origin::check(request.headers(), &gateway.config.cors_origins)?;
+    }
     // Who is it, and does the token allow this?
     authenticate(gateway, &mut request).await?;
     // Requests a second by principal.

@@ -2,16 +2,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use videosdgx_api::openai::{Video, VideoStatus};
+use videosdgx_api::openai::{ModelKind, Video, VideoStatus};
 use videosdgx_api::{GenerateAccepted, GenerateRequest, Job};
 
+use super::choice;
 use super::create_body::{CreateVideo, CreateVideoForm, Wanted};
 use super::shape::{in_openai_names, video};
 use crate::Gateway;
 use crate::call::Caller;
 use crate::failure::Failure;
-use crate::native::model_not_found;
-use crate::upstream::Model;
 
 /// Makes a video: the answer comes at once, the work is queued. `Idempotency-Key` makes a repeated request the same job.
 #[utoipa::path(post, path = "/v1/videos", operation_id = "createVideo", tag = "OpenAI",
@@ -25,7 +24,7 @@ pub(crate) async fn create_video(
     let (parts, body) = request.into_parts();
     let caller = Caller::of(&parts).with_idempotency_key(&parts);
     let wanted = Wanted::read(Request::from_parts(parts, body)).await?;
-    let model = model(&gateway, wanted.model.as_deref())?;
+    let model = choice::model(&gateway, wanted.model.as_deref(), ModelKind::Video)?;
     let (upstream, accepted) = caller
         .post::<GenerateAccepted>(&gateway, model, "/generate", &wanted.request)
         .await
@@ -36,20 +35,6 @@ pub(crate) async fn create_video(
         Ok(job) => Ok(Json(video(job, &model.name))),
         // Accepted is accepted, also when the token may not read or the service went away just now.
         Err(_) => Ok(Json(just_accepted(accepted, wanted.request, &model.name))),
-    }
-}
-
-/// The named model; the only one when none is named.
-fn model<'a>(gateway: &'a Gateway, name: Option<&str>) -> Result<&'a Arc<Model>, Failure> {
-    match name {
-        Some(name) => gateway.models.get(name).ok_or_else(|| model_not_found(gateway)),
-        None => {
-            let mut models = gateway.models.iter();
-            match (models.next(), models.next()) {
-                (Some(only), None) => Ok(only),
-                _ => Err(Failure::field("model", "model is missing; see GET /v1/models")),
-            }
-        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! OpenAI's API over the services: `/v1/models`, `/v1/videos`.
+//! OpenAI's API over the services: `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/v1/videos`.
 
+mod choice;
+pub(crate) mod completions;
 pub(crate) mod create;
 mod create_body;
 pub(crate) mod models;

@@ -16,7 +16,8 @@ fn shape(gateway: &Gateway, model: &Model) -> openai::Model {
         created: gateway.started.as_second(),
         owned_by: "videosdgx".to_owned(),
         checkpoint: model.checkpoint(),
-        available: model.may_be_up(),
+        available: model.is_available(),
+        kind: model.kind(),
     }
 }
 

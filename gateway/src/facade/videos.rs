@@ -7,7 +7,7 @@ use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
-use videosdgx_api::openai::{Video, VideoDeleted, VideoList};
+use videosdgx_api::openai::{ModelKind, Video, VideoDeleted, VideoList};
 use videosdgx_api::{Code, Job};
 
 use super::shape::{in_openai_names, video};
@@ -229,7 +229,7 @@ async fn pass(gateway: &Gateway, id: &str, what: &str, request: Request) -> Resu
 }
 
 fn everywhere(gateway: &Gateway) -> Vec<Arc<Upstream>> {
-    jobs::upstreams(gateway.models.iter())
+    jobs::upstreams(gateway.models.making(ModelKind::Video))
 }
 
 async fn find(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Found, Failure> {

@@ -28,7 +28,7 @@ pub(crate) fn access(method: &Method, path: &str) -> Access {
     if path == "/metrics" {
         return Access::Needs(Scope::Read);
     }
-    if path.starts_with("/v1/models") || path.starts_with("/v1/videos") {
+    if path.starts_with("/v1/") {
         return Access::Needs(if reads { Scope::Read } else { Scope::Generate });
     }
     if let Some(native) = path.strip_prefix("/models/").and_then(|rest| rest.split_once('/')) {
@@ -36,6 +36,8 @@ pub(crate) fn access(method: &Method, path: &str) -> Access {
         return match inner.as_str() {
             inner if reads && is_document(inner) => Access::Public,
             "/unload" if !reads => Access::Needs(Scope::Admin),
+            // A WebSocket opens with a GET and generates.
+            "/stream" => Access::Needs(Scope::Generate),
             _ => Access::Needs(if reads { Scope::Read } else { Scope::Generate }),
         };
     }
@@ -67,6 +69,10 @@ mod tests {
             (&get, "/v1/videos/x/content", Needs(Scope::Read)),
             (&post, "/v1/videos", Needs(Scope::Generate)),
             (&delete, "/v1/videos/x", Needs(Scope::Generate)),
+            (&post, "/v1/chat/completions", Needs(Scope::Generate)),
+            (&post, "/v1/completions", Needs(Scope::Generate)),
+            (&get, "/models/qwen3-4b/stream", Needs(Scope::Generate)),
+            (&post, "/models/qwen3-4b/v1/chat/completions", Needs(Scope::Generate)),
             (&get, "/models/wan21/", Public),
             (&get, "/models/wan21/health", Public),
             (&get, "/models/wan21/info", Needs(Scope::Read)),

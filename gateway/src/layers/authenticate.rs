@@ -4,6 +4,7 @@ use http::header::AUTHORIZATION;
 use super::access::{Access, access};
 use crate::Gateway;
 use crate::failure::Failure;
+use crate::tunnel;
 
 /// Finds out who asks and whether the token allows it, before anything else is looked at. The principal goes along as
 /// an extension.
@@ -11,6 +12,9 @@ pub(crate) async fn authenticate(gateway: &Gateway, request: &mut Request) -> Re
     let access = access(request.method(), request.uri().path());
     if access == Access::Public {
         return Ok(());
+    }
+    if tunnel::wanted(request.headers()) {
+        tunnel::token::adopt(request.headers_mut());
     }
     let values: Vec<&[u8]> =
         request.headers().get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::de::DeserializeOwned;
+use videosdgx_api::openai::ModelKind;
 use videosdgx_api::{Readiness, ServiceRoot};
 
 use super::service_state::{FAILED_LOOKS, LOOK_LIMIT};
@@ -48,10 +49,12 @@ pub(crate) async fn watch(
             None => {
                 failures += 1;
                 if failures >= FAILED_LOOKS || upstream.state().up.is_none() {
+                    let before = upstream.state();
                     upstream.set_looked(ServiceState {
                         up: Some(false),
                         reason: Some("it does not answer".to_owned()),
-                        checkpoint: upstream.state().checkpoint,
+                        checkpoint: before.checkpoint,
+                        kind: before.kind,
                         ..ServiceState::default()
                     });
                 }
@@ -71,7 +74,10 @@ async fn look(client: &reqwest::Client, upstream: &Upstream) -> Option<ServiceSt
     let root = fetch::<ServiceRoot>(client, upstream, "/", MAX_ANSWER).await;
     let ready = fetch::<Readiness>(client, upstream, "/ready", MAX_ANSWER).await.map(|(_, ready)| ready);
     let mut state = ServiceState { up: Some(true), ..ServiceState::default() };
-    state.checkpoint = root.and_then(|(_, root)| root.checkpoint);
+    if let Some((_, root)) = root {
+        state.kind = kind(&root);
+        state.checkpoint = root.checkpoint;
+    }
     if let Some(ready) = ready {
         state.ready = ready.ready;
         state.reason = ready.reason;
@@ -80,6 +86,18 @@ async fn look(client: &reqwest::Client, upstream: &Upstream) -> Option<ServiceSt
             .and_then(|name| name.as_str().map(ToOwned::to_owned));
     }
     Some(state)
+}
+
+/// What a service makes shows in what can be called.
+fn kind(root: &ServiceRoot) -> Option<ModelKind> {
+    let has = |path: &str| root.endpoints.iter().any(|endpoint| endpoint.path == path);
+    if has("/v1/chat/completions") {
+        Some(ModelKind::Text)
+    } else if has("/generate") {
+        Some(ModelKind::Video)
+    } else {
+        None
+    }
 }
 
 async fn fetch<T: DeserializeOwned>(

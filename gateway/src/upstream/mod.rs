@@ -15,6 +15,7 @@ pub(crate) use health::watch;
 pub(crate) use job_places::JobPlaces;
 use serde_json::Value;
 pub(crate) use service_state::ServiceState;
+use videosdgx_api::openai::ModelKind;
 
 use crate::config::ModelConfig;
 
@@ -70,6 +71,11 @@ impl Upstream {
 
     pub(crate) fn breaker_state(&self) -> BreakerState {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner).state(Instant::now())
+    }
+
+    /// The last look found it well.
+    fn is_up(&self) -> bool {
+        self.looked.read().unwrap_or_else(PoisonError::into_inner).up == Some(true)
     }
 
     /// Not known to be down.
@@ -137,13 +143,18 @@ impl Model {
         order.into_iter().find_map(Upstream::lease)
     }
 
-    /// Whether one of its services is not known to be down.
-    pub(crate) fn may_be_up(&self) -> bool {
-        self.upstreams.iter().any(|upstream| upstream.may_be_up())
+    /// Whether one of its services was well when it was last looked at.
+    pub(crate) fn is_available(&self) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.is_up())
     }
 
     pub(crate) fn checkpoint(&self) -> Option<String> {
         self.upstreams.iter().find_map(|upstream| upstream.state().checkpoint)
+    }
+
+    /// What it makes, as its services last said.
+    pub(crate) fn kind(&self) -> Option<ModelKind> {
+        self.upstreams.iter().find_map(|upstream| upstream.state().kind)
     }
 
     pub(crate) fn document(&self) -> Option<Arc<Value>> {
@@ -190,6 +201,11 @@ impl Models {
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Model>> {
         self.by_name.get(name)
+    }
+
+    /// All that make `kind`, or have not said yet what they make.
+    pub(crate) fn making(&self, kind: ModelKind) -> impl Iterator<Item = &Arc<Model>> {
+        self.iter().filter(move |model| model.kind().is_none_or(|made| made == kind))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {

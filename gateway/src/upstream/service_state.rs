@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use utoipa::ToSchema;
+use videosdgx_api::openai::ModelKind;
 
 /// What the last look at a service found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
@@ -14,6 +15,8 @@ pub(crate) struct ServiceState {
     pub(crate) reason: Option<String>,
     /// The checkpoint it serves.
     pub(crate) checkpoint: Option<String>,
+    /// What its model makes.
+    pub(crate) kind: Option<ModelKind>,
     /// State of its lazy loader: `unloaded`, `loading`, `loaded`, `unloading`, `failed`.
     pub(crate) loader: Option<String>,
     /// The breaker in front of it: `closed`, `half-open`, `open`.

@@ -1,6 +1,7 @@
 //! The gateway from outside: a real one on a free port before small real services.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod completions;
 mod documents;
 mod facade;
 mod identity;
@@ -11,4 +12,5 @@ mod service;
 mod shutdown;
 mod sockets;
 mod upstreams;
+mod websockets;
 mod world;

@@ -81,6 +81,8 @@ impl Service {
             .route("/status/{code}", any(status))
             .route("/large", get(large))
             .route("/socket", get(socket))
+            .route("/v1/chat/completions", post(chat))
+            .route("/v1/completions", post(chat))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), note))
             .route("/", get(root))
             .route("/health", get(async || Json(json!({"status": "ok"}))))
@@ -151,7 +153,13 @@ fn owner(headers: &HeaderMap) -> String {
 }
 
 async fn root(State(state): State<Arc<Inner>>) -> Json<Value> {
-    Json(json!({"name": state.name, "version": "1", "checkpoint": "demo-shapes", "endpoints": []}))
+    // A name such as `text-smol` makes it a text service of the checkpoint `smol`.
+    let (path, checkpoint) = match state.name.strip_prefix("text-") {
+        Some(checkpoint) => ("/v1/chat/completions", checkpoint),
+        None => ("/generate", "demo-shapes"),
+    };
+    let endpoints = json!([{"method": "POST", "path": path, "description": "makes something"}]);
+    Json(json!({"name": state.name, "version": "1", "checkpoint": checkpoint, "endpoints": endpoints}))
 }
 
 async fn ready() -> (StatusCode, Json<Value>) {
@@ -340,6 +348,21 @@ async fn held(State(state): State<Arc<Inner>>) -> &'static str {
     state.held.send_modify(|held| *held = held.saturating_add(1));
     let _ = held.wait_for(|held| *held == usize::MAX).await;
     "let go"
+}
+
+/// Says what came in, in one piece or as a stream whose second event waits for `/held` to be released.
+async fn chat(State(state): State<Arc<Inner>>, headers: HeaderMap, body: String) -> Response {
+    let asked: Value = serde_json::from_str(&body).unwrap_or_default();
+    match asked["prompt"].as_str() {
+        Some("problem") => return problem(Code::QueueFull),
+        Some("hang up") => panic!("this ends the connection"),
+        _ => {}
+    }
+    if asked["stream"] == true {
+        return stream(State(state)).await;
+    }
+    let length = headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
+    Json(json!({"service": state.name, "body": body, "length": length})).into_response()
 }
 
 /// One event now, the next when `/held` is released.

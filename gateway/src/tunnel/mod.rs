@@ -1,13 +1,22 @@
 //! HTTP upgrades (WebSocket): both ends switch, then bytes go both ways until one end closes.
 
+mod frames;
+mod join;
+pub(crate) mod origin;
+mod places;
+pub(crate) mod token;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+pub(crate) use places::{SocketPlace, SocketPlaces};
 use videosdgx_api::Code;
 
+use crate::Gateway;
+use crate::config::duration;
 use crate::failure::Failure;
 use crate::hop_headers::strip;
 use crate::upstream::Lease;
@@ -31,13 +40,15 @@ pub(crate) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(UPGRADE, protocol.clone());
 }
 
-/// Answers 101 and joins the two connections; the lease lasts as long as they do.
+/// Answers 101 and joins the two connections; lease and place last as long as they do.
 pub(crate) fn open(
+    gateway: &Gateway,
     response: reqwest::Response,
     client_side: Option<OnUpgrade>,
     lease: Lease,
+    place: Option<SocketPlace>,
 ) -> Result<Response, Failure> {
-    let Some(client_side) = client_side else {
+    let (Some(client_side), Some(place)) = (client_side, place) else {
         return Err(Failure::new(Code::UpstreamUnavailable, "the service switched protocols unasked"));
     };
     let mut answer = Response::new(Body::empty());
@@ -48,15 +59,15 @@ pub(crate) fn open(
     if let Some(protocol) = protocol {
         ask(answer.headers_mut(), &protocol);
     }
-    tokio::spawn(async move {
-        let _lease = lease;
-        let joined = async {
-            let mut service = response.upgrade().await.map_err(std::io::Error::other)?;
-            let mut client = TokioIo::new(client_side.await.map_err(std::io::Error::other)?);
-            tokio::io::copy_bidirectional(&mut client, &mut service).await
-        };
-        if let Err(error) = joined.await {
-            tracing::debug!(event = "tunnel_broke", %error);
+    let idle = duration(gateway.config.limits.socket_idle_seconds);
+    let draining = gateway.draining_token();
+    gateway.tunnels.spawn(async move {
+        let _held = (lease, place);
+        let ends = async { Ok::<_, reqwest::Error>((response.upgrade().await?, client_side.await)) };
+        match ends.await {
+            Ok((service, Ok(client))) => join::join(TokioIo::new(client), service, idle, &draining).await,
+            Ok((_, Err(error))) => tracing::debug!(event = "tunnel_broke", %error),
+            Err(error) => tracing::debug!(event = "tunnel_broke", error = %error.without_url()),
         }
     });
     Ok(answer)

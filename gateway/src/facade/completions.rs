@@ -1,0 +1,186 @@
+//! `/v1/chat/completions` and `/v1/completions`: routed by the `model` in the body, which goes on as it came.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
+use videosdgx_api::Code;
+use videosdgx_api::openai::ModelKind;
+
+use super::choice;
+use crate::Gateway;
+use crate::call::refusal;
+use crate::failure::Failure;
+use crate::proxy::{Destination, forward};
+
+/// Largest problem document that is read.
+const MAX_REFUSAL: usize = 64 * 1024;
+
+/// What the gateway looks at. Everything else is the service's; its own document describes it.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the schema of a body that is passed on unread")]
+pub(crate) struct ChatCompletionRequest {
+    /// One of `GET /v1/models` that makes text, or the checkpoint that it alone serves; needed when there are several.
+    model: Option<String>,
+    /// The conversation.
+    messages: Vec<Map<String, Value>>,
+    /// Answer in server-sent events, token by token, ended by `data: [DONE]`.
+    stream: Option<bool>,
+}
+
+/// What the gateway looks at. Everything else is the service's; its own document describes it.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the schema of a body that is passed on unread")]
+pub(crate) struct CompletionRequest {
+    /// One of `GET /v1/models` that makes text, or the checkpoint that it alone serves; needed when there are several.
+    model: Option<String>,
+    /// What to go on from: text, several texts, or token ids.
+    prompt: Value,
+    /// Answer in server-sent events, token by token, ended by `data: [DONE]`.
+    stream: Option<bool>,
+}
+
+/// Answers a conversation. With `stream` the answer comes in server-sent events as it is made. Never sent twice to a
+/// service.
+#[utoipa::path(post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "OpenAI",
+    request_body = ChatCompletionRequest,
+    responses((status = 200, description = "The answer, or its events.",
+        content((Map<String, Value> = "application/json"), (String = "text/event-stream")))))]
+pub(crate) async fn create_chat_completion(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    route(&gateway, request, "/v1/chat/completions").await
+}
+
+/// Goes on from a text. With `stream` the answer comes in server-sent events as it is made.
+#[utoipa::path(post, path = "/v1/completions", operation_id = "createCompletion", tag = "OpenAI",
+    request_body = CompletionRequest,
+    responses((status = 200, description = "The text, or its events.",
+        content((Map<String, Value> = "application/json"), (String = "text/event-stream")))))]
+pub(crate) async fn create_completion(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    route(&gateway, request, "/v1/completions").await
+}
+
+async fn route(gateway: &Gateway, request: Request, path: &str) -> Result<Response, Failure> {
+    let (mut parts, body) = request.into_parts();
+    let held = Held::read(gateway, body).await?;
+    let name = addressee(&held.bytes)?;
+    let model = choice::model(gateway, name.as_deref(), ModelKind::Text)?;
+    // However it came, it goes on in one piece.
+    parts.headers.insert(CONTENT_LENGTH, held.bytes.len().into());
+    let request = Request::from_parts(parts, Body::from(held.bytes.clone()));
+    let response = forward(gateway, Destination::Any(model), request, path).await?;
+    in_openai_shape(response).await
+}
+
+/// A body in memory, counted against what may be held in all.
+struct Held {
+    bytes: Bytes,
+    /// Given back when the service has begun to answer.
+    _budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// Reads all of a body, whose size has its own limit. Without room for more it gives up at once.
+    async fn read(gateway: &Gateway, body: Body) -> Result<Self, Failure> {
+        let mut chunks = body.into_data_stream();
+        let mut bytes = Vec::new();
+        let mut budget: Option<OwnedSemaphorePermit> = None;
+        while let Some(chunk) = chunks.next().await {
+            // What was wrong with it is known where its size and pace are watched.
+            let chunk = chunk.map_err(|_| Failure::new(Code::InvalidBody, "the body broke off"))?;
+            let have = budget.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let more = (bytes.len() + chunk.len()).div_ceil(1024).saturating_sub(have);
+            let permit = u32::try_from(more)
+                .ok()
+                .and_then(|more| Arc::clone(&gateway.buffers).try_acquire_many_owned(more).ok());
+            let Some(permit) = permit else {
+                gateway.metrics.limited("buffers");
+                return Err(Failure::later(
+                    Code::Overloaded,
+                    "too many large requests at once, try again",
+                    1,
+                ));
+            };
+            match &mut budget {
+                Some(budget) => budget.merge(permit),
+                None => budget = Some(permit),
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Self { bytes: bytes.into(), _budget: budget })
+    }
+}
+
+#[derive(Deserialize)]
+struct Addressed {
+    model: Option<Value>,
+}
+
+/// The `model` of a JSON object.
+fn addressee(body: &[u8]) -> Result<Option<String>, Failure> {
+    let invalid =
+        |reason: &str| Failure::new(Code::InvalidBody, format!("the body is no JSON object: {reason}"));
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(invalid("it does not begin with {"));
+    }
+    let addressed: Addressed = serde_json::from_slice(body).map_err(|error| invalid(&error.to_string()))?;
+    match addressed.model {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name)),
+        Some(_) => Err(Failure::field("model", "model is a text")),
+    }
+}
+
+/// A service speaks OpenAI's language on these paths; what its outer layers refuse may be a problem document.
+async fn in_openai_shape(response: Response) -> Result<Response, Failure> {
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !content_type.is_some_and(|content_type| content_type.starts_with("application/problem+json")) {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, MAX_REFUSAL).collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+    Ok(refusal(parts.status, &body).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_is_read_out_of_an_object_and_nothing_else() {
+        let read = |body: &str| addressee(body.as_bytes()).map_err(|failure| failure.problem().field.clone());
+        assert_eq!(
+            read(r#" {"messages": [{"model": "no"}], "model": "m", "x": 1e400} "#),
+            Ok(Some("m".into()))
+        );
+        assert_eq!(read(r#"{"model": null}"#), Ok(None));
+        assert_eq!(read("{}"), Ok(None));
+        assert_eq!(read(r#"{"model": 7}"#), Err(Some("model".into())));
+        // What the rest looks like is for the service to say; here it must only do no harm.
+        let deep = format!(r#"{{"model": "m", "a": {}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(read(&deep), Ok(Some("m".into())));
+        for bad in [
+            "",
+            "[\"m\"]",
+            "nonsense",
+            r#"{"model": "m""#,
+            r#"{"model": "m"} x"#,
+            r#"{"model": "a", "model": "b"}"#,
+        ] {
+            assert_eq!(read(bad), Err(None), "{bad}");
+        }
+    }
+}
