@@ -1,0 +1,231 @@
+//! `POST /v1/completions`: text that goes on with text.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor},
+};
+use utoipa::ToSchema;
+
+use super::{FinishReason, Stop, StreamOptions, StructuredOutputs, Usage, chat_chunk::double};
+
+/// A text to go on with. Only `model` and `prompt` are needed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CompletionRequest {
+    /// Name of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// A text, texts, token ids, or lists of them.
+    pub prompt: CompletionPrompt,
+    /// Not taken: null or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// Most tokens of an answer; 16 unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0)]
+    pub max_tokens: Option<u64>,
+    /// 0 (always the likeliest token) to 2; the checkpoint's own, or 1, unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f64>,
+    /// Only the likeliest tokens that together reach this probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f64>,
+    /// How many answers to each prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 16)]
+    pub n: Option<u32>,
+    /// 1 or as many as `n`: nothing is chosen from more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 16)]
+    pub best_of: Option<u32>,
+    /// Whether the answer comes as server-sent events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// Only with `stream`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_options: Option<StreamOptions>,
+    /// Whether the answer says how likely each token was, and how many others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 5)]
+    pub logprobs: Option<u32>,
+    /// Whether the answer begins with the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<bool>,
+    /// Texts that end the answer and are not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    /// The same seed gives the same text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// Makes tokens that the answer has already less likely, -2 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -2, maximum = 2)]
+    pub presence_penalty: Option<f64>,
+    /// The same for each time that it has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -2, maximum = 2)]
+    pub frequency_penalty: Option<f64>,
+    /// Added to the logits of tokens, by id, -100 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_bias: Option<BTreeMap<String, f64>>,
+    /// Taken and not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Only the `k` likeliest tokens; 0 or -1: all (our addition, as vLLM names it; so are those below).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -1)]
+    pub top_k: Option<i64>,
+    /// Only tokens at least this fraction as likely as the likeliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1)]
+    pub min_p: Option<f64>,
+    /// Above 1: makes tokens of prompt and answer less likely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(exclusive_minimum = 0, maximum = 10)]
+    pub repetition_penalty: Option<f64>,
+    /// Goes on over the end of the answer until `max_tokens`; for benchmarks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore_eos: Option<bool>,
+    /// Token ids that end the answer and are not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 64)]
+    pub stop_token_ids: Option<Vec<u32>>,
+    /// The answer is JSON of this schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub guided_json: Option<serde_json::Value>,
+    /// The whole answer matches this regular expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guided_regex: Option<String>,
+    /// The answer is one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guided_choice: Option<Vec<String>>,
+    /// The answer is of this grammar, in Lark's language.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guided_grammar: Option<String>,
+    /// The same under vLLM's newer name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structured_outputs: Option<StructuredOutputs>,
+    /// 0 (least urgent) to 9; 5 unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 9)]
+    pub priority: Option<i64>,
+    /// Seconds after which nobody waits for the answer any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(exclusive_minimum = 0, maximum = 86400)]
+    pub timeout: Option<f64>,
+}
+
+/// What is gone on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum CompletionPrompt {
+    /// A text.
+    Text(String),
+    /// Texts, each with its own answers.
+    Texts(Vec<String>),
+    /// Token ids.
+    Tokens(Vec<u32>),
+    /// Lists of token ids, each with its own answers.
+    TokenLists(Vec<Vec<u32>>),
+}
+
+impl<'de> Deserialize<'de> for CompletionPrompt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PromptVisitor)
+    }
+}
+
+struct PromptVisitor;
+
+/// An item of a prompt that is a list; the first says what the others are.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a text, a token id or a list of token ids")]
+enum Item {
+    Text(String),
+    Token(u32),
+    Tokens(Vec<u32>),
+}
+
+impl<'de> Visitor<'de> for PromptVisitor {
+    type Value = CompletionPrompt;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, a list of strings, a list of token ids or a list of such lists")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CompletionPrompt, E> {
+        Ok(CompletionPrompt::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<CompletionPrompt, A::Error> {
+        let mixed = || serde::de::Error::custom("a prompt's items are all of one kind");
+        let mut prompt = match items.next_element::<Item>()? {
+            None => return Ok(CompletionPrompt::Texts(Vec::new())),
+            Some(Item::Text(text)) => CompletionPrompt::Texts(vec![text]),
+            Some(Item::Token(token)) => CompletionPrompt::Tokens(vec![token]),
+            Some(Item::Tokens(tokens)) => CompletionPrompt::TokenLists(vec![tokens]),
+        };
+        while let Some(item) = items.next_element::<Item>()? {
+            match (&mut prompt, item) {
+                (CompletionPrompt::Texts(texts), Item::Text(text)) => texts.push(text),
+                (CompletionPrompt::Tokens(tokens), Item::Token(token)) => tokens.push(token),
+                (CompletionPrompt::TokenLists(lists), Item::Tokens(tokens)) => lists.push(tokens),
+                _ => return Err(mixed()),
+            }
+        }
+        Ok(prompt)
+    }
+}
+
+/// Answer of `POST /v1/completions`, whole or one `data:` of its stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Completion {
+    /// `cmpl-…`.
+    pub id: String,
+    /// `text_completion`.
+    pub object: String,
+    /// Unix seconds.
+    pub created: i64,
+    /// The model that answered.
+    pub model: String,
+    /// `n` for each prompt, in the order of the prompts; in a stream what is new of one.
+    pub choices: Vec<CompletionChoice>,
+    /// Tokens. In a stream: with `include_usage` null but in the last chunk, else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double")]
+    #[schema(value_type = Option<Usage>)]
+    pub usage: Option<Option<Usage>>,
+    /// Names program and checkpoint.
+    pub system_fingerprint: Option<String>,
+}
+
+/// One text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CompletionChoice {
+    /// From 0.
+    pub index: u32,
+    /// The text, or what is new of it.
+    pub text: String,
+    /// How likely its tokens were; null when not asked for.
+    pub logprobs: Option<CompletionLogprobs>,
+    /// Why it ended; in a stream null but at the end.
+    pub finish_reason: Option<FinishReason>,
+    /// The stop string that ended it (our addition, as vLLM names it).
+    pub stop_reason: Option<String>,
+}
+
+/// How likely tokens were, one entry of each list a token.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CompletionLogprobs {
+    /// Texts.
+    pub tokens: Vec<String>,
+    /// Natural logarithms of the probabilities; null for the first token of an echoed prompt.
+    pub token_logprobs: Vec<Option<f64>>,
+    /// The likeliest at each place.
+    pub top_logprobs: Vec<Option<BTreeMap<String, f64>>>,
+    /// Where each begins in the text, in characters.
+    pub text_offset: Vec<u64>,
+}

@@ -1,0 +1,45 @@
+//! The error object.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Every error under `/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorObject,
+}
+
+/// OpenAI's error object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorObject {
+    /// For people.
+    pub message: String,
+    /// `invalid_request_error`, `authentication_error`, `permission_error`, `rate_limit_error`, `server_error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The request's field at fault.
+    pub param: Option<String>,
+    /// Stable code.
+    pub code: Option<String>,
+}
+
+impl From<crate::Problem> for ErrorBody {
+    fn from(problem: crate::Problem) -> Self {
+        let kind = match problem.status {
+            401 => "authentication_error",
+            403 => "permission_error",
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        Self {
+            error: ErrorObject {
+                message: problem.detail,
+                kind: kind.to_owned(),
+                param: problem.field,
+                code: Some(problem.code),
+            },
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! How tokens are chosen, as both kinds of completion ask for it.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::wire::TextOrList;
+
+/// Texts that end an answer: one, or a list of at most 4.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Stop {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Stop {
+    /// As a list.
+    #[must_use]
+    pub fn strings(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Stop {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match TextOrList::read(deserializer, "a string or a list of strings")? {
+            TextOrList::Text(text) => Self::One(text),
+            TextOrList::List(texts) => Self::Many(texts),
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! Tools that the model may call.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use utoipa::ToSchema;
+
+/// A tool that the model may call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Tool {
+    /// `function`: nothing else is known here.
+    #[serde(rename = "type")]
+    pub kind: CallKind,
+    /// The function.
+    pub function: FunctionDefinition,
+}
+
+/// Kinds of tools and of calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    /// A function.
+    #[default]
+    Function,
+}
+
+/// A function that the model may call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FunctionDefinition {
+    /// Letters, digits, `_` and `-`, at most 64.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
+    pub name: String,
+    /// What it does, for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Its arguments as a JSON schema; without one it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub parameters: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Whether arguments must keep to the schema exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<bool>,
+}
+
+/// A call that the model made, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolCall {
+    /// Names the call, for its answer.
+    #[serde(default)]
+    pub id: String,
+    /// `function`.
+    #[serde(rename = "type", default)]
+    pub kind: CallKind,
+    /// What is called.
+    pub function: FunctionCall,
+}
+
+/// The function and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FunctionCall {
+    /// Its name.
+    pub name: String,
+    /// JSON as text, as the model wrote it: it need not be valid.
+    pub arguments: String,
+}
+
+/// Whether and what the model calls: `none`, `auto`, `required`, one function by name, or some of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ToolChoice {
+    /// `none`, `auto` or `required`.
+    Mode(ToolMode),
+    /// `{"type": "function", "function": {"name": "…"}}`.
+    Function {
+        /// `function`.
+        #[serde(rename = "type")]
+        kind: CallKind,
+        /// Which.
+        function: FunctionName,
+    },
+    /// `{"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": […]}}`.
+    Allowed {
+        /// `allowed_tools`.
+        #[serde(rename = "type")]
+        #[schema(pattern = "^allowed_tools$")]
+        kind: String,
+        /// Which.
+        allowed_tools: AllowedTools,
+    },
+}
+
+/// Whether the model calls a tool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolMode {
+    /// No.
+    None,
+    /// As it likes.
+    #[default]
+    Auto,
+    /// One at least.
+    Required,
+}
+
+/// A function by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FunctionName {
+    /// One of `tools`.
+    pub name: String,
+}
+
+/// Some of the tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AllowedTools {
+    /// `auto` or `required`.
+    pub mode: ToolMode,
+    /// Which.
+    pub tools: Vec<NamedTool>,
+}
+
+/// A tool by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NamedTool {
+    /// `function`.
+    #[serde(rename = "type", default)]
+    pub kind: CallKind,
+    /// Which.
+    pub function: FunctionName,
+}
+
+impl<'de> Deserialize<'de> for ToolChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ToolChoiceVisitor)
+    }
+}
+
+struct ToolChoiceVisitor;
+
+impl<'de> Visitor<'de> for ToolChoiceVisitor {
+    type Value = ToolChoice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "\"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": …}}",
+        )
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ToolChoice, E> {
+        Ok(ToolChoice::Mode(match text {
+            "none" => ToolMode::None,
+            "auto" => ToolMode::Auto,
+            "required" => ToolMode::Required,
+            _ => return Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+        }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ToolChoice, A::Error> {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(rename = "type", default = "function")]
+            kind: String,
+            function: Option<FunctionName>,
+            allowed_tools: Option<AllowedTools>,
+        }
+        fn function() -> String {
+            "function".to_owned()
+        }
+        let named = Named::deserialize(MapAccessDeserializer::new(map))?;
+        match (named.kind.as_str(), named.function, named.allowed_tools) {
+            ("function", Some(function), _) => {
+                Ok(ToolChoice::Function { kind: CallKind::Function, function })
+            }
+            ("allowed_tools", _, Some(allowed_tools)) => {
+                Ok(ToolChoice::Allowed { kind: named.kind, allowed_tools })
+            }
+            ("function", ..) => Err(serde::de::Error::missing_field("function")),
+            ("allowed_tools", ..) => Err(serde::de::Error::missing_field("allowed_tools")),
+            (other, ..) => Err(serde::de::Error::unknown_variant(other, &["function", "allowed_tools"])),
+        }
+    }
+}
