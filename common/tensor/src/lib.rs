@@ -8,7 +8,9 @@ mod checkpoint;
 mod code_pages;
 mod cpu;
 mod device;
+mod embedding;
 mod error;
+mod expert_bank;
 mod host;
 mod linear;
 mod memory;
@@ -24,11 +26,13 @@ pub use attention::attention;
 pub use checkpoint::{Checkpoint, Entry, StoredKind, read_bounded, read_json};
 pub use code_pages::release_code_pages;
 pub use cpu::{
-    Angles, BlockFormat, BlockMatrix, CodeBits, Offset, RotaryStyle, RowBlocks, ScaleKind, add_rms_norm, decoded_rows,
-    few_rows, rms_norm, rotate_heads, swiglu,
+    Angles, BlockFormat, BlockMatrix, CodeBits, Offset, RotaryStyle, RowBlocks, ScaleKind, add_rms_norm,
+    decoded_rows, few_rows, rms_norm, rotate_heads, swiglu,
 };
 pub use device::{cpu_has_bf16, resolve_device, resolve_kind, set_threads, sleep_while_waiting};
+pub use embedding::Embedding;
 pub use error::{CheckpointError, TensorError, guarded};
+pub use expert_bank::{ExpertBank, ExpertShape};
 pub use linear::Linear;
 pub use memory::{release_memory, resident_bytes};
 pub use norm::{LayerNorm, RmsNorm};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 use crate::linear::tensor_bytes;
-use crate::{Checkpoint, CheckpointError, Linear, Quantization, StoredKind, TensorError};
+use crate::{Checkpoint, CheckpointError, Embedding, Linear, Quantization, StoredKind, TensorError};
 
 /// A cursor over a [`Checkpoint`]: names are relative to its prefix, tensors arrive on its device in its type.
 #[derive(Clone)]
@@ -113,18 +113,18 @@ impl Weights {
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn linear(&self, name: &str, inputs: i64, outputs: i64, bias: bool) -> Result<Linear, TensorError> {
-        self.fused_linear(&[name], inputs, outputs, bias)
+        self.fused_linear(&[(name, outputs)], inputs, bias)
     }
 
-    /// Layers of equal shape over the same input as one: their outputs lie side by side, in order.
+    /// Layers over the same input as one, each by its name and its number of outputs: their outputs lie side by side, in
+    /// order. Each keeps its own scales.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn fused_linear(
         &self,
-        names: &[&str],
+        parts: &[(&str, i64)],
         inputs: i64,
-        outputs: i64,
         bias: bool,
     ) -> Result<Linear, TensorError> {
         let join = |mut parts: Vec<Tensor>| -> Result<Tensor, TensorError> {
@@ -135,23 +135,41 @@ impl Weights {
         };
         let bias = match bias {
             true => {
-                let parts = names.iter().map(|name| self.host(&format!("{name}.bias"), &[outputs]));
+                let parts =
+                    parts.iter().map(|(name, outputs)| self.host(&format!("{name}.bias"), &[*outputs]));
                 Some(join(parts.collect::<Result<_, _>>()?)?.f_to_kind(self.kind)?.f_to_device(self.device)?)
             }
             false => None,
         };
-        let parts = names.iter().map(|name| self.linear_weight(name, outputs, inputs));
-        let weight = join(parts.collect::<Result<_, _>>()?)?;
+        let weights = parts.iter().map(|(name, outputs)| self.linear_weight(name, *outputs, inputs));
+        let weight = join(weights.collect::<Result<_, _>>()?)?;
+        self.made(&weight, bias)
+    }
+
+    /// A linear layer of a weight `[outputs, inputs]` that was read from here and lies on the host, quantised as
+    /// configured.
+    pub(crate) fn made(&self, weight: &Tensor, bias: Option<Tensor>) -> Result<Linear, TensorError> {
         let linear = match self.quantization {
-            Quantization::None => Linear::dense(weight.f_to_kind(self.kind)?.f_to_device(self.device)?, bias),
-            Quantization::Fp8 => Linear::fp8(&weight, bias, self.kind, self.device)?,
+            Quantization::None => {
+                Linear::dense(weight.f_to_kind(self.kind)?.f_to_device(self.device)?.f_contiguous()?, bias)
+            }
+            Quantization::Fp8 => Linear::fp8(weight, bias, self.kind, self.device)?,
             other => {
                 let reason = format!("{other} is not made of this layer");
-                return Err(self.checkpoint.invalid(&self.name(names[0]), reason).into());
+                return Err(CheckpointError::invalid(self.checkpoint.folder(), reason).into());
             }
         };
         self.ledger().resident += linear.resident_bytes();
         Ok(linear)
+    }
+
+    /// A table of `rows` vectors of `width` numbers from `name.weight`, whose rows are looked up and that can serve as
+    /// the output layer too.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn embedding(&self, name: &str, rows: i64, width: i64) -> Result<Embedding, TensorError> {
+        Ok(Embedding::new(self.linear(name, width, rows, false)?, self.kind, self.device))
     }
 
     /// Bytes that everything loaded through this cursor and its relatives takes.
@@ -175,6 +193,18 @@ impl Weights {
         let tensor = self.checkpoint.read(&name)?;
         self.ledger().used.insert(name);
         if kind == StoredKind::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
+    }
+
+    /// A stack of weights of exactly `shape` `[count, outputs, inputs]`, or of the last two exchanged, on the host.
+    pub(crate) fn stacked(&self, name: &str, shape: [i64; 3]) -> Result<Tensor, TensorError> {
+        let [count, outputs, inputs] = shape;
+        let exchanged = [count, inputs, outputs];
+        match self.checkpoint.entry(&self.name(name)) {
+            Some(entry) if entry.shape == exchanged && entry.shape != shape => {
+                Ok(self.host(name, &exchanged)?.f_transpose(1, 2)?)
+            }
+            _ => self.host(name, &shape),
+        }
     }
 
     /// The weight of a linear on the host; one that was published in 8 bits with a scale for each output, or one for
@@ -256,7 +286,7 @@ mod tests {
         let (_folder, weights) = weights(&tensors, Quantization::None);
         let weights = weights.at("a");
         let input = random(&[2, 4]);
-        let fused = weights.fused_linear(&["q", "k"], 4, 3, true).expect("loads").forward(&input);
+        let fused = weights.fused_linear(&[("q", 3), ("k", 3)], 4, true).expect("loads").forward(&input);
         for (index, name) in ["q", "k"].into_iter().enumerate() {
             let alone = weights.linear(name, 4, 3, true).expect("loads").forward(&input);
             assert!(alone.allclose(&fused.narrow(1, 3 * index as i64, 3), 1e-6, 1e-6, false));

@@ -1,5 +1,7 @@
 //! Weights in e4m3 with one f32 scale an output channel, widened block by block while multiplying.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
@@ -15,7 +17,7 @@ pub(super) struct Fp8 {
     /// `[out, in]`, `Float8e4m3fn`.
     codes: Tensor,
     /// `[out]` f32 on the host.
-    scales: Vec<f32>,
+    scales: Arc<Vec<f32>>,
     /// `[out, 1]` in f32 on a GPU, where libtorch widens.
     device_scales: Option<Tensor>,
     /// The compute type.
@@ -47,12 +49,28 @@ impl Fp8 {
             Device::Cpu => None,
             _ => Some(Tensor::from_slice(&scales).f_unsqueeze(1)?.f_to_device(device)?),
         };
-        Ok(Self { codes, scales, device_scales, kind })
+        Ok(Self { codes, scales: Arc::new(scales), device_scales, kind })
     }
 
     pub(super) fn resident_bytes(&self) -> u64 {
         let on_device = self.device_scales.as_ref().map_or(0, tensor_bytes);
         tensor_bytes(&self.codes) + 4 * self.scales.len() as u64 + on_device
+    }
+
+    /// The same weight again, sharing its storage.
+    pub(super) fn shared(&self) -> Self {
+        Self {
+            codes: self.codes.shallow_clone(),
+            scales: Arc::clone(&self.scales),
+            device_scales: self.device_scales.as_ref().map(Tensor::shallow_clone),
+            kind: self.kind,
+        }
+    }
+
+    /// Rows `ids` `[n]` → `[n, in]` in the compute type.
+    pub(super) fn rows_at(&self, ids: &Tensor) -> Tensor {
+        let ids: Vec<i64> = ids.iter::<i64>().map_or_else(|_| Vec::new(), Iterator::collect);
+        Tensor::cat(&ids.iter().map(|&id| self.widened(id, 1)).collect::<Vec<_>>(), 0)
     }
 
     /// `[…, in]` → `[…, out]`.
@@ -167,7 +185,7 @@ mod tests {
         let bias = Tensor::randn([rows], (Kind::Float, Device::Cpu));
         let input = Tensor::randn([2, 3, width], (Kind::Float, Device::Cpu));
         let fp8 = Fp8::quantize(&weight, kind, Device::Cpu).expect("quantises");
-        let scales = Tensor::from_slice(&fp8.scales).unsqueeze(1);
+        let scales = Tensor::from_slice(fp8.scales.as_slice()).unsqueeze(1);
         let stored = fp8.codes.to_kind(Kind::Float) * scales;
         assert!(relative(&stored, &weight) < 0.03, "e4m3 keeps three bits");
         let output = fp8.linear(&input.to_kind(kind), Some(&bias.to_kind(kind)));

@@ -48,6 +48,24 @@ impl Linear {
         }
     }
 
+    /// The same layer again, sharing its storage.
+    pub fn shared(&self) -> Self {
+        let weight = match &self.weight {
+            Weight::Dense(weight) => Weight::Dense(weight.shallow_clone()),
+            Weight::Fp8(weight) => Weight::Fp8(weight.shared()),
+        };
+        Self { weight, bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+    }
+
+    /// Rows `ids` `[n]` of the weight → `[n, in]` in `kind` on `device`.
+    pub(crate) fn rows_at(&self, ids: &Tensor, kind: Kind, device: Device) -> Tensor {
+        let ids = ids.to_device(device).to_kind(Kind::Int64);
+        match &self.weight {
+            Weight::Dense(weight) => weight.index_select(0, &ids).to_kind(kind),
+            Weight::Fp8(weight) => weight.rows_at(&ids),
+        }
+    }
+
     /// Bytes the weight and bias take.
     pub fn resident_bytes(&self) -> u64 {
         let weight = match &self.weight {

@@ -185,7 +185,11 @@ impl Layer {
         let attention = weights.at("self_attn");
         Ok(Self {
             attention_norm: LayerNorm::load(&weights.at("layer_norm1"), width, eps)?,
-            projection: attention.fused_linear(&["q_proj", "k_proj", "v_proj"], width, width, true)?,
+            projection: attention.fused_linear(
+                &[("q_proj", width), ("k_proj", width), ("v_proj", width)],
+                width,
+                true,
+            )?,
             output: attention.linear("out_proj", width, width, true)?,
             feed_norm: LayerNorm::load(&weights.at("layer_norm2"), width, eps)?,
             first: weights.linear("mlp.fc1", width, config.intermediate_size, true)?,

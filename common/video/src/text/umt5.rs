@@ -193,7 +193,11 @@ impl Block {
         let dense = feed.at("DenseReluDense");
         Ok(Self {
             attention_norm: RmsNorm::load(&attention.at("layer_norm"), width, config.layer_norm_epsilon)?,
-            projection: projections.fused_linear(&["q", "k", "v"], width, inner, false)?,
+            projection: projections.fused_linear(
+                &[("q", inner), ("k", inner), ("v", inner)],
+                width,
+                false,
+            )?,
             output: projections.linear("o", inner, width, false)?,
             position_bias: projections.tensor_as(
                 "relative_attention_bias.weight",
@@ -201,7 +205,7 @@ impl Block {
                 Kind::Float,
             )?,
             feed_norm: RmsNorm::load(&feed.at("layer_norm"), width, config.layer_norm_epsilon)?,
-            wide: dense.fused_linear(&["wi_0", "wi_1"], width, config.d_ff, false)?,
+            wide: dense.fused_linear(&[("wi_0", config.d_ff), ("wi_1", config.d_ff)], width, false)?,
             narrow: dense.linear("wo", config.d_ff, width, false)?,
         })
     }

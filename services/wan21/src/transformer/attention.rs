@@ -18,7 +18,11 @@ impl SelfAttention {
     pub(super) fn load(weights: &Weights, config: &TransformerConfig) -> Result<Self, TensorError> {
         let width = config.width();
         Ok(Self {
-            projection: weights.fused_linear(&["to_q", "to_k", "to_v"], width, width, true)?,
+            projection: weights.fused_linear(
+                &[("to_q", width), ("to_k", width), ("to_v", width)],
+                width,
+                true,
+            )?,
             output: weights.linear("to_out.0", width, width, true)?,
             query_norm: RmsNorm::load(&weights.at("norm_q"), width, config.eps)?,
             key_norm: RmsNorm::load(&weights.at("norm_k"), width, config.eps)?,
@@ -68,13 +72,13 @@ impl CrossAttention {
         let image = match config.added_kv_proj_dim {
             None => None,
             Some(inputs) => Some((
-                weights.fused_linear(&["add_k_proj", "add_v_proj"], inputs, width, true)?,
+                weights.fused_linear(&[("add_k_proj", width), ("add_v_proj", width)], inputs, true)?,
                 RmsNorm::load(&weights.at("norm_added_k"), width, config.eps)?,
             )),
         };
         Ok(Self {
             query: weights.linear("to_q", width, width, true)?,
-            text: weights.fused_linear(&["to_k", "to_v"], width, width, true)?,
+            text: weights.fused_linear(&[("to_k", width), ("to_v", width)], width, true)?,
             image,
             output: weights.linear("to_out.0", width, width, true)?,
             query_norm: RmsNorm::load(&weights.at("norm_q"), width, config.eps)?,

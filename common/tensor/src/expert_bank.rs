@@ -1,0 +1,143 @@
+//! The experts of a mixture-of-experts layer as one object.
+
+use tch::{Kind, Tensor};
+
+use crate::{Linear, TensorError, Weights, swiglu};
+
+/// Sizes of the experts of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertShape {
+    /// How many there are.
+    pub experts: i64,
+    /// Size of a token's hidden state.
+    pub hidden: i64,
+    /// Size inside an expert.
+    pub intermediate: i64,
+}
+
+/// Gated feed-forward experts, each `down(silu(gate x) · up x)`, in any weight format. Only those that a token chose are
+/// touched.
+pub struct ExpertBank {
+    experts: Vec<Expert>,
+}
+
+struct Expert {
+    /// Gate and up side by side: `[hidden]` → `[2 · intermediate]`.
+    gate_up: Linear,
+    /// `[intermediate]` → `[hidden]`.
+    down: Linear,
+}
+
+impl ExpertBank {
+    /// Loads the experts below `weights`, in whichever of the published forms is there:
+    ///
+    /// - one by one, `experts.{i}.{gate,up,down}_proj`, in every format of a linear;
+    /// - stacked, `experts.gate_up_proj` `[experts, 2 · intermediate, hidden]` and `experts.down_proj`
+    ///   `[experts, hidden, intermediate]`, or both transposed inside an expert, told by the shapes;
+    /// - GGUF's `ffn_{gate,up,down}_exps` `[experts, outputs, inputs]`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn load(weights: &Weights, shape: ExpertShape) -> Result<Self, TensorError> {
+        let experts = if weights.contains("experts.gate_up_proj") {
+            stacked(weights, shape)?
+        } else {
+            one_by_one(weights, shape)?
+        };
+        Ok(Self { experts })
+    }
+
+    /// Each row of `hidden` `[tokens, hidden]` through the experts `ids` `[tokens, k]` (whole numbers), their results
+    /// times `weights` `[tokens, k]` and summed in f32 in the order of the experts' numbers → `[tokens, hidden]` in the
+    /// type of `hidden`. Which other tokens are there changes nothing but the shape of the matrix products.
+    pub fn forward(&self, hidden: &Tensor, ids: &Tensor, weights: &Tensor) -> Tensor {
+        let chosen = Chosen::new(ids);
+        let output = hidden.zeros_like().to_kind(Kind::Float);
+        let weights = weights.to_kind(Kind::Float).reshape([-1, 1]);
+        for (expert, places) in chosen.by_expert() {
+            let places = Tensor::from_slice(places).to_device(hidden.device());
+            let tokens = places.divide_scalar_mode(chosen.top_k, "floor");
+            let expert = &self.experts[expert];
+            let rows = hidden.index_select(0, &tokens);
+            let result = expert.down.forward(&swiglu(&expert.gate_up.forward(&rows)));
+            let weighed = result.to_kind(Kind::Float) * weights.index_select(0, &places);
+            let _output = output.shallow_clone().index_add_(0, &tokens, &weighed);
+        }
+        output.to_kind(hidden.kind())
+    }
+
+    /// Number of experts.
+    pub fn len(&self) -> usize {
+        self.experts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.experts.is_empty()
+    }
+
+    /// Bytes that all experts take.
+    pub fn resident_bytes(&self) -> u64 {
+        self.experts.iter().map(|expert| expert.gate_up.resident_bytes() + expert.down.resident_bytes()).sum()
+    }
+}
+
+fn one_by_one(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorError> {
+    let ExpertShape { experts, hidden, intermediate } = shape;
+    let load = |index| {
+        let weights = weights.at("experts").at(index);
+        let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
+        Ok(Expert {
+            gate_up: weights.fused_linear(&gate_up, hidden, false)?,
+            down: weights.linear("down_proj", intermediate, hidden, false)?,
+        })
+    };
+    (0..experts).map(load).collect()
+}
+
+fn stacked(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorError> {
+    let ExpertShape { experts, hidden, intermediate } = shape;
+    let gate_up = weights.stacked("experts.gate_up_proj", [experts, 2 * intermediate, hidden])?;
+    let down = weights.stacked("experts.down_proj", [experts, hidden, intermediate])?;
+    let load = |index| {
+        Ok(Expert {
+            gate_up: weights.made(&gate_up.f_get(index)?, None)?,
+            down: weights.made(&down.f_get(index)?, None)?,
+        })
+    };
+    (0..experts).map(load).collect()
+}
+
+/// The places of `ids`, sorted by the expert they name.
+struct Chosen {
+    /// Expert and place in the flattened `ids`.
+    pairs: Vec<(usize, i64)>,
+    places: Vec<i64>,
+    top_k: i64,
+}
+
+impl Chosen {
+    fn new(ids: &Tensor) -> Self {
+        let top_k = ids.size().last().copied().unwrap_or(1).max(1);
+        let flat = ids.to_device(tch::Device::Cpu).to_kind(Kind::Int64).reshape([-1]);
+        let mut pairs: Vec<(usize, i64)> = flat.iter::<i64>().map_or_else(
+            |_| Vec::new(),
+            |ids| {
+                ids.zip(0..).map(|(id, place)| (usize::try_from(id).unwrap_or(usize::MAX), place)).collect()
+            },
+        );
+        pairs.sort_unstable();
+        let places = pairs.iter().map(|&(_, place)| place).collect();
+        Self { pairs, places, top_k }
+    }
+
+    /// Each expert that is named, in order, with its places.
+    fn by_expert(&self) -> impl Iterator<Item = (usize, &[i64])> {
+        let mut first = 0;
+        self.pairs.chunk_by(|left, right| left.0 == right.0).map(move |group| {
+            let places = &self.places[first..first + group.len()];
+            first += group.len();
+            (group[0].0, places)
+        })
+    }
+}
