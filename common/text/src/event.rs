@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// One event of a stream; after `Completed` or an error that is not recoverable nothing comes.
+/// One event of a stream. Every stream ends with exactly one `Completed`; an error that is not recoverable is followed by it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamEvent {
     /// A token was generated.
@@ -145,6 +145,8 @@ pub enum ErrorCode {
     ModelUnavailable,
     /// The service is shutting down.
     Draining,
+    /// The reader took nothing for too long.
+    ReaderTooSlow,
 }
 
 impl ErrorCode {
@@ -158,6 +160,7 @@ impl ErrorCode {
             Self::ConstraintFailed => "constraint_failed",
             Self::ModelUnavailable => "model_unavailable",
             Self::Draining => "draining",
+            Self::ReaderTooSlow => "reader_too_slow",
         }
     }
 }

@@ -1,11 +1,16 @@
 //! The text engine: everything between a prompt and a stream of tokens but the arithmetic, which a [`Decoder`] does. It
 //! never links libtorch, so that scheduling, sampling and parsing are built in seconds and tested with a decoder of a few lines.
 
+pub mod controllers;
 mod decoder;
+mod engine;
 mod detokenizer;
 mod event;
 pub mod image;
 mod request;
+mod scheduler;
+pub mod streaming;
+pub mod telemetry;
 mod template;
 mod tokenizer;
 
@@ -16,6 +21,10 @@ pub use detokenizer::Detokenizer;
 pub use event::{
     Choice, Completed, ErrorCode, FinishReason, StreamError, StreamEvent, StreamSummary, TokenEvent,
     TokenLogprob, Usage,
+};
+pub use engine::{
+    CacheUsage, Engine, EngineConfig, EngineSnapshot, KvCacheSize, Language, PrefixSharing, StreamOptions, SubmitError,
+    TextDecoder, TextPiece, TokenMask, TokenMatcher, TokenStream,
 };
 pub use request::{Constraint, GenerationRequest, Prompt, SamplingParams, StopConditions};
 pub use template::{ChatTemplate, RenderedPrompt, TemplateError, TemplateInput, expand_images};

@@ -1,0 +1,19 @@
+//! The engine: takes requests, runs steps of many sequences on the loader's inference thread, and hands out streams of events.
+//!
+//! Three places work together and share one small lock: callers submit and read ([`Engine`], [`TokenStream`]); the inference
+//! thread plans, computes and samples in bursts; the delivery thread turns tokens into text and events while the next step
+//! is computed already. Nothing spins when nothing is to do, and nothing is loaded before the first request.
+
+mod config;
+mod error;
+mod handle;
+mod language;
+mod snapshot;
+mod stream;
+
+pub use config::{EngineConfig, KvCacheSize, PrefixSharing, StreamOptions};
+pub use error::SubmitError;
+pub use handle::Engine;
+pub use language::{Language, TextDecoder, TextPiece, TokenMask, TokenMatcher};
+pub use snapshot::{CacheUsage, EngineSnapshot};
+pub use stream::TokenStream;

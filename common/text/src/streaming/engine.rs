@@ -1,0 +1,258 @@
+//! Many prompts on one engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+
+use super::slots::{Slot, Slots};
+use super::{GenerateOptions, GenerateStream, Prompts, StreamInput, StreamOutcome, StreamRequest, StreamResult};
+use crate::engine::{Engine, StreamOptions, TokenStream};
+use crate::{Completed, StreamError, StreamEvent, SubmitError};
+
+/// Settings of a [`StreamingComputationEngine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamingConfig {
+    /// Most requests that it has in the engine at once; the others wait by priority.
+    pub max_concurrent_requests: usize,
+    /// Events a stream holds for its reader.
+    pub buffer_size: usize,
+}
+
+impl Default for StreamingConfig {
+    fn default() -> Self {
+        Self { max_concurrent_requests: 4, buffer_size: 100 }
+    }
+}
+
+/// What a [`StreamingComputationEngine`] is doing and has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamingStatistics {
+    /// Requests in the engine.
+    pub active: usize,
+    /// Requests waiting for a place.
+    pub waiting: usize,
+    /// Requests that got a place.
+    pub submitted: u64,
+    /// Requests that ended with a whole answer.
+    pub completed: u64,
+    /// Requests that were refused, failed or missed their deadline.
+    pub failed: u64,
+    /// Requests that were cancelled, or whose reader left.
+    pub cancelled: u64,
+    /// Tokens of output.
+    pub tokens: u64,
+}
+
+/// Continuous processing on one [`Engine`]: single requests with a callback, or streams over any number of prompts. Clones are
+/// handles to the same.
+#[derive(Debug, Clone)]
+pub struct StreamingComputationEngine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    config: StreamingConfig,
+    slots: Slots,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    active: AtomicUsize,
+    submitted: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    tokens: AtomicU64,
+    prompts: AtomicU64,
+}
+
+/// A [`StreamingComputationEngine`] over `engine`.
+#[must_use]
+pub fn create_streaming_engine(engine: Engine, config: StreamingConfig) -> StreamingComputationEngine {
+    let slots = Slots::new(config.max_concurrent_requests);
+    StreamingComputationEngine(Arc::new(Inner { engine, config, slots, counts: Counts::default() }))
+}
+
+impl StreamingComputationEngine {
+    /// Answers one prompt: `callback` gets each result as it comes, the future the whole. The request takes its place in the
+    /// queue when the future is first polled; dropping the future cancels it.
+    pub fn submit_stream_request(
+        &self,
+        request_id: impl Into<String>,
+        data: impl Into<StreamInput>,
+        options: GenerateOptions,
+        mut callback: impl FnMut(&StreamResult) + Send + 'static,
+    ) -> BoxFuture<'static, Result<StreamOutcome, SubmitError>> {
+        let request = StreamRequest { request_id: request_id.into(), input: data.into(), options };
+        let inner = Arc::clone(&self.0);
+        async move {
+            let slot = inner.slots.take(request.options.priority).await;
+            let request_id = request.request_id.clone();
+            let mut results = Box::pin(inner.answer(slot, 0, request));
+            let (mut text, mut error) = (String::new(), None);
+            while let Some(result) = results.next().await {
+                callback(&result);
+                match result.output? {
+                    StreamEvent::Token(token) => text.push_str(&token.text),
+                    StreamEvent::Error(met) => error = (!met.recoverable).then_some(met).or(error),
+                    StreamEvent::Completed(end) => return Ok(outcome(request_id, text, end, error)),
+                }
+            }
+            Err(SubmitError::Draining)
+        }
+        .boxed()
+    }
+
+    /// Answers prompts, at most `max_concurrent_requests` at once (all streams of this engine together). A lazily produced
+    /// sequence is pulled only when a place is free.
+    pub fn generate_stream(&self, prompts: impl Into<Prompts>, options: GenerateOptions) -> GenerateStream {
+        let inner = Arc::clone(&self.0);
+        let begun = inner.counts.prompts.fetch_add(1, Ordering::Relaxed);
+        let source = prompts.into().into_stream();
+        let jobs = stream::unfold((source, 0_usize), move |(mut source, index)| {
+            let (inner, options) = (Arc::clone(&inner), options.clone());
+            async move {
+                let slot = inner.slots.take(options.priority).await;
+                let input = source.next().await?;
+                let request = StreamRequest { request_id: format!("stream-{begun}-{index}"), input, options };
+                Some((Box::pin(inner.answer(slot, index, request)), (source, index + 1)))
+            }
+        });
+        GenerateStream::new(jobs.flatten_unordered(None))
+    }
+
+    /// What it is doing and has done.
+    #[must_use]
+    pub fn statistics(&self) -> StreamingStatistics {
+        let counts = &self.0.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        StreamingStatistics {
+            active: counts.active.load(Ordering::Relaxed),
+            waiting: self.0.slots.waiting(),
+            submitted: read(&counts.submitted),
+            completed: read(&counts.completed),
+            failed: read(&counts.failed),
+            cancelled: read(&counts.cancelled),
+            tokens: read(&counts.tokens),
+        }
+    }
+
+    /// The engine beneath.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> StreamingConfig {
+        self.0.config
+    }
+}
+
+impl Inner {
+    /// Results of one request, which keeps its place until its last one.
+    fn answer(
+        self: Arc<Self>,
+        slot: Slot,
+        index: usize,
+        request: StreamRequest,
+    ) -> impl futures::Stream<Item = StreamResult> + Send + 'static {
+        let request_id = request.request_id.clone();
+        let active = Active::new(Arc::clone(&self), slot);
+        stream::unfold(Answer::Waiting(request, active), move |answer| {
+            let (inner, request_id) = (Arc::clone(&self), request_id.clone());
+            async move {
+                let (mut events, mut active) = match answer {
+                    Answer::Ended => return None,
+                    Answer::Waiting(request, mut active) => match inner.submit(request).await {
+                        Ok(events) => (events, active),
+                        Err(refused) => {
+                            active.end(|counts| &counts.failed);
+                            return Some((StreamResult { request_id, index, output: Err(refused) }, Answer::Ended));
+                        }
+                    },
+                    Answer::Running(events, active) => (events, active),
+                };
+                let event = events.next().await?;
+                let next = match &event {
+                    StreamEvent::Completed(end) => {
+                        active.end(|counts| counts.of(end));
+                        Answer::Ended
+                    }
+                    StreamEvent::Token(_) => {
+                        inner.counts.tokens.fetch_add(1, Ordering::Relaxed);
+                        Answer::Running(events, active)
+                    }
+                    StreamEvent::Error(_) => Answer::Running(events, active),
+                };
+                Some((StreamResult { request_id, index, output: Ok(event) }, next))
+            }
+        })
+    }
+
+    /// Waits for room in the engine's queue: whoever has a place here is not refused because others are quicker.
+    async fn submit(&self, request: StreamRequest) -> Result<TokenStream, SubmitError> {
+        let request = request.into_generation(|text| self.engine.language().encode(text))?;
+        let options = StreamOptions { buffer_size: Some(self.config.buffer_size) };
+        loop {
+            match self.engine.submit_with(request.clone(), options) {
+                Err(SubmitError::QueueFull { .. }) => self.engine.room().await,
+                taken => return taken,
+            }
+        }
+    }
+}
+
+enum Answer {
+    Waiting(StreamRequest, Active),
+    Running(TokenStream, Active),
+    Ended,
+}
+
+/// A request with a place; counts itself however it ends.
+struct Active {
+    inner: Arc<Inner>,
+    slot: Option<Slot>,
+}
+
+impl Active {
+    fn new(inner: Arc<Inner>, slot: Slot) -> Self {
+        inner.counts.active.fetch_add(1, Ordering::Relaxed);
+        inner.counts.submitted.fetch_add(1, Ordering::Relaxed);
+        Self { inner, slot: Some(slot) }
+    }
+
+    fn end(&mut self, count: impl FnOnce(&Counts) -> &AtomicU64) {
+        if let Some(slot) = self.slot.take() {
+            self.inner.counts.active.fetch_sub(1, Ordering::Relaxed);
+            count(&self.inner.counts).fetch_add(1, Ordering::Relaxed);
+            drop(slot);
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.end(|counts| &counts.cancelled);
+    }
+}
+
+impl Counts {
+    fn of(&self, end: &Completed) -> &AtomicU64 {
+        use crate::FinishReason::{Cancelled, Deadline, Error, Length, Stop};
+        match end.reason {
+            Stop | Length => &self.completed,
+            Cancelled => &self.cancelled,
+            Deadline | Error => &self.failed,
+        }
+    }
+}
+
+fn outcome(request_id: String, mut text: String, end: Completed, error: Option<StreamError>) -> StreamOutcome {
+    text.push_str(&end.text);
+    StreamOutcome { request_id, text, reason: end.reason, usage: end.usage, summary: end.summary, error }
+}

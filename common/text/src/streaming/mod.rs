@@ -1,0 +1,15 @@
+//! Continuous processing of many prompts on one or several engines: at most so many at once, the rest waiting by priority,
+//! results as they come.
+
+mod engine;
+mod manager;
+mod prompts;
+mod request;
+mod slots;
+mod stream;
+
+pub use engine::{StreamingComputationEngine, StreamingConfig, StreamingStatistics, create_streaming_engine};
+pub use manager::{StreamingComputationManager, setup_streaming_computation};
+pub use prompts::Prompts;
+pub use request::{GenerateOptions, StreamInput, StreamOutcome, StreamRequest, StreamResult};
+pub use stream::GenerateStream;
