@@ -36,6 +36,14 @@ pub enum ClientError {
         /// Without any address in it.
         reason: String,
     },
+    /// An answer that had begun was ended by the server, in its own words.
+    #[error("the answer broke off: {message} ({code})")]
+    BrokenOff {
+        /// Stable code.
+        code: String,
+        /// For people.
+        message: String,
+    },
     /// The answer does not read as the API promises.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),

@@ -11,11 +11,21 @@
 //! let accepted = client.generate("wan21", &request, None).await?;
 //! let job = client.follow(&accepted.job_id, |progress| println!("{} %", progress.percent)).await?;
 //! client.download(&job.job_id, "circle.mp4".as_ref(), |_, _| {}).await?;
+//!
+//! use videosdgx_api::openai::{ChatMessage, ChatRequest, Role};
+//! let messages = vec![ChatMessage::text(Role::User, "What is the capital of France?")];
+//! let mut answer = client.chat_stream(&ChatRequest { messages, ..Default::default() }).await?;
+//! while let Some(chunk) = answer.next().await? {
+//!     for choice in chunk.choices {
+//!         print!("{}", choice.delta.content.unwrap_or_default());
+//!     }
+//! }
 //! # Ok(()) }
 //! ```
 //!
 //! A token, a signed address or a key never appears in an error, a `Debug` form or a log line of this crate.
 
+mod chat;
 mod client;
 mod credentials;
 mod download;
@@ -25,6 +35,7 @@ pub mod health;
 pub mod pull;
 mod sse;
 
+pub use chat::ChatStream;
 pub use client::{Client, DEFAULT_URL, JobFilter};
 pub use credentials::{CredentialsError, find_token, mint};
 pub use error::ClientError;

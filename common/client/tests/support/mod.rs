@@ -3,6 +3,7 @@
 
 pub(crate) mod gateway;
 pub(crate) mod hub;
+pub(crate) mod talk;
 
 use std::net::SocketAddr;
 

@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use videosdgx_api::{JobId, JobStatus, OutputFormat, Priority, Resolution, SchedulerName};
 use videosdgx_auth::Scopes;
 
-/// Make videos from prompts with a VideosDGX gateway.
+/// Make videos from prompts and talk to models, with a VideosDGX gateway.
 #[derive(Debug, Parser)]
 #[command(name = "videosdgx", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
@@ -16,7 +16,8 @@ pub(crate) struct Args {
 
 const EXIT_CODES: &str = "\
 Exit status: 0 done · 1 something on this side (a file, a checksum) · 2 wrong usage · 3 the server refused the request ·
-4 no token, or not a good enough one · 5 the server cannot be reached or cannot serve now · 6 the job failed ·
+4 no token, or not a good enough one · 5 the server cannot be reached or cannot serve now · 6 the job failed or the
+answer broke off ·
 7 the job was cancelled · 130 interrupted (the job goes on)
 
 The token comes from VIDEOSDGX_TOKEN, or is minted with the gateway's key folder (VIDEOSDGX_AUTH_DIR, else
@@ -34,6 +35,8 @@ pub(crate) struct Server {
 pub(crate) enum Command {
     /// Make a video from a prompt; waits and saves it unless told otherwise.
     Generate(Box<Generate>),
+    /// Talk to a model; the answer appears as it is made.
+    Chat(Chat),
     /// List your jobs, newest first.
     Jobs(Jobs),
     /// Show one job.
@@ -110,6 +113,33 @@ pub(crate) struct Generate {
     /// Print the answer as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Chat {
+    /// The question; without it, standard input is asked as a whole, or a conversation begins where that is a terminal.
+    pub(crate) question: Option<String>,
+    /// The model; qwen3-4b, or the only one that makes text, unless told.
+    #[arg(short, long, env = "VIDEOSDGX_CHAT_MODEL")]
+    pub(crate) model: Option<String>,
+    /// What the model should know or be beforehand.
+    #[arg(short, long)]
+    pub(crate) system: Option<String>,
+    /// Most tokens of an answer.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_tokens: Option<u64>,
+    /// 0 (always the likeliest token) to 2.
+    #[arg(short, long)]
+    pub(crate) temperature: Option<f64>,
+    /// Same seed, same answer.
+    #[arg(long)]
+    pub(crate) seed: Option<i64>,
+    /// A conversation, a line of standard input at a time, also where that is no terminal.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Say after each answer how many tokens it had and how quick they were.
+    #[arg(long)]
+    pub(crate) stats: bool,
 }
 
 #[derive(Debug, ClapArgs)]

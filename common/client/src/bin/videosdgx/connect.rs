@@ -1,3 +1,4 @@
+use videosdgx_api::openai::ModelKind;
 use videosdgx_client::{Client, find_token};
 
 use crate::{
@@ -5,8 +6,13 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// The model when there are several and none is named.
-const FIRST_CHOICE: &str = "wan21";
+/// The model when there are several of its kind and none is named.
+fn first_choice(kind: ModelKind) -> &'static str {
+    match kind {
+        ModelKind::Text => "qwen3-4b",
+        ModelKind::Video => "wan21",
+    }
+}
 
 /// A client with whatever token can be had.
 pub(crate) fn client(server: &Server) -> Result<Client, Failure> {
@@ -22,17 +28,26 @@ pub(crate) fn user() -> String {
     if sound { name } else { "operator".to_owned() }
 }
 
-/// The named model, else wan21, else the only one.
-pub(crate) async fn model(client: &Client, named: Option<String>) -> Result<String, Failure> {
+/// The named model, else the first choice of its kind, else the only one.
+pub(crate) async fn model(
+    client: &Client,
+    named: Option<String>,
+    kind: ModelKind,
+) -> Result<String, Failure> {
     if let Some(named) = named {
         return Ok(named);
     }
     let models = client.models().await?.data;
-    let ids: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+    // One that has not said yet what it makes may be the right one.
+    let fitting = models.iter().filter(|model| model.kind.is_none_or(|made| made == kind));
+    let ids: Vec<&str> = fitting.map(|model| model.id.as_str()).collect();
     match ids.as_slice() {
-        _ if ids.contains(&FIRST_CHOICE) => Ok(FIRST_CHOICE.to_owned()),
+        _ if ids.contains(&first_choice(kind)) => Ok(first_choice(kind).to_owned()),
         [only] => Ok((*only).to_owned()),
-        [] => Err(Failure::new(Exit::Unavailable, "the gateway has no model")),
+        [] => Err(Failure::new(
+            Exit::Unavailable,
+            format!("the gateway has no model that makes {}", kind.as_str()),
+        )),
         several => {
             Err(Failure::new(Exit::Refused, format!("name the model with --model: {}", several.join(", "))))
         }

@@ -46,6 +46,7 @@ impl From<ClientError> for Failure {
                 Exit::Unavailable
             }
             (_, Some(_)) => Exit::Refused,
+            (ClientError::BrokenOff { .. }, _) => Exit::JobFailed,
             _ => Exit::Local,
         };
         let hint = if exit == Exit::Unauthorized {

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use videosdgx_api::{GenerateRequest, Job, JobStatus};
+use videosdgx_api::{GenerateRequest, Job, JobStatus, openai::ModelKind};
 
 use crate::{
     args::{Generate, Server},
@@ -16,7 +16,7 @@ const MAX_IMAGE_BYTES: u64 = 10 << 20;
 pub(crate) async fn run(server: &Server, command: Box<Generate>) -> Result<(), Failure> {
     let request = request(&command)?;
     let client = connect::client(server)?;
-    let model = connect::model(&client, command.model.clone()).await?;
+    let model = connect::model(&client, command.model.clone(), ModelKind::Video).await?;
     let accepted = client.generate(&model, &request, command.idempotency_key.as_deref()).await?;
     for warning in &accepted.warnings {
         eprintln!("warning: {warning}");

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use videosdgx_api::JobId;
+use videosdgx_api::{JobId, openai::ModelKind};
 use videosdgx_client::{Client, JobFilter};
 
 use crate::{
@@ -15,7 +15,7 @@ const PAGE: usize = 100;
 
 pub(crate) async fn list(server: &Server, command: Jobs) -> Result<(), Failure> {
     let client = connect::client(server)?;
-    let model = connect::model(&client, command.model).await?;
+    let model = connect::model(&client, command.model, ModelKind::Video).await?;
     let mut filter = JobFilter { status: command.status, ..JobFilter::default() };
     let mut jobs = Vec::new();
     while jobs.len() < command.limit {
@@ -99,7 +99,9 @@ pub(crate) async fn models(server: &Server, command: Models) -> Result<(), Failu
     }
     for model in &models.data {
         let state = if model.available { "available" } else { "does not answer" };
-        println!("{:<18} {:<16} {}", model.id, state, model.checkpoint.as_deref().unwrap_or("no checkpoint"));
+        let kind = model.kind.map_or("", |kind| kind.as_str());
+        let checkpoint = model.checkpoint.as_deref().unwrap_or("no checkpoint");
+        println!("{:<18} {kind:<6} {state:<16} {checkpoint}", model.id);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! The `videosdgx` command: make videos, look after jobs, mint tokens, fetch checkpoints.
+//! The `videosdgx` command: make videos, talk to models, look after jobs, mint tokens, fetch checkpoints.
 
 mod args;
+mod chat;
 mod connect;
 mod failure;
 mod generate;
@@ -18,10 +19,14 @@ use failure::{Exit, Failure};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    // Dropping the work at Ctrl-C is safe: what was fetched is kept, and jobs go on at the server.
-    let outcome = tokio::select! {
-        outcome = run(args) => outcome,
-        () = interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+    let outcome = match args.command {
+        // In a conversation Ctrl-C ends an answer, not the program.
+        Command::Chat(command) => chat::run(&args.server, command).await,
+        command => tokio::select! {
+            outcome = run(args.server, command) => outcome,
+            // Dropping the work is safe: what was fetched is kept, and jobs go on at the server.
+            () = interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+        },
     };
     match outcome {
         Ok(()) => Exit::Done.into(),
@@ -32,20 +37,22 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn interrupted() {
+/// Completes at Ctrl-C.
+pub(crate) async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-async fn run(args: Args) -> Result<(), Failure> {
-    match args.command {
-        Command::Generate(command) => generate::run(&args.server, command).await,
-        Command::Jobs(command) => jobs::list(&args.server, command).await,
-        Command::Job(command) => jobs::show(&args.server, command).await,
-        Command::Cancel(command) => jobs::cancel(&args.server, command).await,
-        Command::Download(command) => jobs::download(&args.server, command).await,
-        Command::Models(command) => jobs::models(&args.server, command).await,
+async fn run(server: args::Server, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Chat(command) => chat::run(&server, command).await,
+        Command::Generate(command) => generate::run(&server, command).await,
+        Command::Jobs(command) => jobs::list(&server, command).await,
+        Command::Job(command) => jobs::show(&server, command).await,
+        Command::Cancel(command) => jobs::cancel(&server, command).await,
+        Command::Download(command) => jobs::download(&server, command).await,
+        Command::Models(command) => jobs::models(&server, command).await,
         Command::Token(command) => token::run(command),
         Command::Pull(command) => pull::run(command).await,
         Command::Health(command) => {

@@ -1,0 +1,90 @@
+use std::collections::VecDeque;
+
+use reqwest::{Method, Response, header};
+use serde_json::Value;
+use videosdgx_api::openai::{ChatChunk, ChatRequest, ErrorBody, StreamOptions};
+
+use crate::{Client, ClientError, sse::SseParser};
+
+/// What ends a stream that is whole.
+const DONE: &str = "[DONE]";
+
+/// An answer as it is made. Dropping it ends the work at the server.
+pub struct ChatStream {
+    response: Response,
+    parser: SseParser,
+    chunks: VecDeque<ChatChunk>,
+    is_done: bool,
+}
+
+impl std::fmt::Debug for ChatStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatStream").field("is_done", &self.is_done).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// `POST /v1/chat/completions` as a stream, with the usage in its last chunk. Sent once: an answer is not asked for
+    /// again when the connection breaks.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn chat_stream(&self, request: &ChatRequest) -> Result<ChatStream, ClientError> {
+        let options =
+            StreamOptions { include_usage: Some(true), ..request.stream_options.unwrap_or_default() };
+        let request = ChatRequest { stream: Some(true), stream_options: Some(options), ..request.clone() };
+        let call = self
+            .request(Method::POST, &["v1", "chat", "completions"])?
+            .header(header::ACCEPT, "text/event-stream")
+            .json(&request);
+        let response = self.send(call).await?;
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if !content_type.is_some_and(|content_type| content_type.starts_with("text/event-stream")) {
+            return Err(ClientError::Unreadable("it is no stream of events".to_owned()));
+        }
+        Ok(ChatStream { response, parser: SseParser::default(), chunks: VecDeque::new(), is_done: false })
+    }
+}
+
+impl ChatStream {
+    /// The next chunk; `None` after the last.
+    ///
+    /// # Errors
+    /// [`ClientError::BrokenOff`] when the server ended it, [`ClientError::Broken`] when the connection did.
+    pub async fn next(&mut self) -> Result<Option<ChatChunk>, ClientError> {
+        loop {
+            if let Some(chunk) = self.chunks.pop_front() {
+                return Ok(Some(chunk));
+            }
+            if self.is_done {
+                return Ok(None);
+            }
+            let Some(bytes) = self.response.chunk().await.map_err(ClientError::transport)? else {
+                let host = crate::error::host_of(self.response.url());
+                return Err(ClientError::Broken { host, reason: "the answer ended early".to_owned() });
+            };
+            let unreadable = |error: &dyn std::fmt::Display| ClientError::Unreadable(error.to_string());
+            for event in self.parser.push(&bytes).map_err(|error| unreadable(&error))? {
+                if event.data == DONE {
+                    self.is_done = true;
+                    break;
+                }
+                let value: Value = serde_json::from_str(&event.data).map_err(|error| unreadable(&error))?;
+                if value.get("error").is_some() {
+                    return Err(broken_off(value));
+                }
+                self.chunks.push_back(serde_json::from_value(value).map_err(|error| unreadable(&error))?);
+            }
+        }
+    }
+}
+
+/// An error in the middle of an answer.
+fn broken_off(value: Value) -> ClientError {
+    match serde_json::from_value::<ErrorBody>(value) {
+        Ok(ErrorBody { error }) => {
+            ClientError::BrokenOff { code: error.code.unwrap_or(error.kind), message: error.message }
+        }
+        Err(error) => ClientError::Unreadable(error.to_string()),
+    }
+}
