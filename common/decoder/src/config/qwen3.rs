@@ -1,0 +1,44 @@
+//! `qwen3`: dense Qwen3.
+
+use super::parts::{Attention, Frame, Grouped};
+use super::{ConfigError, DecoderConfig, Family, Fields, RopeConfig, RopeLayout};
+
+pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
+    let frame = Frame::parse(fields)?;
+    full_attention(fields)?;
+    let grouped = attention(fields, &frame, Some(128))?;
+    let rope = RopeConfig::parse(fields, grouped.head_dim, 1e4, 1.0, RopeLayout::Halves)?;
+    let layers = frame.dense_layers(fields, false)?;
+    Ok(DecoderConfig {
+        family: Family::Qwen3,
+        vocab: frame.vocab,
+        hidden: frame.hidden,
+        max_context: frame.max_context,
+        norm_eps: frame.norm_eps,
+        tied_head: frame.tied_head,
+        attention: Attention::Grouped(grouped),
+        rope,
+        layers,
+        extra_layers: 0,
+        vision: None,
+    })
+}
+
+/// The attention of all Qwen3: each head of q and k normalised.
+pub(super) fn attention(
+    fields: Fields<'_>,
+    frame: &Frame,
+    default_head_dim: Option<i64>,
+) -> Result<Grouped, ConfigError> {
+    let grouped = Grouped::parse(fields, frame.hidden, default_head_dim)?;
+    Ok(Grouped { qk_norm: Some(frame.norm_eps), ..grouped })
+}
+
+/// Refuses layers that see only a window.
+fn full_attention(fields: Fields<'_>) -> Result<(), ConfigError> {
+    let list = fields.get("layer_types").and_then(|list| list.as_array()).map_or(&[][..], Vec::as_slice);
+    match list.iter().find(|kind| kind.as_str() != Some("full_attention")) {
+        Some(kind) => Err(fields.refuse("layer_types", format!("has {kind}, only \"full_attention\" is supported"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,138 @@
+//! The published configurations of the six families, and what is refused.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn llama() -> Value {
+    json!({
+        "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 8192, "rope_theta": 100000, "tie_word_embeddings": true, "hidden_act": "silu",
+    })
+}
+
+fn glm_flash() -> Value {
+    json!({
+        "model_type": "glm4_moe_lite", "vocab_size": 154880, "hidden_size": 2048, "intermediate_size": 10240,
+        "moe_intermediate_size": 1536, "num_hidden_layers": 47, "num_attention_heads": 20,
+        "num_key_value_heads": 20, "n_routed_experts": 64, "n_shared_experts": 1, "num_experts_per_tok": 4,
+        "first_k_dense_replace": 1, "norm_topk_prob": true, "n_group": 1, "topk_group": 1,
+        "routed_scaling_factor": 1.8, "kv_lora_rank": 512, "q_lora_rank": 768, "qk_nope_head_dim": 192,
+        "qk_rope_head_dim": 64, "v_head_dim": 256, "rms_norm_eps": 1e-5, "max_position_embeddings": 202752,
+        "rope_theta": 1000000, "rope_scaling": null, "num_nextn_predict_layers": 1, "tie_word_embeddings": false,
+    })
+}
+
+fn glm() -> Value {
+    json!({
+        "model_type": "glm4_moe", "vocab_size": 151552, "hidden_size": 5120, "intermediate_size": 12288,
+        "moe_intermediate_size": 1536, "num_hidden_layers": 92, "num_attention_heads": 96, "head_dim": 128,
+        "num_key_value_heads": 8, "n_routed_experts": 160, "n_shared_experts": 1, "num_experts_per_tok": 8,
+        "first_k_dense_replace": 3, "norm_topk_prob": true, "n_group": 1, "topk_group": 1, "use_qk_norm": true,
+        "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-5, "max_position_embeddings": 202752,
+        "attention_bias": true, "partial_rotary_factor": 0.5, "rope_theta": 1000000, "num_nextn_predict_layers": 1,
+    })
+}
+
+fn qwen_vl() -> Value {
+    json!({
+        "model_type": "qwen3_vl", "tie_word_embeddings": true, "vision_config": {"depth": 24},
+        "text_config": {
+            "model_type": "qwen3_vl_text", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144,
+            "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+            "max_position_embeddings": 262144, "rms_norm_eps": 1e-6, "rope_theta": 5000000,
+            "rope_scaling": {"mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"},
+        },
+    })
+}
+
+fn qwen_coder() -> Value {
+    json!({
+        "model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5472,
+        "moe_intermediate_size": 768, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true, "mlp_only_layers": [],
+        "decoder_sparse_step": 1, "rms_norm_eps": 1e-6, "max_position_embeddings": 262144, "rope_theta": 10000000,
+        "use_sliding_window": false, "sliding_window": null,
+    })
+}
+
+#[test]
+fn the_published_configurations_are_read() {
+    let config = DecoderConfig::from_json(&llama()).expect("llama");
+    let Attention::Grouped(grouped) = &config.attention else { panic!("grouped") };
+    assert_eq!((grouped.heads, grouped.kv_heads, grouped.head_dim, grouped.qk_norm), (9, 3, 64, None));
+    assert_eq!((config.cache_width(), config.rope.theta, config.tied_head), (384, 1e5, true));
+
+    let config = DecoderConfig::from_json(&glm()).expect("glm");
+    let Attention::Grouped(grouped) = &config.attention else { panic!("grouped") };
+    assert!(grouped.qkv_bias && !grouped.output_bias && grouped.qk_norm == Some(1e-5));
+    assert_eq!((config.rope.dim, config.rope.layout), (64, RopeLayout::Halves));
+    assert!(matches!(config.layers[2], FeedForward::Dense { intermediate: 12288, .. }));
+    let FeedForward::Sparse(sparse) = &config.layers[3] else { panic!("sparse") };
+    assert_eq!((sparse.experts, sparse.top_k, sparse.shared_intermediate), (160, 8, Some(1536)));
+    assert_eq!((config.layers.len(), config.extra_layers), (92, 1));
+
+    let config = DecoderConfig::from_json(&glm_flash()).expect("glm flash");
+    assert_eq!((config.cache_width() * 47 * 2, config.rope.layout), (54144, RopeLayout::Pairs));
+    assert!(matches!(config.layers[0], FeedForward::Dense { .. }));
+    assert!(matches!(config.layers[1], FeedForward::Sparse(_)));
+
+    let config = DecoderConfig::from_json(&qwen_vl()).expect("qwen vl");
+    assert_eq!((config.rope.sections, config.tied_head), (Some([24, 20, 20]), true));
+    assert_eq!((config.cache_width() * 28 * 2, config.rope.theta), (114_688, 5e6));
+
+    let config = DecoderConfig::from_json(&qwen_coder()).expect("qwen coder");
+    assert_eq!(config.cache_width() * 48 * 2, 98_304);
+    assert!(config.layers.iter().all(|layer| matches!(layer, FeedForward::Sparse(_))));
+}
+
+#[test]
+fn both_spellings_of_rope_parameters_are_read() {
+    let mut config = llama();
+    config["rope_parameters"] = json!({"rope_theta": 7.0, "rope_type": "linear", "factor": 2.0});
+    let rope = DecoderConfig::from_json(&config).expect("reads").rope;
+    assert_eq!((rope.theta, rope.scaling), (7.0, RopeScaling::Linear(2.0)));
+    let mut config = llama();
+    config["rope_scaling"] = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    });
+    let rope = DecoderConfig::from_json(&config).expect("reads").rope;
+    assert!(matches!(rope.scaling, RopeScaling::Llama3(ref scaling) if scaling.original_context == 8192.0));
+}
+
+#[rstest]
+#[case::absent(llama(), "hidden_size", Value::Null, "hidden_size is missing")]
+#[case::zero(llama(), "num_hidden_layers", json!(0), "num_hidden_layers is 0, a whole number from 1 to 512")]
+#[case::huge(llama(), "vocab_size", json!(1u64 << 40), "vocab_size is 1099511627776")]
+#[case::fraction(llama(), "hidden_size", json!(1.5), "hidden_size is 1.5")]
+#[case::text(llama(), "hidden_size", json!("576"), "hidden_size is \"576\"")]
+#[case::groups(llama(), "num_key_value_heads", json!(2), "num_key_value_heads is 2, which does not divide")]
+#[case::activation(llama(), "hidden_act", json!("gelu"), "hidden_act is \"gelu\"")]
+#[case::scaling(llama(), "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "rope_scaling.rope_type is \"yarn\"")]
+#[case::window(qwen_coder(), "use_sliding_window", json!(true), "use_sliding_window is true")]
+#[case::too_many(qwen_coder(), "num_experts_per_tok", json!(200), "num_experts_per_tok is 200, more than the 128")]
+#[case::no_groups(glm(), "n_group", json!(3), "n_group is 3, which does not cut 160")]
+#[case::kinds(glm_flash(), "mlp_layer_types", json!(["dense"]), "mlp_layer_types is not a list of 47 kinds")]
+#[case::vision(qwen_vl(), "vision_config", Value::Null, "vision_config is missing")]
+#[case::other(llama(), "model_type", json!("mamba"), "the architecture \"mamba\" is not supported")]
+fn what_cannot_be_computed_is_refused_by_field(
+    #[case] mut config: Value,
+    #[case] field: &str,
+    #[case] value: Value,
+    #[case] message: &str,
+) {
+    config[field] = value;
+    let error = DecoderConfig::from_json(&config).expect_err("refused").to_string();
+    assert!(error.contains(message), "{error}");
+}
+
+#[test]
+fn fields_of_parts_carry_their_path() {
+    let mut config = qwen_vl();
+    config["text_config"]["hidden_size"] = json!(-1);
+    let error = DecoderConfig::from_json(&config).expect_err("refused").to_string();
+    assert!(error.starts_with("text_config.hidden_size is -1"), "{error}");
+}

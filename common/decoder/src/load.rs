@@ -1,0 +1,120 @@
+//! From a checkpoint to a model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+use videosdgx_tensor::{KvCache, TensorError, Weights, guarded};
+
+use crate::attention::cache_shape;
+use crate::layer::Layer;
+use crate::names::{Layout, VISION};
+use crate::pictures::Pictures;
+use crate::rotary::Rotary;
+use crate::vision::{VisionConfig, VisionTower};
+use crate::{LoadError, LoadOptions, Source, TextModel};
+
+/// Tensors that are in some files although the configuration says it all.
+const SUPERFLUOUS: &[&str] = &["rotary_emb.inv_freq", "rope_freqs.weight"];
+
+impl TextModel {
+    /// Opens and loads the checkpoint at `path`; see [`Source::open`]. Its cache is empty: [`Decoder::resize_cache`] first.
+    ///
+    /// # Errors
+    /// As [`Source::open`] and [`Source::load`].
+    ///
+    /// [`Decoder::resize_cache`]: videosdgx_text::Decoder::resize_cache
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, LoadError> {
+        Source::open(path)?.load(options)
+    }
+}
+
+impl Source {
+    /// Reads all weights.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration says, named with its file; no memory.
+    pub fn load(self, options: &LoadOptions) -> Result<TextModel, LoadError> {
+        let vision = self.vision()?;
+        guarded(|| self.load_all(vision.as_ref(), options))
+    }
+
+    /// The vision tower's configuration, when the model takes pictures.
+    ///
+    /// # Errors
+    /// [`LoadError::Config`] names the field.
+    pub fn vision(&self) -> Result<Option<VisionConfig>, LoadError> {
+        let Some(vision) = &self.config.vision else { return Ok(None) };
+        let refused = |error| LoadError::Config { file: self.path.join("config.json"), error };
+        let vision = VisionConfig::parse(vision).map_err(refused)?;
+        if vision.out_hidden != self.config.hidden {
+            let reason = format!("is {}, the text layers are {} wide", vision.out_hidden, self.config.hidden);
+            return Err(refused(crate::ConfigError::Field { field: "vision_config.out_hidden_size".into(), reason }));
+        }
+        Ok(Some(vision))
+    }
+
+    fn load_all(self, vision: Option<&VisionConfig>, options: &LoadOptions) -> Result<TextModel, LoadError> {
+        let Self { config, checkpoint, layout, .. } = self;
+        let weights = Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
+        let embedding = layout.embedding(config.family);
+        let embedding = weights.unquantized().embedding(&embedding, config.vocab, config.hidden)?;
+        let head = match config.tied_head {
+            true => embedding.head(),
+            false => weights.unquantized().linear(layout.head(), config.hidden, config.vocab, false)?,
+        };
+        let layers = (0..config.layers.len()).map(|index| Layer::load(&weights, &config, layout, index));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let norm = weights.at(layout.final_norm(config.family)).tensor("weight", &[config.hidden])?;
+        let pictures = match vision {
+            Some(vision) => Some(Pictures::new(VisionTower::load(&weights.at(VISION), vision)?)),
+            None => None,
+        };
+        let factors = rope_factors(&weights, config.rope.dim)?;
+        let model = TextModel {
+            rotary: Rotary::new(&config.rope, factors.as_deref(), options.device),
+            cache: KvCache::new(cache_shape(&config), options.kind, options.device)?,
+            device: options.device,
+            unused: unused(&weights, &config, layout),
+            weight_bytes: weights.resident_bytes(),
+            config,
+            embedding,
+            layers,
+            norm,
+            head,
+            pictures,
+        };
+        if !model.unused.is_empty() {
+            let (count, first) = (model.unused.len(), &model.unused[0]);
+            tracing::warn!(count, first, "tensors of the checkpoint are not used");
+        }
+        Ok(model)
+    }
+}
+
+/// What divides the rotary frequencies, where a GGUF file brings it.
+fn rope_factors(weights: &Weights, dim: i64) -> Result<Option<Vec<f32>>, TensorError> {
+    const NAME: &str = "rope_freqs.weight";
+    if !weights.contains(NAME) {
+        return Ok(None);
+    }
+    let factors: Tensor = weights.tensor_as(NAME, &[dim / 2], Kind::Float)?;
+    Ok(Some(Vec::try_from(factors.to_device(tch::Device::Cpu))?))
+}
+
+/// Tensors that nobody asked for, but those that are known to be superfluous: of layers that predict further tokens, and a
+/// head that is the embedding.
+fn unused(weights: &Weights, config: &crate::DecoderConfig, layout: Layout) -> Vec<String> {
+    let layers = config.layers.len();
+    let extra: Vec<String> = (layers..layers + config.extra_layers)
+        .map(|index| format!("{}.", layout.layer(config.family, index)))
+        .collect();
+    let tied = config.tied_head.then(|| format!("{}.weight", layout.head()));
+    let mut names = weights.unused();
+    names.retain(|name| {
+        !(extra.iter().any(|prefix| name.starts_with(prefix))
+            || SUPERFLUOUS.iter().any(|suffix| name.ends_with(suffix))
+            || tied.as_ref() == Some(name))
+    });
+    names
+}

@@ -1,0 +1,56 @@
+//! Feed-forward by a few of many experts.
+
+mod router;
+
+use tch::Tensor;
+use videosdgx_tensor::{ExpertBank, ExpertShape, TensorError, Weights};
+
+use crate::Sparse;
+use crate::mlp::{GatedNames, GatedUnit};
+use crate::names::{Layout, Part, SHARED_EXPERTS};
+use router::{Choice, Router};
+
+/// The names of the shared expert's linears, which only transformers' layout has.
+const SHARED: GatedNames<'_> = GatedNames { gate: "gate_proj", up: "up_proj", down: "down_proj" };
+
+/// Experts, who chooses them, and the one everybody goes through.
+pub(crate) struct Mixture {
+    router: Router,
+    experts: ExpertBank,
+    shared: Option<GatedUnit>,
+}
+
+impl Mixture {
+    /// From the place of a layer.
+    pub(crate) fn load(
+        weights: &Weights,
+        config: &Sparse,
+        hidden: i64,
+        layout: Layout,
+    ) -> Result<Self, TensorError> {
+        let shape = ExpertShape { experts: config.experts, hidden, intermediate: config.intermediate };
+        let bank = match layout {
+            Layout::Transformers => weights.at(layout.part(Part::Experts)),
+            Layout::Gguf => weights.clone(),
+        };
+        let shared = match config.shared_intermediate {
+            Some(width) => Some(GatedUnit::load(&weights.at(SHARED_EXPERTS), SHARED, hidden, width, false)?),
+            None => None,
+        };
+        Ok(Self {
+            router: Router::load(weights, layout.part(Part::Router), hidden, config)?,
+            experts: ExpertBank::load(&bank, shape)?,
+            shared,
+        })
+    }
+
+    /// `[rows, hidden]` → `[rows, hidden]`.
+    pub(crate) fn forward(&self, input: &Tensor) -> Tensor {
+        let Choice { experts, weights } = self.router.choose(input);
+        let sum = self.experts.forward(input, &experts, &weights);
+        match &self.shared {
+            Some(shared) => sum + shared.forward(input),
+            None => sum,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A checkpoint that was looked at and not loaded: what it is and what it will take.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tch::{Device, Kind};
+use videosdgx_gguf::{Gguf, GgufError};
+use videosdgx_tensor::{Checkpoint, CheckpointError, Quantization, read_json};
+
+use crate::config::from_metadata;
+use crate::names::Layout;
+use crate::{DecoderConfig, LoadError};
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Where it lives.
+    pub device: Device,
+    /// What it computes in: `Float` or `BFloat16` (`Half` on a GPU).
+    pub kind: Kind,
+    /// What the large linears are held in.
+    pub quantization: Quantization,
+}
+
+/// An opened checkpoint: headers and configuration are read and checked, weights are not.
+pub struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) config: DecoderConfig,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) layout: Layout,
+}
+
+impl Source {
+    /// Opens a transformers folder (`config.json` and safetensors), a GGUF file, or a folder that holds one.
+    ///
+    /// # Errors
+    /// [`LoadError::Config`] for a model that is not computed here; the checkpoint's errors name the file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        let path = path.as_ref();
+        let (file, layout) = find(path)?;
+        let refused = |error| LoadError::Config { file: file.clone(), error };
+        let (config, checkpoint) = match layout {
+            Layout::Transformers => {
+                let config = DecoderConfig::from_json(&read_json::<Value>(&file)?).map_err(refused)?;
+                (config, Checkpoint::open(path)?)
+            }
+            Layout::Gguf => {
+                let header = Gguf::open(&file).map_err(unreadable)?;
+                (from_metadata(&header).map_err(refused)?, Checkpoint::open_file(&file)?)
+            }
+        };
+        Ok(Self { path: path.to_owned(), config, checkpoint, layout })
+    }
+
+    /// What was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it computes.
+    #[must_use]
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// Whose names its tensors have.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Its files.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+}
+
+/// The file with the configuration.
+fn find(path: &Path) -> Result<(PathBuf, Layout), LoadError> {
+    if !path.is_dir() {
+        return match path.extension() {
+            Some(extension) if extension.eq_ignore_ascii_case("gguf") => Ok((path.to_owned(), Layout::Gguf)),
+            _ if !path.exists() => Err(CheckpointError::Missing { path: path.to_owned() }.into()),
+            _ => Err(CheckpointError::invalid(path, "is neither a folder nor a GGUF file").into()),
+        };
+    }
+    let config = path.join("config.json");
+    if config.is_file() {
+        return Ok((config, Layout::Transformers));
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| CheckpointError::io(path, &error))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")));
+    match files.as_slice() {
+        [file] => Ok((file.clone(), Layout::Gguf)),
+        [] => Err(CheckpointError::Missing { path: config }.into()),
+        several => {
+            let reason = format!("holds {} GGUF files, name the one to use", several.len());
+            Err(CheckpointError::invalid(path, reason).into())
+        }
+    }
+}
+
+fn unreadable(error: GgufError) -> LoadError {
+    match error {
+        GgufError::Io { file, error } => CheckpointError::io(file, &error).into(),
+        GgufError::Invalid { file, reason } => CheckpointError::invalid(file, reason).into(),
+    }
+}
