@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde::Deserialize;
+use videosdgx_gguf::GgmlType;
 
 use crate::CheckpointError;
 
@@ -34,6 +35,8 @@ pub enum StoredKind {
     I8,
     U8,
     Bool,
+    /// Blocks of a GGUF file.
+    Packed(GgmlType),
 }
 
 impl StoredKind {
@@ -54,7 +57,22 @@ impl StoredKind {
         })
     }
 
-    /// libtorch's name of the type.
+    /// ggml's name of the type: the plain ones by ours, blocks as they are.
+    pub(super) fn of_ggml(kind: GgmlType) -> Self {
+        match kind {
+            GgmlType::F64 => Self::F64,
+            GgmlType::F32 => Self::F32,
+            GgmlType::F16 => Self::F16,
+            GgmlType::Bf16 => Self::Bf16,
+            GgmlType::I64 => Self::I64,
+            GgmlType::I32 => Self::I32,
+            GgmlType::I16 => Self::I16,
+            GgmlType::I8 => Self::I8,
+            packed => Self::Packed(packed),
+        }
+    }
+
+    /// libtorch's name of the type; packed blocks are bytes.
     pub(super) fn libtorch(self) -> tch::Kind {
         match self {
             Self::F64 => tch::Kind::Double,
@@ -66,18 +84,18 @@ impl StoredKind {
             Self::I32 => tch::Kind::Int,
             Self::I16 => tch::Kind::Int16,
             Self::I8 => tch::Kind::Int8,
-            Self::U8 => tch::Kind::Uint8,
+            Self::U8 | Self::Packed(_) => tch::Kind::Uint8,
             Self::Bool => tch::Kind::Bool,
         }
     }
 
-    /// Bytes of one element.
+    /// Bytes of one element as libtorch reads it: of packed blocks, of one byte.
     pub fn size(self) -> u64 {
         match self {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::Bf16 | Self::I16 => 2,
-            Self::F8E4M3 | Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F8E4M3 | Self::I8 | Self::U8 | Self::Bool | Self::Packed(_) => 1,
         }
     }
 }
@@ -87,12 +105,24 @@ impl StoredKind {
 pub struct Entry {
     /// Element type in the file.
     pub kind: StoredKind,
-    /// Dimensions, outermost first.
+    /// Dimensions, outermost first, counted in values also where they lie in packed blocks.
     pub shape: Vec<i64>,
     /// First byte, from the start of the file.
     pub offset: u64,
     /// Number of bytes.
     pub bytes: u64,
+}
+
+impl Entry {
+    /// The shape as it is read: of packed blocks, the innermost dimension in bytes.
+    pub(super) fn read_shape(&self) -> Vec<i64> {
+        let mut shape = self.shape.clone();
+        if let (StoredKind::Packed(kind), Some(inner)) = (self.kind, shape.last_mut()) {
+            let bytes = kind.bytes(&[inner.unsigned_abs()]);
+            *inner = bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or(0);
+        }
+        shape
+    }
 }
 
 #[derive(Deserialize)]

@@ -24,7 +24,8 @@ struct Index {
     weight_map: HashMap<String, String>,
 }
 
-/// Finds the layout of `folder`: the published names first (an index before a whole file), then the only file there is.
+/// Finds the layout of `folder`: the published names first (an index before a whole file), then the only safetensors or
+/// GGUF file there is.
 pub(super) fn find(folder: &Path) -> Result<Layout, CheckpointError> {
     if !folder.is_dir() {
         return Err(CheckpointError::Missing { path: folder.to_owned() });
@@ -40,17 +41,28 @@ pub(super) fn find(folder: &Path) -> Result<Layout, CheckpointError> {
         }
     }
     let listing = std::fs::read_dir(folder).map_err(|error| CheckpointError::io(folder, &error))?;
-    let mut others: Vec<PathBuf> = listing
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.to_str().is_some_and(|name| name.ends_with(".safetensors")))
-        .collect();
-    match (others.pop(), others.is_empty()) {
-        (None, _) => Err(CheckpointError::Missing { path: folder.join(STEMS[1]) }),
-        (Some(only), true) => Ok(Layout { files: vec![only], index: None }),
-        (Some(_), false) => {
-            Err(CheckpointError::invalid(folder, "several safetensors files and none of the published names"))
+    let files: Vec<PathBuf> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    let only = |wanted: fn(&Path) -> bool, what: &str| {
+        let mut found = files.iter().filter(|path| wanted(path));
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(CheckpointError::invalid(folder, what)),
+            (only, _) => Ok(only.cloned()),
         }
+    };
+    let is_safetensors = |path: &Path| path.to_str().is_some_and(|name| name.ends_with(".safetensors"));
+    let whole = match only(is_safetensors, "several safetensors files and none of the published names")? {
+        Some(file) => Some(file),
+        None => only(is_gguf, "several GGUF files; name the one that is meant")?,
+    };
+    match whole {
+        Some(file) => Ok(Layout { files: vec![file], index: None }),
+        None => Err(CheckpointError::Missing { path: folder.join(STEMS[1]) }),
     }
+}
+
+/// Whether the name says GGUF.
+pub(super) fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 fn sharded(folder: &Path, index: PathBuf) -> Result<Layout, CheckpointError> {

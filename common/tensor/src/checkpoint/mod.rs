@@ -1,4 +1,5 @@
-//! Published checkpoints, unchanged: a diffusers or transformers folder of safetensors, whole or sharded.
+//! Published checkpoints, unchanged: a diffusers or transformers folder of safetensors, whole or sharded, or a GGUF
+//! file.
 
 mod header;
 mod layout;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
+use videosdgx_gguf::{Gguf, GgufError};
 
 pub use header::{Entry, StoredKind};
 
@@ -26,6 +28,7 @@ pub struct Checkpoint {
     folder: PathBuf,
     shards: Vec<Shard>,
     tensors: HashMap<String, (usize, Entry)>,
+    gguf: Option<Gguf>,
 }
 
 struct Shard {
@@ -34,15 +37,18 @@ struct Shard {
 }
 
 impl Checkpoint {
-    /// Opens `folder`, which holds one `*.safetensors` or the shards a `*.safetensors.index.json` lists, and checks
-    /// every header.
+    /// Opens `path`: a folder that holds one `*.safetensors`, the shards a `*.safetensors.index.json` lists, or one
+    /// `*.gguf`; or one such file itself. Every header is checked.
     ///
     /// # Errors
     /// [`CheckpointError::Missing`] names what is not there, [`CheckpointError::Invalid`] the file that is broken.
-    pub fn open(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
-        let folder = folder.as_ref();
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let folder = path.as_ref();
+        if folder.is_file() {
+            return Self::open_file(folder);
+        }
         let layout = layout::find(folder)?;
-        let mut checkpoint = Self { folder: folder.to_owned(), shards: Vec::new(), tensors: HashMap::new() };
+        let mut checkpoint = Self::empty(folder.to_owned());
         for path in layout.files {
             checkpoint.add(path)?;
         }
@@ -63,23 +69,35 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens one safetensors file.
+    /// Opens one safetensors or GGUF file (told by the name's ending).
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open_file(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
         let folder = path.parent().unwrap_or(path).to_owned();
-        let mut checkpoint = Self { folder, shards: Vec::new(), tensors: HashMap::new() };
+        let mut checkpoint = Self::empty(folder);
         checkpoint.add(path.to_owned())?;
         Ok(checkpoint)
+    }
+
+    fn empty(folder: PathBuf) -> Self {
+        Self { folder, shards: Vec::new(), tensors: HashMap::new(), gguf: None }
     }
 
     /// Adds the tensors of a file.
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
         let file = File::open(&path).map_err(|error| CheckpointError::io(&path, &error))?;
         let shard = self.shards.len();
-        for (name, entry) in header::read(&path, &file)? {
+        let entries = if layout::is_gguf(&path) {
+            let gguf = Gguf::read(&path, &file)?;
+            let entries = gguf_entries(&gguf)?;
+            self.gguf = Some(gguf);
+            entries
+        } else {
+            header::read(&path, &file)?
+        };
+        for (name, entry) in entries {
             if let Some((other, _)) = self.tensors.insert(name.clone(), (shard, entry)) {
                 let other = self.shards[other].path.display().to_string();
                 return Err(CheckpointError::invalid(&path, format!("tensor {name:?} is also in {other}")));
@@ -87,6 +105,11 @@ impl Checkpoint {
         }
         self.shards.push(Shard { path, file });
         Ok(())
+    }
+
+    /// The header and metadata of the GGUF file this is.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        self.gguf.as_ref()
     }
 
     /// The folder this was opened from.
@@ -127,15 +150,26 @@ impl Checkpoint {
         read_json(&self.folder.join("config.json"))
     }
 
-    /// Reads a tensor as it is stored (`F8_E4M3` as libtorch's `Float8e4m3fn`) into host memory.
+    /// Reads a tensor as it is stored (`F8_E4M3` as libtorch's `Float8e4m3fn`, packed blocks as bytes `[…, bytes]`) into
+    /// host memory.
     ///
     /// # Errors
     /// `Invalid` when it is not in the checkpoint or the file ends early; `OutOfMemory`.
     pub fn read(&self, name: &str) -> Result<Tensor, TensorError> {
         let (shard, entry) = self.find(name)?;
-        let tensor = Tensor::f_empty(&entry.shape, (entry.kind.libtorch(), Device::Cpu))?;
+        let tensor = Tensor::f_empty(entry.read_shape(), (entry.kind.libtorch(), Device::Cpu))?;
         shard.read_into(entry.offset, fresh_bytes(&tensor))?;
         Ok(tensor)
+    }
+
+    /// Reads the bytes of a tensor into `memory`, which has room for exactly them.
+    pub(crate) fn read_bytes(&self, name: &str, memory: &mut [u8]) -> Result<(), TensorError> {
+        let (shard, entry) = self.find(name)?;
+        if entry.bytes != memory.len() as u64 {
+            let reason = format!("has {} bytes, {} were expected", entry.bytes, memory.len());
+            return Err(self.invalid(name, reason).into());
+        }
+        Ok(shard.read_into(entry.offset, memory)?)
     }
 
     /// Reads some rows of a tensor, as it is stored: a large embedding table can stay on the disk.
@@ -144,7 +178,7 @@ impl Checkpoint {
     /// As [`Checkpoint::read`]; `Invalid` also for a row that is not there.
     pub fn read_rows(&self, name: &str, rows: &[i64]) -> Result<Tensor, TensorError> {
         let (shard, entry) = self.find(name)?;
-        let mut shape = entry.shape.clone();
+        let mut shape = entry.read_shape();
         let Some(count) = shape.first_mut() else {
             return Err(self.invalid(name, "has no rows").into());
         };
@@ -166,6 +200,32 @@ impl Checkpoint {
         let (shard, entry) =
             self.tensors.get(name).ok_or_else(|| self.invalid(name, "is not in the checkpoint"))?;
         Ok((&self.shards[*shard], entry))
+    }
+}
+
+fn gguf_entries(gguf: &Gguf) -> Result<HashMap<String, Entry>, CheckpointError> {
+    let too_large = |_| CheckpointError::invalid(gguf.path(), "a dimension is too large");
+    gguf.tensors()
+        .iter()
+        .map(|tensor| {
+            let shape = tensor.shape.iter().map(|&size| i64::try_from(size).map_err(too_large));
+            let entry = Entry {
+                kind: StoredKind::of_ggml(tensor.kind),
+                shape: shape.collect::<Result<_, _>>()?,
+                offset: tensor.offset,
+                bytes: tensor.bytes,
+            };
+            Ok((tensor.name.clone(), entry))
+        })
+        .collect()
+}
+
+impl From<GgufError> for CheckpointError {
+    fn from(error: GgufError) -> Self {
+        match error {
+            GgufError::Io { file, error } => Self::io(file, &error),
+            GgufError::Invalid { file, reason } => Self::Invalid { file, reason },
+        }
     }
 }
 
