@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Digest, PullError, SafePath, preset::is_needed};
+use super::{Digest, PullError, SafePath, preset::Layout};
 use crate::{ClientError, error::host_of};
 
 /// Where published checkpoints are unless `HF_ENDPOINT` says otherwise.
@@ -110,10 +110,10 @@ impl Hub {
     /// The files that serving needs, with sizes and checksums.
     ///
     /// # Errors
-    /// [`PullError::Listing`] when it is no diffusers checkpoint, or names a path that leads out of its folder.
+    /// [`PullError::Listing`] when it is no diffusers or transformers checkpoint, or names a path that leads out of its folder.
     pub async fn list(&self) -> Result<Vec<RemoteFile>, PullError> {
         let unusable = |reason: String| PullError::Listing { repository: self.repository.clone(), reason };
-        let mut files: Vec<RemoteFile> = Vec::new();
+        let mut listed: Vec<TreeEntry> = Vec::new();
         let mut next = Some(self.tree_url()?);
         let mut pages = HashSet::new();
         while let Some(page) = next.take() {
@@ -125,18 +125,20 @@ impl Hub {
             let body = bounded(response).await?;
             let entries: Vec<TreeEntry> =
                 serde_json::from_slice(&body).map_err(|error| unusable(error.to_string()))?;
-            for entry in entries.into_iter().filter(|entry| entry.kind == "file" && is_needed(&entry.path)) {
-                files.push(remote_file(&entry).map_err(unusable)?);
-            }
-            if files.len() > MAX_FILES {
+            listed.extend(entries.into_iter().filter(|entry| entry.kind == "file"));
+            if listed.len() > MAX_FILES {
                 return Err(unusable(format!("it has more than {MAX_FILES} files")));
             }
         }
+        let layout = Layout::of(listed.iter().map(|entry| entry.path.as_str())).ok_or_else(|| {
+            let reason = "it has neither model_index.json nor config.json, so it is no checkpoint of diffusers or transformers";
+            unusable(reason.to_owned())
+        })?;
+        let needed = listed.iter().filter(|entry| layout.needs(&entry.path));
+        let mut files: Vec<RemoteFile> =
+            needed.map(remote_file).collect::<Result<_, _>>().map_err(unusable)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files.dedup_by(|a, b| a.path == b.path);
-        if !files.iter().any(|file| file.path.as_str() == "model_index.json") {
-            return Err(unusable("it has no model_index.json, so it is no diffusers checkpoint".to_owned()));
-        }
         Ok(files)
     }
 

@@ -12,7 +12,7 @@ pub struct Preset {
 }
 
 /// All that can be pulled by name.
-pub const PRESETS: [Preset; 4] = [
+pub const PRESETS: [Preset; 12] = [
     Preset {
         name: "wan2.1-t2v-1.3b",
         repository: "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
@@ -37,6 +37,54 @@ pub const PRESETS: [Preset; 4] = [
         service: "wan21",
         about: "image to video, 720p, about 90 GB on disk",
     },
+    Preset {
+        name: "qwen3-4b-instruct-2507",
+        repository: "Qwen/Qwen3-4B-Instruct-2507",
+        service: "qwen3-4b",
+        about: "text, 4B, about 8 GB on disk",
+    },
+    Preset {
+        name: "qwen3-4b-instruct-2507-fp8",
+        repository: "Qwen/Qwen3-4B-Instruct-2507-FP8",
+        service: "qwen3-4b",
+        about: "text, 4B in fp8, about 5 GB on disk",
+    },
+    Preset {
+        name: "qwen3-coder-30b-a3b",
+        repository: "Qwen/Qwen3-Coder-30B-A3B-Instruct",
+        service: "qwen3-coder-30b",
+        about: "text and code, 30B of which 3B are active, about 61 GB on disk",
+    },
+    Preset {
+        name: "qwen3-coder-30b-a3b-fp8",
+        repository: "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8",
+        service: "qwen3-coder-30b",
+        about: "the same in fp8, about 31 GB on disk",
+    },
+    Preset {
+        name: "qwen3-vl-2b-instruct",
+        repository: "Qwen/Qwen3-VL-2B-Instruct",
+        service: "qwen3-vl-2b",
+        about: "text from text and pictures, 2B, about 4 GB on disk",
+    },
+    Preset {
+        name: "qwen3-vl-2b-instruct-fp8",
+        repository: "Qwen/Qwen3-VL-2B-Instruct-FP8",
+        service: "qwen3-vl-2b",
+        about: "the same in fp8, about 3 GB on disk",
+    },
+    Preset {
+        name: "glm-4.7-flash",
+        repository: "zai-org/GLM-4.7-Flash",
+        service: "glm47",
+        about: "text, 30B of which 3B are active, about 62 GB on disk",
+    },
+    Preset {
+        name: "glm-4.7",
+        repository: "zai-org/GLM-4.7",
+        service: "glm47",
+        about: "text, 355B of which 32B are active, about 717 GB on disk",
+    },
 ];
 
 impl Preset {
@@ -47,20 +95,42 @@ impl Preset {
     }
 }
 
+/// How the files of a checkpoint lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// A folder a component, named by `model_index.json`.
+    Diffusers,
+    /// Everything beside `config.json`.
+    Transformers,
+}
+
 /// Folders of a diffusers checkpoint that are loaded.
 const FOLDERS: [&str; 7] =
     ["transformer", "text_encoder", "tokenizer", "vae", "scheduler", "image_encoder", "image_processor"];
-/// Kinds of files in them that are read: no pictures, no second copy of the weights in another format.
-const KINDS: [&str; 4] = ["json", "safetensors", "model", "txt"];
+/// Kinds of files that are read: no pictures, no second copy of the weights in another format.
+const KINDS: [&str; 5] = ["json", "safetensors", "model", "txt", "jinja"];
 
-/// Whether a file of a repository is needed to serve it.
-pub(crate) fn is_needed(path: &str) -> bool {
-    match path.split_once('/') {
-        None => path == "model_index.json",
-        Some((folder, file)) => {
-            FOLDERS.contains(&folder)
-                && !file.contains('/')
-                && file.rsplit_once('.').is_some_and(|(_, kind)| KINDS.contains(&kind))
+impl Layout {
+    /// That of a repository with these files.
+    pub(crate) fn of<'a>(mut paths: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
+        if paths.clone().any(|path| path == "model_index.json") {
+            Some(Self::Diffusers)
+        } else {
+            paths.any(|path| path == "config.json").then_some(Self::Transformers)
+        }
+    }
+
+    /// Whether a file of a repository is needed to serve it.
+    pub(crate) fn needs(self, path: &str) -> bool {
+        let is_read = |file: &str| file.rsplit_once('.').is_some_and(|(_, kind)| KINDS.contains(&kind));
+        match (self, path.split_once('/')) {
+            (Self::Diffusers, None) => path == "model_index.json",
+            (Self::Diffusers, Some((folder, file))) => {
+                FOLDERS.contains(&folder) && !file.contains('/') && is_read(file)
+            }
+            // `consolidated` is the same again under other names.
+            (Self::Transformers, None) => is_read(path) && !path.starts_with("consolidated"),
+            (Self::Transformers, Some(_)) => false,
         }
     }
 }
@@ -79,7 +149,7 @@ mod tests {
             "scheduler/scheduler_config.json",
             "image_encoder/model.safetensors",
         ] {
-            assert!(is_needed(needed), "{needed}");
+            assert!(Layout::Diffusers.needs(needed), "{needed}");
         }
         for other in [
             "README.md",
@@ -90,7 +160,36 @@ mod tests {
             "transformer/deep/er.json",
             "examples/a.json",
         ] {
-            assert!(!is_needed(other), "{other}");
+            assert!(!Layout::Diffusers.needs(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_transformers_checkpoint_is_flat() {
+        let files = [
+            "README.md",
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "chat_template.jinja",
+            "merges.txt",
+            "consolidated.safetensors",
+            "original/x.json",
+        ];
+        let layout = Layout::of(files.into_iter()).unwrap();
+        assert_eq!(layout, Layout::Transformers);
+        let needed: Vec<_> = files.into_iter().filter(|file| layout.needs(file)).collect();
+        assert_eq!(needed, &files[1..7]);
+        assert_eq!(Layout::of(["README.md", "a/config.json"].into_iter()), None);
+        assert_eq!(Layout::of(["config.json", "model_index.json"].into_iter()), Some(Layout::Diffusers));
+    }
+
+    #[test]
+    fn a_checkpoints_folder_is_never_its_services_link() {
+        for preset in PRESETS {
+            assert_ne!(preset.name, preset.service);
+            assert_eq!(Preset::by_name(&preset.name.to_uppercase()), Some(&preset));
         }
     }
 }

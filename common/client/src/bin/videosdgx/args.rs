@@ -213,7 +213,7 @@ pub(crate) struct Token {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Pull {
-    /// wan2.1-t2v-1.3b, wan2.1-t2v-14b, wan2.1-i2v-14b-480p, wan2.1-i2v-14b-720p, or a repository (owner/name).
+    /// A name of `--list`, or a repository (owner/name).
     #[arg(required_unless_present = "list")]
     pub(crate) checkpoint: Option<String>,
     /// Say what can be pulled by name.

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) async fn run(command: Pull) -> Result<(), Failure> {
     let Some(checkpoint) = command.checkpoint.filter(|_| !command.list) else {
         for preset in &PRESETS {
-            println!("{:<22} {:<38} {}", preset.name, preset.repository, preset.about);
+            println!("{:<27} {:<38} {}", preset.name, preset.repository, preset.about);
         }
         return Ok(());
     };
