@@ -57,7 +57,8 @@ pub enum DecodeError {
 static DECODING: Mutex<()> = Mutex::new(());
 
 /// The (first) picture of a file in RGB, upright (its EXIF orientation applied), transparency over `background`, 16-bit
-/// channels by their upper byte. Blocks for the time of decoding.
+/// channels by their upper byte (Pillow cuts 16-bit grey off at 255 instead, which leaves a white picture). Blocks for the
+/// time of decoding.
 ///
 /// # Errors
 /// [`DecodeError`]; a canvas beyond the limits is refused from its header.

@@ -15,6 +15,7 @@ use crate::ImageInput;
 pub struct ImageProcessor {
     config: ImageConfig,
     limits: DecodeLimits,
+    most_tokens: usize,
 }
 
 /// A picture, cut into patches, that has no place in a prompt yet.
@@ -43,7 +44,7 @@ impl ImageProcessor {
     /// With [`DecodeLimits::default`].
     #[must_use]
     pub fn new(config: ImageConfig) -> Self {
-        Self { config, limits: DecodeLimits::default() }
+        Self { config, limits: DecodeLimits::default(), most_tokens: usize::MAX }
     }
 
     /// Of the checkpoint in `folder`.
@@ -54,13 +55,11 @@ impl ImageProcessor {
         Ok(Self::new(ImageConfig::open(folder)?))
     }
 
-    /// Makes pictures smaller so that they have about `tokens` tokens at most (very narrow ones keep one in the short
-    /// direction, and may have up to 200).
+    /// Makes pictures smaller so that none has more than `tokens` tokens (at least one). Very narrow ones lose their ratio
+    /// rather than exceed it.
     #[must_use]
     pub fn with_most_tokens(mut self, tokens: usize) -> Self {
-        let most = tokens.max(1).saturating_mul(self.config.factor().pow(2));
-        self.config.most_pixels = self.config.most_pixels.min(most);
-        self.config.least_pixels = self.config.least_pixels.min(most);
+        self.most_tokens = tokens.max(1);
         self
     }
 
@@ -91,10 +90,10 @@ impl ImageProcessor {
     /// # Errors
     /// [`ImageError::TooNarrow`].
     pub fn process_picture(&self, picture: &Picture) -> Result<ProcessedImage, ImageError> {
-        let ImageConfig { patch, merge, least_pixels, most_pixels, arithmetic, .. } = self.config;
+        let ImageConfig { patch, merge, arithmetic, .. } = self.config;
         let (width, height) = (picture.width(), picture.height());
-        let size = smart_size([height, width], self.config.factor(), least_pixels, most_pixels);
-        let [rows, columns] = size.ok_or(ImageError::TooNarrow { width, height, most: MOST_RATIO })?;
+        let [rows, columns] =
+            self.size([height, width]).ok_or(ImageError::TooNarrow { width, height, most: MOST_RATIO })?;
         let picture = picture.resized_by(columns, rows, Filter::Bicubic, arithmetic);
         let grid = [1, rows / patch, columns / patch];
         Ok(ProcessedImage {
@@ -103,6 +102,20 @@ impl ImageProcessor {
             digest: self.digest(&picture),
             patches: self.patches(&picture),
         })
+    }
+
+    /// Height and width at which the model sees a picture of this height and width.
+    fn size(&self, size: [usize; 2]) -> Option<[usize; 2]> {
+        let (factor, most) = (self.config.factor(), self.most_tokens);
+        let tokens = |[rows, columns]: [usize; 2]| rows / factor * (columns / factor);
+        let asked = smart_size(size, factor, self.config.least_pixels, self.config.most_pixels)?;
+        if tokens(asked) <= most {
+            return Some(asked);
+        }
+        let [rows, columns] = smart_size(size, factor, 1, most.saturating_mul(factor * factor))?;
+        let short = rows.min(columns).min(most * factor);
+        let long = rows.max(columns).min(most / (short / factor) * factor);
+        Some(if rows < columns { [short, long] } else { [long, short] })
     }
 
     /// `picture`: of whole merge blocks. Order: block row, block column, row and column in the block; in a patch channel,

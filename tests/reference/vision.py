@@ -1,0 +1,204 @@
+"""Makes tests/fixtures/vision: a tiny random Qwen3-VL with pictures, by transformers' own classes.
+
+    python tests/reference/vision.py
+
+Wants torchvision 0.28 beside torch 2.13 (transformers' default image processor) and Pillow.
+
+model/          the checkpoint: config.json, preprocessor_config.json, model.safetensors (bf16, which holds every weight)
+images/         small files of many kinds
+images.json     for each file: grid and SHA-256 of the patches (f32, little endian) under two configurations, and whether the
+                decoder is exact (PNG, lossless WebP) or only near (JPEG, lossy WebP)
+golden.safetensors
+    patches.*         patches of two pictures under the tiny configuration, as bytes (v is (byte - 127.5) / 127.5)
+    near.*            the same of lossy files, to be compared with a tolerance
+    merged, deepstack.*   features of both pictures together
+    ids, positions    a prompt with both pictures and text between, and its three positions a token
+    logits            of that prompt, f32
+    greedy            32 tokens that follow
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+
+from common import FIXTURES, fill
+
+FOLDER = FIXTURES / "vision"
+IMAGE, START, END = 150, 151, 152
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+TINY = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "size": {"shortest_edge": 256, "longest_edge": 1024}}
+PUBLISHED = {
+    "patch_size": 16,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+}
+
+
+def config() -> Qwen3VLConfig:
+    return Qwen3VLConfig(
+        vision_config={
+            "depth": 4,
+            "hidden_size": 16,
+            "intermediate_size": 40,
+            "num_heads": 2,
+            "patch_size": 4,
+            "temporal_patch_size": 2,
+            "spatial_merge_size": 2,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 36,
+            "deepstack_visual_indexes": [0, 2, 3],
+        },
+        text_config={
+            "vocab_size": 160,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "max_position_embeddings": 512,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2], "mrope_interleaved": True},
+        },
+        image_token_id=IMAGE,
+        vision_start_token_id=START,
+        vision_end_token_id=END,
+        video_token_id=153,
+        tie_word_embeddings=True,
+    )
+
+
+def drawing(width: int, height: int, seed: int) -> np.ndarray:
+    """Slopes, an edge and a little noise: `[height, width, 4]`."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width]
+    channels = [rows * 255 // max(height - 1, 1), columns * 255 // max(width - 1, 1), (rows * 7 + columns * 3) % 256]
+    channels.append(np.where((rows - height / 2) ** 2 + (columns - width / 2) ** 2 < (height / 3) ** 2, 255, rows * 5 % 256))
+    picture = np.stack(channels, axis=-1)
+    picture[:, width // 3] = [250, 5, 128, 255]
+    noise = generator.integers(-9, 10, picture.shape) * (columns % 4 == 0)[..., None]
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def files() -> dict[str, bytes]:
+    made = {}
+
+    def save(name: str, picture: Image.Image, **options) -> None:
+        buffer = io.BytesIO()
+        picture.save(buffer, {"jpg": "JPEG"}.get(name.split(".")[-1], name.split(".")[-1].upper()), **options)
+        made[name] = buffer.getvalue()
+
+    def exif(orientation: int) -> Image.Exif:
+        tags = Image.Exif()
+        tags[0x0112] = orientation
+        return tags
+
+    rgba = Image.fromarray(drawing(45, 31, 1), "RGBA")
+    rgb = Image.fromarray(drawing(61, 23, 2)[..., :3], "RGB")
+    save("rgb.png", rgb)
+    save("rgba.png", rgba)
+    save("small.png", rgb.crop((0, 0, 5, 7)))
+    save("tall.png", Image.fromarray(drawing(9, 140, 3)[..., :3], "RGB"))
+    save("exact-size.png", rgb.crop((0, 0, 32, 16)))
+    save("gray.png", rgb.convert("L"))
+    save("gray-alpha.png", rgba.convert("LA"))
+    # Not 16-bit grey: Pillow cuts everything above 255 off instead of scaling it, which shows a white picture.
+    save("palette.png", rgb.quantize(32))
+    save("palette-transparent.png", rgba.convert("RGB").quantize(16), transparency=3)
+    save("one-bit.png", rgb.convert("1"))
+    save("turned.png", rgb, exif=exif(6))
+    save("lossless.webp", rgba, lossless=True, exact=True)
+    save("lossy.webp", rgb, quality=80)
+    save("photo.jpg", rgb, quality=90, subsampling=2)
+    save("turned.jpg", rgb, quality=90, subsampling=0, exif=exif(8))
+    save("gray.jpg", rgb.convert("L"), quality=90)
+    return made
+
+
+def processed(processor: Qwen2VLImageProcessor, data: bytes) -> tuple[torch.Tensor, list[int]]:
+    from PIL import ImageOps
+
+    # The processor composes transparency over white; turning is its callers' business (`load_image`).
+    result = processor(images=[ImageOps.exif_transpose(Image.open(io.BytesIO(data)))], return_tensors="pt")
+    return result["pixel_values"], result["image_grid_thw"][0].tolist()
+
+
+def digest(patches: torch.Tensor) -> str:
+    return hashlib.sha256(patches.contiguous().numpy().astype("<f4").tobytes()).hexdigest()
+
+
+def as_bytes(patches: torch.Tensor) -> torch.Tensor:
+    return (patches * 127.5 + 127.5).round().to(torch.uint8)
+
+
+def main() -> None:
+    (FOLDER / "images").mkdir(parents=True, exist_ok=True)
+    tiny, published = (Qwen2VLImageProcessor(**HALF, **kind) for kind in (TINY, PUBLISHED))
+    golden, described, patches = {}, {}, {}
+    for name, data in files().items():
+        (FOLDER / "images" / name).write_bytes(data)
+        lossy = name.endswith(".jpg") or name == "lossy.webp"
+        patches[name], grid = processed(tiny, data)
+        large, large_grid = processed(published, data)
+        described[name] = {"exact": not lossy, "tiny": {"grid": grid}, "published": {"grid": large_grid}}
+        if lossy:
+            golden[f"near.{name}"] = as_bytes(patches[name])
+        else:
+            described[name]["tiny"]["sha256"] = digest(patches[name])
+            described[name]["published"]["sha256"] = digest(large)
+    (FOLDER / "images.json").write_text(json.dumps(described, indent=1) + "\n")
+
+    model = Qwen3VLForConditionalGeneration(config()).eval()
+    fill(model, 21)
+    with torch.no_grad():
+        # The layers speak louder than the token before: no word is said for ever.
+        for name, parameter in model.model.language_model.named_parameters():
+            if "o_proj" in name or "down_proj" in name:
+                parameter.mul_(6.0)
+    model = model.to(torch.bfloat16).float()
+    model.tie_weights()
+    names = ["rgb.png", "tall.png"]
+    grids = torch.tensor([described[name]["tiny"]["grid"] for name in names])
+    pixels = torch.cat([patches[name] for name in names])
+    tokens = [int(grid.prod()) // 4 for grid in grids]
+    ids = [5, 9, START, *[IMAGE] * tokens[0], END, 17, 4, 99, START, *[IMAGE] * tokens[1], END, 3, 42, 77]
+    ids = torch.tensor([ids])
+    kinds = (ids == IMAGE).int()
+    with torch.no_grad():
+        features = model.model.visual(pixels, grid_thw=grids)
+        positions, _ = model.model.get_rope_index(ids, kinds, image_grid_thw=grids)
+        inputs = {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": grids, "mm_token_type_ids": kinds}
+        logits = model(**inputs, attention_mask=torch.ones_like(ids)).logits[0]
+        model.model.rope_deltas = None
+        greedy = model.generate(
+            **inputs, attention_mask=torch.ones_like(ids), max_new_tokens=32, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
+    for name in names:
+        golden[f"patches.{name}"] = as_bytes(patches[name])
+    golden["merged"] = features.pooler_output
+    for index, feature in enumerate(features.deepstack_features):
+        golden[f"deepstack.{index}"] = feature
+    golden |= {"ids": ids[0], "positions": positions[:, 0], "logits": logits, "greedy": greedy[0, ids.shape[1] :]}
+    save_file({name: tensor.contiguous() for name, tensor in golden.items()}, FOLDER / "golden.safetensors")
+
+    checkpoint = FOLDER / "model"
+    checkpoint.mkdir(exist_ok=True)
+    (checkpoint / "config.json").write_text(model.config.to_json_string(use_diff=False))
+    (checkpoint / "preprocessor_config.json").write_text(
+        json.dumps({**TINY, **HALF, "image_processor_type": "Qwen2VLImageProcessorFast"}, indent=1) + "\n"
+    )
+    weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    print(sum(path.stat().st_size for path in Path(FOLDER).rglob("*") if path.is_file()), "bytes", greedy[0, ids.shape[1] :].tolist())
+
+
+if __name__ == "__main__":
+    main()
