@@ -108,9 +108,17 @@ stop_program() { # name pidfile grace
     rm -f "$pidfile"
 }
 
+# Services that make text rather than videos.
+is_text_service() { case "$1" in glm47 | qwen3-*) ;; *) return 1 ;; esac }
+
+# What a service serves while nobody has pulled an official checkpoint for it.
+demo_checkpoint_of() {
+    if is_text_service "$1"; then echo "$root/checkpoints/smollm2-135m"; else echo "$root/checkpoints/demo-shapes"; fi
+}
+
 # Settings of a service natively, beside those in the caller's environment.
 service_environment() { # name listen state auth
     printf '%s\n' "VIDEOSDGX_LISTEN=$2" "VIDEOSDGX_STATE_DIR=$3" "VIDEOSDGX_OUTPUTS_DIR=$3/outputs" "VIDEOSDGX_AUTH_DIR=$4" \
         "VIDEOSDGX_MODELS_DIR=${VIDEOSDGX_MODELS_DIR:-$root/models}" \
-        "VIDEOSDGX_DEMO_CHECKPOINT=${VIDEOSDGX_DEMO_CHECKPOINT:-$root/checkpoints/demo-shapes}"
+        "VIDEOSDGX_DEMO_CHECKPOINT=${VIDEOSDGX_DEMO_CHECKPOINT:-$(demo_checkpoint_of "$1")}"
 }
