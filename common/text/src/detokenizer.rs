@@ -49,6 +49,13 @@ impl Detokenizer {
         }
     }
 
+    /// The text follows another, so that its leading space is shown.
+    #[must_use]
+    pub fn following_text(mut self) -> Self {
+        self.started = true;
+        self
+    }
+
     /// Takes the next token; gives the text that can be shown now. After a stop string was met ([`Detokenizer::matched`]) nothing comes any
     /// more: neither the stop string nor what followed it.
     pub fn push(&mut self, token: u32) -> String {

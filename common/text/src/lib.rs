@@ -2,18 +2,24 @@
 //! never links libtorch, so that scheduling, sampling and parsing are built in seconds and tested with a decoder of a few lines.
 
 pub mod controllers;
+mod assets;
+mod constraint;
 mod decoder;
 mod engine;
 mod detokenizer;
 mod event;
 pub mod image;
+mod reasoning;
 mod request;
 mod scheduler;
 pub mod streaming;
 pub mod telemetry;
 mod template;
 mod tokenizer;
+mod tools;
 
+pub use assets::{AssetsError, CheckpointLanguage, GenerationDefaults, TextAssets};
+pub use constraint::{ConstraintCompiler, ConstraintError, Matcher};
 pub use decoder::{
     BLOCK_TOKENS, BlockId, Decoder, DecoderError, DecoderShape, ImageInput, Logits, Segment, Wanted,
 };
@@ -29,3 +35,6 @@ pub use engine::{
 pub use request::{Constraint, GenerationRequest, Prompt, SamplingParams, StopConditions};
 pub use template::{ChatTemplate, RenderedPrompt, TemplateError, TemplateInput, expand_images};
 pub use tokenizer::{AllowSpecial, GgufVocabulary, MAX_INPUT_BYTES, ShowSpecial, Tokenizer, TokenizerError};
+pub use tools::{
+    OutputDelta, OutputFormat, OutputParser, Tool, ToolCallDelta, ToolChoice, ToolError, ToolFormat, ToolSet, tool_constraint,
+};

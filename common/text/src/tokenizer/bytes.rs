@@ -11,7 +11,7 @@ pub(super) struct TokenBytes {
     ends: Vec<u32>,
     /// One bit an id: whether a token has it.
     present: Vec<bool>,
-    strips_leading_space: bool,
+    alphabet: Alphabet,
 }
 
 impl TokenBytes {
@@ -20,7 +20,7 @@ impl TokenBytes {
             bytes: Vec::with_capacity(tokens.len() * 6),
             ends: Vec::with_capacity(tokens.len()),
             present: Vec::with_capacity(tokens.len()),
-            strips_leading_space: matches!(alphabet, Alphabet::Metaspace { strips_leading_space: true }),
+            alphabet,
         };
         let map = byte_level_map();
         for token in tokens {
@@ -51,7 +51,11 @@ impl TokenBytes {
     }
 
     pub(super) fn strips_leading_space(&self) -> bool {
-        self.strips_leading_space
+        matches!(self.alphabet, Alphabet::Metaspace { strips_leading_space: true })
+    }
+
+    pub(super) fn is_metaspace(&self) -> bool {
+        matches!(self.alphabet, Alphabet::Metaspace { .. })
     }
 }
 

@@ -175,6 +175,11 @@ impl Tokenizer {
         }
     }
 
+    /// Whether cutting depends on what came before (SentencePiece's space at the beginning).
+    pub(crate) fn spells_spaces(&self) -> bool {
+        self.inner.bytes.is_metaspace()
+    }
+
     pub(crate) fn added(&self) -> &AddedTokens {
         &self.inner.added
     }

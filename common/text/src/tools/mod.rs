@@ -1,0 +1,21 @@
+//! Tools: what a request says of them, how a model writes calls of them, and the calls read back from its text as it streams.
+
+mod arguments;
+mod choice;
+mod format;
+mod grammar;
+mod hermes;
+mod json;
+mod markers;
+mod output;
+mod schema;
+mod tagged;
+mod toolset;
+
+pub use self::choice::ToolChoice;
+pub use self::format::{OutputFormat, ToolFormat};
+pub use self::grammar::tool_constraint;
+pub use self::output::{OutputDelta, OutputParser, ToolCallDelta};
+pub use self::toolset::{Tool, ToolError, ToolSet};
+
+pub(crate) use self::markers::Markers;

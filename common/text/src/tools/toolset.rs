@@ -1,0 +1,118 @@
+//! The tools of a request.
+
+use serde_json::{Map, Value};
+
+/// Most tools of a request (OpenAI's limit).
+const MAX_TOOLS: usize = 128;
+/// Longest name (OpenAI's limit).
+const MAX_NAME: usize = 64;
+
+/// What is wrong with the tools of a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct ToolError {
+    /// Such as `tools[1].function.name`.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A function that the model may call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// Letters, digits, `_` and `-`, at most 64.
+    pub name: String,
+    /// JSON schema of the arguments, an object.
+    pub parameters: Value,
+}
+
+/// The tools of a request, checked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ToolSet {
+    tools: Vec<Tool>,
+}
+
+impl ToolSet {
+    /// From OpenAI's `tools`: `[{type: "function", function: {name, description?, parameters?, strict?}}]`.
+    ///
+    /// # Errors
+    /// [`ToolError`] naming the field.
+    pub fn parse(tools: &[Value]) -> Result<Self, ToolError> {
+        if tools.len() > MAX_TOOLS {
+            return Err(wrong("tools", format!("has {} entries, more than {MAX_TOOLS}", tools.len())));
+        }
+        let mut parsed: Vec<Tool> = Vec::with_capacity(tools.len());
+        for (number, tool) in tools.iter().enumerate() {
+            let field = format!("tools[{number}]");
+            if tool.get("type").and_then(Value::as_str) != Some("function") {
+                return Err(wrong(&format!("{field}.type"), "must be \"function\""));
+            }
+            let Some(function) = tool.get("function").and_then(Value::as_object) else {
+                return Err(wrong(&format!("{field}.function"), "must be an object"));
+            };
+            let tool = parse_function(function, &format!("{field}.function"))?;
+            if parsed.iter().any(|other| other.name == tool.name) {
+                return Err(wrong(
+                    &format!("{field}.function.name"),
+                    format!("{:?} is there twice", tool.name),
+                ));
+            }
+            parsed.push(tool);
+        }
+        Ok(Self { tools: parsed })
+    }
+
+    /// In the request's order.
+    #[must_use]
+    pub fn tools(&self) -> &[Tool] {
+        &self.tools
+    }
+
+    /// The tool of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Tool> {
+        self.tools.iter().find(|tool| tool.name == name)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+}
+
+fn parse_function(function: &Map<String, Value>, field: &str) -> Result<Tool, ToolError> {
+    let name = function.get("name").and_then(Value::as_str).unwrap_or_default();
+    if !is_name(name) {
+        let reason = format!("must be 1 to {MAX_NAME} letters, digits, underscores or hyphens");
+        return Err(wrong(&format!("{field}.name"), reason));
+    }
+    if function
+        .get("description")
+        .is_some_and(|description| !description.is_string() && !description.is_null())
+    {
+        return Err(wrong(&format!("{field}.description"), "must be a text"));
+    }
+    let parameters = match function.get("parameters") {
+        None | Some(Value::Null) => serde_json::json!({"type": "object", "properties": {}}),
+        Some(Value::Object(schema)) => Value::Object(schema.clone()),
+        Some(_) => return Err(wrong(&format!("{field}.parameters"), "must be a JSON schema")),
+    };
+    if parameters.get("type").is_some_and(|kind| kind != "object") {
+        return Err(wrong(&format!("{field}.parameters.type"), "must be \"object\""));
+    }
+    if parameters.get("properties").is_some_and(|properties| !properties.is_object()) {
+        return Err(wrong(&format!("{field}.parameters.properties"), "must be an object"));
+    }
+    Ok(Tool { name: name.to_owned(), parameters })
+}
+
+/// Whether `name` can be a function's.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+pub(super) fn wrong(field: &str, reason: impl Into<String>) -> ToolError {
+    ToolError { field: field.to_owned(), reason: reason.into() }
+}
