@@ -11,7 +11,7 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 #[derive(OpenApi)]
 #[openapi(
     info(title = "VideosDGX", description = "Generative models behind one gateway.", license(name = "Apache-2.0")),
-    components(schemas(videosdgx_api::Problem, videosdgx_api::openai::ErrorBody)),
+    components(schemas(videosdgx_api::Problem, videosdgx_api::openai::ErrorBody, videosdgx_api::openai::ChatChunk)),
     security(("bearer" = []))
 )]
 struct Base;
@@ -62,51 +62,19 @@ fn is_status(path: &str) -> bool {
     crate::layers::access::is_status_path(path)
 }
 
-/// Paths that go on to a service as they are.
-const COMPLETIONS: [&str; 2] = ["/v1/chat/completions", "/v1/completions"];
-
 fn is_completion(path: &str) -> bool {
-    COMPLETIONS.contains(&path)
+    matches!(path, "/v1/chat/completions" | "/v1/completions")
 }
 
 /// The gateway's document with the services' under `/models/{name}`.
 pub(crate) fn merged(models: &Models) -> Value {
     let mut document = own();
-    let mut described = false;
     for model in models.iter() {
         if let Some(service) = model.document() {
             merge(&mut document, &model.name, &service);
-            // All text services speak the same: the first of them describes the facade.
-            if !described {
-                described = describe_completions(&mut document, &model.name);
-            }
         }
     }
     document
-}
-
-/// Describes the completions of the facade by those of the merged service `model`, when it has some: bodies and answers to
-/// the letter, in the place of what the gateway alone can say.
-fn describe_completions(document: &mut Value, model: &str) -> bool {
-    let mut described = false;
-    for path in COMPLETIONS {
-        let theirs = document["paths"][format!("/models/{model}{path}")]["post"].clone();
-        let ours = &mut document["paths"][path]["post"];
-        if !theirs.is_object() || !ours.is_object() {
-            continue;
-        }
-        described = true;
-        for part in ["requestBody", "parameters"] {
-            if let Some(value) = theirs.get(part) {
-                object(ours).insert(part.to_owned(), value.clone());
-            }
-        }
-        let responses = object(object_at(ours, "responses"));
-        for (status, response) in into_object(theirs["responses"].clone()) {
-            responses.insert(status, response);
-        }
-    }
-    described
 }
 
 /// Adds `service` under the prefix of its model. Its component names get the model's name in front, since two services
@@ -282,24 +250,6 @@ mod tests {
         assert!(document["components"]["securitySchemes"]["jwt"].is_null());
         assert!(document["components"]["schemas"]["Problem"].is_object());
         assert_eq!(document["paths"].as_object().unwrap().len(), paths_before + 2);
-    }
-
-    #[test]
-    fn the_first_text_service_describes_the_facade() {
-        let service = json!({"paths": {"/v1/chat/completions": {"post": {
-            "operationId": "chat",
-            "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Chat"}}}},
-            "responses": {"200": {"description": "theirs"}}}}}, "components": {"schemas": {"Chat": {}}}});
-        let mut document = own();
-        merge(&mut document, "qwen", &service);
-        assert!(describe_completions(&mut document, "qwen"));
-        let post = &document["paths"]["/v1/chat/completions"]["post"];
-        let schema = &post["requestBody"]["content"]["application/json"]["schema"];
-        assert_eq!(schema["$ref"], "#/components/schemas/qwen.Chat");
-        assert_eq!(post["operationId"], "createChatCompletion");
-        assert_eq!(post["responses"]["200"]["description"], "theirs");
-        assert!(post["responses"]["401"].is_object());
-        assert!(!describe_completions(&mut document, "wan21"));
     }
 
     #[test]

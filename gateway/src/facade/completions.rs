@@ -9,11 +9,11 @@ use futures::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use videosdgx_api::Code;
-use videosdgx_api::openai::ModelKind;
+use videosdgx_api::openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest, ModelKind};
 
 use super::choice;
 use crate::Gateway;
@@ -24,36 +24,20 @@ use crate::proxy::{Destination, forward};
 /// Largest problem document that is read.
 const MAX_REFUSAL: usize = 64 * 1024;
 
-/// What the gateway looks at. Everything else is the service's; its own document describes it.
+/// One event of a stream.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "the schema of a body that is passed on unread")]
-pub(crate) struct ChatCompletionRequest {
-    /// One of `GET /v1/models` that makes text, or the checkpoint that it alone serves; needed when there are several.
-    model: Option<String>,
-    /// The conversation.
-    messages: Vec<Map<String, Value>>,
-    /// Answer in server-sent events, token by token, ended by `data: [DONE]`.
-    stream: Option<bool>,
-}
-
-/// What the gateway looks at. Everything else is the service's; its own document describes it.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "the schema of a body that is passed on unread")]
-pub(crate) struct CompletionRequest {
-    /// One of `GET /v1/models` that makes text, or the checkpoint that it alone serves; needed when there are several.
-    model: Option<String>,
-    /// What to go on from: text, several texts, or token ids.
-    prompt: Value,
-    /// Answer in server-sent events, token by token, ended by `data: [DONE]`.
-    stream: Option<bool>,
+#[expect(dead_code, reason = "the schema of an event that a service writes")]
+pub(crate) struct CompletionEvent {
+    /// A `ChatChunk` or `Completion` as JSON, an `ErrorBody` where it breaks off; `[DONE]` at the end.
+    data: String,
 }
 
 /// Answers a conversation. With `stream` the answer comes in server-sent events as it is made. Never sent twice to a
 /// service.
 #[utoipa::path(post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "OpenAI",
-    request_body = ChatCompletionRequest,
-    responses((status = 200, description = "The answer, or its events.",
-        content((Map<String, Value> = "application/json"), (String = "text/event-stream")))))]
+    request_body = ChatRequest,
+    responses((status = 200, description = "The answer; with `stream` events, each a `ChatChunk`.",
+        content((ChatCompletion = "application/json"), (CompletionEvent = "text/event-stream")))))]
 pub(crate) async fn create_chat_completion(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
@@ -64,8 +48,8 @@ pub(crate) async fn create_chat_completion(
 /// Goes on from a text. With `stream` the answer comes in server-sent events as it is made.
 #[utoipa::path(post, path = "/v1/completions", operation_id = "createCompletion", tag = "OpenAI",
     request_body = CompletionRequest,
-    responses((status = 200, description = "The text, or its events.",
-        content((Map<String, Value> = "application/json"), (String = "text/event-stream")))))]
+    responses((status = 200, description = "The text; with `stream` events, each a `Completion`.",
+        content((Completion = "application/json"), (CompletionEvent = "text/event-stream")))))]
 pub(crate) async fn create_completion(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
