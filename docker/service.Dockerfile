@@ -1,6 +1,7 @@
 # One image for every service: docker build -f docker/service.Dockerfile --build-arg SERVICE=wan21 -t videosdgx/wan21 .
 #
 #   SERVICE        folder below services/
+#   DEMO_CHECKPOINT what it serves until a checkpoint is pulled: demo-shapes (video) or smollm2-135m (text; fetched unless the folder has it)
 #   LIBTORCH_FORM  cpu or cuda: which form of libtorch the stage `libtorch` brings
 #   LIBTORCH_IMAGE an image that has libtorch 2.13.0 (include/, lib/) in /opt/libtorch; unless told, the stage below makes it
 #   BUILD_IMAGE    Rust 1.95 or newer on Debian
@@ -28,11 +29,13 @@ COPY --from=torch /opt/libtorch /opt/libtorch
 ENV LIBTORCH=/opt/libtorch LD_LIBRARY_PATH=/opt/libtorch/lib CARGO_INCREMENTAL=0
 COPY . .
 ARG SERVICE
+ARG DEMO_CHECKPOINT=demo-shapes
 RUN test -n "${SERVICE}" || { echo "name the service: --build-arg SERVICE=wan21" >&2; exit 1; }
+RUN if [ "${DEMO_CHECKPOINT}" = smollm2-135m ]; then VIDEOSDGX_CACHE_DIR=/opt/cache scripts/setup smollm2 && rm -rf /opt/cache; fi
 RUN cargo build --release --locked --bins -p ${SERVICE} -p videosdgx-client \
     && install -D target/release/${SERVICE} /opt/videosdgx/bin/service \
     && install -D target/release/videosdgx /opt/videosdgx/bin/videosdgx \
-    && cp -r checkpoints /opt/videosdgx/checkpoints \
+    && mkdir /opt/videosdgx/checkpoints && cp -r checkpoints/${DEMO_CHECKPOINT} /opt/videosdgx/checkpoints/ \
     && rm -rf target /opt/libtorch/include /opt/libtorch/site/torch/include
 
 # --- What runs --------------------------------------------------------------------------------------------------------------
@@ -46,6 +49,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY --from=build /opt/libtorch /opt/libtorch
 COPY --from=build /opt/videosdgx /opt/videosdgx
 ARG SERVICE
+ARG DEMO_CHECKPOINT=demo-shapes
 ENV PATH=/opt/videosdgx/bin:$PATH \
     LD_LIBRARY_PATH=/opt/libtorch/lib \
     VIDEOSDGX_LISTEN=0.0.0.0:8000 \
@@ -53,7 +57,7 @@ ENV PATH=/opt/videosdgx/bin:$PATH \
     VIDEOSDGX_OUTPUTS_DIR=/var/lib/videosdgx/outputs \
     VIDEOSDGX_AUTH_DIR=/var/lib/videosdgx/auth \
     VIDEOSDGX_MODELS_DIR=/var/lib/videosdgx/models \
-    VIDEOSDGX_DEMO_CHECKPOINT=/opt/videosdgx/checkpoints/demo-shapes \
+    VIDEOSDGX_DEMO_CHECKPOINT=/opt/videosdgx/checkpoints/${DEMO_CHECKPOINT} \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001

@@ -69,7 +69,7 @@ impl Default for Limits {
             max_connections: 4096,
             max_in_flight: 1024,
             max_body_bytes: 32 * 1024 * 1024,
-            max_buffered_bytes: 256 * 1024 * 1024,
+            max_buffered_bytes: 128 * 1024 * 1024,
             max_sockets: 1024,
             max_sockets_per_principal: 64,
             socket_idle_seconds: 300.0,
