@@ -10,6 +10,8 @@ mod metrics;
 pub mod openai;
 mod problem;
 mod status;
+mod stream;
+mod text;
 
 pub use compute::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 pub use event::{EventKind, JobEvent};
@@ -25,3 +27,8 @@ pub use status::{
     Endpoint, Freed, Gpu, Health, Info, LoaderReport, LoaderState, MemoryReport, ModelDescription,
     ModelLimits, QueueStatus, Readiness, ServiceRoot, SystemReport,
 };
+pub use stream::{
+    ClientMessage, ClientProfile, ServerEvent, ServerMessage, StreamCancel, StreamGenerate, StreamParams,
+    StreamProblem, StreamResume, StreamToken, StreamToolCall, Summary,
+};
+pub use text::{EngineReport, GenerationRecord, TextInfo, TextMetricsReport, TextModel};

@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    fmt::Display,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     str::FromStr,
@@ -12,6 +11,8 @@ use std::{
 use videosdgx_api::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 use videosdgx_auth::{AuthConfig, AuthError};
 use videosdgx_jobs::QueueConfig;
+
+use crate::Variables;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,8 +99,8 @@ impl ServiceConfig {
         default_port: u16,
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let variables =
-            Variables { lookup: &|variable| lookup(variable).filter(|value| !value.trim().is_empty()) };
+        let lookup = |variable: &str| lookup(variable).filter(|value| !value.trim().is_empty());
+        let variables = Variables::new(&lookup);
         let path = |variable, default: String| {
             variables.text(variable).map_or_else(|| PathBuf::from(default), PathBuf::from)
         };
@@ -121,7 +122,7 @@ impl ServiceConfig {
             models_dir: path("VIDEOSDGX_MODELS_DIR", "models".to_owned()),
             checkpoint: variables.text("VIDEOSDGX_CHECKPOINT").map(PathBuf::from),
             demo_checkpoint: variables.text("VIDEOSDGX_DEMO_CHECKPOINT").map(PathBuf::from),
-            auth: AuthConfig::from_lookup(variables.lookup)?,
+            auth: AuthConfig::from_lookup(&lookup)?,
             device: variables.choice("VIDEOSDGX_DEVICE")?,
             dtype: variables.choice("VIDEOSDGX_DTYPE")?,
             quantization: variables.choice("VIDEOSDGX_QUANTIZATION")?,
@@ -138,39 +139,6 @@ impl ServiceConfig {
             queue,
             heartbeat: Duration::from_secs(15),
         })
-    }
-}
-
-struct Variables<'a> {
-    lookup: &'a dyn Fn(&str) -> Option<String>,
-}
-
-impl Variables<'_> {
-    fn text(&self, variable: &str) -> Option<String> {
-        (self.lookup)(variable).map(|value| value.trim().to_owned())
-    }
-
-    fn number<T: FromStr + PartialOrd + Display>(
-        &self,
-        variable: &'static str,
-        default: T,
-        range: std::ops::RangeInclusive<T>,
-    ) -> Result<T, ConfigError> {
-        let Some(text) = self.text(variable) else { return Ok(default) };
-        text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| ConfigError::Variable {
-            variable,
-            reason: format!("a number from {} to {}, not {text:?}", range.start(), range.end()),
-        })
-    }
-
-    fn choice<T: FromStr<Err = UnknownChoice> + Default>(
-        &self,
-        variable: &'static str,
-    ) -> Result<T, ConfigError> {
-        let Some(text) = self.text(variable) else { return Ok(T::default()) };
-        text.to_ascii_lowercase()
-            .parse()
-            .map_err(|error: UnknownChoice| ConfigError::Variable { variable, reason: error.to_string() })
     }
 }
 

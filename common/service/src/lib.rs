@@ -28,6 +28,7 @@ mod server;
 mod service;
 pub mod shell;
 mod sweep;
+mod variables;
 mod worker;
 
 pub use config::{ConfigError, LogFormat, ServiceConfig};
@@ -37,3 +38,4 @@ pub use main_loop::main;
 pub use openapi::document as openapi_document;
 pub use server::{Running, StartError};
 pub use shell::start_logging;
+pub use variables::Variables;

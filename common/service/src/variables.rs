@@ -1,0 +1,63 @@
+//! Reading configuration from variables.
+
+use std::{fmt::Display, str::FromStr};
+
+use videosdgx_api::UnknownChoice;
+
+use crate::ConfigError;
+
+/// The variables of an environment, read by type; an error names the variable.
+pub struct Variables<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> Variables<'a> {
+    /// Those that `lookup` knows; empty ones count as not set.
+    pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { lookup }
+    }
+
+    /// The value without space round it.
+    #[must_use]
+    pub fn text(&self, variable: &str) -> Option<String> {
+        let value = (self.lookup)(variable)?;
+        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    /// A number in `range`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Variable`].
+    pub fn number<T: FromStr + PartialOrd + Display>(
+        &self,
+        variable: &'static str,
+        default: T,
+        range: std::ops::RangeInclusive<T>,
+    ) -> Result<T, ConfigError> {
+        let Some(text) = self.text(variable) else { return Ok(default) };
+        text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| ConfigError::Variable {
+            variable,
+            reason: format!("a number from {} to {}, not {text:?}", range.start(), range.end()),
+        })
+    }
+
+    /// One of some words.
+    ///
+    /// # Errors
+    /// [`ConfigError::Variable`].
+    pub fn choice<T: FromStr<Err = UnknownChoice> + Default>(
+        &self,
+        variable: &'static str,
+    ) -> Result<T, ConfigError> {
+        let Some(text) = self.text(variable) else { return Ok(T::default()) };
+        text.to_ascii_lowercase()
+            .parse()
+            .map_err(|error: UnknownChoice| ConfigError::Variable { variable, reason: error.to_string() })
+    }
+}
+
+impl std::fmt::Debug for Variables<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variables").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,46 @@
+//! The OpenAPI 3.1 document of a text service.
+
+use utoipa::OpenApi;
+use videosdgx_api::{Code, Problem, openai::ErrorBody};
+use videosdgx_service::shell::{Access, Policy, complete_document, routes as common};
+
+use crate::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(description = "API of a text service: OpenAI's completions, streams over HTTP and WebSocket, and what the service \
+                        says of itself."),
+    tags(
+        (name = "model", description = "The model in memory"),
+        (name = "status", description = "What the service says of itself"),
+        (name = "docs", description = "This document"),
+    ),
+    paths(
+        common::status::root, common::status::health, common::status::ready, routes::status::info,
+        common::model::load, common::model::unload, routes::metrics::metrics, routes::telemetry::telemetry,
+        routes::telemetry::dashboard, common::docs::openapi, common::docs::leads_to_docs, common::docs::page,
+        common::docs::file, common::docs::jwks,
+    ),
+    components(schemas(Problem, ErrorBody))
+)]
+struct Document;
+
+/// Whether problems at `path` are OpenAI's error objects: its own routes, and those that vLLM puts beside them.
+pub(crate) fn speaks_openai(path: &str) -> bool {
+    path.starts_with("/v1/") || matches!(path, "/tokenize" | "/detokenize")
+}
+
+/// The policy of each operation beside the shell's.
+pub(crate) fn policy(method: &str, path: &str) -> Policy {
+    let (access, refusals): (Access, &'static [Code]) = match (method, path) {
+        ("GET", "/info" | "/metrics") => (Access::Scope("read"), &[]),
+        ("GET", "/telemetry") => (Access::Scope("read"), &[Code::InvalidField]),
+        _ => return common::policy(method, path),
+    };
+    Policy { access, refusals }
+}
+
+/// The document of the service `name`.
+pub fn document(name: &str) -> utoipa::openapi::OpenApi {
+    complete_document(Document::openapi(), name, policy, speaks_openai)
+}

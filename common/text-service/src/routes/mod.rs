@@ -1,0 +1,39 @@
+//! The routes of a text service beside the shell's, one family of paths a file.
+
+pub(crate) mod metrics;
+pub(crate) mod status;
+pub(crate) mod telemetry;
+
+use actix_web::web;
+use videosdgx_service::shell::{
+    Operation, operation,
+    routes::{self as common, get, resource},
+};
+
+/// Every operation of a text service.
+pub(crate) const OPERATIONS: [Operation; 14] = [
+    operation("GET", "/", "Name, checkpoint, endpoints"),
+    operation("GET", "/health", "The process answers; touches nothing else"),
+    operation("GET", "/ready", "Whether the model is loaded, and why not"),
+    operation("GET", "/info", "System, model, loader, engine"),
+    operation("POST", "/load", "Load the model"),
+    operation("POST", "/unload", "Unload the model and say what that freed"),
+    operation("GET", "/metrics", "Prometheus text, or JSON"),
+    operation("GET", "/telemetry", "What streams took: the newest sessions, sums, regressions"),
+    operation("GET", "/dashboard", "A page that shows the engine at work"),
+    operation("GET", "/openapi.json", "This API as OpenAPI 3.1"),
+    operation("GET", "/docs", "Leads to /docs/"),
+    operation("GET", "/docs/", "Swagger UI"),
+    operation("GET", "/docs/{file}", "A file of Swagger UI"),
+    operation("GET", "/.well-known/jwks.json", "The public keys that tokens are verified with"),
+];
+
+/// All routes. They need a `web::Data<TextService>` beside the shell.
+pub(crate) fn configure(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/info", "GET, HEAD").route(get().to(status::info)))
+        .service(resource("/metrics", "GET, HEAD").route(get().to(metrics::metrics)))
+        .service(resource("/telemetry", "GET, HEAD").route(get().to(telemetry::telemetry)))
+        .service(resource("/dashboard", "GET, HEAD").route(get().to(telemetry::dashboard)));
+    common::configure(config);
+}

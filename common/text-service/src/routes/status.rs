@@ -1,0 +1,29 @@
+//! What a text service says of itself, beside the shell.
+
+use actix_web::{HttpResponse, web};
+use videosdgx_api::TextInfo;
+use videosdgx_service::shell::{Answered, Caller, Read, VERSION, off_the_reactor};
+
+use crate::service::TextService;
+
+/// System, model, loader, engine
+#[utoipa::path(get, path = "/info", tag = "status", responses((status = 200, body = TextInfo)))]
+pub(crate) async fn info(_: Caller<Read>, service: web::Data<TextService>) -> Answered {
+    let shared = service.clone().into_inner();
+    let (described, system) =
+        off_the_reactor(move || (shared.front.describe(), shared.shell.host.report())).await?;
+    let (model, model_error) = match described {
+        Ok(model) => (Some(model), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    Ok(HttpResponse::Ok().json(TextInfo {
+        name: service.name().to_owned(),
+        version: VERSION.to_owned(),
+        checkpoint: model.as_ref().map(|model| model.checkpoint.clone()),
+        system,
+        model,
+        model_error,
+        loader: service.shell.loader.report(),
+        engine: service.engine_report(),
+    }))
+}
