@@ -34,7 +34,7 @@ pub(crate) fn access(method: &Method, path: &str) -> Access {
     if let Some(native) = path.strip_prefix("/models/").and_then(|rest| rest.split_once('/')) {
         let inner = format!("/{}", native.1);
         return match inner.as_str() {
-            inner if reads && is_document(inner) => Access::Public,
+            inner if reads && (is_document(inner) || inner == "/dashboard") => Access::Public,
             "/unload" if !reads => Access::Needs(Scope::Admin),
             // A WebSocket opens with a GET and generates.
             "/stream" => Access::Needs(Scope::Generate),
@@ -44,7 +44,8 @@ pub(crate) fn access(method: &Method, path: &str) -> Access {
     Access::Token
 }
 
-/// The pages that say what this is and whether it is well; the same on the gateway and on every service.
+/// The pages that say what this is and whether it is well; the same on the gateway and on every service. (A text service has a
+/// `/dashboard` besides, which asks for a token by itself.)
 fn is_document(path: &str) -> bool {
     matches!(path, "/" | "/health" | "/ready" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
 }
@@ -71,6 +72,8 @@ mod tests {
             (&delete, "/v1/videos/x", Needs(Scope::Generate)),
             (&post, "/v1/chat/completions", Needs(Scope::Generate)),
             (&post, "/v1/completions", Needs(Scope::Generate)),
+            (&get, "/models/qwen3-4b/dashboard", Public),
+            (&get, "/models/qwen3-4b/telemetry", Needs(Scope::Read)),
             (&get, "/models/qwen3-4b/stream", Needs(Scope::Generate)),
             (&post, "/models/qwen3-4b/v1/chat/completions", Needs(Scope::Generate)),
             (&get, "/models/wan21/", Public),
