@@ -3,6 +3,7 @@
 
 pub mod controllers;
 mod assets;
+mod cache;
 mod constraint;
 mod decoder;
 mod engine;

@@ -1,10 +1,15 @@
 //! Chat templates: the checkpoint's own Jinja program, run as transformers runs it (`apply_chat_template`), but bounded: a
 //! template is data of a checkpoint, so nothing in it can hang the process or take memory without end.
 
+mod budget;
 mod environment;
 mod error;
+mod filters;
+mod json;
 mod messages;
+mod methods;
 mod rendered;
+mod rewrite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,14 +69,14 @@ impl ChatTemplate {
         globals: BTreeMap<String, String>,
         tokenizer: Option<Tokenizer>,
     ) -> Result<Self, TemplateError> {
-        environment::check(source)?;
+        let checked = environment::check(source)?;
         let takes_images = ["'image'", "\"image\"", "image_url"].iter().any(|word| source.contains(word));
         let inner = Inner {
+            source: checked,
             globals,
             tokenizer,
             takes_images,
             takes_tools: source.contains("tools"),
-            source: source.to_owned(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -1,0 +1,189 @@
+//! The filters that templates may use; each counts what it takes and what it gives.
+
+use std::sync::Arc;
+
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
+
+use super::budget::{BOUNDED, Budget, CONCAT, MULTIPLY, PLAIN, TOUCHED, exceeded, is_namespace};
+use super::{json, methods};
+
+/// Makes the filters known.
+pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
+    macro_rules! counted {
+        ($($name:literal => $filter:expr),* $(,)?) => {
+            $(add_counted(environment, budget, $name, Value::from_function($filter));)*
+        };
+    }
+    counted! {
+        "abs" => filters::abs, "attr" => filters::attr, "bool" => filters::bool, "capitalize" => filters::capitalize,
+        "count" => filters::length, "d" => filters::default, "default" => filters::default,
+        "dictsort" => filters::dictsort, "e" => filters::escape, "escape" => filters::escape, "first" => filters::first,
+        "float" => filters::float, "groupby" => filters::groupby, "int" => filters::int, "items" => filters::items,
+        "last" => filters::last, "length" => filters::length, "lines" => filters::lines, "list" => filters::list,
+        "lower" => filters::lower, "map" => filters::map, "max" => filters::max, "min" => filters::min,
+        "reject" => filters::reject, "rejectattr" => filters::rejectattr, "reverse" => filters::reverse,
+        "round" => filters::round, "safe" => filters::safe, "select" => filters::select,
+        "selectattr" => filters::selectattr, "sort" => filters::sort, "split" => filters::split,
+        "string" => filters::string, "sum" => filters::sum, "title" => filters::title, "trim" => filters::trim,
+        "unique" => filters::unique, "upper" => filters::upper,
+    }
+    let own = |function: fn(&Budget, &Value, &Value) -> Result<Value, Error>| {
+        let budget = Arc::clone(budget);
+        move |value: &Value, other: &Value| function(&budget, value, other)
+    };
+    environment
+        .add_filter(CONCAT, own(|budget, left, right| budget.concat(&[left, right], "").map(Value::from)));
+    environment.add_filter(MULTIPLY, own(multiply));
+    let kept = Arc::clone(budget);
+    environment.add_filter(BOUNDED, move |value: Value| kept.settled(value));
+    let kept = Arc::clone(budget);
+    environment.add_filter(TOUCHED, move |value: Value| kept.touched(&value).map(|()| value));
+    environment.add_filter(PLAIN, |value: Value| {
+        if is_namespace(&value) { Err(exceeded("a namespace is inside of another value")) } else { Ok(value) }
+    });
+    let kept = Arc::clone(budget);
+    environment.add_filter("join", move |items: &Value, between: Option<&str>| {
+        methods::join(&kept, items, between.unwrap_or_default())
+    });
+    let kept = Arc::clone(budget);
+    environment.add_filter("replace", move |text: &str, old: &str, new: &str, count: Option<usize>| {
+        methods::replace(&kept, text, old, new, count)
+    });
+    let kept = Arc::clone(budget);
+    environment.add_filter(
+        "indent",
+        move |text: &str, width: Option<usize>, first: Option<bool>, blank: Option<bool>, kwargs: Kwargs| {
+            indent(&kept, text, width, first, blank, &kwargs)
+        },
+    );
+    let kept = Arc::clone(budget);
+    environment.add_filter("tojson", move |value: &Value, kwargs: Kwargs| to_json(&kept, value, &kwargs));
+}
+
+fn add_counted(environment: &mut Environment<'_>, budget: &Arc<Budget>, name: &'static str, filter: Value) {
+    let budget = Arc::clone(budget);
+    environment.add_filter(
+        name,
+        move |state: &mut State, args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+            let args = args.into_values();
+            for arg in &args {
+                budget.touched(arg)?;
+            }
+            budget.settled(filter.call(state, &args)?)
+        },
+    );
+}
+
+/// `left * right`: numbers, or a text so many times.
+fn multiply(budget: &Budget, left: &Value, right: &Value) -> Result<Value, Error> {
+    let refused = || {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            format!("cannot multiply {} by {}", left.kind(), right.kind()),
+        )
+    };
+    let text = left.as_str().map(|text| (text, right)).or_else(|| right.as_str().map(|text| (text, left)));
+    if let Some((text, count)) = text {
+        let count = count.as_i64().ok_or_else(refused)?.max(0).unsigned_abs();
+        budget.reserve((text.len() as u64).saturating_mul(count))?;
+        return usize::try_from(count).map(|count| Value::from(text.repeat(count))).map_err(|_| refused());
+    }
+    if let (Some(left), Some(right)) = (left.as_i64(), right.as_i64())
+        && let Some(product) = left.checked_mul(right)
+    {
+        return Ok(Value::from(product));
+    }
+    match (f64::try_from(left.clone()), f64::try_from(right.clone())) {
+        (Ok(left), Ok(right)) => Ok(Value::from(left * right)),
+        _ => Err(refused()),
+    }
+}
+
+/// Jinja's: four spaces before each line but the first and the blank ones.
+fn indent(
+    budget: &Budget,
+    text: &str,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    kwargs: &Kwargs,
+) -> Result<Value, Error> {
+    let width = width.or(kwargs.get("width")?).unwrap_or(4);
+    let first = first.or(kwargs.get("first")?).unwrap_or(false);
+    let blank = blank.or(kwargs.get("blank")?).unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let lines = text.matches('\n').count() as u64 + 1;
+    budget.reserve(text.len() as u64 + lines.saturating_mul(width as u64))?;
+    let space = " ".repeat(width);
+    let mut out = String::with_capacity(text.len());
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
+        if (number > 0 || first) && (blank || !line.is_empty()) {
+            out.push_str(&space);
+        }
+        out.push_str(line);
+    }
+    Ok(Value::from(out))
+}
+
+fn to_json(budget: &Budget, value: &Value, kwargs: &Kwargs) -> Result<Value, Error> {
+    budget.made(value)?;
+    let indent = match kwargs.get::<Option<Value>>("indent")? {
+        Some(indent) if !indent.is_none() => match (indent.as_usize(), indent.as_str()) {
+            (Some(width), _) if width <= 16 => Some(" ".repeat(width)),
+            (None, Some(text)) if text.len() <= 16 => Some(text.to_owned()),
+            _ => return Err(Error::new(ErrorKind::InvalidOperation, "indent must be a number up to 16")),
+        },
+        _ => None,
+    };
+    let separators = match kwargs.get::<Option<Vec<String>>>("separators")? {
+        Some(pair) if pair.len() == 2 && pair.iter().all(|text| text.len() <= 16) => {
+            (pair[0].clone(), pair[1].clone())
+        }
+        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators must be two short texts")),
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+    };
+    let style = json::Style {
+        ensure_ascii: kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        indent,
+        separators,
+        sort_keys: kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    kwargs.assert_all_used()?;
+    let text = Value::from(json::dumps(&from_value(value)?, &style));
+    budget.made(&text)?;
+    Ok(text)
+}
+
+/// A template's value as JSON.
+fn from_value(value: &Value) -> Result<serde_json::Value, Error> {
+    use serde_json::Value as Json;
+    let refused =
+        || Error::new(ErrorKind::BadSerialization, format!("{} is not JSON serializable", value.kind()));
+    Ok(match value.kind() {
+        ValueKind::None => Json::Null,
+        ValueKind::Bool => Json::Bool(value.is_true()),
+        ValueKind::Number if value.is_integer() => match (value.as_i64(), u64::try_from(value.clone())) {
+            (Some(number), _) => number.into(),
+            (None, Ok(number)) => number.into(),
+            (None, Err(_)) => return Err(refused()),
+        },
+        ValueKind::Number => f64::try_from(value.clone()).map_err(|_| refused())?.into(),
+        ValueKind::String => Json::String(value.as_str().unwrap_or_default().to_owned()),
+        ValueKind::Seq | ValueKind::Iterable => Json::Array(
+            value.try_iter()?.checked().map(|item| from_value(&item?)).collect::<Result<_, Error>>()?,
+        ),
+        ValueKind::Map => {
+            let mut map = serde_json::Map::new();
+            for key in value.try_iter()?.checked() {
+                let key = key?;
+                map.insert(key.to_string(), from_value(&value.get_item(&key)?)?);
+            }
+            Json::Object(map)
+        }
+        _ => return Err(refused()),
+    })
+}
