@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use videosdgx_api::Code;
@@ -40,8 +40,12 @@ impl BodyWatch {
         }
         let fault = Arc::new(AtomicU8::new(NONE));
         let watched = Arc::clone(&fault);
-        let grace = duration(limits.body_grace_seconds);
-        let request = request.map(|body| Body::new(PacedBody::new(body, max, grace, watched)));
+        let pace = if is_lazy(&request) {
+            Pace::Lazy { idle: duration(limits.socket_idle_seconds) }
+        } else {
+            Pace::Steady { grace: duration(limits.body_grace_seconds) }
+        };
+        let request = request.map(|body| Body::new(PacedBody::new(body, max, pace, watched)));
         Ok((request, Self { fault: Some(fault), max }))
     }
 
@@ -57,6 +61,13 @@ impl BodyWatch {
     }
 }
 
+/// Prompts that are sent as they come up, while earlier ones are being answered.
+fn is_lazy(request: &Request) -> bool {
+    let is_ndjson = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/x-ndjson");
+    request.uri().path().ends_with("/stream/generate")
+        && request.headers().get(CONTENT_TYPE).is_some_and(is_ndjson)
+}
+
 fn too_large(max: u64) -> Failure {
     let detail = format!("the body is larger than {max} bytes");
     Failure::new(Code::BodyTooLarge, detail).map(|problem| problem.limit = Some(max.into()))
@@ -67,21 +78,32 @@ const TOO_LARGE: u8 = 1;
 const TOO_SLOW: u8 = 2;
 const BROKEN: u8 = 3;
 
+/// How quickly a body must come.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// So many bytes a second on average, after a while of grace.
+    Steady { grace: Duration },
+    /// Never silent for so long.
+    Lazy { idle: Duration },
+}
+
 struct PacedBody {
     inner: Body,
     received: u64,
     max: u64,
     started: Instant,
-    grace: Duration,
+    last: Instant,
+    pace: Pace,
     deadline: Pin<Box<Sleep>>,
     fault: Arc<AtomicU8>,
 }
 
 impl PacedBody {
-    fn new(inner: Body, max: u64, grace: Duration, fault: Arc<AtomicU8>) -> Self {
+    fn new(inner: Body, max: u64, pace: Pace, fault: Arc<AtomicU8>) -> Self {
         let started = Instant::now();
-        let deadline = Box::pin(tokio::time::sleep_until(started + grace));
-        Self { inner, received: 0, max, started, grace, deadline, fault }
+        let (Pace::Steady { grace: first } | Pace::Lazy { idle: first }) = pace;
+        let deadline = Box::pin(tokio::time::sleep_until(started + first));
+        Self { inner, received: 0, max, started, last: started, pace, deadline, fault }
     }
 
     fn fail(&self, fault: u8, reason: &'static str) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
@@ -91,7 +113,12 @@ impl PacedBody {
 
     /// The moment by which the next byte must be here.
     fn due(&self) -> Instant {
-        self.started + self.grace + Duration::from_secs_f64(self.received as f64 / MIN_BYTES_PER_SECOND)
+        match self.pace {
+            Pace::Steady { grace } => {
+                self.started + grace + Duration::from_secs_f64(self.received as f64 / MIN_BYTES_PER_SECOND)
+            }
+            Pace::Lazy { idle } => self.last + idle,
+        }
     }
 }
 
@@ -106,6 +133,7 @@ impl HttpBody for PacedBody {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.last = Instant::now();
                 if self.received > self.max {
                     return self.fail(TOO_LARGE, "the body is too large");
                 }
@@ -146,8 +174,12 @@ mod tests {
     use http_body_util::BodyExt;
 
     async fn read(body: Body, max: u64) -> (Result<usize, axum::Error>, u8) {
+        read_at(Pace::Steady { grace: Duration::from_secs(8) }, body, max).await
+    }
+
+    async fn read_at(pace: Pace, body: Body, max: u64) -> (Result<usize, axum::Error>, u8) {
         let fault = Arc::new(AtomicU8::new(NONE));
-        let paced = PacedBody::new(body, max, Duration::from_secs(8), Arc::clone(&fault));
+        let paced = PacedBody::new(body, max, pace, Arc::clone(&fault));
         let read = Body::new(paced).collect().await.map(|all| all.to_bytes().len());
         (read, fault.load(Ordering::Acquire))
     }
@@ -171,6 +203,15 @@ mod tests {
         assert!(started.elapsed() <= Duration::from_secs(9));
         let (stalled, fault) = read(dribble(64 * 1024, 60 * second, 2), u64::MAX).await;
         assert!(stalled.is_err() && fault == TOO_SLOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lazy_bodies_may_dribble_but_not_fall_silent() {
+        let (second, lazy) = (Duration::from_secs(1), Pace::Lazy { idle: Duration::from_secs(60) });
+        let (dribbled, _) = read_at(lazy, dribble(1, 50 * second, 20), u64::MAX).await;
+        assert_eq!(dribbled.unwrap(), 20);
+        let (silent, fault) = read_at(lazy, dribble(1, 61 * second, 2), u64::MAX).await;
+        assert!(silent.is_err() && fault == TOO_SLOW);
     }
 
     #[tokio::test]

@@ -145,6 +145,35 @@ async fn tokens_pass_one_by_one_and_finish_while_the_gateway_drains() {
 }
 
 #[tokio::test]
+async fn prompts_that_come_up_one_by_one_are_answered_meanwhile() {
+    let service = Service::start("text-smol").await;
+    let world = World::with(vec![model("one", &[&service])], |config| {
+        config.limits.body_grace_seconds = 0.05;
+    })
+    .await;
+    let (lines, body) = tokio::sync::mpsc::channel::<&'static str>(1);
+    let body = futures::stream::unfold(body, |mut body| async move {
+        Some((Ok::<_, std::io::Error>(body.recv().await?), body))
+    });
+    lines.send("first\n").await.unwrap();
+    let response = world
+        .post("/models/one/stream/generate")
+        .header("content-type", "application/x-ndjson")
+        .body(reqwest::Body::wrap_stream(body))
+        .send()
+        .await
+        .unwrap();
+    let mut answers = response.bytes_stream();
+    assert_eq!(answers.next().await.unwrap().unwrap(), "first\n");
+    // Long after an ordinary body would have been too slow.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    lines.send("second\n").await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap(), "second\n");
+    drop(lines);
+    assert!(answers.next().await.is_none());
+}
+
+#[tokio::test]
 async fn what_never_arrived_is_sent_elsewhere_and_nothing_is_sent_twice() {
     let nobody = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

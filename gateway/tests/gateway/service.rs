@@ -83,6 +83,7 @@ impl Service {
             .route("/socket", get(socket))
             .route("/v1/chat/completions", post(chat))
             .route("/v1/completions", post(chat))
+            .route("/stream/generate", post(lines))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), note))
             .route("/", get(root))
             .route("/health", get(async || Json(json!({"status": "ok"}))))
@@ -363,6 +364,11 @@ async fn chat(State(state): State<Arc<Inner>>, headers: HeaderMap, body: String)
     }
     let length = headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
     Json(json!({"service": state.name, "body": body, "length": length})).into_response()
+}
+
+/// Sends back what comes, while it comes.
+async fn lines(request: Request) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], request.into_body()).into_response()
 }
 
 /// One event now, the next when `/held` is released.
