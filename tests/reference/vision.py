@@ -163,7 +163,9 @@ def main() -> None:
         for name, parameter in model.model.language_model.named_parameters():
             if "o_proj" in name or "down_proj" in name:
                 parameter.mul_(6.0)
-    model = model.to(torch.bfloat16).float()
+        # Only the parameters: buffers hold rotary frequencies.
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16).float())
     model.tie_weights()
     names = ["rgb.png", "tall.png"]
     grids = torch.tensor([described[name]["tiny"]["grid"] for name in names])

@@ -23,7 +23,8 @@ pub(super) struct Interpolation {
 impl Interpolation {
     /// Appends a frame of `rows × columns` patches.
     pub(super) fn push(&mut self, rows: usize, columns: usize, merge: usize, side: usize) {
-        let taps = [rows, columns].map(|size| (0..size).map(|index| taps(index, size, side)).collect::<Vec<_>>());
+        let taps =
+            [rows, columns].map(|size| (0..size).map(|index| taps(index, size, side)).collect::<Vec<_>>());
         for [row, column] in places(rows, columns, merge) {
             for (down, down_weight) in taps[0][row] {
                 for (across, across_weight) in taps[1][column] {
@@ -66,6 +67,8 @@ mod tests {
             .map(|(index, _)| *index)
             .collect();
         assert_eq!(chosen, [0, 47, 48 * 47, 48 * 48 - 1]);
-        assert!(interpolation.weights.chunks(4).all(|weights| (weights.iter().sum::<f32>() - 1.0).abs() < 1e-6));
+        assert!(
+            interpolation.weights.chunks(4).all(|weights| (weights.iter().sum::<f32>() - 1.0).abs() < 1e-6)
+        );
     }
 }

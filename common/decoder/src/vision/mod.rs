@@ -11,3 +11,6 @@ mod tower;
 
 pub use config::VisionConfig;
 pub use tower::{Features, VisionTower};
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,9 @@ impl Rotary {
         let frequencies: Vec<f32> = (0..quarter).map(frequency).collect();
         let angles: Vec<f32> = places
             .iter()
-            .flat_map(|place| place.iter().flat_map(|&at| frequencies.iter().map(move |step| at as f32 * step)))
+            .flat_map(|place| {
+                place.iter().flat_map(|&at| frequencies.iter().map(move |step| at as f32 * step))
+            })
             .collect();
         let angles = Tensor::from_slice(&angles).view([places.len() as i64, 1, head / 2]).to_device(device);
         Self { cos: angles.cos(), sin: angles.sin() }

@@ -110,7 +110,9 @@ impl VisionTower {
         }
         let parts: Vec<Tensor> = images
             .iter()
-            .map(|image| Tensor::from_slice(&image.patches).view([-1, values as i64]).to_device(self.table.device()))
+            .map(|image| {
+                Tensor::from_slice(&image.patches).view([-1, values as i64]).to_device(self.table.device())
+            })
             .collect();
         let grids: Vec<[usize; 3]> = images.iter().map(|image| image.grid).collect();
         Ok(self.forward(&Tensor::cat(&parts, 0), &grids))
