@@ -100,10 +100,7 @@ fn stacked(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorE
     let gate_up = weights.stacked("experts.gate_up_proj", [experts, 2 * intermediate, hidden])?;
     let down = weights.stacked("experts.down_proj", [experts, hidden, intermediate])?;
     let load = |index| {
-        Ok(Expert {
-            gate_up: weights.made(&gate_up.f_get(index)?, None)?,
-            down: weights.made(&down.f_get(index)?, None)?,
-        })
+        Ok(Expert { gate_up: weights.made(gate_up.f_get(index)?)?, down: weights.made(down.f_get(index)?)? })
     };
     (0..experts).map(load).collect()
 }

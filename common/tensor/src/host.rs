@@ -17,6 +17,9 @@ pub(crate) trait HostFloat: HostElement {
 impl HostElement for u8 {
     const KIND: Kind = Kind::Uint8;
 }
+impl HostElement for i64 {
+    const KIND: Kind = Kind::Int64;
+}
 impl HostElement for f32 {
     const KIND: Kind = Kind::Float;
 }

@@ -17,6 +17,7 @@ mod memory;
 mod norm;
 mod paged;
 mod parallel;
+mod quantized;
 mod residual;
 mod rope;
 mod simd;

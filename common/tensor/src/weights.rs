@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 use crate::linear::tensor_bytes;
+use crate::quantized::{self, Stored};
 use crate::{Checkpoint, CheckpointError, Embedding, Linear, Quantization, StoredKind, TensorError};
 
 /// A cursor over a [`Checkpoint`]: names are relative to its prefix, tensors arrive on its device in its type.
@@ -17,6 +18,7 @@ pub struct Weights {
     device: Device,
     kind: Kind,
     quantization: Quantization,
+    exact: bool,
     ledger: Arc<Mutex<Ledger>>,
 }
 
@@ -29,7 +31,15 @@ struct Ledger {
 impl Weights {
     /// The whole checkpoint; `quantization` is what [`Weights::linear`] applies.
     pub fn new(checkpoint: Arc<Checkpoint>, device: Device, kind: Kind, quantization: Quantization) -> Self {
-        Self { checkpoint, prefix: String::new(), device, kind, quantization, ledger: Arc::default() }
+        Self {
+            checkpoint,
+            prefix: String::new(),
+            device,
+            kind,
+            quantization,
+            exact: false,
+            ledger: Arc::default(),
+        }
     }
 
     /// The part below `name`: `weights.at("blocks").at(0).tensor("scale_shift_table", …)`.
@@ -45,6 +55,13 @@ impl Weights {
     /// The same place with another compute type.
     pub fn with_kind(&self, kind: Kind) -> Self {
         Self { kind, ..self.clone() }
+    }
+
+    /// The same place, its linears computed with exactly the values that the checkpoint means: packed weights are widened
+    /// to the compute type while loading, nothing is quantised, and activations are not rounded to integers. For
+    /// comparison with a reference; it takes the memory and the time of unquantised weights.
+    pub fn exact(&self) -> Self {
+        Self { exact: true, quantization: Quantization::None, ..self.clone() }
     }
 
     /// Where tensors arrive.
@@ -67,7 +84,7 @@ impl Weights {
         self.checkpoint.entry(&self.name(name)).is_some()
     }
 
-    /// A tensor of exactly `shape` in the compute type.
+    /// A tensor of exactly `shape` in the compute type. A packed weight (`….weight` `[outputs, inputs]`) is widened.
     ///
     /// # Errors
     /// `Invalid` naming the file when it is not there or has another shape; `OutOfMemory`.
@@ -141,26 +158,38 @@ impl Weights {
             }
             false => None,
         };
-        let weights = parts.iter().map(|(name, outputs)| self.linear_weight(name, *outputs, inputs));
-        let weight = join(weights.collect::<Result<_, _>>()?)?;
-        self.made(&weight, bias)
+        let weights = parts.iter().map(|(name, outputs)| self.stored(name, [*outputs, inputs]));
+        self.of_stored(weights.collect::<Result<_, _>>()?, bias)
     }
 
     /// A linear layer of a weight `[outputs, inputs]` that was read from here and lies on the host, quantised as
     /// configured.
-    pub(crate) fn made(&self, weight: &Tensor, bias: Option<Tensor>) -> Result<Linear, TensorError> {
-        let linear = match self.quantization {
-            Quantization::None => {
-                Linear::dense(weight.f_to_kind(self.kind)?.f_to_device(self.device)?.f_contiguous()?, bias)
-            }
-            Quantization::Fp8 => Linear::fp8(weight, bias, self.kind, self.device)?,
-            other => {
-                let reason = format!("{other} is not made of this layer");
-                return Err(CheckpointError::invalid(self.checkpoint.folder(), reason).into());
-            }
-        };
+    pub(crate) fn made(&self, weight: Tensor) -> Result<Linear, TensorError> {
+        self.of_stored(vec![Stored::Dense(weight).quantized(self.quantization)?], None)
+    }
+
+    fn of_stored(&self, parts: Vec<Stored>, bias: Option<Tensor>) -> Result<Linear, TensorError> {
+        let linear = Linear::of_stored(parts, bias, self.kind, self.device)?;
         self.ledger().resident += linear.resident_bytes();
         Ok(linear)
+    }
+
+    /// The weight of the linear `name` `[outputs, inputs]` on the host, in the form it will be held in.
+    fn stored(&self, name: &str, shape: [i64; 2]) -> Result<Stored, TensorError> {
+        let stored = self.read(name, shape)?;
+        if self.exact {
+            Ok(Stored::Dense(stored.dense(self.kind)?))
+        } else {
+            stored.quantized(self.quantization)
+        }
+    }
+
+    /// The weight of the linear `name` `[outputs, inputs]` as the checkpoint has it.
+    fn read(&self, name: &str, shape: [i64; 2]) -> Result<Stored, TensorError> {
+        let mut used = Vec::new();
+        let stored = quantized::read(&self.checkpoint, &self.name(name), shape, &mut used)?;
+        self.ledger().used.extend(used);
+        Ok(stored)
     }
 
     /// A table of `rows` vectors of `width` numbers from `name.weight`, whose rows are looked up and that can serve as
@@ -186,8 +215,12 @@ impl Weights {
         names
     }
 
-    /// The tensor as stored (8-bit floats widened to bf16, which holds each of them) on the host.
+    /// The tensor as floating-point numbers on the host: as stored, 8-bit floats in bf16, which holds each of them, packed
+    /// weights in f32.
     fn host(&self, name: &str, shape: &[i64]) -> Result<Tensor, TensorError> {
+        if let (Some(linear), &[outputs, inputs]) = (name.strip_suffix(".weight"), shape) {
+            return self.read(linear, [outputs, inputs])?.dense(Kind::Float);
+        }
         let name = self.name(name);
         let kind = self.check(&name, shape)?;
         let tensor = self.checkpoint.read(&name)?;
@@ -205,29 +238,6 @@ impl Weights {
             }
             _ => self.host(name, &shape),
         }
-    }
-
-    /// The weight of a linear on the host; one that was published in 8 bits with a scale for each output, or one for
-    /// all (`name.weight_scale`), times that scale.
-    fn linear_weight(&self, name: &str, outputs: i64, inputs: i64) -> Result<Tensor, TensorError> {
-        let weight = self.host(&format!("{name}.weight"), &[outputs, inputs])?;
-        if self.contains(&format!("{name}.weight_scale_inv")) {
-            let name = self.name(format!("{name}.weight_scale_inv"));
-            return Err(self.checkpoint.invalid(&name, "weights scaled in blocks are not supported").into());
-        }
-        let scale = format!("{name}.weight_scale");
-        let Some(shape) = self.checkpoint.entry(&self.name(&scale)).map(|entry| entry.shape.clone()) else {
-            return Ok(weight);
-        };
-        let scale = match shape.iter().product::<i64>() {
-            count if count == outputs || count == 1 => self.host(&scale, &shape)?.f_reshape([count, 1])?,
-            _ => {
-                let name = self.name(&scale);
-                let reason = format!("has shape {shape:?}, {outputs} scales or one are supported");
-                return Err(self.checkpoint.invalid(&name, reason).into());
-            }
-        };
-        Ok(weight.f_to_kind(Kind::Float)?.f_mul(&scale.f_to_kind(Kind::Float)?)?)
     }
 
     /// Checks that the tensor of the whole `name` has `shape` and is floating point.
@@ -340,13 +350,5 @@ mod tests {
         let output = weights.linear("x", 4, 3, false).expect("loads").forward(&input);
         assert!(output.allclose(&input.matmul(&stored.tr()), 1e-5, 1e-6, false));
         assert_eq!(weights.unused(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn blocks_of_scales_are_refused_rather_than_ignored() {
-        let tensors = [("x.weight", random(&[2, 2])), ("x.weight_scale_inv", random(&[1, 1]))];
-        let (_folder, weights) = weights(&tensors, Quantization::None);
-        let error = weights.linear("x", 2, 2, false).err().expect("refused").to_string();
-        assert!(error.contains("scaled in blocks"), "{error}");
     }
 }

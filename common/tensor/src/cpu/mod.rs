@@ -9,6 +9,7 @@ mod swiglu;
 
 pub use block_matrix::{BlockFormat, BlockMatrix, CodeBits, Offset, RowBlocks, ScaleKind};
 pub use dense::{decoded_rows, few_rows};
+pub(crate) use pages::Pages;
 pub use rms::{add_rms_norm, rms_norm};
 pub use rotary::{Angles, RotaryStyle, rotate_heads};
 pub use swiglu::swiglu;

@@ -1,23 +1,22 @@
 //! One linear layer for every weight format.
 
-mod e4m3;
-mod fp8;
+mod weight;
+mod widened;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::TensorError;
-use fp8::Fp8;
+use crate::quantized::Stored;
+use crate::{Quantization, TensorError};
+use weight::Weight;
 
 /// `y = x · Wᵀ + b`, whatever the weight is held in.
+///
+/// On the CPU: a dense weight is multiplied by libtorch, for few rows by our own kernel; integer blocks (GGUF's, int4) as
+/// integers; 8-bit floats, NF4 and NVFP4 are decoded row by row for few rows and widened block by block for many. On a GPU
+/// every packed format is widened block by block by libtorch's operators.
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
-}
-
-enum Weight {
-    /// `[out, in]` in the compute type.
-    Dense(Tensor),
-    Fp8(Fp8),
 }
 
 impl Linear {
@@ -26,53 +25,50 @@ impl Linear {
         Self { weight: Weight::Dense(weight), bias }
     }
 
-    /// Quantises `weight` `[out, in]` (f32, f16 or bf16, on the CPU) to e4m3 with one scale an output channel; the
-    /// layer computes in `kind` on `device`. `bias` is `[out]` in `kind` on `device`.
+    /// Quantises `weight` `[out, in]` (f32, f16 or bf16, on the CPU); the layer computes in `kind` on `device`. `bias` is
+    /// `[out]` in `kind` on `device`. A weight whose rows are not whole blocks of the format stays dense.
     ///
     /// # Errors
     /// [`TensorError`] when memory runs out.
-    pub fn fp8(
+    pub fn quantized(
         weight: &Tensor,
+        quantization: Quantization,
         bias: Option<Tensor>,
         kind: Kind,
         device: Device,
     ) -> Result<Self, TensorError> {
-        Ok(Self { weight: Weight::Fp8(Fp8::quantize(weight, kind, device)?), bias })
+        let stored = Stored::Dense(weight.shallow_clone()).quantized(quantization)?;
+        Self::of_stored(vec![stored], bias, kind, device)
+    }
+
+    /// Weights below one another, in the forms that they are computed with in `kind` on `device`.
+    pub(crate) fn of_stored(
+        parts: Vec<Stored>,
+        bias: Option<Tensor>,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, TensorError> {
+        Ok(Self { weight: Weight::new(parts, kind, device)?, bias })
     }
 
     /// Applies the layer: `[…, in]` → `[…, out]`, both in the compute type.
     pub fn forward(&self, input: &Tensor) -> Tensor {
-        match &self.weight {
-            Weight::Dense(weight) => input.linear(weight, self.bias.as_ref()),
-            Weight::Fp8(weight) => weight.linear(input, self.bias.as_ref()),
-        }
+        self.weight.linear(input, self.bias.as_ref())
     }
 
     /// The same layer again, sharing its storage.
     pub fn shared(&self) -> Self {
-        let weight = match &self.weight {
-            Weight::Dense(weight) => Weight::Dense(weight.shallow_clone()),
-            Weight::Fp8(weight) => Weight::Fp8(weight.shared()),
-        };
-        Self { weight, bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+        Self { weight: self.weight.shared(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
     }
 
     /// Rows `ids` `[n]` of the weight → `[n, in]` in `kind` on `device`.
     pub(crate) fn rows_at(&self, ids: &Tensor, kind: Kind, device: Device) -> Tensor {
-        let ids = ids.to_device(device).to_kind(Kind::Int64);
-        match &self.weight {
-            Weight::Dense(weight) => weight.index_select(0, &ids).to_kind(kind),
-            Weight::Fp8(weight) => weight.rows_at(&ids),
-        }
+        self.weight.rows_at(&ids.to_device(device).to_kind(Kind::Int64), kind)
     }
 
     /// Bytes the weight and bias take.
     pub fn resident_bytes(&self) -> u64 {
-        let weight = match &self.weight {
-            Weight::Dense(weight) => tensor_bytes(weight),
-            Weight::Fp8(weight) => weight.resident_bytes(),
-        };
-        weight + self.bias.as_ref().map_or(0, tensor_bytes)
+        self.weight.resident_bytes() + self.bias.as_ref().map_or(0, tensor_bytes)
     }
 }
 
@@ -80,3 +76,6 @@ impl Linear {
 pub(crate) fn tensor_bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ pub(super) fn encode(value: f32) -> u8 {
     sign | if bits < (121 << 23) { subnormal } else { normal }
 }
 
-/// The value of a finite e4m3 (`0x7f` and `0xff` are never made by [`encode`]).
+/// The value of an e4m3.
 #[inline(always)]
 pub(super) fn decode(code: u8) -> f32 {
     let magnitude = u32::from(code & 0x7f);
@@ -27,6 +27,7 @@ pub(super) fn decode(code: u8) -> f32 {
     let normal = f32::from_bits((magnitude << 20) + (120 << 23));
     // With exponent 0 the line above read (1 + m/8) · 2^-7; what is meant is m/8 · 2^-6.
     let value = if magnitude < 8 { 2.0 * normal - 0.015_625 } else { normal };
+    let value = if magnitude == 0x7f { f32::NAN } else { value };
     f32::from_bits(value.to_bits() | sign)
 }
 
@@ -37,6 +38,7 @@ mod tests {
 
     #[test]
     fn every_code_decodes_as_libtorch_says_and_encodes_back() {
+        assert!(decode(0x7f).is_nan() && decode(0xff).is_nan());
         let codes: Vec<u8> = (0..=255u8).filter(|code| code & 0x7f != 0x7f).collect();
         let reference: Vec<f32> = Tensor::from_slice(&codes)
             .view_dtype(Kind::Float8e4m3fn)

@@ -1,0 +1,105 @@
+use rstest::rstest;
+
+use super::*;
+
+fn relative(left: &Tensor, right: &Tensor) -> f64 {
+    let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
+    f64::try_from((left - &right).norm() / right.norm()).expect("a number")
+}
+
+fn random(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu))
+}
+
+/// The values a layer computes with, from its own rows.
+fn values(linear: &Linear, rows: i64) -> Tensor {
+    linear.rows_at(&Tensor::arange(rows, (Kind::Int64, Device::Cpu)), Kind::Float, Device::Cpu)
+}
+
+/// How far each format's values may be from the weight (of a normal distribution), and the bits it takes a weight.
+#[rstest]
+#[case::fp8(Quantization::Fp8, 0.03, 8.3)]
+#[case::nf4(Quantization::Nf4, 0.1, 4.6)]
+#[case::nvfp4(Quantization::Nvfp4, 0.12, 4.9)]
+#[case::int4(Quantization::Int4, 0.1, 5.1)]
+fn quantised_layers_multiply_by_the_values_they_store(
+    #[case] quantization: Quantization,
+    #[case] coarse: f64,
+    #[case] bits: f64,
+    #[values((Kind::Float, 1e-4), (Kind::BFloat16, 2e-2), (Kind::Half, 1e-2))] kind: (Kind, f64),
+    #[values(3, 40)] batch: i64,
+) {
+    tch::manual_seed(7);
+    let (kind, bound) = kind;
+    let (weight, bias, input) = (random(&[96, 256]), random(&[96]), random(&[2, batch, 256]));
+    let layer = Linear::quantized(&weight, quantization, Some(bias.to_kind(kind)), kind, Device::Cpu)
+        .expect("quantises");
+    let stored = values(&layer, 96);
+    let error = relative(&stored, &weight);
+    assert!(error < coarse && error > 0.0, "{error}");
+    let output = layer.forward(&input.to_kind(kind));
+    assert_eq!((output.kind(), output.size()), (kind, vec![2, batch, 96]));
+    let error = relative(&output, &input.linear(&stored, Some(&bias)));
+    assert!(error < bound, "{error}");
+    let taken =
+        (layer.resident_bytes() as f64 - 96.0 * kind.elt_size_in_bytes() as f64) * 8.0 / (96.0 * 256.0);
+    assert!(taken < bits, "{taken} bits a weight");
+}
+
+#[test]
+fn a_large_weight_is_widened_in_blocks() {
+    tch::manual_seed(8);
+    let (weight, bias, input) = (random(&[2050, 4096]), random(&[2050]), random(&[20, 4096]));
+    let layer =
+        Linear::quantized(&weight, Quantization::Fp8, Some(bias.shallow_clone()), Kind::Float, Device::Cpu)
+            .expect("quantises");
+    let error = relative(&layer.forward(&input), &input.linear(&values(&layer, 2050), Some(&bias)));
+    assert!(error < 1e-6, "{error}");
+}
+
+#[test]
+fn parts_of_several_forms_lie_side_by_side() {
+    tch::manual_seed(9);
+    let weights = [32, 64, 16, 48].map(|rows| random(&[rows, 64]));
+    let forms = [Quantization::Fp8, Quantization::Nf4, Quantization::None, Quantization::Int4];
+    let bias = random(&[160]);
+    let stored =
+        weights.iter().zip(forms).map(|(weight, form)| Stored::Dense(weight.shallow_clone()).quantized(form));
+    let stored = stored.collect::<Result<_, _>>().expect("quantises");
+    let joined =
+        Linear::of_stored(stored, Some(bias.shallow_clone()), Kind::Float, Device::Cpu).expect("joins");
+    let input = random(&[5, 64]);
+    let mut first = 0;
+    let output = joined.forward(&input);
+    for (weight, form) in weights.iter().zip(forms) {
+        let rows = weight.size()[0];
+        let bias = bias.narrow(0, first, rows);
+        let alone = Linear::quantized(weight, form, Some(bias), Kind::Float, Device::Cpu).expect("quantises");
+        let part = output.narrow(1, first, rows);
+        assert!(part.allclose(&alone.forward(&input), 1e-5, 1e-5, false), "{form}");
+        let ids = Tensor::arange_start(first, first + rows, (Kind::Int64, Device::Cpu));
+        assert_eq!(joined.rows_at(&ids, Kind::Float, Device::Cpu), values(&alone, rows));
+        first += rows;
+    }
+    assert!(joined.shared().forward(&input).equal(&output), "the same storage, the same numbers");
+}
+
+#[test]
+fn a_weight_that_is_not_whole_blocks_stays_dense() {
+    let weight = random(&[8, 40]);
+    for form in [Quantization::Nf4, Quantization::Nvfp4, Quantization::Int4] {
+        let layer = Linear::quantized(&weight, form, None, Kind::Float, Device::Cpu).expect("stays");
+        assert!(values(&layer, 8).equal(&weight), "{form}");
+    }
+}
+
+#[test]
+fn a_row_that_is_not_there_is_an_error() {
+    let layer = Linear::quantized(&random(&[8, 64]), Quantization::Nf4, None, Kind::Float, Device::Cpu)
+        .expect("makes");
+    for row in [8, -1] {
+        let ids = Tensor::from_slice(&[0, row]);
+        let result = crate::guarded(|| Ok::<_, TensorError>(layer.rows_at(&ids, Kind::Float, Device::Cpu)));
+        assert!(matches!(result, Err(TensorError::Libtorch(_))), "{result:?}");
+    }
+}

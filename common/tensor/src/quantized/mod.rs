@@ -1,0 +1,33 @@
+//! Weights as they are stored and held: from bytes to values exactly, and from values to bytes while loading.
+//!
+//! A format is told by the names, types and shapes of a linear's tensors, never by a repository's name. Each format is
+//! decoded in f32 in the order of operations of its reference implementation, so that the values are the reference's bit
+//! for bit.
+
+mod device;
+mod e4m3;
+mod fp8;
+mod ggml;
+mod nf4;
+mod nvfp4;
+mod packed;
+mod read;
+mod stored;
+
+pub(crate) use device::DeviceMatrix;
+pub(crate) use fp8::Fp8;
+pub(crate) use ggml::Ggml;
+pub(crate) use nf4::Nf4;
+pub(crate) use nvfp4::Nvfp4;
+pub(crate) use packed::{Packed, PackedRows};
+pub(crate) use read::read;
+pub(crate) use stored::Stored;
+
+use crate::TensorError;
+use crate::cpu::Pages;
+
+/// `count` bytes of fresh memory.
+fn room(count: u64) -> Result<Pages, TensorError> {
+    let bytes = usize::try_from(count).map_err(|_| TensorError::OutOfMemory(format!("{count} bytes")))?;
+    Pages::zeroed(bytes)
+}

@@ -1,0 +1,291 @@
+//! Telling a linear's format from its tensors, and reading it.
+
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+use super::nvfp4::GlobalScale;
+use super::{Fp8, Ggml, Nf4, Nvfp4, Packed, Stored, nvfp4, room};
+use crate::{Checkpoint, CheckpointError, Entry, StoredKind, TensorError};
+
+/// Side of the blocks that share a scale in published FP8 checkpoints.
+const SCALE_BLOCK: usize = 128;
+/// Longest `quant_state` of bitsandbytes; theirs have some 150 bytes.
+const MAX_STATE_BYTES: u64 = 64 << 10;
+
+/// Reads the linear `name`, `[outputs, inputs]`; every tensor that belongs to it is added to `used`.
+///
+/// # Errors
+/// `Invalid` naming the file when a tensor is not there, has another shape, or is of a format that is not read.
+pub(crate) fn read(
+    checkpoint: &Checkpoint,
+    name: &str,
+    [outputs, inputs]: [i64; 2],
+    used: &mut Vec<String>,
+) -> Result<Stored, TensorError> {
+    let invalid = |_| checkpoint.invalid(name, "a negative size was asked for");
+    let rows = usize::try_from(outputs).map_err(invalid)?;
+    let width = usize::try_from(inputs).map_err(invalid)?;
+    Reading { checkpoint, name, rows, width, used }.stored()
+}
+
+struct Reading<'a> {
+    checkpoint: &'a Checkpoint,
+    name: &'a str,
+    rows: usize,
+    width: usize,
+    used: &'a mut Vec<String>,
+}
+
+/// What bitsandbytes writes beside a weight, as JSON.
+#[derive(Deserialize)]
+struct QuantState {
+    quant_type: String,
+    blocksize: usize,
+    shape: Vec<u64>,
+    nested_blocksize: Option<usize>,
+    nested_offset: Option<f32>,
+}
+
+impl Reading<'_> {
+    fn stored(mut self) -> Result<Stored, TensorError> {
+        for ours in ["input_scale", "input_global_scale"] {
+            // Scales of activations: ours are made while computing.
+            if let Some(name) = self.existing(ours) {
+                self.used.push(name);
+            }
+        }
+        if self.existing("weight_packed").is_some() {
+            return self.nvfp4_compressed_tensors();
+        }
+        if self.existing("qweight").is_some() {
+            return Err(self.refuse("qweight", "GPTQ and AWQ weights are not read"));
+        }
+        if self.existing("weight.absmax").is_some() {
+            return self.nf4();
+        }
+        if self.existing("weight_scale_2").is_some() && self.entry("weight")?.kind == StoredKind::U8 {
+            return self.nvfp4_model_optimizer();
+        }
+        match self.entry("weight")?.kind {
+            StoredKind::F8E4M3 => self.fp8(),
+            StoredKind::Packed(kind) => self.ggml(kind),
+            _ => self.dense(),
+        }
+    }
+
+    fn dense(&mut self) -> Result<Stored, TensorError> {
+        use StoredKind::{Bf16, F16, F32, F64};
+        self.expect_shape("weight", &[self.rows, self.width])?;
+        let kind = self.entry("weight")?.kind;
+        if !matches!(kind, F64 | F32 | F16 | Bf16) {
+            return Err(self.refuse("weight", format!("is stored as {kind:?}, not as floating point")));
+        }
+        if self.existing("weight_scale").is_some() || self.existing("weight_scale_inv").is_some() {
+            return Err(self.refuse("weight", format!("is stored as {kind:?} and has scales")));
+        }
+        Ok(Stored::Dense(self.tensor("weight")?))
+    }
+
+    fn ggml(&mut self, kind: videosdgx_gguf::GgmlType) -> Result<Stored, TensorError> {
+        self.expect_shape("weight", &[self.rows, self.width])?;
+        if Ggml::format_of(kind).is_none() {
+            let reason = format!(
+                "ggml's {kind} is not computed with; Q4_0, Q4_1, Q8_0, Q4_K, Q6_K, F16, BF16 and F32 are"
+            );
+            return Err(self.refuse("weight", reason));
+        }
+        let bytes = self.bytes("weight")?;
+        let weight = Ggml::new(kind, self.rows, self.width, bytes);
+        weight
+            .map(|weight| Stored::Packed(Packed::Ggml(weight)))
+            .ok_or_else(|| self.refuse("weight", "is cut"))
+    }
+
+    fn fp8(&mut self) -> Result<Stored, TensorError> {
+        self.expect_shape("weight", &[self.rows, self.width])?;
+        let scale =
+            ["weight_scale_inv", "weight_scale"].into_iter().find(|scale| self.existing(scale).is_some());
+        let (scales, block) = match scale {
+            Some(scale) => {
+                let block = self.scale_block(scale)?;
+                let grid = self.rows.div_ceil(block.0) * self.width.div_ceil(block.1);
+                (self.floats(scale, grid)?, block)
+            }
+            None => (vec![1.0], (self.rows, self.width)),
+        };
+        let codes = self.bytes("weight")?;
+        Ok(Stored::Packed(Packed::Fp8(Fp8::new(self.rows, self.width, codes, scales, block))))
+    }
+
+    /// Rows and columns that share a scale: told by the shape, one, an output each, or blocks of 128.
+    fn scale_block(&self, scale: &str) -> Result<(usize, usize), TensorError> {
+        let shape = &self.entry(scale)?.shape;
+        let side = |count: Option<&i64>, size: usize| match usize::try_from(count.copied().unwrap_or(1)) {
+            Ok(1) => Some(size.max(1)),
+            Ok(count) if count == size => Some(1),
+            Ok(count) if count == size.div_ceil(SCALE_BLOCK) => Some(SCALE_BLOCK),
+            _ => None,
+        };
+        let block = match shape.len() {
+            0..=2 => side(shape.first(), self.rows).zip(side(shape.get(1), self.width)),
+            _ => None,
+        };
+        block.ok_or_else(|| {
+            let reason = format!(
+                "has shape {shape:?}; one scale, one an output, or one a block of {SCALE_BLOCK} × {SCALE_BLOCK} is read"
+            );
+            self.refuse(scale, reason)
+        })
+    }
+
+    fn nvfp4_model_optimizer(&mut self) -> Result<Stored, TensorError> {
+        let global = self.floats("weight_scale_2", 1)?;
+        self.nvfp4("weight", GlobalScale::Times(global[0]))
+    }
+
+    fn nvfp4_compressed_tensors(&mut self) -> Result<Stored, TensorError> {
+        if self.existing("weight_global_scale").is_none() {
+            return Err(
+                self.refuse("weight_packed", "only compressed-tensors' NVFP4 is read of the packed formats")
+            );
+        }
+        let global = self.floats("weight_global_scale", 1)?;
+        self.nvfp4("weight_packed", GlobalScale::Over(global[0]))
+    }
+
+    fn nvfp4(&mut self, codes: &str, global: GlobalScale) -> Result<Stored, TensorError> {
+        if self.width % nvfp4::BLOCK != 0 {
+            let reason = format!("rows of {} are not whole blocks of {}", self.width, nvfp4::BLOCK);
+            return Err(self.refuse(codes, reason));
+        }
+        for (name, kind, width) in [
+            (codes, StoredKind::U8, self.width / 2),
+            ("weight_scale", StoredKind::F8E4M3, self.width / nvfp4::BLOCK),
+        ] {
+            self.expect_shape(name, &[self.rows, width])?;
+            if self.entry(name)?.kind != kind {
+                return Err(self.refuse(name, format!("is not stored as {kind:?}")));
+            }
+        }
+        let (codes, scales) = (self.bytes(codes)?, self.bytes("weight_scale")?);
+        Ok(Stored::Packed(Packed::Nvfp4(Nvfp4::new((self.rows, self.width), codes, scales, global))))
+    }
+
+    fn nf4(&mut self) -> Result<Stored, TensorError> {
+        let state = self.quant_state()?;
+        let count = self.rows * self.width;
+        if state.shape.iter().map(|&size| size as usize).ne([self.rows, self.width]) {
+            let reason = format!(
+                "has shape {:?}, the configuration asks for {:?}",
+                state.shape,
+                [self.rows, self.width]
+            );
+            return Err(self.refuse("weight", reason));
+        }
+        if state.quant_type != "nf4" {
+            return Err(self.refuse("weight", format!("bitsandbytes' {:?} is not read", state.quant_type)));
+        }
+        let sizes = [Some(state.blocksize), state.nested_blocksize];
+        if sizes.into_iter().flatten().any(|size| !size.is_power_of_two() || !(2..=65_536).contains(&size)) {
+            return Err(self.refuse("weight", format!("blocks of {sizes:?} values")));
+        }
+        if self.entry("weight")?.bytes != count.div_ceil(2) as u64 {
+            return Err(self.refuse("weight", format!("does not have two of {count} values a byte")));
+        }
+        let mut table = [0f32; 16];
+        table.copy_from_slice(&self.floats("weight.quant_map", 16)?);
+        let blocks = count.div_ceil(state.blocksize);
+        let absmax = match state.nested_blocksize {
+            Some(size) => self.nested_absmax(blocks, size, state.nested_offset.unwrap_or(0.0))?,
+            None => self.floats("weight.absmax", blocks)?,
+        };
+        let codes = self.bytes("weight")?;
+        let shape = (self.rows, self.width);
+        Ok(Stored::Packed(Packed::Nf4(Nf4::new(shape, codes, absmax, state.blocksize, table))))
+    }
+
+    /// Scales that are quantised themselves: `map[u8] · nested_absmax + offset`.
+    fn nested_absmax(&mut self, blocks: usize, size: usize, offset: f32) -> Result<Vec<f32>, TensorError> {
+        let entry = self.entry("weight.absmax")?;
+        if entry.kind != StoredKind::U8 || entry.bytes != blocks as u64 {
+            return Err(self.refuse("weight.absmax", format!("is not {blocks} bytes")));
+        }
+        let codes = self.bytes("weight.absmax")?;
+        let map = self.floats("weight.nested_quant_map", 256)?;
+        let outer = self.floats("weight.nested_absmax", blocks.div_ceil(size))?;
+        let scales = codes.bytes().chunks(size).zip(outer);
+        Ok(scales
+            .flat_map(|(codes, scale)| {
+                codes.iter().map(|&code| map[usize::from(code)] * scale + offset).collect::<Vec<_>>()
+            })
+            .collect())
+    }
+
+    fn quant_state(&mut self) -> Result<QuantState, TensorError> {
+        let name = "weight.quant_state.bitsandbytes__nf4";
+        if self.existing(name).is_none() {
+            return Err(self.refuse("weight", "has scales of bitsandbytes and is not its nf4"));
+        }
+        if self.entry(name)?.bytes > MAX_STATE_BYTES {
+            return Err(self.refuse(name, format!("is longer than {MAX_STATE_BYTES} bytes")));
+        }
+        let json = self.bytes(name)?;
+        serde_json::from_slice(json.bytes()).map_err(|error| self.refuse(name, error))
+    }
+
+    /// Exactly `count` numbers stored as floating point, in f32.
+    fn floats(&mut self, suffix: &str, count: usize) -> Result<Vec<f32>, TensorError> {
+        let entry = self.entry(suffix)?;
+        let floating =
+            matches!(entry.kind, StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 | StoredKind::F64);
+        let elements = entry.shape.iter().try_fold(1i64, |product, &size| product.checked_mul(size));
+        if !floating || elements.and_then(|elements| usize::try_from(elements).ok()) != Some(count) {
+            let reason = format!("is {:?} of {:?}, not {count} numbers", entry.kind, entry.shape);
+            return Err(self.refuse(suffix, reason));
+        }
+        let tensor = self.tensor(suffix)?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+        Ok(Vec::try_from(tensor)?)
+    }
+
+    fn tensor(&mut self, suffix: &str) -> Result<Tensor, TensorError> {
+        let name = self.full(suffix);
+        let tensor = self.checkpoint.read(&name)?;
+        debug_assert_eq!(tensor.device(), Device::Cpu);
+        self.used.push(name);
+        Ok(tensor)
+    }
+
+    fn bytes(&mut self, suffix: &str) -> Result<crate::cpu::Pages, TensorError> {
+        let name = self.full(suffix);
+        let mut pages = room(self.entry(suffix)?.bytes)?;
+        self.checkpoint.read_bytes(&name, pages.bytes_mut())?;
+        self.used.push(name);
+        Ok(pages)
+    }
+
+    fn expect_shape(&self, suffix: &str, shape: &[usize]) -> Result<(), TensorError> {
+        let found = &self.entry(suffix)?.shape;
+        if found.iter().map(|&size| usize::try_from(size).ok()).ne(shape.iter().map(|&size| Some(size))) {
+            let reason = format!("has shape {found:?}, the configuration asks for {shape:?}");
+            return Err(self.refuse(suffix, reason));
+        }
+        Ok(())
+    }
+
+    fn entry(&self, suffix: &str) -> Result<&Entry, CheckpointError> {
+        let name = self.full(suffix);
+        self.checkpoint.entry(&name).ok_or_else(|| self.checkpoint.invalid(&name, "is not in the checkpoint"))
+    }
+
+    fn existing(&self, suffix: &str) -> Option<String> {
+        Some(self.full(suffix)).filter(|name| self.checkpoint.entry(name).is_some())
+    }
+
+    fn full(&self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.name)
+    }
+
+    fn refuse(&self, suffix: &str, reason: impl std::fmt::Display) -> TensorError {
+        self.checkpoint.invalid(&self.full(suffix), reason).into()
+    }
+}

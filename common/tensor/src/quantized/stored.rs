@@ -1,0 +1,45 @@
+//! The weight of a linear as it comes from a checkpoint, on the host.
+
+use tch::{Kind, Tensor};
+
+use super::{Fp8, Ggml, Nf4, Nvfp4, Packed, PackedRows};
+use crate::{Quantization, TensorError};
+
+/// `[outputs, inputs]` as floating-point numbers or packed.
+pub(crate) enum Stored {
+    Dense(Tensor),
+    Packed(Packed),
+}
+
+impl Stored {
+    /// As floating-point numbers: those of a packed weight in `kind`, a dense one as it is.
+    pub(crate) fn dense(self, kind: Kind) -> Result<Tensor, TensorError> {
+        match self {
+            Self::Dense(weight) => Ok(weight),
+            Self::Packed(weight) => {
+                let rows = PackedRows::new(vec![weight]);
+                rows.dense(0, rows.rows(), kind)
+            }
+        }
+    }
+
+    /// Quantised, when it is dense and its width is whole blocks of the format.
+    pub(crate) fn quantized(self, quantization: Quantization) -> Result<Self, TensorError> {
+        let Self::Dense(weight) = &self else { return Ok(self) };
+        let packed = match quantization {
+            Quantization::None => None,
+            Quantization::Fp8 => Some(Packed::Fp8(Fp8::quantize(weight)?)),
+            Quantization::Nf4 => Nf4::quantize(weight)?.map(Packed::Nf4),
+            Quantization::Nvfp4 => Nvfp4::quantize(weight)?.map(Packed::Nvfp4),
+            Quantization::Int4 => Ggml::quantize(weight)?.map(Packed::Ggml),
+        };
+        Ok(packed.map_or(self, Self::Packed))
+    }
+}
+
+/// Rows and columns of a matrix.
+pub(super) fn sizes(weight: &Tensor) -> Result<(usize, usize), TensorError> {
+    let (rows, width) = weight.size2()?;
+    let size = |size: i64| usize::try_from(size).map_err(|_| TensorError::Libtorch("a negative size".into()));
+    Ok((size(rows)?, size(width)?))
+}
