@@ -20,10 +20,15 @@ pub struct DecodeLimits {
     pub memory: u64,
 }
 
-impl Default for DecodeLimits {
+impl DecodeLimits {
     /// 10 MiB, 8192 pixels a side, 2²⁴ pixels, 64 MiB.
+    pub const DEFAULT: Self = Self { bytes: 10 << 20, side: 8192, pixels: 1 << 24, memory: 64 << 20 };
+}
+
+impl Default for DecodeLimits {
+    /// [`DecodeLimits::DEFAULT`]
     fn default() -> Self {
-        Self { bytes: 10 << 20, side: 8192, pixels: 1 << 24, memory: 64 << 20 }
+        Self::DEFAULT
     }
 }
 

@@ -1,24 +1,19 @@
 //! The picture of an image-to-video request: decoded under strict limits, so that no upload can fill the memory.
 
-use std::{io::Cursor, sync::Mutex};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use videosdgx_api::Problem;
+use videosdgx_picture::{Background, DecodeError, DecodeLimits, Picture};
 
 /// Most bytes of the encoded picture.
-pub const MAX_BYTES: usize = 10 * 1024 * 1024;
+pub const MAX_BYTES: usize = LIMITS.bytes;
 /// Most pixels of a side.
-pub const MAX_SIDE: u32 = 8192;
+pub const MAX_SIDE: u32 = LIMITS.side;
 /// Most pixels in all.
-pub const MAX_PIXELS: u64 = 1 << 24;
-/// Most bytes that a decoder may ask for beyond the picture itself.
-const MAX_DECODER_BYTES: u64 = 64 * 1024 * 1024;
+pub const MAX_PIXELS: u64 = LIMITS.pixels;
+
+const LIMITS: DecodeLimits = DecodeLimits::DEFAULT;
 
 const FIELD: &str = "image";
-
-/// One picture is decoded at a time, so that many uploads need the memory of one.
-static DECODING: Mutex<()> = Mutex::new(());
 
 /// Plain base64 of a picture sent as base64 or as a data URI.
 ///
@@ -35,56 +30,15 @@ pub fn checked(image: &str) -> Result<String, Problem> {
 ///
 /// # Errors
 /// As [`checked`].
-pub fn decode(image: &str) -> Result<RgbImage, Problem> {
+pub fn decode(image: &str) -> Result<Picture, Problem> {
     let encoded = strip_data_uri(image)?;
     if encoded.len() > MAX_BYTES.div_ceil(3) * 4 {
-        return Err(too_large());
+        return Err(problem(&DecodeError::TooManyBytes(MAX_BYTES)));
     }
     let bytes = STANDARD
         .decode(encoded)
         .map_err(|_| Problem::field(FIELD, "the image is no base64; send base64 or a data URI"))?;
-    if bytes.len() > MAX_BYTES {
-        return Err(too_large());
-    }
-    let _turn = DECODING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let format = image::guess_format(&bytes)
-        .ok()
-        .filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP))
-        .ok_or_else(|| Problem::field(FIELD, "the image is a PNG, JPEG or WebP file"))?;
-    let broken = |error: image::ImageError| match error {
-        image::ImageError::Limits(_) => too_many_pixels(),
-        error => Problem::field(FIELD, format!("the image does not decode: {error}")),
-    };
-    let mut reader = ImageReader::with_format(Cursor::new(&bytes), format);
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(broken)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS || decoder.total_bytes() > MAX_DECODER_BYTES {
-        return Err(too_many_pixels());
-    }
-    let orientation = decoder.orientation().map_err(broken)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    picture.apply_orientation(orientation);
-    Ok(over_black(picture))
-}
-
-fn over_black(picture: DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8();
-    }
-    let picture = picture.into_rgba8();
-    let scale = |value: u8, alpha: u8| {
-        let product = u16::from(value) * u16::from(alpha);
-        u8::try_from((product + 127) / 255).unwrap_or(u8::MAX)
-    };
-    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
-        let [red, green, blue, alpha] = picture.get_pixel(x, y).0;
-        image::Rgb([scale(red, alpha), scale(green, alpha), scale(blue, alpha)])
-    })
+    videosdgx_picture::decode(&bytes, &LIMITS, Background::Black).map_err(|error| problem(&error))
 }
 
 fn strip_data_uri(image: &str) -> Result<&str, Problem> {
@@ -95,16 +49,13 @@ fn strip_data_uri(image: &str) -> Result<&str, Problem> {
         .ok_or_else(|| Problem::field(FIELD, "a data URI is spelled data:image/png;base64,…"))
 }
 
-fn too_large() -> Problem {
-    Problem::field(FIELD, format!("the image is at most {MAX_BYTES} bytes")).with_limit(MAX_BYTES)
-}
-
-fn too_many_pixels() -> Problem {
-    Problem::field(
-        FIELD,
-        format!("the image is at most {MAX_SIDE} pixels a side and {MAX_PIXELS} pixels in all"),
-    )
-    .with_limit(MAX_PIXELS)
+fn problem(error: &DecodeError) -> Problem {
+    let problem = Problem::field(FIELD, error.to_string());
+    match error {
+        DecodeError::TooManyBytes(limit) => problem.with_limit(*limit),
+        DecodeError::TooManyPixels(limits) => problem.with_limit(limits.pixels),
+        DecodeError::UnknownFormat | DecodeError::Broken(_) => problem,
+    }
 }
 
 #[cfg(test)]
@@ -112,9 +63,9 @@ mod tests {
     use super::*;
 
     fn png(width: u32, height: u32) -> Vec<u8> {
-        let mut bytes = Cursor::new(Vec::new());
-        RgbImage::from_pixel(width, height, image::Rgb([9, 8, 7]))
-            .write_to(&mut bytes, ImageFormat::Png)
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image::RgbImage::from_pixel(width, height, image::Rgb([9, 8, 7]))
+            .write_to(&mut bytes, image::ImageFormat::Png)
             .unwrap();
         bytes.into_inner()
     }
@@ -125,7 +76,8 @@ mod tests {
         let uri = format!("data:image/png;base64,{plain}");
         assert_eq!(checked(&uri).unwrap(), plain);
         let picture = decode(&uri).unwrap();
-        assert_eq!((picture.dimensions(), picture.get_pixel(4, 3).0), ((5, 4), [9, 8, 7]));
+        assert_eq!((picture.width(), picture.height()), (5, 4));
+        assert_eq!(picture.pixels(), [9, 8, 7].repeat(20));
     }
 
     #[test]

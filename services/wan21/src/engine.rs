@@ -2,16 +2,14 @@
 
 use std::path::Path;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use videosdgx_api::{
     GenerateRequest, ModelDescription, OutputFormat, Problem, ResolvedRequest, SchedulerName, Stage,
 };
 use videosdgx_model::{MemoryProbe, SystemMemory};
-use videosdgx_service::{Engine, EngineError, GenerateContext, limits};
+use videosdgx_service::{Engine, EngineError, GenerateContext, first_frame, limits};
 use videosdgx_tensor::{CheckpointError, Quantization, TensorError, release_code_pages};
 use videosdgx_video::{
     mp4::{Mp4Error, VideoFormat, VideoWriter},
-    picture::Picture,
     vae::Tiling,
 };
 
@@ -163,7 +161,7 @@ fn generation(job: &ResolvedRequest) -> Result<Generation, EngineError> {
     Ok(Generation {
         prompt: job.prompt.clone(),
         negative_prompt: job.negative_prompt.clone(),
-        first_frame: job.image.as_deref().map(first_frame).transpose()?,
+        first_frame: job.image.as_deref().map(first_frame::decode).transpose().map_err(EngineError::InvalidInput)?,
         width: job.resolution.width,
         height: job.resolution.height,
         frames: job.num_frames,
@@ -176,15 +174,6 @@ fn generation(job: &ResolvedRequest) -> Result<Generation, EngineError> {
         }),
         shift: None,
     })
-}
-
-/// Base64 of a file that was checked to decode when the job was accepted.
-fn first_frame(base64: &str) -> Result<Picture, EngineError> {
-    let refuse = |reason: String| EngineError::InvalidInput(Problem::field("image", reason));
-    let bytes = STANDARD.decode(base64).map_err(|error| refuse(error.to_string()))?;
-    let image = image::load_from_memory(&bytes).map_err(|error| refuse(error.to_string()))?.into_rgb8();
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    Picture::new(width, height, image.into_raw()).ok_or_else(|| refuse("the picture is empty".to_owned()))
 }
 
 fn video_format(job: &ResolvedRequest) -> VideoFormat {

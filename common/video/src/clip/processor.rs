@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tch::{Kind, Tensor};
 use videosdgx_tensor::{CheckpointError, read_json};
 
-use crate::picture::{Filter, LONGEST_RATIO, Picture};
+use crate::picture::{Filter, LONGEST_RATIO, Picture, to_tensor};
 
 /// Scales the short side, crops the middle, normalises each colour.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +111,7 @@ impl ImageProcessor {
         };
         let cropped = picture.resized(width, height, Filter::Bicubic).center_cropped(self.crop, self.crop);
         let row = |values: &[f32; 3]| Tensor::from_slice(values).view([3, 1, 1]);
-        let scaled = (cropped.to_tensor().to_kind(Kind::Double) * self.factor).to_kind(Kind::Float);
+        let scaled = (to_tensor(&cropped).to_kind(Kind::Double) * self.factor).to_kind(Kind::Float);
         ((scaled - row(&self.mean)) / row(&self.std)).unsqueeze(0)
     }
 }

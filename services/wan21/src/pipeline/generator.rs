@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use videosdgx_tensor::{Checkpoint, CheckpointError, Kind, Tensor, TensorError, Weights, guarded};
-use videosdgx_video::picture::Picture;
+use videosdgx_video::picture::{Picture, to_tensor};
 use videosdgx_video::schedulers::Scheduler;
 use videosdgx_video::vae::{VaeParts, WanVae};
 
@@ -89,7 +89,7 @@ impl Generator {
         let covering = picture.covering(size(latent[4]), size(latent[3]));
         guarded(|| {
             let pixels =
-                (covering.to_tensor() / 255.0 * 2.0 - 1.0).unsqueeze(0).to_device(self.options.device);
+                (to_tensor(&covering) / 255.0 * 2.0 - 1.0).unsqueeze(0).to_device(self.options.device);
             let encoded = self.vae.encode_first_frame(&pixels, frames, self.options.tiling)?;
             let condition = self.vae.normalize(&encoded);
             let options = (Kind::Float, self.options.device);
