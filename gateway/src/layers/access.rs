@@ -22,7 +22,7 @@ pub(crate) fn is_status_path(path: &str) -> bool {
 /// The rule for the gateway's own paths and, below `/models/{model}`, for the services'. A service checks again.
 pub(crate) fn access(method: &Method, path: &str) -> Access {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    if is_document(path) || path == "/.well-known/jwks.json" {
+    if is_document(path) {
         return Access::Public;
     }
     if path == "/metrics" {
@@ -47,7 +47,8 @@ pub(crate) fn access(method: &Method, path: &str) -> Access {
 /// The pages that say what this is and whether it is well; the same on the gateway and on every service. (A text service has a
 /// `/dashboard` besides, which asks for a token by itself.)
 fn is_document(path: &str) -> bool {
-    matches!(path, "/" | "/health" | "/ready" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
+    matches!(path, "/" | "/health" | "/ready" | "/openapi.json" | "/docs" | "/.well-known/jwks.json")
+        || path.starts_with("/docs/")
 }
 
 #[cfg(test)]
@@ -78,6 +79,7 @@ mod tests {
             (&post, "/models/qwen3-4b/v1/chat/completions", Needs(Scope::Generate)),
             (&get, "/models/wan21/", Public),
             (&get, "/models/wan21/health", Public),
+            (&get, "/models/wan21/.well-known/jwks.json", Public),
             (&get, "/models/wan21/info", Needs(Scope::Read)),
             (&get, "/models/wan21/metrics", Needs(Scope::Read)),
             (&post, "/models/wan21/generate", Needs(Scope::Generate)),
