@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use reqwest::{Method, Response, header};
 use serde_json::Value;
-use videosdgx_api::openai::{ChatChunk, ChatRequest, ErrorBody, StreamOptions};
+use videosdgx_api::openai::{ChatChunk, ChatRequest, StreamOptions};
 
 use crate::{Client, ClientError, sse::SseParser};
 
@@ -70,8 +70,11 @@ impl ChatStream {
                     break;
                 }
                 let value: Value = serde_json::from_str(&event.data).map_err(|error| unreadable(&error))?;
-                if value.get("error").is_some() {
-                    return Err(broken_off(value));
+                if let Some(error) = value.get("error") {
+                    if error["recoverable"] == true {
+                        continue;
+                    }
+                    return Err(broken_off(error));
                 }
                 self.chunks.push_back(serde_json::from_value(value).map_err(|error| unreadable(&error))?);
             }
@@ -80,11 +83,10 @@ impl ChatStream {
 }
 
 /// An error in the middle of an answer.
-fn broken_off(value: Value) -> ClientError {
-    match serde_json::from_value::<ErrorBody>(value) {
-        Ok(ErrorBody { error }) => {
-            ClientError::BrokenOff { code: error.code.unwrap_or(error.kind), message: error.message }
-        }
-        Err(error) => ClientError::Unreadable(error.to_string()),
+fn broken_off(error: &Value) -> ClientError {
+    let text = |name: &str| error[name].as_str().map(str::to_owned);
+    ClientError::BrokenOff {
+        code: text("code").or_else(|| text("type")).unwrap_or_else(|| "unknown".to_owned()),
+        message: text("message").unwrap_or_else(|| "no reason was given".to_owned()),
     }
 }

@@ -117,9 +117,10 @@ async fn chat(State(talk): State<Arc<Talk>>, headers: HeaderMap, Json(body): Jso
             ));
         }
         Ending::Error => {
-            let error = json!({"error": {"message": "no memory for the cache", "type": "server_error", "param": null,
-                "code": "memory_limit_exceeded"}});
-            events.push(format!("data: {error}\n\n"));
+            let passing = json!({"type": "error", "error": {"code": "step_failed", "message": "tried again", "recoverable": true}});
+            let last = json!({"type": "error", "error": {"code": "memory_limit_exceeded",
+                "message": "no memory for the cache", "recoverable": false}});
+            events.push(format!("data: {passing}\n\ndata: {last}\n\n"));
         }
         Ending::Cut | Ending::Hanging | Ending::Refused => {}
     }
