@@ -34,7 +34,7 @@ impl Client {
             StreamOptions { include_usage: Some(true), ..request.stream_options.unwrap_or_default() };
         let request = ChatRequest { stream: Some(true), stream_options: Some(options), ..request.clone() };
         let call = self
-            .request(Method::POST, &["v1", "chat", "completions"])?
+            .patient_request(Method::POST, &["v1", "chat", "completions"])?
             .header(header::ACCEPT, "text/event-stream")
             .json(&request);
         let response = self.send(call).await?;

@@ -15,6 +15,8 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 /// Nothing of an ordinary answer comes for this long: the connection is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same where a model may have to be loaded first; longer than the gateway waits for a service.
+const LOADING_TIMEOUT: Duration = Duration::from_secs(330);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Problem documents and job lists are smaller by far.
@@ -27,6 +29,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Client {
     pub(crate) http: reqwest::Client,
+    /// For answers that begin when a model is loaded.
+    patient: reqwest::Client,
     base: Url,
     token: Option<SecretString>,
     pub(crate) poll_every: Duration,
@@ -69,14 +73,17 @@ impl Client {
             let path = format!("{}/", base.path());
             base.set_path(&path);
         }
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("videosdgx/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .build()
-            .map_err(ClientError::transport)?;
-        Ok(Self { http, base, token, poll_every: POLL_EVERY })
+        let http = |read_timeout| {
+            reqwest::Client::builder()
+                .user_agent(concat!("videosdgx/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(read_timeout)
+                .build()
+                .map_err(ClientError::transport)
+        };
+        let (http, patient) = (http(READ_TIMEOUT)?, http(LOADING_TIMEOUT)?);
+        Ok(Self { http, patient, base, token, poll_every: POLL_EVERY })
     }
 
     /// How often a job is asked for where its events do not get through; 1 s unless told.
@@ -165,8 +172,20 @@ impl Client {
         self.request_url(method, self.url(path)?)
     }
 
+    /// As [`Client::request`], for an answer that may take a model's loading to begin.
+    pub(crate) fn patient_request(
+        &self,
+        method: Method,
+        path: &[&str],
+    ) -> Result<RequestBuilder, ClientError> {
+        self.authorized(self.patient.request(method, self.url(path)?))
+    }
+
     fn request_url(&self, method: Method, url: Url) -> Result<RequestBuilder, ClientError> {
-        let mut request = self.http.request(method, url);
+        self.authorized(self.http.request(method, url))
+    }
+
+    fn authorized(&self, mut request: RequestBuilder) -> Result<RequestBuilder, ClientError> {
         if let Some(token) = &self.token {
             let mut value =
                 header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret().trim()))
