@@ -37,6 +37,8 @@ pub struct Problem {
 pub enum Code {
     /// A field is missing, out of its limits or of the wrong type.
     InvalidField,
+    /// Prompt and answer together are longer than the model's context.
+    ContextLengthExceeded,
     /// The body is not the JSON that the route takes.
     InvalidBody,
     /// The body's content type is not taken here.
@@ -101,6 +103,7 @@ impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidField => "invalid_field",
+            Self::ContextLengthExceeded => "context_length_exceeded",
             Self::InvalidBody => "invalid_body",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::RequestTimeout => "request_timeout",
@@ -136,7 +139,7 @@ impl Code {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            Self::InvalidField | Self::InvalidBody => 400,
+            Self::InvalidField | Self::ContextLengthExceeded | Self::InvalidBody => 400,
             Self::Unauthorized => 401,
             Self::InsufficientScope | Self::OriginNotAllowed => 403,
             Self::JobNotFound | Self::ModelNotFound | Self::NotFound => 404,

@@ -6,14 +6,28 @@
 //! A service's `main` is [`main()`] and a [`TextBackend`]; [`Running`] is the same inside another program, for tests.
 
 mod backend;
+mod chat;
+mod completion;
+mod conversation;
+mod failed;
+mod knobs;
+mod limits;
+mod logprobs;
 mod main_loop;
 mod metrics;
 mod openapi;
+mod output;
+mod pictures;
+mod prompt;
 mod ready;
 mod routes;
 mod server;
 mod service;
 mod settings;
+mod sse;
+mod structure;
+mod submission;
+mod usage;
 
 pub use backend::TextBackend;
 pub use main_loop::main;

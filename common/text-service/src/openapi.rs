@@ -11,12 +11,14 @@ use crate::routes;
     info(description = "API of a text service: OpenAI's completions, streams over HTTP and WebSocket, and what the service \
                         says of itself."),
     tags(
+        (name = "completions", description = "OpenAI's routes, and vLLM's beside them"),
         (name = "model", description = "The model in memory"),
         (name = "status", description = "What the service says of itself"),
         (name = "docs", description = "This document"),
     ),
     paths(
-        common::status::root, common::status::health, common::status::ready, routes::status::info,
+        routes::completions::chat, routes::completions::complete, routes::models::list, routes::models::retrieve,
+        routes::tokens::tokenize, routes::tokens::detokenize, common::status::root, common::status::health, common::status::ready, routes::status::info,
         common::model::load, common::model::unload, routes::metrics::metrics, routes::telemetry::telemetry,
         routes::telemetry::dashboard, common::docs::openapi, common::docs::leads_to_docs, common::docs::page,
         common::docs::file, common::docs::jwks,
@@ -30,9 +32,40 @@ pub(crate) fn speaks_openai(path: &str) -> bool {
     path.starts_with("/v1/") || matches!(path, "/tokenize" | "/detokenize")
 }
 
+const GENERATE: &[Code] = &[
+    Code::InvalidField,
+    Code::ContextLengthExceeded,
+    Code::InvalidBody,
+    Code::ModelNotFound,
+    Code::RequestTimeout,
+    Code::BodyTooLarge,
+    Code::UnsupportedMediaType,
+    Code::QueueFull,
+    Code::Draining,
+    Code::Overloaded,
+    Code::CheckpointMissing,
+    Code::CheckpointInvalid,
+    Code::InsufficientMemory,
+];
+
+const TOKENIZE: &[Code] = &[
+    Code::InvalidField,
+    Code::InvalidBody,
+    Code::ModelNotFound,
+    Code::RequestTimeout,
+    Code::BodyTooLarge,
+    Code::UnsupportedMediaType,
+    Code::CheckpointMissing,
+    Code::CheckpointInvalid,
+];
+
 /// The policy of each operation beside the shell's.
 pub(crate) fn policy(method: &str, path: &str) -> Policy {
     let (access, refusals): (Access, &'static [Code]) = match (method, path) {
+        ("POST", "/v1/chat/completions" | "/v1/completions") => (Access::Scope("generate"), GENERATE),
+        ("POST", "/tokenize" | "/detokenize") => (Access::Scope("read"), TOKENIZE),
+        ("GET", "/v1/models") => (Access::Scope("read"), &[]),
+        ("GET", "/v1/models/{id}") => (Access::Scope("read"), &[Code::ModelNotFound]),
         ("GET", "/info" | "/metrics") => (Access::Scope("read"), &[]),
         ("GET", "/telemetry") => (Access::Scope("read"), &[Code::InvalidField]),
         _ => return common::policy(method, path),

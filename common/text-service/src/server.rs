@@ -78,6 +78,7 @@ impl Running {
             telemetry,
             start_engine,
             ready: OnceCell::new(),
+            started_at: routes::completions::unix_seconds(),
         });
         let routes = {
             let service: web::Data<TextService> = Arc::clone(&service).into();

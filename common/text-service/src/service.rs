@@ -46,6 +46,8 @@ pub(crate) struct TextService {
     pub(crate) metrics: TextMetrics,
     pub(crate) start_engine: StartEngine,
     pub(crate) ready: OnceCell<Arc<Ready>>,
+    /// Unix seconds.
+    pub(crate) started_at: i64,
 }
 
 impl TextService {

@@ -131,12 +131,6 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Whether the prompt ends with the beginning of an answer; true unless told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_generation_prompt: Option<bool>,
-    /// Whether the answer goes on with the last message, which is an assistant's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub continue_final_message: Option<bool>,
     /// 0 (least urgent) to 9; 5 unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 9)]

@@ -1,8 +1,11 @@
 //! The routes of a text service beside the shell's, one family of paths a file.
 
+pub(crate) mod completions;
 pub(crate) mod metrics;
+pub(crate) mod models;
 pub(crate) mod status;
 pub(crate) mod telemetry;
+pub(crate) mod tokens;
 
 use actix_web::web;
 use videosdgx_service::shell::{
@@ -11,11 +14,17 @@ use videosdgx_service::shell::{
 };
 
 /// Every operation of a text service.
-pub(crate) const OPERATIONS: [Operation; 14] = [
+pub(crate) const OPERATIONS: [Operation; 20] = [
     operation("GET", "/", "Name, checkpoint, endpoints"),
     operation("GET", "/health", "The process answers; touches nothing else"),
     operation("GET", "/ready", "Whether the model is loaded, and why not"),
     operation("GET", "/info", "System, model, loader, engine"),
+    operation("POST", "/v1/chat/completions", "Go on with a conversation"),
+    operation("POST", "/v1/completions", "Go on with a text"),
+    operation("GET", "/v1/models", "The models that there are: one"),
+    operation("GET", "/v1/models/{id}", "One model"),
+    operation("POST", "/tokenize", "Tokens of a text or a conversation"),
+    operation("POST", "/detokenize", "Text of tokens"),
     operation("POST", "/load", "Load the model"),
     operation("POST", "/unload", "Unload the model and say what that freed"),
     operation("GET", "/metrics", "Prometheus text, or JSON"),
@@ -30,7 +39,14 @@ pub(crate) const OPERATIONS: [Operation; 14] = [
 
 /// All routes. They need a `web::Data<TextService>` beside the shell.
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
+    let chat = web::post().to(completions::chat);
     config
+        .service(resource("/v1/chat/completions", "POST").route(chat))
+        .service(resource("/v1/completions", "POST").route(web::post().to(completions::complete)))
+        .service(resource("/v1/models", "GET, HEAD").route(get().to(models::list)))
+        .service(resource("/v1/models/{id}", "GET, HEAD").route(get().to(models::retrieve)))
+        .service(resource("/tokenize", "POST").route(web::post().to(tokens::tokenize)))
+        .service(resource("/detokenize", "POST").route(web::post().to(tokens::detokenize)))
         .service(resource("/info", "GET, HEAD").route(get().to(status::info)))
         .service(resource("/metrics", "GET, HEAD").route(get().to(metrics::metrics)))
         .service(resource("/telemetry", "GET, HEAD").route(get().to(telemetry::telemetry)))

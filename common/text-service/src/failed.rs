@@ -1,0 +1,69 @@
+//! Errors that end an answer, as problems and as messages of a stream.
+
+use serde_json::{Value, json};
+use videosdgx_api::{Code, Problem, StreamProblem};
+use videosdgx_text::{ErrorCode, FinishReason, StreamError};
+
+/// The problem of an answer in one piece that an error ended.
+pub(crate) fn problem(error: Option<&StreamError>, reason: FinishReason) -> Problem {
+    let detail =
+        error.map_or_else(|| "the answer was not finished".to_owned(), |error| error.message.clone());
+    match (error.map(|error| error.code), reason) {
+        (Some(ErrorCode::DeadlineExceeded), _) | (None, FinishReason::Deadline) => {
+            Problem::new(Code::RequestTimeout, "the request's own time has passed")
+        }
+        (Some(ErrorCode::MemoryLimitExceeded), _) => {
+            Problem::new(Code::InsufficientMemory, detail).with_retry_after(10)
+        }
+        (Some(ErrorCode::ModelUnavailable), _) => Problem::new(Code::Overloaded, detail).with_retry_after(10),
+        (Some(ErrorCode::Draining), _) => Problem::new(Code::Draining, detail).with_retry_after(5),
+        (Some(ErrorCode::ConstraintFailed), _) => Problem::field("response_format", detail),
+        _ => Problem::new(Code::Internal, detail),
+    }
+}
+
+/// An error in a stream.
+pub(crate) fn in_stream(error: &StreamError) -> StreamProblem {
+    StreamProblem {
+        code: error.code.as_str().to_owned(),
+        message: error.message.clone(),
+        recoverable: error.recoverable,
+        field: None,
+        line: None,
+        retry_after_seconds: None,
+    }
+}
+
+/// A refusal in a stream: the generation that was asked for has not begun; others go on.
+pub(crate) fn refused(problem: Problem) -> StreamProblem {
+    StreamProblem {
+        // Whatever was inside is in the log.
+        message: if problem.code == Code::Internal.as_str() {
+            tracing::error!(error = problem.detail, "internal_error");
+            "something went wrong inside; the log has it".to_owned()
+        } else {
+            problem.detail
+        },
+        recoverable: matches!(problem.status, 429 | 503),
+        code: problem.code,
+        field: problem.field,
+        line: None,
+        retry_after_seconds: problem.retry_after_seconds,
+    }
+}
+
+/// An error in a stream of OpenAI's chunks: our form, with the fields that its clients look for.
+pub(crate) fn in_chunks(error: &StreamError) -> Value {
+    let kind =
+        if error.code == ErrorCode::DeadlineExceeded { "invalid_request_error" } else { "server_error" };
+    json!({
+        "type": "error",
+        "error": {
+            "code": error.code.as_str(),
+            "message": error.message,
+            "recoverable": error.recoverable,
+            "type": kind,
+            "param": null,
+        },
+    })
+}

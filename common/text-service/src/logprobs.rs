@@ -1,0 +1,96 @@
+//! Log-probabilities in OpenAI's two forms.
+
+use std::collections::BTreeMap;
+
+use videosdgx_api::openai::{ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob};
+use videosdgx_text::{Choice, TokenLogprob as Found};
+
+/// Tokens of a chat.
+pub(crate) fn chat(tokens: Vec<TokenLogprob>) -> ChatLogprobs {
+    ChatLogprobs { content: Some(tokens), refusal: None }
+}
+
+/// A token of a chat.
+pub(crate) fn chat_token(found: &Found) -> TokenLogprob {
+    TokenLogprob {
+        token: text(&found.chosen),
+        logprob: number(found.chosen.logprob),
+        bytes: Some(found.chosen.bytes.clone()),
+        top_logprobs: found
+            .top
+            .iter()
+            .map(|choice| TopLogprob {
+                token: text(choice),
+                logprob: number(choice.logprob),
+                bytes: Some(choice.bytes.clone()),
+            })
+            .collect(),
+    }
+}
+
+/// Tokens of a completion, and where in its text they are.
+#[derive(Debug, Default)]
+pub(crate) struct CompletionTokens {
+    found: CompletionLogprobs,
+    /// Characters so far.
+    offset: u64,
+}
+
+impl CompletionTokens {
+    /// After so many characters.
+    pub(crate) fn after(characters: usize) -> Self {
+        Self { offset: characters as u64, ..Self::default() }
+    }
+
+    pub(crate) fn push(&mut self, found: &Found) {
+        let token = text(&found.chosen);
+        self.found.text_offset.push(self.offset);
+        self.offset += token.chars().count() as u64;
+        self.found.tokens.push(token);
+        self.found.token_logprobs.push(Some(number(found.chosen.logprob)));
+        let top: BTreeMap<String, f64> =
+            found.top.iter().map(|choice| (text(choice), number(choice.logprob))).collect();
+        self.found.top_logprobs.push(Some(top));
+    }
+
+    /// Those that came since it was asked last.
+    pub(crate) fn take(&mut self) -> CompletionLogprobs {
+        std::mem::take(&mut self.found)
+    }
+}
+
+fn text(choice: &Choice) -> String {
+    String::from_utf8_lossy(&choice.bytes).into_owned()
+}
+
+/// JSON has no infinity; OpenAI writes -9999 for what was as good as impossible.
+fn number(logprob: f32) -> f64 {
+    f64::from(logprob).max(-9999.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(bytes: &[u8], logprob: f32) -> Found {
+        let chosen = Choice { id: 1, bytes: bytes.to_vec(), logprob };
+        Found { top: vec![chosen.clone()], chosen }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_and_infinity_have_a_form() {
+        let token = chat_token(&found(&[0xC3], f32::NEG_INFINITY));
+        assert_eq!((token.token.as_str(), token.bytes), ("\u{FFFD}", Some(vec![0xC3])));
+        assert!((token.logprob + 9999.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn offsets_count_characters_across_takes() {
+        let mut tokens = CompletionTokens::after(3);
+        tokens.push(&found("äb".as_bytes(), -0.5));
+        assert_eq!(tokens.take().text_offset, [3]);
+        tokens.push(&found(b"c", -0.5));
+        let second = tokens.take();
+        assert_eq!((second.text_offset, second.tokens), (vec![5], vec!["c".to_owned()]));
+    }
+}

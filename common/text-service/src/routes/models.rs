@@ -1,0 +1,41 @@
+//! The model as OpenAI's clients list it.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use videosdgx_api::openai::{Model, ModelKind, ModelList};
+use videosdgx_service::shell::{Answered, Caller, Read, off_the_reactor};
+
+use crate::service::TextService;
+
+async fn model(service: &TextService) -> Answered<Model> {
+    let front = std::sync::Arc::clone(&service.front);
+    let described = off_the_reactor(move || front.describe()).await?;
+    Ok(Model {
+        id: service.name().to_owned(),
+        object: "model".to_owned(),
+        created: service.started_at,
+        owned_by: "videosdgx".to_owned(),
+        available: described.is_ok() && !service.shell.drain.has_begun(),
+        checkpoint: described.ok().map(|model| model.checkpoint),
+        kind: Some(ModelKind::Text),
+    })
+}
+
+/// The models that there are: one
+#[utoipa::path(get, path = "/v1/models", tag = "completions", responses((status = 200, body = ModelList)))]
+pub(crate) async fn list(_: Caller<Read>, service: web::Data<TextService>) -> Answered {
+    let data = vec![model(&service).await?];
+    Ok(HttpResponse::Ok().json(ModelList { object: "list".to_owned(), data }))
+}
+
+/// One model
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "completions",
+    params(("id" = String, Path, description = "Its name")), responses((status = 200, body = Model)))]
+pub(crate) async fn retrieve(
+    _: Caller<Read>,
+    request: HttpRequest,
+    service: web::Data<TextService>,
+) -> Answered {
+    let service = service.into_inner();
+    service.check_model(request.match_info().get("id")).await?;
+    Ok(HttpResponse::Ok().json(model(&service).await?))
+}
