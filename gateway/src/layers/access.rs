@@ -38,6 +38,8 @@ pub(crate) fn access(method: &Method, path: &str) -> Access {
             "/unload" if !reads => Access::Needs(Scope::Admin),
             // A WebSocket opens with a GET and generates.
             "/stream" => Access::Needs(Scope::Generate),
+            // These have bodies and change nothing.
+            "/tokenize" | "/detokenize" => Access::Needs(Scope::Read),
             _ => Access::Needs(if reads { Scope::Read } else { Scope::Generate }),
         };
     }
@@ -76,6 +78,7 @@ mod tests {
             (&get, "/models/qwen3-4b/dashboard", Public),
             (&get, "/models/qwen3-4b/telemetry", Needs(Scope::Read)),
             (&get, "/models/qwen3-4b/stream", Needs(Scope::Generate)),
+            (&post, "/models/qwen3-4b/tokenize", Needs(Scope::Read)),
             (&post, "/models/qwen3-4b/v1/chat/completions", Needs(Scope::Generate)),
             (&get, "/models/wan21/", Public),
             (&get, "/models/wan21/health", Public),
