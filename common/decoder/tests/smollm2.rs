@@ -1,0 +1,132 @@
+//! The demonstration checkpoint against transformers on its dequantised weights (`tests/reference/smollm2.py`).
+//!
+//! `scripts/setup` brings the GGUF file; without it these tests say so and check nothing.
+
+mod support;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use support::{Golden, Sequence, generate, relative, tensor};
+use videosdgx_decoder::{LoadOptions, TextModel};
+use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
+use videosdgx_text::{BLOCK_TOKENS, Decoder, Wanted};
+
+const PROMPTS: usize = 10;
+const NEW_TOKENS: usize = 64;
+/// Every so manieth column of the logits is in the fixture.
+const COLUMN_STEP: i64 = 24;
+
+fn file() -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../checkpoints/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf");
+    if !path.is_file() {
+        println!("{} is not there, run scripts/setup", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn load(kind: Kind) -> Option<TextModel> {
+    let options = LoadOptions { device: Device::Cpu, kind, quantization: Quantization::None };
+    let mut model = TextModel::load(file()?, &options).expect("loads");
+    assert_eq!(model.unused(), [""; 0]);
+    model.resize_cache(support::BLOCKS).expect("small");
+    Some(model)
+}
+
+struct Prompt {
+    golden: Golden,
+    /// After each token of prompt and output.
+    likeliest: Vec<u32>,
+}
+
+fn prompts() -> Vec<Prompt> {
+    let path = support::folder("smollm2").join("golden.safetensors");
+    let tensors: HashMap<String, Tensor> =
+        Tensor::read_safetensors(path).expect("the fixture is committed").into_iter().collect();
+    let ids = |name: String| -> Vec<u32> {
+        let ids: Vec<i64> = tensors[&name].to_kind(Kind::Int64).try_into().expect("whole numbers");
+        ids.into_iter().map(|id| u32::try_from(id).expect("an id")).collect()
+    };
+    (0..PROMPTS)
+        .map(|index| Prompt {
+            golden: Golden {
+                tokens: ids(format!("prompt.{index}")),
+                images: Vec::new(),
+                logits: tensors[&format!("logits.{index}")].shallow_clone(),
+                greedy: ids(format!("greedy.{index}")),
+            },
+            likeliest: ids(format!("likeliest.{index}")),
+        })
+        .collect()
+}
+
+fn sequence(golden: &Golden) -> Sequence {
+    Sequence::new(golden, &mut support::pool(), golden.tokens.len() + NEW_TOKENS)
+}
+
+/// How far the logits after the prompts are from the reference's (the largest of the relative errors), and which part of
+/// all positions has the same likeliest token.
+fn compare(model: &mut TextModel) -> (f64, f64) {
+    let (mut worst, mut same, mut all) = (0f64, 0, 0);
+    for Prompt { golden, likeliest } in prompts() {
+        let after_prompt = golden.tokens.len() as i64 - 1;
+        let mut whole = sequence(&golden);
+        whole.tokens.extend(&golden.greedy);
+        let logits = tensor(&model.step(&[whole.segment(usize::MAX / 2, Wanted::All)]).expect("computes"));
+        let row = logits.get(after_prompt).slice(0, 0, None, COLUMN_STEP);
+        worst = worst.max(relative(&row, &golden.logits));
+        let ours: Vec<i64> = logits.argmax(-1, false).try_into().expect("whole numbers");
+        same += ours.iter().zip(&likeliest).filter(|(ours, theirs)| **ours == i64::from(**theirs)).count();
+        all += likeliest.len();
+    }
+    (worst, same as f64 / all as f64)
+}
+
+#[test]
+fn in_f32_64_greedy_tokens_of_ten_prompts_are_the_references() {
+    let Some(mut model) = load(Kind::Float) else { return };
+    for (index, Prompt { golden, .. }) in prompts().into_iter().enumerate() {
+        let mut sequence = sequence(&golden);
+        generate(&mut model, &mut sequence, 512, NEW_TOKENS);
+        assert_eq!(sequence.output(), golden.greedy, "prompt {index}");
+    }
+}
+
+#[test]
+fn in_f32_logits_are_the_references() {
+    let Some(mut model) = load(Kind::Float) else { return };
+    let (error, same) = compare(&mut model);
+    println!("f32: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
+    assert!(error < 1e-4 && same > 0.999, "{error:.2e}, {same}");
+}
+
+/// Activations in eight bits: the file's own weights have four.
+#[test]
+fn in_integers_logits_are_within_the_files_precision() {
+    let Some(mut model) = load(Kind::BFloat16) else { return };
+    let (error, same) = compare(&mut model);
+    println!("integers: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
+    assert!(error < 0.05 && same > 0.95, "{error:.2e}, {same}");
+}
+
+/// All ten together, in blocks that lie anywhere.
+#[test]
+fn in_a_batch_the_same_tokens_come() {
+    let Some(mut model) = load(Kind::Float) else { return };
+    model.resize_cache(128).expect("small");
+    let prompts = prompts();
+    let mut pool: Vec<u32> = (0..128).map(|index| index * 37 % 128).collect();
+    let room = |golden: &Golden| (golden.tokens.len() + 16).div_ceil(BLOCK_TOKENS) * BLOCK_TOKENS;
+    let mut sequences: Vec<Sequence> =
+        prompts.iter().map(|one| Sequence::new(&one.golden, &mut pool, room(&one.golden))).collect();
+    while sequences.iter().any(|one| one.output().len() < 16) {
+        let mut running: Vec<&mut Sequence> =
+            sequences.iter_mut().filter(|one| one.output().len() < 16).collect();
+        support::step(&mut model, &mut running, 25);
+    }
+    for (sequence, prompt) in sequences.iter().zip(&prompts) {
+        assert_eq!(sequence.output(), &prompt.golden.greedy[..16]);
+    }
+}
