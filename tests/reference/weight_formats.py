@@ -18,11 +18,13 @@ import bitsandbytes.functional as bnb
 import gguf
 import numpy as np
 import torch
+from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from common import FIXTURES, save
 from compressed_tensors.compressors.naive_quantized import FloatQuantizationCompressor
 from compressed_tensors.compressors.nvfp4 import NVFP4PackedCompressor
-from compressed_tensors.compressors.nvfp4.helpers import pack_fp4_to_uint8
+from compressed_tensors.compressors.nvfp4.helpers import pack_fp4_to_uint8, unpack_fp4_from_uint8
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization.lifecycle.forward import dequantize
 from compressed_tensors.quantization.utils import calculate_qparams
 from gguf import GGMLQuantizationType as Ggml
 from safetensors.torch import save_file
@@ -63,13 +65,6 @@ def qwen_fp8(name: str, rows: int, width: int, scale_type: torch.dtype) -> None:
     add(name, {"weight": codes, "weight_scale_inv": scale}, codes.float() * spread)
 
 
-def compressed(name: str, compressor, arguments: dict, weight: torch.Tensor, scale: torch.Tensor, **more) -> None:
-    scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(type="float", **arguments))
-    state = compressor.compress({"weight": weight, "weight_scale": scale, **more}, scheme)
-    expected = compressor.decompress(dict(state), scheme)["weight"]
-    add(name, state | {"input_scale": torch.ones(1)}, expected)
-
-
 def compressed_fp8() -> None:
     for name, arguments, (rows, width), dims in [
         ("ct_fp8_channel", {"strategy": "channel"}, (6, 40), (1,)),
@@ -79,7 +74,11 @@ def compressed_fp8() -> None:
         weight = random(rows, width)
         low, high = weight.amin(dims, keepdim=True), weight.amax(dims, keepdim=True)
         scale, _ = calculate_qparams(low, high, QuantizationArgs(type="float", **arguments))
-        compressed(name, FloatQuantizationCompressor, arguments, weight, scale.reshape(-1, 1) if dims == (1,) else scale.reshape(1))
+        scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(type="float", **arguments))
+        scale = scale.reshape(-1, 1) if dims == (1,) else scale.reshape(1)
+        state = FloatQuantizationCompressor.compress({"weight": weight, "weight_scale": scale}, scheme)
+        expected = FloatQuantizationCompressor.decompress(dict(state), scheme)["weight"]
+        add(name, state | {"input_scale": torch.ones(1)}, expected)
     arguments = {"num_bits": 8, "strategy": "block", "block_structure": [128, 128]}
     weight = random(256, 24)
     scale = weight.unflatten(0, (2, 128)).abs().amax((1, 2)).reshape(2, 1) / 448
@@ -97,7 +96,14 @@ def nvfp4() -> None:
     world = (448 * 6 / weight.abs().max()).reshape(1)
     scale = (block_max / 6 * world).to(E4M3).float()
     arguments = {"num_bits": 4, "strategy": "tensor_group", "group_size": 16}
-    compressed("ct_nvfp4", NVFP4PackedCompressor, arguments, weight, scale, weight_global_scale=world)
+    scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(type="float", **arguments))
+    state = {"weight": weight, "weight_scale": scale, "weight_global_scale": world}
+    state = NVFP4PackedCompressor.compress(state, scheme)
+    # Its `decompress` computes in bf16; the same steps in f32.
+    codes = unpack_fp4_from_uint8(state["weight_packed"], *weight.shape, dtype=torch.float32)
+    scale = state["weight_scale"].float()
+    expected = dequantize(codes, scale, args=scheme.weights, global_scale=world, dtype=torch.float32)
+    add("ct_nvfp4", state | {"input_global_scale": torch.ones(1)}, expected)
     # Model Optimizer: it is multiplied by.
     world = weight.abs().max() / (448 * 6)
     scale = (block_max / 6 / world).to(E4M3)
@@ -118,7 +124,12 @@ def nf4() -> None:
         weight = random(rows, width)
         codes, state = bnb.quantize_4bit(weight, blocksize=block, quant_type="nf4", compress_statistics=nested)
         tensors = {"weight": codes} | {f"weight.{key}": value for key, value in state.as_dict(packed=True).items()}
-        add(name, tensors, bnb.dequantize_4bit(codes, state))
+        if width % block == 0:
+            expected = bnb.dequantize_4bit(codes, state)
+        else:
+            # Its kernel for the CPU takes such rows apart wrongly; the portable one does what the GPU's does.
+            expected = _dequantize_4bit_compute(codes.reshape(-1), state.absmax, state.code, block, weight.shape, weight.dtype)
+        add(name, tensors, expected)
 
 
 def ggml(writer: gguf.GGUFWriter) -> None:

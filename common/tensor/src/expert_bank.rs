@@ -1,5 +1,7 @@
 //! The experts of a mixture-of-experts layer as one object.
 
+use std::cell::OnceCell;
+
 use tch::{Kind, Tensor};
 
 use crate::{Linear, TensorError, Weights, swiglu};
@@ -41,6 +43,8 @@ impl ExpertBank {
     pub fn load(weights: &Weights, shape: ExpertShape) -> Result<Self, TensorError> {
         let experts = if weights.contains("experts.gate_up_proj") {
             stacked(weights, shape)?
+        } else if weights.contains("ffn_gate_exps.weight") {
+            gguf(weights, shape)?
         } else {
             one_by_one(weights, shape)?
         };
@@ -97,12 +101,55 @@ fn one_by_one(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, Tens
 
 fn stacked(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorError> {
     let ExpertShape { experts, hidden, intermediate } = shape;
-    let gate_up = weights.stacked("experts.gate_up_proj", [experts, 2 * intermediate, hidden])?;
-    let down = weights.stacked("experts.down_proj", [experts, hidden, intermediate])?;
+    let gate_up = Stack::new(weights, "experts.gate_up_proj", [experts, 2 * intermediate, hidden]);
+    let down = Stack::new(weights, "experts.down_proj", [experts, hidden, intermediate]);
+    (0..experts)
+        .map(|index| Ok(Expert { gate_up: gate_up.linear(index)?, down: down.linear(index)? }))
+        .collect()
+}
+
+fn gguf(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorError> {
+    let ExpertShape { experts, hidden, intermediate } = shape;
+    let (wide, narrow) = ([experts, intermediate, hidden], [experts, hidden, intermediate]);
+    for name in ["ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"] {
+        weights.mark_used(name);
+    }
     let load = |index| {
-        Ok(Expert { gate_up: weights.made(gate_up.f_get(index)?)?, down: weights.made(down.f_get(index)?)? })
+        let gate_up =
+            vec![weights.slice("ffn_gate_exps", index, wide)?, weights.slice("ffn_up_exps", index, wide)?];
+        let down = vec![weights.slice("ffn_down_exps", index, narrow)?];
+        Ok(Expert { gate_up: weights.of_stored(gate_up, None)?, down: weights.of_stored(down, None)? })
     };
     (0..experts).map(load).collect()
+}
+
+/// Weights of all experts in one tensor, read when one of them is needed.
+struct Stack<'a> {
+    weights: &'a Weights,
+    name: &'a str,
+    shape: [i64; 3],
+    tensor: OnceCell<Tensor>,
+}
+
+impl<'a> Stack<'a> {
+    fn new(weights: &'a Weights, name: &'a str, shape: [i64; 3]) -> Self {
+        weights.mark_used(name);
+        Self { weights, name, shape, tensor: OnceCell::new() }
+    }
+
+    fn linear(&self, index: i64) -> Result<Linear, TensorError> {
+        let [_, outputs, inputs] = self.shape;
+        self.weights.made(&format!("{}.{index}", self.name), [outputs, inputs], || {
+            let stack = match self.tensor.get() {
+                Some(stack) => stack,
+                None => {
+                    let stack = self.weights.stacked(self.name, self.shape)?;
+                    self.tensor.get_or_init(|| stack)
+                }
+            };
+            Ok(stack.f_get(index)?.f_contiguous()?)
+        })
+    }
 }
 
 /// The places of `ids`, sorted by the expert they name.

@@ -21,6 +21,7 @@ mod quantized;
 mod residual;
 mod rope;
 mod simd;
+mod weight_cache;
 mod weights;
 
 pub use attention::attention;

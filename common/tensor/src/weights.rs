@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::linear::tensor_bytes;
 use crate::quantized::{self, Stored};
+use crate::weight_cache::WeightCache;
 use crate::{Checkpoint, CheckpointError, Embedding, Linear, Quantization, StoredKind, TensorError};
 
 /// A cursor over a [`Checkpoint`]: names are relative to its prefix, tensors arrive on its device in its type.
@@ -19,6 +20,7 @@ pub struct Weights {
     kind: Kind,
     quantization: Quantization,
     exact: bool,
+    cache: Option<Arc<WeightCache>>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
@@ -38,6 +40,7 @@ impl Weights {
             kind,
             quantization,
             exact: false,
+            cache: None,
             ledger: Arc::default(),
         }
     }
@@ -62,6 +65,22 @@ impl Weights {
     /// comparison with a reference; it takes the memory and the time of unquantised weights.
     pub fn exact(&self) -> Self {
         Self { exact: true, quantization: Quantization::None, ..self.clone() }
+    }
+
+    /// The same place, with a copy of what is quantised while loading kept in `folder`: when it is there it is read
+    /// instead, else it is made, and complete once [`Weights::finish_copy`] is called. It is made anew when a file of the
+    /// checkpoint changes. Without quantisation, and when the disk has no room, there is none.
+    pub fn cached(&self, folder: &std::path::Path) -> Self {
+        let cache = (self.quantization != Quantization::None)
+            .then(|| Arc::new(WeightCache::open(folder, &self.checkpoint, self.quantization)));
+        Self { cache, ..self.clone() }
+    }
+
+    /// Everything was loaded: the copy of [`Weights::cached`] is complete and can be used from now on.
+    pub fn finish_copy(&self) {
+        if let Some(cache) = &self.cache {
+            cache.finish();
+        }
     }
 
     /// Where tensors arrive.
@@ -162,13 +181,20 @@ impl Weights {
         self.of_stored(weights.collect::<Result<_, _>>()?, bias)
     }
 
-    /// A linear layer of a weight `[outputs, inputs]` that was read from here and lies on the host, quantised as
-    /// configured.
-    pub(crate) fn made(&self, weight: Tensor) -> Result<Linear, TensorError> {
-        self.of_stored(vec![Stored::Dense(weight).quantized(self.quantization)?], None)
+    /// A linear layer of a weight `[outputs, inputs]` that lies in a stack: `read` gives it on the host, and is not called
+    /// when a quantised copy is at hand.
+    pub(crate) fn made(
+        &self,
+        name: &str,
+        shape: [i64; 2],
+        read: impl FnOnce() -> Result<Tensor, TensorError>,
+    ) -> Result<Linear, TensorError> {
+        let stored = self.quantized(name, shape, || Ok(Stored::Dense(read()?)))?;
+        self.of_stored(vec![stored], None)
     }
 
-    fn of_stored(&self, parts: Vec<Stored>, bias: Option<Tensor>) -> Result<Linear, TensorError> {
+    /// Weights below one another as one layer.
+    pub(crate) fn of_stored(&self, parts: Vec<Stored>, bias: Option<Tensor>) -> Result<Linear, TensorError> {
         let linear = Linear::of_stored(parts, bias, self.kind, self.device)?;
         self.ledger().resident += linear.resident_bytes();
         Ok(linear)
@@ -176,12 +202,34 @@ impl Weights {
 
     /// The weight of the linear `name` `[outputs, inputs]` on the host, in the form it will be held in.
     fn stored(&self, name: &str, shape: [i64; 2]) -> Result<Stored, TensorError> {
-        let stored = self.read(name, shape)?;
         if self.exact {
-            Ok(Stored::Dense(stored.dense(self.kind)?))
-        } else {
-            stored.quantized(self.quantization)
+            return Ok(Stored::Dense(self.read(name, shape)?.dense(self.kind)?));
         }
+        self.quantized(name, shape, || self.read(name, shape))
+    }
+
+    /// What `read` gives, quantised as configured: from the copy on the disk when it has it, else made and added to it.
+    fn quantized(
+        &self,
+        name: &str,
+        shape: [i64; 2],
+        read: impl FnOnce() -> Result<Stored, TensorError>,
+    ) -> Result<Stored, TensorError> {
+        let full = self.name(name);
+        let cache = self.cache.as_ref().filter(|_| self.quantization != Quantization::None);
+        if let Some(cache) = cache
+            && let Some(stored) = cache.read(&full, shape)?
+        {
+            self.ledger().used.insert(format!("{full}.weight"));
+            return Ok(stored);
+        }
+        let stored = read()?;
+        let dense = matches!(stored, Stored::Dense(_));
+        let stored = stored.quantized(self.quantization)?;
+        if let (true, Some(cache), Stored::Packed(weight)) = (dense, cache, &stored) {
+            cache.add(&full, weight);
+        }
+        Ok(stored)
     }
 
     /// The weight of the linear `name` `[outputs, inputs]` as the checkpoint has it.
@@ -232,12 +280,33 @@ impl Weights {
     pub(crate) fn stacked(&self, name: &str, shape: [i64; 3]) -> Result<Tensor, TensorError> {
         let [count, outputs, inputs] = shape;
         let exchanged = [count, inputs, outputs];
-        match self.checkpoint.entry(&self.name(name)) {
+        let entry = self.checkpoint.entry(&self.name(name));
+        if entry.is_some_and(|entry| entry.kind == StoredKind::F8E4M3) {
+            let reason = "stacked experts in 8 bits are not read";
+            return Err(self.checkpoint.invalid(&self.name(name), reason).into());
+        }
+        match entry {
             Some(entry) if entry.shape == exchanged && entry.shape != shape => {
                 Ok(self.host(name, &exchanged)?.f_transpose(1, 2)?)
             }
             _ => self.host(name, &shape),
         }
+    }
+
+    /// Weight `index` of a GGUF stack `name.weight` `[count, outputs, inputs]`, in the form it will be held in.
+    pub(crate) fn slice(&self, name: &str, index: i64, shape: [i64; 3]) -> Result<Stored, TensorError> {
+        let [_, outputs, inputs] = shape;
+        let read =
+            || quantized::read_slice(&self.checkpoint, &self.name(format!("{name}.weight")), index, shape);
+        if self.exact {
+            return Ok(Stored::Dense(read()?.dense(self.kind)?));
+        }
+        self.quantized(&format!("{name}.{index}"), [outputs, inputs], read)
+    }
+
+    /// Counts `name` as used.
+    pub(crate) fn mark_used(&self, name: &str) {
+        self.ledger().used.insert(self.name(name));
     }
 
     /// Checks that the tensor of the whole `name` has `shape` and is floating point.

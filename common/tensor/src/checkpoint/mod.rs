@@ -3,11 +3,12 @@
 
 mod header;
 mod layout;
+mod writer;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use tch::{Device, Tensor};
 use videosdgx_gguf::{Gguf, GgufError};
 
 pub use header::{Entry, StoredKind};
+pub(crate) use writer::SafetensorsWriter;
 
 use crate::{CheckpointError, TensorError};
 
@@ -125,6 +127,29 @@ impl Checkpoint {
     /// Type, shape and place of a tensor.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.tensors.get(name).map(|(_, entry)| entry)
+    }
+
+    /// Every tensor's type, shape and place, in no order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.tensors.values().map(|(_, entry)| entry)
+    }
+
+    /// Lines that differ when the content does: of each file its name, size and time of change, of each tensor what the
+    /// header says.
+    pub(crate) fn identity(&self) -> Vec<String> {
+        let facts = |shard: &Shard| {
+            let facts = shard.file.metadata().map(|facts| (facts.len(), facts.mtime(), facts.mtime_nsec()));
+            format!("{:?} {:?}", shard.path.file_name(), facts.ok())
+        };
+        let mut tensors: Vec<String> = self
+            .tensors
+            .iter()
+            .map(|(name, (shard, entry))| {
+                format!("{name:?} {shard} {:?} {:?} {}", entry.kind, entry.shape, entry.offset)
+            })
+            .collect();
+        tensors.sort_unstable();
+        self.shards.iter().map(facts).chain(tensors).collect()
     }
 
     /// Bytes of all tensors as stored.

@@ -146,8 +146,9 @@ impl DeviceMatrix {
                         let bytes = take(&scales.view_dtype(Kind::Uint8));
                         let scales = bytes.view_dtype(Kind::Float8e4m3fn).to_kind(Kind::Float);
                         match *global {
-                            GlobalScale::Times(global) => scales * f64::from(global),
-                            GlobalScale::Over(global) => scales / f64::from(global),
+                            GlobalScale::Times(global) => scales * on_device_of(&bytes, global),
+                            // By a tensor: dividing by a number is multiplying by its rounded inverse on a GPU.
+                            GlobalScale::Over(global) => scales / on_device_of(&bytes, global),
                         }
                     }
                 };
@@ -167,6 +168,10 @@ impl DeviceMatrix {
             Self::Ggml { bytes, .. } => tensor_bytes(bytes),
         }
     }
+}
+
+fn on_device_of(tensor: &Tensor, value: f32) -> Tensor {
+    Tensor::from_slice(&[value]).to_device(tensor.device())
 }
 
 /// Low and high nibbles of bytes.

@@ -13,6 +13,7 @@ mod nvfp4;
 mod packed;
 mod read;
 mod stored;
+mod write;
 
 pub(crate) use device::DeviceMatrix;
 pub(crate) use fp8::Fp8;
@@ -20,8 +21,9 @@ pub(crate) use ggml::Ggml;
 pub(crate) use nf4::Nf4;
 pub(crate) use nvfp4::Nvfp4;
 pub(crate) use packed::{Packed, PackedRows};
-pub(crate) use read::read;
+pub(crate) use read::{contains, read, read_slice};
 pub(crate) use stored::Stored;
+pub(crate) use write::write;
 
 use crate::TensorError;
 use crate::cpu::Pages;
@@ -31,3 +33,6 @@ fn room(count: u64) -> Result<Pages, TensorError> {
     let bytes = usize::try_from(count).map_err(|_| TensorError::OutOfMemory(format!("{count} bytes")))?;
     Pages::zeroed(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
+use videosdgx_gguf::GgmlType;
 
 use super::nvfp4::GlobalScale;
 use super::{Fp8, Ggml, Nf4, Nvfp4, Packed, Stored, nvfp4, room};
@@ -11,6 +12,18 @@ use crate::{Checkpoint, CheckpointError, Entry, StoredKind, TensorError};
 const SCALE_BLOCK: usize = 128;
 /// Longest `quant_state` of bitsandbytes; theirs have some 150 bytes.
 const MAX_STATE_BYTES: u64 = 64 << 10;
+
+/// bitsandbytes' JSON beside an NF4 weight.
+pub(super) const QUANT_STATE: &str = "weight.quant_state.bitsandbytes__nf4";
+/// Our own name for ggml's Q4_1 in a safetensors file, `[outputs, bytes]`: no published layout has one.
+pub(super) const Q4_1: &str = "weight_q4_1";
+
+/// Whether `checkpoint` has a linear `name` in any format.
+pub(crate) fn contains(checkpoint: &Checkpoint, name: &str) -> bool {
+    ["weight", "weight_packed", Q4_1]
+        .iter()
+        .any(|suffix| checkpoint.entry(&format!("{name}.{suffix}")).is_some())
+}
 
 /// Reads the linear `name`, `[outputs, inputs]`; every tensor that belongs to it is added to `used`.
 ///
@@ -26,6 +39,38 @@ pub(crate) fn read(
     let rows = usize::try_from(outputs).map_err(invalid)?;
     let width = usize::try_from(inputs).map_err(invalid)?;
     Reading { checkpoint, name, rows, width, used }.stored()
+}
+
+/// Reads weight `index` of the stack `name`, `[count, outputs, inputs]`, of a GGUF file.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_slice(
+    checkpoint: &Checkpoint,
+    name: &str,
+    index: i64,
+    shape: [i64; 3],
+) -> Result<Stored, TensorError> {
+    let entry = checkpoint.entry(name).ok_or_else(|| checkpoint.invalid(name, "is not in the checkpoint"))?;
+    if entry.shape != shape {
+        let reason = format!("has shape {:?}, the configuration asks for {shape:?}", entry.shape);
+        return Err(checkpoint.invalid(name, reason).into());
+    }
+    let slice = checkpoint.read_rows(name, &[index])?.f_squeeze_dim(0)?;
+    match entry.kind {
+        StoredKind::Packed(kind) => {
+            let slice = slice.f_contiguous()?;
+            let bytes = crate::host::slice::<u8>(&slice);
+            let mut pages = room(bytes.len() as u64)?;
+            pages.bytes_mut().copy_from_slice(bytes);
+            let size = |size: i64| usize::try_from(size).unwrap_or(0);
+            let weight = Ggml::new(kind, size(shape[1]), size(shape[2]), pages);
+            let refused = || checkpoint.invalid(name, format!("ggml's {kind} is not computed with")).into();
+            weight.map(|weight| Stored::Packed(Packed::Ggml(weight))).ok_or_else(refused)
+        }
+        StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 => Ok(Stored::Dense(slice)),
+        other => Err(checkpoint.invalid(name, format!("is stored as {other:?}")).into()),
+    }
 }
 
 struct Reading<'a> {
@@ -53,6 +98,9 @@ impl Reading<'_> {
             if let Some(name) = self.existing(ours) {
                 self.used.push(name);
             }
+        }
+        if self.existing(Q4_1).is_some() {
+            return self.q4_1();
         }
         if self.existing("weight_packed").is_some() {
             return self.nvfp4_compressed_tensors();
@@ -86,7 +134,7 @@ impl Reading<'_> {
         Ok(Stored::Dense(self.tensor("weight")?))
     }
 
-    fn ggml(&mut self, kind: videosdgx_gguf::GgmlType) -> Result<Stored, TensorError> {
+    fn ggml(&mut self, kind: GgmlType) -> Result<Stored, TensorError> {
         self.expect_shape("weight", &[self.rows, self.width])?;
         if Ggml::format_of(kind).is_none() {
             let reason = format!(
@@ -99,6 +147,13 @@ impl Reading<'_> {
         weight
             .map(|weight| Stored::Packed(Packed::Ggml(weight)))
             .ok_or_else(|| self.refuse("weight", "is cut"))
+    }
+
+    fn q4_1(&mut self) -> Result<Stored, TensorError> {
+        let bytes = self.bytes(Q4_1)?;
+        let weight = Ggml::new(GgmlType::Q4_1, self.rows, self.width, bytes);
+        let reason = format!("is not {} rows of {} values", self.rows, self.width);
+        weight.map(|weight| Stored::Packed(Packed::Ggml(weight))).ok_or_else(|| self.refuse(Q4_1, reason))
     }
 
     fn fp8(&mut self) -> Result<Stored, TensorError> {
@@ -222,7 +277,7 @@ impl Reading<'_> {
     }
 
     fn quant_state(&mut self) -> Result<QuantState, TensorError> {
-        let name = "weight.quant_state.bitsandbytes__nf4";
+        let name = QUANT_STATE;
         if self.existing(name).is_none() {
             return Err(self.refuse("weight", "has scales of bitsandbytes and is not its nf4"));
         }

@@ -1,0 +1,134 @@
+//! Writing a safetensors file tensor by tensor, without holding it in memory.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Room that is left for the header at first; a longer one costs a copy of the file at the end.
+const HEADER_ROOM: u64 = 1 << 20;
+/// Data begin at a multiple of this, as the format recommends.
+const ALIGNMENT: u64 = 64;
+
+/// A file that exists under a temporary name until [`SafetensorsWriter::finish`] gives it its own.
+pub(crate) struct SafetensorsWriter {
+    file: Option<BufWriter<File>>,
+    temporary: PathBuf,
+    path: PathBuf,
+    header: serde_json::Map<String, serde_json::Value>,
+    header_room: u64,
+    written: u64,
+}
+
+impl SafetensorsWriter {
+    /// Begins the file that will be at `path`, whose folder exists.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        Self::with_header_room(path, HEADER_ROOM)
+    }
+
+    fn with_header_room(path: &Path, header_room: u64) -> io::Result<Self> {
+        let temporary = path.with_extension(format!("{}.partial", std::process::id()));
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
+        file.seek(SeekFrom::Start(8 + header_room))?;
+        Ok(Self {
+            file: Some(file),
+            temporary,
+            path: path.to_owned(),
+            header: serde_json::Map::new(),
+            header_room,
+            written: 0,
+        })
+    }
+
+    /// Adds a tensor; `dtype` is the format's name of its type.
+    pub(crate) fn add(&mut self, name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) -> io::Result<()> {
+        let file = self.file.as_mut().ok_or_else(|| io::Error::other("the file is finished"))?;
+        file.write_all(bytes)?;
+        let end = self.written + bytes.len() as u64;
+        let entry =
+            serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [self.written, end] });
+        if self.header.insert(name.to_owned(), entry).is_some() {
+            return Err(io::Error::other(format!("{name:?} was written twice")));
+        }
+        self.written = end;
+        Ok(())
+    }
+
+    /// Number of tensors so far.
+    pub(crate) fn len(&self) -> usize {
+        self.header.len()
+    }
+
+    /// Completes the file on the disk and gives it its name at once.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        let file = self.file.take().ok_or_else(|| io::Error::other("the file is finished"))?;
+        let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let mut header = serde_json::to_vec(&self.header)?;
+        if header.len() as u64 > self.header_room {
+            let room = (header.len() as u64 + 8).next_multiple_of(ALIGNMENT) - 8;
+            file = self.moved(room)?;
+            self.header_room = room;
+        }
+        header.resize(usize::try_from(self.header_room).map_err(io::Error::other)?, b' ');
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&self.header_room.to_le_bytes())?;
+        file.write_all(&header)?;
+        file.sync_all()?;
+        fs::rename(&self.temporary, &self.path)
+    }
+
+    /// The same data in a new file with more room before them.
+    fn moved(&self, room: u64) -> io::Result<File> {
+        let mut from = File::open(&self.temporary)?;
+        fs::remove_file(&self.temporary)?;
+        let mut to = File::create(&self.temporary)?;
+        from.seek(SeekFrom::Start(8 + self.header_room))?;
+        to.seek(SeekFrom::Start(8 + room))?;
+        io::copy(&mut from.take(self.written), &mut to)?;
+        Ok(to)
+    }
+}
+
+impl Drop for SafetensorsWriter {
+    /// Removes what was not finished.
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.temporary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Checkpoint;
+
+    #[test]
+    fn what_was_written_is_read_back_whatever_the_room_for_the_header() {
+        for room in [4096, 56, 0] {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let path = folder.path().join("a.safetensors");
+            let mut writer = SafetensorsWriter::with_header_room(&path, room).expect("creates");
+            writer.add("x", "U8", &[2, 3], &[1, 2, 3, 4, 5, 6]).expect("writes");
+            writer.add("y", "F8_E4M3", &[1], &[0x38]).expect("writes");
+            assert!(!path.exists(), "not before it is complete");
+            assert_eq!(writer.len(), 2);
+            writer.finish().expect("finishes");
+            let checkpoint = Checkpoint::open_file(&path).expect("opens");
+            let read: Vec<u8> = checkpoint.read("x").expect("reads").view([-1]).try_into().expect("bytes");
+            assert_eq!(read, [1, 2, 3, 4, 5, 6]);
+            assert_eq!(
+                checkpoint.read("y").expect("reads").to_kind(tch::Kind::Float),
+                tch::Tensor::from_slice(&[1f32])
+            );
+            assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1);
+        }
+    }
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let mut writer = SafetensorsWriter::create(&folder.path().join("a.safetensors")).expect("creates");
+        writer.add("x", "U8", &[1], &[1]).expect("writes");
+        assert!(writer.add("x", "U8", &[1], &[1]).is_err(), "twice");
+        drop(writer);
+        assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 0);
+    }
+}
