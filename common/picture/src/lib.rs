@@ -4,6 +4,6 @@ mod decode;
 mod resample;
 mod rgb;
 
-pub use decode::{Background, DecodeError, DecodeLimits, decode};
+pub use decode::{Background, DecodeError, DecodeLimits, decode, dimensions};
 pub use resample::{Arithmetic, Filter};
 pub use rgb::{LONGEST_RATIO, Picture};

@@ -39,6 +39,8 @@ fn patches_of_lossless_files_are_transformers_own() {
             assert_eq!(serde_json::json!(processed.grid), golden["grid"], "{name}, {kind}");
             let [_, rows, columns] = processed.grid;
             assert_eq!(processed.tokens, rows * columns / 4);
+            let bytes = std::fs::read(fixture("images").join(&name)).expect("the fixture is committed");
+            assert_eq!(processor.count(&bytes), Ok(processed.tokens), "{name}, {kind}");
             assert_eq!(processed.patches.len(), rows * columns * processor.config().patch_values());
             if file["exact"] == true {
                 let bytes: Vec<u8> = processed.patches.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -93,6 +95,8 @@ fn no_picture_has_more_tokens_than_asked_for() {
         let processor = whole.clone().with_most_tokens(most);
         for name in ["rgb.png", "tall.png", "small.png"] {
             let processed = process(&processor, name);
+            let bytes = std::fs::read(fixture("images").join(name)).expect("the fixture is committed");
+            assert_eq!(processor.count(&bytes), Ok(processed.tokens), "{name}");
             assert!((1..=most).contains(&processed.tokens), "{name}: {} of {most}", processed.tokens);
             assert_eq!(processed.patches.len(), processed.tokens * 4 * whole.config().patch_values());
         }

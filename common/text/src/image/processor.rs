@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use videosdgx_picture::{Background, DecodeLimits, Filter, Picture, decode};
+use videosdgx_picture::{Background, DecodeLimits, Filter, Picture, decode, dimensions};
 
 use super::resize::{MOST_RATIO, smart_size};
 use super::{ImageConfig, ImageError};
@@ -76,6 +76,17 @@ impl ImageProcessor {
         &self.config
     }
 
+    /// How many placeholder tokens [`ImageProcessor::process`] will give, by the file's header: patches take 24 KiB a token (of
+    /// Qwen3-VL), so a prompt that is too long is better refused before they are made.
+    ///
+    /// # Errors
+    /// [`ImageError::Decode`], [`ImageError::TooNarrow`]; damage behind the header is not seen.
+    pub fn count(&self, bytes: &[u8]) -> Result<usize, ImageError> {
+        let [width, height] = dimensions(bytes, &self.limits)?;
+        let [rows, columns] = self.size(width, height)?;
+        Ok(rows / self.config.factor() * (columns / self.config.factor()))
+    }
+
     /// Patches of a PNG, JPEG or WebP file, transparency over white (as transformers' processor does it). Takes its time:
     /// not for a thread that serves connections.
     ///
@@ -92,8 +103,7 @@ impl ImageProcessor {
     pub fn process_picture(&self, picture: &Picture) -> Result<ProcessedImage, ImageError> {
         let ImageConfig { patch, merge, arithmetic, .. } = self.config;
         let (width, height) = (picture.width(), picture.height());
-        let [rows, columns] =
-            self.size([height, width]).ok_or(ImageError::TooNarrow { width, height, most: MOST_RATIO })?;
+        let [rows, columns] = self.size(width, height)?;
         let picture = picture.resized_by(columns, rows, Filter::Bicubic, arithmetic);
         let grid = [1, rows / patch, columns / patch];
         Ok(ProcessedImage {
@@ -104,18 +114,24 @@ impl ImageProcessor {
         })
     }
 
-    /// Height and width at which the model sees a picture of this height and width.
-    fn size(&self, size: [usize; 2]) -> Option<[usize; 2]> {
+    /// Height and width at which the model sees a picture of this size.
+    fn size(&self, width: usize, height: usize) -> Result<[usize; 2], ImageError> {
         let (factor, most) = (self.config.factor(), self.most_tokens);
-        let tokens = |[rows, columns]: [usize; 2]| rows / factor * (columns / factor);
-        let asked = smart_size(size, factor, self.config.least_pixels, self.config.most_pixels)?;
-        if tokens(asked) <= most {
-            return Some(asked);
+        let fitted = |least: usize, most: usize| {
+            smart_size([height, width], factor, least, most).ok_or(ImageError::TooNarrow {
+                width,
+                height,
+                most: MOST_RATIO,
+            })
+        };
+        let [rows, columns] = fitted(self.config.least_pixels, self.config.most_pixels)?;
+        if rows / factor * (columns / factor) <= most {
+            return Ok([rows, columns]);
         }
-        let [rows, columns] = smart_size(size, factor, 1, most.saturating_mul(factor * factor))?;
+        let [rows, columns] = fitted(1, most.saturating_mul(factor * factor))?;
         let short = rows.min(columns).min(most * factor);
         let long = rows.max(columns).min(most / (short / factor) * factor);
-        Some(if rows < columns { [short, long] } else { [long, short] })
+        Ok(if rows < columns { [short, long] } else { [long, short] })
     }
 
     /// `picture`: of whole merge blocks. Order: block row, block column, row and column in the block; in a patch channel,
