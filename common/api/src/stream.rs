@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::openai::{ChatMessage, FinishReason, ResponseFormat, Stop, StructuredOutputs, Tool, ToolChoice};
+use crate::openai::{
+    ChatMessage, FinishReason, PromptTexts, ResponseFormat, Stop, StructuredOutputs, Tool, ToolChoice,
+};
 
 /// What a client says on the WebSocket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +50,27 @@ pub struct StreamGenerate {
     /// What kind of client this is: `desktop`, `mobile` or `battery`. The latter two get tokens in larger pieces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ClientProfile>,
+}
+
+/// Body of `POST /stream/generate`: one prompt or many with the same settings, or a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StreamBatch {
+    /// A text to go on with, or several.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "prompts")]
+    pub prompt: Option<PromptTexts>,
+    /// A conversation to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<ChatMessage>>,
+    /// Rules for the model, before the messages, or before each prompt, which is then a message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// Most tokens of each output; 512 unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "max_new_tokens")]
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<u64>,
+    /// How tokens are chosen, and more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<StreamParams>,
 }
 
 /// How tokens are chosen, and more; the names are those of `/v1/chat/completions`.

@@ -10,6 +10,9 @@ mod chat;
 mod completion;
 mod conversation;
 mod failed;
+#[cfg(feature = "fake")]
+pub mod fake;
+mod fetch;
 mod knobs;
 mod limits;
 mod logprobs;
@@ -25,6 +28,7 @@ mod server;
 mod service;
 mod settings;
 mod sse;
+mod stream;
 mod structure;
 mod submission;
 mod usage;

@@ -12,13 +12,14 @@ use crate::routes;
                         says of itself."),
     tags(
         (name = "completions", description = "OpenAI's routes, and vLLM's beside them"),
+        (name = "streams", description = "Results as they are made"),
         (name = "model", description = "The model in memory"),
         (name = "status", description = "What the service says of itself"),
         (name = "docs", description = "This document"),
     ),
     paths(
         routes::completions::chat, routes::completions::complete, routes::models::list, routes::models::retrieve,
-        routes::tokens::tokenize, routes::tokens::detokenize, common::status::root, common::status::health, common::status::ready, routes::status::info,
+        routes::generate::generate, routes::tokens::tokenize, routes::tokens::detokenize, common::status::root, common::status::health, common::status::ready, routes::status::info,
         common::model::load, common::model::unload, routes::metrics::metrics, routes::telemetry::telemetry,
         routes::telemetry::dashboard, common::docs::openapi, common::docs::leads_to_docs, common::docs::page,
         common::docs::file, common::docs::jwks,
@@ -62,7 +63,9 @@ const TOKENIZE: &[Code] = &[
 /// The policy of each operation beside the shell's.
 pub(crate) fn policy(method: &str, path: &str) -> Policy {
     let (access, refusals): (Access, &'static [Code]) = match (method, path) {
-        ("POST", "/v1/chat/completions" | "/v1/completions") => (Access::Scope("generate"), GENERATE),
+        ("POST", "/v1/chat/completions" | "/v1/completions" | "/stream/generate") => {
+            (Access::Scope("generate"), GENERATE)
+        }
         ("POST", "/tokenize" | "/detokenize") => (Access::Scope("read"), TOKENIZE),
         ("GET", "/v1/models") => (Access::Scope("read"), &[]),
         ("GET", "/v1/models/{id}") => (Access::Scope("read"), &[Code::ModelNotFound]),

@@ -21,7 +21,7 @@ pub(crate) enum Piece {
     /// Something went wrong; when recoverable, the output goes on.
     Error(StreamError),
     /// The end, with what was held back.
-    End(End),
+    End(Box<End>),
 }
 
 /// A token.
@@ -43,28 +43,22 @@ pub(crate) struct End {
     pub(crate) called: bool,
 }
 
-/// An output that grows. Dropping it frees its place in the engine within a step.
+/// Reads the events of one output.
 #[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) index: u32,
-    events: TokenStream,
+pub(crate) struct Reader {
     parser: Option<OutputParser>,
     metrics: TextMetrics,
     ended: bool,
 }
 
-impl Output {
+impl Reader {
     /// Without a parser all text is content.
-    pub(crate) fn new(
-        index: u32,
-        events: TokenStream,
-        parser: Option<OutputParser>,
-        metrics: TextMetrics,
-    ) -> Self {
-        Self { index, events, parser, metrics, ended: false }
+    pub(crate) fn new(parser: Option<OutputParser>, metrics: TextMetrics) -> Self {
+        Self { parser, metrics, ended: false }
     }
 
-    fn piece(&mut self, event: StreamEvent) -> Piece {
+    /// What an event is.
+    pub(crate) fn piece(&mut self, event: StreamEvent) -> Piece {
         match event {
             StreamEvent::Token(token) => Piece::Token(Token {
                 id: token.id,
@@ -85,7 +79,7 @@ impl Output {
                     delta.tool_calls.extend(rest.tool_calls);
                     called = parser.has_tool_calls();
                 }
-                Piece::End(End { delta, completed, called })
+                Piece::End(Box::new(End { delta, completed, called }))
             }
         }
     }
@@ -104,17 +98,37 @@ impl Output {
     }
 }
 
+/// Whoever stops reading has cancelled.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.end(FinishReason::Cancelled);
+    }
+}
+
+/// An output that grows. Dropping it frees its place in the engine within a step.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) index: u32,
+    events: TokenStream,
+    reader: Reader,
+}
+
+impl Output {
+    pub(crate) fn new(index: u32, events: TokenStream, reader: Reader) -> Self {
+        Self { index, events, reader }
+    }
+
+    /// Its name in the engine.
+    pub(crate) fn id(&self) -> &str {
+        self.events.id()
+    }
+}
+
 impl Stream for Output {
     type Item = (u32, Piece);
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<(u32, Piece)>> {
         let event = std::task::ready!(Pin::new(&mut self.events).poll_next(context));
-        Poll::Ready(event.map(|event| (self.index, self.piece(event))))
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        self.end(FinishReason::Cancelled);
+        Poll::Ready(event.map(|event| (self.index, self.reader.piece(event))))
     }
 }

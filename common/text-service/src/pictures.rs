@@ -1,9 +1,16 @@
 //! Pictures of a request: from the addresses that were sent to the bytes of their files.
 
-use base64::{Engine as _, engine::general_purpose};
-use videosdgx_api::{Code, Problem};
+use std::sync::LazyLock;
 
-use crate::{conversation::PictureSource, limits::MAX_PICTURE_BYTES, settings::ImageUrls};
+use base64::{Engine as _, engine::general_purpose};
+use videosdgx_api::Problem;
+
+use crate::{
+    conversation::PictureSource,
+    fetch::{FetchError, FetchLimits, ImageFetcher},
+    limits::MAX_PICTURE_BYTES,
+    settings::ImageUrls,
+};
 
 /// The file of each picture, in order.
 pub(crate) async fn files(sources: &[PictureSource], urls: ImageUrls) -> Result<Vec<Vec<u8>>, Problem> {
@@ -26,10 +33,20 @@ pub(crate) async fn files(sources: &[PictureSource], urls: ImageUrls) -> Result<
 }
 
 async fn fetched(source: &PictureSource) -> Result<Vec<u8>, Problem> {
-    Err(Problem::new(
-        Code::InvalidField,
-        format!("{}: this build does not fetch pictures; send the file as a data URI", source.field),
-    ))
+    // One for the process: its limit of fetches at once holds for all requests.
+    static FETCHER: LazyLock<Result<ImageFetcher, FetchError>> =
+        LazyLock::new(|| ImageFetcher::new(FetchLimits::default()));
+    let fetched = match &*FETCHER {
+        Ok(fetcher) => fetcher.fetch(&source.url).await,
+        Err(error) => Err(error.clone()),
+    };
+    fetched.map_err(|error| {
+        let problem = Problem::field(&source.field, error.to_string());
+        match error {
+            FetchError::TooLarge(limit) => problem.with_limit(limit),
+            _ => problem,
+        }
+    })
 }
 
 enum Address<'a> {
@@ -100,6 +117,15 @@ mod tests {
             "file:///etc/passwd",
         ] {
             let problem = files(&one(url), ImageUrls::Refuse).await.unwrap_err();
+            assert_eq!((problem.status, problem.field.as_deref()), (400, Some("f")), "{url}");
+        }
+        for url in [
+            "https://127.0.0.1/a.png",
+            "https://[::ffff:10.0.0.1]/a.png",
+            "https://localhost/a.png",
+            "http://1.1.1.1/",
+        ] {
+            let problem = files(&one(url), ImageUrls::Fetch).await.unwrap_err();
             assert_eq!((problem.status, problem.field.as_deref()), (400, Some("f")), "{url}");
         }
         let long = format!("data:image/png;base64,{}", "A".repeat(28 << 20));

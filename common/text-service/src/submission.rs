@@ -7,7 +7,11 @@ use videosdgx_service::shell::{Answered, off_the_reactor};
 use videosdgx_text::{GenerationRequest, OutputParser, SubmitError, TokenStream, ToolSet};
 
 use crate::{
-    knobs::Choosing, output::Output, prompt::Written, ready::Ready, service::TextService,
+    knobs::Choosing,
+    output::{Output, Reader},
+    prompt::Written,
+    ready::Ready,
+    service::TextService,
     structure::Structure,
 };
 
@@ -44,7 +48,7 @@ pub(crate) async fn submit(
                 let parser = task.parse.clone().map(|tools| {
                     OutputParser::new(ready.format, tools, task.written.thinking, &name.replace('-', "_"))
                 });
-                outputs.push(Output::new(index, events, parser, shared.metrics.clone()));
+                outputs.push(Output::new(index, events, Reader::new(parser, shared.metrics.clone())));
             }
         }
         Ok(outputs)

@@ -26,7 +26,7 @@ pub use chat_request::{
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionPrompt, CompletionRequest};
 pub use error::{ErrorBody, ErrorObject};
 pub use model::{Model, ModelKind, ModelList};
-pub use sampling::Stop;
+pub use sampling::{PromptTexts, Stop};
 pub use tokens::{DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest};
 pub use tool::{
     AllowedTools, CallKind, FunctionCall, FunctionDefinition, FunctionName, NamedTool, Tool, ToolCall,

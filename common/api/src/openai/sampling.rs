@@ -1,4 +1,4 @@
-//! How tokens are chosen, as both kinds of completion ask for it.
+//! Fields that are a text or a list of texts.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -27,6 +27,36 @@ impl Stop {
 }
 
 impl<'de> Deserialize<'de> for Stop {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match TextOrList::read(deserializer, "a string or a list of strings")? {
+            TextOrList::Text(text) => Self::One(text),
+            TextOrList::List(texts) => Self::Many(texts),
+        })
+    }
+}
+
+/// A prompt, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum PromptTexts {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl PromptTexts {
+    /// As a list.
+    #[must_use]
+    pub fn into_texts(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PromptTexts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(match TextOrList::read(deserializer, "a string or a list of strings")? {
             TextOrList::Text(text) => Self::One(text),

@@ -33,7 +33,7 @@ struct Growing {
     calls: Vec<ToolCall>,
     logprobs: Vec<TokenLogprob>,
     error: Option<StreamError>,
-    end: Option<End>,
+    end: Option<Box<End>>,
 }
 
 impl Growing {

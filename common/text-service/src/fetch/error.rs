@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What to tell the client; nothing in it says whether something answered at an address that is not public.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// Not an address we fetch from.
     #[error("the image's address must be an https: URL without user and password")]
     Address,

@@ -19,15 +19,15 @@ const MOST_URL_BYTES: usize = 8192;
 
 /// Most that a fetch may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FetchLimits {
+pub(crate) struct FetchLimits {
     /// Bytes of the picture.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// From the question to the last byte, redirects included.
-    pub time: Duration,
+    pub(crate) time: Duration,
     /// Redirects that are followed.
-    pub redirects: usize,
+    pub(crate) redirects: usize,
     /// Fetches at the same time; more wait, within their time.
-    pub at_once: usize,
+    pub(crate) at_once: usize,
 }
 
 impl Default for FetchLimits {
@@ -39,7 +39,7 @@ impl Default for FetchLimits {
 }
 
 /// Fetches pictures from the public internet, see [the module](super).
-pub struct ImageFetcher {
+pub(crate) struct ImageFetcher {
     client: Client,
     rules: Rules,
     limits: FetchLimits,
@@ -51,7 +51,7 @@ impl ImageFetcher {
     ///
     /// # Errors
     /// [`FetchError::Unreachable`] when the system has no certificates to check servers by.
-    pub fn new(limits: FetchLimits) -> Result<Self, FetchError> {
+    pub(crate) fn new(limits: FetchLimits) -> Result<Self, FetchError> {
         Self::with_rules(limits, Rules::system())
     }
 
@@ -78,7 +78,7 @@ impl ImageFetcher {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn fetch(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+    pub(crate) async fn fetch(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let fetched = tokio::time::timeout(self.limits.time, async {
             let _turn = self.turns.acquire().await.map_err(|_| FetchError::Unreachable)?;
             let response = self.follow(self.checked(url, None)?).await?;
@@ -133,7 +133,8 @@ impl ImageFetcher {
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));
         }
-        let named = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let named =
+            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = named.split(';').next().unwrap_or_default().trim();
         if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
             return Err(FetchError::Type);

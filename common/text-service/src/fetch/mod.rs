@@ -9,6 +9,6 @@ mod error;
 mod fetcher;
 mod resolve;
 
-pub use address::is_public;
-pub use error::FetchError;
-pub use fetcher::{FetchLimits, ImageFetcher};
+pub(crate) use address::is_public;
+pub(crate) use error::FetchError;
+pub(crate) use fetcher::{FetchLimits, ImageFetcher};

@@ -48,7 +48,8 @@ impl Resolve for CheckedResolver {
             if addresses.is_empty() || !addresses.iter().all(|address| allowed(*address)) {
                 return Err(Box::from(NotPublic));
             }
-            let sockets: Vec<SocketAddr> = addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
+            let sockets: Vec<SocketAddr> =
+                addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
             Ok(Box::new(sockets.into_iter()) as Addrs)
         })
     }

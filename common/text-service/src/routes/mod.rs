@@ -1,6 +1,7 @@
 //! The routes of a text service beside the shell's, one family of paths a file.
 
 pub(crate) mod completions;
+pub(crate) mod generate;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod status;
@@ -14,7 +15,7 @@ use videosdgx_service::shell::{
 };
 
 /// Every operation of a text service.
-pub(crate) const OPERATIONS: [Operation; 20] = [
+pub(crate) const OPERATIONS: [Operation; 21] = [
     operation("GET", "/", "Name, checkpoint, endpoints"),
     operation("GET", "/health", "The process answers; touches nothing else"),
     operation("GET", "/ready", "Whether the model is loaded, and why not"),
@@ -23,6 +24,7 @@ pub(crate) const OPERATIONS: [Operation; 20] = [
     operation("POST", "/v1/completions", "Go on with a text"),
     operation("GET", "/v1/models", "The models that there are: one"),
     operation("GET", "/v1/models/{id}", "One model"),
+    operation("POST", "/stream/generate", "Generate from one prompt, many, or a body of lines"),
     operation("POST", "/tokenize", "Tokens of a text or a conversation"),
     operation("POST", "/detokenize", "Text of tokens"),
     operation("POST", "/load", "Load the model"),
@@ -45,6 +47,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/v1/completions", "POST").route(web::post().to(completions::complete)))
         .service(resource("/v1/models", "GET, HEAD").route(get().to(models::list)))
         .service(resource("/v1/models/{id}", "GET, HEAD").route(get().to(models::retrieve)))
+        .service(resource("/stream/generate", "POST").route(web::post().to(generate::generate)))
         .service(resource("/tokenize", "POST").route(web::post().to(tokens::tokenize)))
         .service(resource("/detokenize", "POST").route(web::post().to(tokens::detokenize)))
         .service(resource("/info", "GET, HEAD").route(get().to(status::info)))

@@ -1,0 +1,337 @@
+//! A backend without a model, for tests of whatever stands round one. What it writes, the last message says.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Map, Value, json};
+use videosdgx_api::TextModel;
+use videosdgx_service::{EngineError, ServiceConfig};
+use videosdgx_text::{BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, Segment, Wanted};
+
+use crate::TextBackend;
+
+/// Answers of the model, by the first word of the last user's message:
+///
+/// | message | answer |
+/// |---|---|
+/// | `say X` | `X` |
+/// | `count 5` | `1 2 3 4 5` |
+/// | `call f {"a": 1}` | a call of the tool `f`, as Hermes writes it |
+/// | `think X \| Y` | `X` as thoughts, then `Y` |
+/// | `forever` | the alphabet, again and again |
+/// | `random` | letters, all alike likely, without end |
+/// | `fail` | each step that has it fails |
+/// | `stumble X` | the first step that has it fails, then `X` |
+/// | anything else | `You said: …` |
+///
+/// A prompt without messages is gone on with the alphabet. A token is a byte.
+#[derive(Debug, Clone)]
+pub struct FakeBackend {
+    /// Where the checkpoint's small files are.
+    pub folder: PathBuf,
+    /// Time of a step.
+    pub step_time: Duration,
+    /// Time of a load.
+    pub load_time: Duration,
+    /// Bytes it says it needs.
+    pub declared_peak: u64,
+    /// Most tokens of prompt and answer.
+    pub max_context: usize,
+    /// Loads so far.
+    pub loads: Arc<AtomicU64>,
+    /// Largest number of sequences in a step so far.
+    pub widest: Arc<AtomicU64>,
+    /// Tokens computed so far.
+    pub computed: Arc<AtomicU64>,
+}
+
+const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+const MARKERS: [&str; 4] = ["<tool_call>", "</tool_call>", "<think>", "</think>"];
+const END: u32 = 258;
+const START: u32 = 257;
+/// Padded, as published checkpoints are.
+const VOCAB: usize = 272;
+
+/// `ChatML` with Hermes' tools and an optional open thought, shortened.
+const TEMPLATE: &str = r#"{%- if tools %}<|im_start|>system
+Call tools within <tool_call></tool_call>:{% for tool in tools %} {{ tool | tojson }}{% endfor %}<|im_end|>
+{% endif %}{%- for message in messages %}{%- if message.content is string and 'forbidden' in message.content %}{{ raise_exception('that is forbidden') }}{% endif %}<|im_start|>{{ message.role }}
+{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and enable_thinking %}<think>
+{% endif %}{% endif %}"#;
+
+impl FakeBackend {
+    /// Writes the checkpoint's small files into `folder`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn new(folder: &Path) -> std::io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let write = |name: &str, value: Value| fs::write(folder.join(name), value.to_string());
+        write("tokenizer.json", tokenizer())?;
+        write("tokenizer_config.json", json!({ "eos_token": "<|im_end|>", "chat_template": TEMPLATE }))?;
+        write(
+            "config.json",
+            json!({ "model_type": "fake", "max_position_embeddings": 1 << 20, "eos_token_id": END }),
+        )?;
+        write("generation_config.json", json!({ "eos_token_id": [END, 256] }))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            step_time: Duration::ZERO,
+            load_time: Duration::ZERO,
+            declared_peak: 1 << 20,
+            max_context: 4096,
+            loads: Arc::default(),
+            widest: Arc::default(),
+            computed: Arc::default(),
+        })
+    }
+
+    /// As `fake-text` serves it: `VIDEOSDGX_CHECKPOINT` is the folder (below the state folder unless told),
+    /// `VIDEOSDGX_FAKE_STEP_MS` the time of a step.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn of_config(config: &ServiceConfig) -> Result<Self, String> {
+        let folder = config.checkpoint.clone().unwrap_or_else(|| config.state_dir.join("fake-checkpoint"));
+        let mut backend = Self::new(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let milliseconds = std::env::var("VIDEOSDGX_FAKE_STEP_MS").ok().and_then(|text| text.parse().ok());
+        backend.step_time = Duration::from_millis(milliseconds.unwrap_or(0));
+        Ok(backend)
+    }
+}
+
+/// A byte each, no merges.
+fn tokenizer() -> Value {
+    let vocabulary: Map<String, Value> =
+        (0_u32..256).map(|byte| (letter(byte).to_string(), json!(byte))).collect();
+    let added: Vec<Value> = SPECIAL
+        .iter()
+        .map(|content| (content, true))
+        .chain(MARKERS.iter().map(|content| (content, false)))
+        .zip(256_u32..)
+        .map(|((content, special), id)| {
+            json!({ "id": id, "content": content, "special": special, "single_word": false, "lstrip": false,
+                    "rstrip": false, "normalized": false })
+        })
+        .collect();
+    let bytes =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": bytes, "post_processor": null, "decoder": bytes,
+        "model": { "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                   "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+                   "vocab": vocabulary, "merges": [] }
+    })
+}
+
+/// GPT-2's letter for a byte: itself when it can be seen, else one from 256 on.
+fn letter(byte: u32) -> char {
+    let seen = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let code = if seen(&byte) { byte } else { 256 + (0..byte).filter(|other| !seen(other)).count() as u32 };
+    char::from_u32(code).unwrap_or('?')
+}
+
+impl TextBackend for FakeBackend {
+    type Model = FakeDecoder;
+
+    fn describe(&self) -> Result<TextModel, EngineError> {
+        let file = self.folder.join("config.json");
+        if !file.exists() {
+            return Err(EngineError::CheckpointMissing { path: file, hint: "make it again".to_owned() });
+        }
+        Ok(TextModel {
+            name: "fake".to_owned(),
+            checkpoint: "fake-bytes".to_owned(),
+            architecture: "FakeForCausalLM".to_owned(),
+            demonstration: true,
+            device: "cpu".to_owned(),
+            dtype: "f32".to_owned(),
+            quantization: "none".to_owned(),
+            parameters: 0,
+            max_context: self.max_context as u64,
+            vision: false,
+        })
+    }
+
+    fn location(&self) -> Result<PathBuf, EngineError> {
+        Ok(self.folder.clone())
+    }
+
+    fn declared_peak(&self) -> Result<u64, EngineError> {
+        self.describe()?;
+        Ok(self.declared_peak)
+    }
+
+    fn load(&self) -> Result<FakeDecoder, EngineError> {
+        self.describe()?;
+        std::thread::sleep(self.load_time);
+        let broken = self.folder.join("broken");
+        if broken.exists() {
+            return Err(EngineError::CheckpointInvalid {
+                file: broken,
+                reason: "it says so itself".to_owned(),
+            });
+        }
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        Ok(FakeDecoder {
+            step_time: self.step_time,
+            max_context: self.max_context,
+            widest: Arc::clone(&self.widest),
+            computed: Arc::clone(&self.computed),
+            cache: Vec::new(),
+            stumbled: AtomicBool::new(false),
+        })
+    }
+}
+
+/// Its cache holds the tokens themselves, so that what it writes shows whether the engine kept the blocks in order.
+#[derive(Debug)]
+pub struct FakeDecoder {
+    step_time: Duration,
+    max_context: usize,
+    widest: Arc<AtomicU64>,
+    computed: Arc<AtomicU64>,
+    cache: Vec<[u32; BLOCK_TOKENS]>,
+    stumbled: AtomicBool,
+}
+
+impl Decoder for FakeDecoder {
+    fn shape(&self) -> DecoderShape {
+        DecoderShape { vocab: VOCAB, max_context: self.max_context, cache_bytes_per_token: 4, vision: false }
+    }
+
+    fn resize_cache(&mut self, blocks: usize) -> Result<(), DecoderError> {
+        self.cache.resize(blocks, [0; BLOCK_TOKENS]);
+        Ok(())
+    }
+
+    fn step(&mut self, segments: &[Segment<'_>]) -> Result<Logits, DecoderError> {
+        std::thread::sleep(self.step_time);
+        self.widest.fetch_max(segments.len() as u64, Ordering::Relaxed);
+        let mut values = Vec::new();
+        for segment in segments {
+            for (at, token) in (segment.start..).zip(segment.tokens) {
+                let block = segment.blocks[at / BLOCK_TOKENS] as usize;
+                self.cache[block][at % BLOCK_TOKENS] = *token;
+            }
+            self.computed.fetch_add(segment.tokens.len() as u64, Ordering::Relaxed);
+            let rows = match segment.wanted {
+                Wanted::None => 0..0,
+                Wanted::Last => segment.tokens.len() - 1..segment.tokens.len(),
+                Wanted::All => 0..segment.tokens.len(),
+            };
+            for row in rows {
+                let known = self.tokens(segment, segment.start + row + 1);
+                values.extend(self.logits(&known)?);
+            }
+        }
+        Ok(Logits::new(VOCAB, values))
+    }
+}
+
+impl FakeDecoder {
+    /// The first `count` tokens of a sequence, as the cache has them.
+    fn tokens(&self, segment: &Segment<'_>, count: usize) -> Vec<u32> {
+        let block = |at: usize| self.cache[segment.blocks[at / BLOCK_TOKENS] as usize];
+        (0..count).map(|at| block(at)[at % BLOCK_TOKENS]).collect()
+    }
+
+    fn logits(&self, known: &[u32]) -> Result<Vec<f32>, DecoderError> {
+        // What closes JSON is likelier than the rest, so that a constraint comes to an end.
+        let mut row: Vec<f32> = (0_u32..).take(VOCAB).map(|id| -(id as f32) / 1e4).collect();
+        for (bytes, logit) in [(&b"\"}]"[..], 6.0), (b"0123456789", 4.0), (b"abcdefgh", 2.0)] {
+            for byte in bytes {
+                row[usize::from(*byte)] = logit;
+            }
+        }
+        match self.next(known)? {
+            Next::Token(id) => row[id as usize] = 40.0,
+            Next::Letter => (b'a'..=b'z').for_each(|byte| row[usize::from(byte)] = 40.0),
+        }
+        Ok(row)
+    }
+
+    fn next(&self, known: &[u32]) -> Result<Next, DecoderError> {
+        let Some(opened) = known.iter().rposition(|id| *id == START) else {
+            return Ok(Next::Token(alphabet(known.len())));
+        };
+        let answer = bytes(&known[opened + 1..]);
+        let answer = answer.strip_prefix(b"assistant\n").unwrap_or(&answer);
+        let thinking = answer.starts_with(b"<think>\n");
+        let written = if thinking { answer.len() - b"<think>\n".len() } else { answer.len() };
+        let before = bytes(&known[..opened]);
+        let before = String::from_utf8_lossy(&before);
+        let asked = before.rsplit("user\n").next().unwrap_or_default().trim();
+        let (word, rest) = asked.split_once(' ').unwrap_or((asked, ""));
+        let reply = match word {
+            "forever" => return Ok(Next::Token(alphabet(written))),
+            "random" => return Ok(Next::Letter),
+            "fail" => return Err(DecoderError::Failed("the message said so".to_owned())),
+            "stumble" if written == 3 && !self.stumbled.swap(true, Ordering::Relaxed) => {
+                return Err(DecoderError::Failed("the message said so".to_owned()));
+            }
+            "say" | "stumble" => rest.to_owned(),
+            "count" => {
+                let most: u32 = rest.parse().unwrap_or(3);
+                (1..=most).map(|number| number.to_string()).collect::<Vec<_>>().join(" ")
+            }
+            "call" => {
+                let (name, arguments) = rest.split_once(' ').unwrap_or((rest, "{}"));
+                format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
+            }
+            "think" => {
+                let (thoughts, said) = rest.split_once('|').unwrap_or((rest, ""));
+                format!("<think>{}</think>{}", thoughts.trim(), said.trim())
+            }
+            _ => format!("You said: {asked}"),
+        };
+        let reply = reply.strip_prefix("<think>").filter(|_| thinking).unwrap_or(&reply);
+        Ok(Next::Token(encoded(reply, written)))
+    }
+}
+
+enum Next {
+    Token(u32),
+    Letter,
+}
+
+fn alphabet(at: usize) -> u32 {
+    u32::from(b"abcdefghijklmnopqrstuvwxyz "[at % 27])
+}
+
+/// Markers are their letters, special tokens nothing.
+fn bytes(tokens: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(tokens.len());
+    for id in tokens {
+        match id {
+            0..=255 => bytes.push(u8::try_from(*id).unwrap_or(b'?')),
+            259.. => bytes.extend_from_slice(MARKERS.get(*id as usize - 259).unwrap_or(&"").as_bytes()),
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// The token of `reply` at the byte `at`; the end after it.
+fn encoded(reply: &str, at: usize) -> u32 {
+    let bytes = reply.as_bytes();
+    let marker = MARKERS
+        .iter()
+        .zip(259_u32..)
+        .find(|(marker, _)| bytes.get(at..).is_some_and(|rest| rest.starts_with(marker.as_bytes())));
+    match (marker, bytes.get(at)) {
+        (Some((_, id)), _) => id,
+        (None, Some(byte)) => u32::from(*byte),
+        (None, None) => END,
+    }
+}

@@ -1,0 +1,93 @@
+//! Lines of a body as it arrives, each bounded.
+
+/// Cuts bytes into lines. A line over the limit is told once and skipped to its end.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    most: usize,
+    held: Vec<u8>,
+    skipping: bool,
+    number: u64,
+}
+
+/// A line that is not empty, with its number from 1; none in place of its bytes: it was too long.
+pub(crate) type Line = (u64, Option<Vec<u8>>);
+
+impl Lines {
+    /// Of `most` bytes each.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, held: Vec::new(), skipping: false, number: 0 }
+    }
+
+    /// The lines that end in `bytes`.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.take(&rest[..end], &mut lines);
+            lines.extend(self.end());
+            rest = &rest[end + 1..];
+        }
+        self.take(rest, &mut lines);
+        lines
+    }
+
+    /// The last line, when it has no end of its own.
+    pub(crate) fn finish(&mut self) -> Option<Line> {
+        self.end()
+    }
+
+    fn take(&mut self, bytes: &[u8], lines: &mut Vec<Line>) {
+        if self.skipping {
+            return;
+        }
+        if self.held.len() + bytes.len() > self.most {
+            self.held = Vec::new();
+            self.skipping = true;
+            lines.push((self.number + 1, None));
+            return;
+        }
+        self.held.extend_from_slice(bytes);
+    }
+
+    fn end(&mut self) -> Option<Line> {
+        self.number += 1;
+        self.skipping = false;
+        let line = std::mem::take(&mut self.held);
+        (!line.trim_ascii().is_empty()).then_some((self.number, Some(line)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(most: usize, pieces: &[&str]) -> Vec<(u64, Option<String>)> {
+        let mut lines = Lines::new(most);
+        let mut found: Vec<Line> = pieces.iter().flat_map(|piece| lines.push(piece.as_bytes())).collect();
+        found.extend(lines.finish());
+        found
+            .into_iter()
+            .map(|(number, line)| (number, line.map(|line| String::from_utf8(line).unwrap())))
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_bytes_come() {
+        let text = "one\n\n  \ntwo\r\nthree";
+        let expected = [(1, "one"), (4, "two\r"), (5, "three")];
+        for size in 1..=text.len() {
+            let pieces: Vec<&str> =
+                text.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
+            let found = all(100, &pieces);
+            let found: Vec<(u64, &str)> =
+                found.iter().map(|(number, line)| (*number, line.as_deref().unwrap())).collect();
+            assert_eq!(found, expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_told_once_and_the_next_is_read() {
+        let found = all(4, &["ab", "cde", "fghijk", "\nok\n", "12345"]);
+        assert_eq!(found, [(1, None), (2, Some("ok".to_owned())), (3, None)]);
+    }
+}
