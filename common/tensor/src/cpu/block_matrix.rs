@@ -1,10 +1,22 @@
 //! A weight in blocks of integers, multiplied as integers: GGUF's formats in the order in which the CPU reads them.
 
-use half::f16;
+use std::sync::{Mutex, PoisonError};
+
+use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
+use super::activations::{Activations, Correction, Layout, Precision, TILE};
+use super::block_kernel::{Multiply, Strip, Tile};
+use super::lanes::{Level, dispatch};
 use super::pages::Pages;
+use super::pool::{self, SharedMut};
+use crate::host::HostFloat;
 use crate::{TensorError, host};
+
+/// Bytes of the input that a piece of work goes through for each strip.
+const PANEL_BYTES: usize = 384 << 10;
+/// Bytes of weight, times tiles of input, below which a piece is not worth claiming.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// Rows that are multiplied together: one to each 32-bit lane of a 512-bit register.
 pub(super) const STRIP: usize = 16;
@@ -41,7 +53,7 @@ pub enum ScaleKind {
 pub struct BlockFormat {
     /// Width of the codes.
     pub bits: CodeBits,
-    /// Values that share a scale: 16 or 32.
+    /// Values that share a scale: 32, or 16 with codes of eight bits.
     pub block: usize,
     /// Meaning of code 0.
     pub offset: Offset,
@@ -115,20 +127,39 @@ impl BlockMatrix {
         format: BlockFormat,
         fill: impl Fn(usize, &mut RowBlocks) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
-        assert!(matches!(format.block, 16 | 32) && width.is_multiple_of(format.block), "{width} in {format:?}");
+        assert!(
+            matches!(format.block, 16 | 32) && width.is_multiple_of(format.block),
+            "{width} in {format:?}"
+        );
         let blocks = width / format.block;
         let strips = rows.div_ceil(STRIP);
         let mut codes = Pages::zeroed(strips * blocks * format.code_bytes())?;
         let mut scales = Pages::zeroed(strips * blocks * format.scale_bytes())?;
-        let mut row_blocks =
-            RowBlocks { codes: vec![0; width], scales: vec![0.0; blocks], minimums: vec![0.0; blocks] };
-        for row in 0..rows {
-            row_blocks.minimums.fill(0.0);
-            fill(row, &mut row_blocks)?;
-            let strip = row / STRIP * blocks;
-            let codes = &mut codes.bytes_mut()[strip * format.code_bytes()..][..blocks * format.code_bytes()];
-            let scales = &mut scales.bytes_mut()[strip * format.scale_bytes()..][..blocks * format.scale_bytes()];
-            pack_row(format, row % STRIP, &row_blocks, codes, scales);
+        let (strip_codes, strip_scales) = (blocks * format.code_bytes(), blocks * format.scale_bytes());
+        let (to_codes, to_scales) = (SharedMut::new(codes.bytes_mut()), SharedMut::new(scales.bytes_mut()));
+        let failure = Mutex::new(None);
+        pool::run(strips, |strip| {
+            let mut row_blocks =
+                RowBlocks { codes: vec![0; width], scales: vec![0.0; blocks], minimums: vec![0.0; blocks] };
+            // SAFETY: each strip has its own part of both.
+            let (codes, scales) = unsafe {
+                (
+                    to_codes.slice(strip * strip_codes, strip_codes),
+                    to_scales.slice(strip * strip_scales, strip_scales),
+                )
+            };
+            for row in strip * STRIP..rows.min((strip + 1) * STRIP) {
+                match fill(row, &mut row_blocks) {
+                    Ok(()) => pack_row(format, row % STRIP, &row_blocks, codes, scales),
+                    Err(error) => {
+                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        return;
+                    }
+                }
+            }
+        });
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
         Ok(Self { rows, width, format, codes, scales })
     }
@@ -195,12 +226,129 @@ impl BlockMatrix {
 
     /// As [`BlockMatrix::forward`], into `output`, contiguous and of the right shape and type.
     pub fn forward_into(&self, input: &Tensor, bias: Option<&Tensor>, output: &Tensor) {
-        let weight = Tensor::empty([self.rows as i64, self.width as i64], (Kind::Float, Device::Cpu));
-        for (row, out) in host::slice_mut::<f32>(&weight).chunks_mut(self.width).enumerate() {
-            self.decode_row(row, out);
+        self.multiply(Level::detect(), input, bias, output);
+    }
+
+    fn multiply(&self, level: Level, input: &Tensor, bias: Option<&Tensor>, output: &Tensor) {
+        let input = input.contiguous();
+        let bias: Option<Vec<f32>> = bias.map(|bias| host::slice::<f32>(&bias.to_kind(Kind::Float)).to_vec());
+        match input.kind() {
+            Kind::BFloat16 => self.product::<bf16>(level, &input, Precision::Coarse, bias.as_deref(), output),
+            Kind::Half => self.product::<f16>(level, &input, Precision::Coarse, bias.as_deref(), output),
+            _ => self.product::<f32>(level, &input, Precision::Fine, bias.as_deref(), output),
         }
-        let bias = bias.map(|bias| bias.to_kind(Kind::Float));
-        output.shallow_clone().copy_(&input.to_kind(Kind::Float).linear(&weight, bias.as_ref()));
+    }
+
+    fn product<T: HostFloat>(
+        &self,
+        level: Level,
+        input: &Tensor,
+        precision: Precision,
+        bias: Option<&[f32]>,
+        output: &Tensor,
+    ) {
+        let (input, output) = (host::slice::<T>(input), host::slice_mut::<T>(output));
+        let rows = input.len().checked_div(self.width).unwrap_or(0);
+        let layout = Layout { rows, width: self.width, block: self.format.block, precision };
+        assert!(
+            input.len() == rows * self.width && output.len() == rows * self.rows,
+            "{} values for rows of {}, {} results",
+            input.len(),
+            self.width,
+            output.len()
+        );
+        assert!(bias.is_none_or(|bias| bias.len() == self.rows), "a bias for {} rows", self.rows);
+        let correction = match self.format.offset {
+            Offset::Minimum => Correction::Sum,
+            Offset::Centre(centre) => Correction::Centre(i32::from(centre)),
+        };
+        Activations::with(|activations| {
+            activations.quantize(input, layout, correction);
+            let plan = Plan::new(self, layout);
+            let output = SharedMut::new(output);
+            pool::run(plan.pieces(), |piece| {
+                Piece { matrix: self, activations, layout, plan, level, bias, output }.run(piece);
+            });
+        });
+    }
+
+    fn strip(&self, index: usize) -> Strip<'_> {
+        let blocks = self.width / self.format.block;
+        let (codes, scales) = (blocks * self.format.code_bytes(), blocks * self.format.scale_bytes());
+        Strip {
+            format: self.format,
+            blocks,
+            codes: &self.codes.bytes()[index * codes..(index + 1) * codes],
+            scales: &self.scales.bytes()[index * scales..(index + 1) * scales],
+        }
+    }
+}
+
+/// How a product is cut into pieces: so many strips times so many tiles.
+#[derive(Clone, Copy)]
+struct Plan {
+    strips: usize,
+    tiles: usize,
+    piece_strips: usize,
+    piece_tiles: usize,
+}
+
+impl Plan {
+    /// A piece's input stays in the second cache; there are enough pieces that threads finish together, and none is so
+    /// small that claiming it shows.
+    fn new(matrix: &BlockMatrix, layout: Layout) -> Self {
+        let (strips, tiles) = (matrix.rows.div_ceil(STRIP), layout.tiles());
+        let tile_bytes = TILE * (layout.row_codes() + 4 * layout.row_scales());
+        let piece_tiles = (PANEL_BYTES / tile_bytes.max(1)).clamp(1, tiles.max(1));
+        let strip_bytes =
+            matrix.width / matrix.format.block * (matrix.format.code_bytes() + matrix.format.scale_bytes());
+        let least = (PIECE_BYTES / (strip_bytes * piece_tiles).max(1)).max(1);
+        let piece_strips = strips.div_ceil(pool::threads() * 6).max(least);
+        Self { strips, tiles, piece_strips, piece_tiles }
+    }
+
+    fn pieces(self) -> usize {
+        self.strips.div_ceil(self.piece_strips) * self.tiles.div_ceil(self.piece_tiles)
+    }
+}
+
+struct Piece<'a, T> {
+    matrix: &'a BlockMatrix,
+    activations: &'a Activations,
+    layout: Layout,
+    plan: Plan,
+    level: Level,
+    bias: Option<&'a [f32]>,
+    output: SharedMut<T>,
+}
+
+impl<T: HostFloat> Piece<'_, T> {
+    fn run(&self, piece: usize) {
+        let Plan { strips, tiles, piece_strips, piece_tiles } = self.plan;
+        let across = strips.div_ceil(piece_strips);
+        let (panel, part) = (piece / across * piece_tiles, piece % across * piece_strips);
+        let fine = self.layout.precision == Precision::Fine;
+        let mut sums = [[0f32; STRIP]; TILE];
+        for index in part..strips.min(part + piece_strips) {
+            let strip = self.matrix.strip(index);
+            let column = index * STRIP;
+            let columns = STRIP.min(self.matrix.rows - column);
+            for tile in panel..tiles.min(panel + piece_tiles) {
+                let (first, rows) = self.layout.tile(tile);
+                let (codes, scales) = self.activations.tile(self.layout, first, rows);
+                let tile = Tile { rows, codes, scales, fine };
+                dispatch(self.level, Multiply { strip, tile, sums: &mut sums });
+                for (row, sums) in sums.iter_mut().enumerate().take(rows) {
+                    if let Some(bias) = self.bias {
+                        sums.iter_mut().zip(&bias[column..]).for_each(|(sum, bias)| *sum += bias);
+                    }
+                    let at = (first + row) * self.matrix.rows + column;
+                    // SAFETY: this piece alone has these rows and columns of the output.
+                    let to = unsafe { self.output.slice(at, columns) };
+                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to = T::narrow(*sum));
+                }
+            }
+        }
     }
 }
 
@@ -232,7 +380,9 @@ fn pack_row(format: BlockFormat, lane: usize, row: &RowBlocks, codes: &mut [u8],
 
 fn write_scale(kind: ScaleKind, scales: &mut [u8], index: usize, value: f32) {
     match kind {
-        ScaleKind::F16 => scales[2 * index..2 * index + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+        ScaleKind::F16 => {
+            scales[2 * index..2 * index + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes())
+        }
         ScaleKind::F32 => scales[4 * index..4 * index + 4].copy_from_slice(&value.to_le_bytes()),
     }
 }
@@ -246,3 +396,6 @@ fn read_scale(kind: ScaleKind, scales: &[u8], index: usize) -> f32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! Kernels for the CPU: what text decoding spends its time in, with libtorch's operators for other devices.
 
+mod activations;
+mod block_kernel;
 mod block_matrix;
 mod dense;
+pub(crate) mod lanes;
 mod pages;
-mod rotary;
+pub(crate) mod pool;
 mod rms;
+mod rotary;
 mod swiglu;
 
 pub use block_matrix::{BlockFormat, BlockMatrix, CodeBits, Offset, RowBlocks, ScaleKind};

@@ -67,9 +67,8 @@ impl Pages {
         #[cfg(target_os = "linux")]
         {
             // SAFETY: the mapping is ours alone (`&mut self`), so it may move and shrink.
-            let start = unsafe {
-                libc::mremap(self.start.as_ptr().cast(), self.bytes, bytes, libc::MREMAP_MAYMOVE)
-            };
+            let start =
+                unsafe { libc::mremap(self.start.as_ptr().cast(), self.bytes, bytes, libc::MREMAP_MAYMOVE) };
             let moved = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED);
             self.start = moved.ok_or_else(|| refused(bytes))?;
             self.bytes = bytes;

@@ -43,7 +43,10 @@ impl Angles {
 
     /// From ready rows `[rows, half]` (mrope makes its own).
     pub fn new(cos: Vec<f32>, sin: Vec<f32>, half: usize, device: Device) -> Self {
-        assert!(cos.len() == sin.len() && (half == 0 || cos.len().is_multiple_of(half)), "whole rows of {half}");
+        assert!(
+            cos.len() == sin.len() && (half == 0 || cos.len().is_multiple_of(half)),
+            "whole rows of {half}"
+        );
         let tensor = |values: &[f32]| Tensor::from_slice(values).view([-1, 1, half as i64]).to_device(device);
         let device = (device != Device::Cpu).then(|| (tensor(&cos), tensor(&sin)));
         Self { cos, sin, half, device }

@@ -100,8 +100,7 @@ impl Gathered {
             CachedValue::OfKey(dim) => key.i((.., .., ..dim as i64)),
         };
         let group = query.size()[1] / self.shape.heads as i64;
-        let [query, key, value] =
-            [query, &key, &value].map(|tensor| tensor.transpose(0, 1).unsqueeze(0));
+        let [query, key, value] = [query, &key, &value].map(|tensor| tensor.transpose(0, 1).unsqueeze(0));
         let (key, value) = if group > 1 {
             (key.repeat_interleave_self_int(group, 1, None), value.repeat_interleave_self_int(group, 1, None))
         } else {

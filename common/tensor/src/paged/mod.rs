@@ -1,12 +1,17 @@
 //! The KV cache in blocks of tokens, and attention over it: many sequences of different lengths in one call
 //! (Kwon et al. 2023, "Efficient memory management for large language model serving with PagedAttention").
 
+mod attend;
 mod gathered;
+mod kernel;
+mod store;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::TensorError;
+use crate::cpu::lanes::Level;
 use gathered::Gathered;
+use store::Store;
 
 /// Tokens in a block.
 pub const CACHE_BLOCK_TOKENS: usize = 16;
@@ -58,11 +63,12 @@ pub struct KvCache {
     shape: KvCacheShape,
     kind: Kind,
     blocks: usize,
-    store: Store,
+    place: Place,
 }
 
-enum Store {
-    Gathered(Gathered),
+enum Place {
+    Host(Store),
+    Device(Gathered),
 }
 
 impl KvCache {
@@ -74,8 +80,11 @@ impl KvCache {
         if let CachedValue::OfKey(dim) = shape.value {
             assert!(dim <= shape.key_dim, "{shape:?}");
         }
-        let store = Store::Gathered(Gathered::new(shape, kind, device)?);
-        Ok(Self { shape, kind, blocks: 0, store })
+        let place = match device {
+            Device::Cpu => Place::Host(Store::new(shape, kind, Level::detect())?),
+            device => Place::Device(Gathered::new(shape, kind, device)?),
+        };
+        Ok(Self { shape, kind, blocks: 0, place })
     }
 
     /// The sizes it was made with.
@@ -105,8 +114,9 @@ impl KvCache {
     /// # Errors
     /// [`TensorError::OutOfMemory`]; the cache is then as before.
     pub fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
-        match &mut self.store {
-            Store::Gathered(store) => store.resize(blocks)?,
+        match &mut self.place {
+            Place::Host(store) => store.resize(blocks)?,
+            Place::Device(store) => store.resize(blocks)?,
         }
         self.blocks = blocks;
         Ok(())
@@ -116,11 +126,18 @@ impl KvCache {
     ///
     /// `key`: `[T, heads, key_dim]`, `value`: `[T, heads, dim]` (none with [`CachedValue::OfKey`]), rows in the order of the
     /// segments, f32, bf16 or f16; the last two dimensions are contiguous, rows may be parts of wider ones.
-    pub fn write(&mut self, layer: usize, key: &Tensor, value: Option<&Tensor>, segments: &[PagedSegment<'_>]) {
+    pub fn write(
+        &mut self,
+        layer: usize,
+        key: &Tensor,
+        value: Option<&Tensor>,
+        segments: &[PagedSegment<'_>],
+    ) {
         self.check(layer, segments);
         assert_eq!(value.is_some(), matches!(self.shape.value, CachedValue::Own(_)), "{:?}", self.shape);
-        match &mut self.store {
-            Store::Gathered(store) => store.write(layer, key, value, segments),
+        match &mut self.place {
+            Place::Host(store) => store.write(layer, key, value, segments),
+            Place::Device(store) => store.write(layer, key, value, segments),
         }
     }
 
@@ -129,10 +146,17 @@ impl KvCache {
     ///
     /// `query`: `[T, query_heads, key_dim]` f32, bf16 or f16, last two dimensions contiguous → `[T, query_heads, dim]`,
     /// contiguous, in the query's type. A row's result is bit for bit the same in every batch and chunking on the CPU.
-    pub fn attention(&self, layer: usize, query: &Tensor, segments: &[PagedSegment<'_>], scale: f64) -> Tensor {
+    pub fn attention(
+        &self,
+        layer: usize,
+        query: &Tensor,
+        segments: &[PagedSegment<'_>],
+        scale: f64,
+    ) -> Tensor {
         self.check(layer, segments);
-        match &self.store {
-            Store::Gathered(store) => store.attention(layer, query, segments, scale),
+        match &self.place {
+            Place::Host(store) => store.attention(layer, query, segments, scale),
+            Place::Device(store) => store.attention(layer, query, segments, scale),
         }
     }
 
@@ -146,3 +170,6 @@ impl KvCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

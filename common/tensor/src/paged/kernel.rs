@@ -1,0 +1,310 @@
+//! The inner loops of attention: scores, softmax and weighted values of one tile of keys.
+
+use super::CACHE_BLOCK_TOKENS;
+use super::attend::{KEY_TILE, ROW_TILE, State};
+use crate::cpu::lanes::{Kernel, LaneFloat, Lanes};
+
+/// Blocks in a tile of keys.
+pub(super) const TILE_BLOCKS: usize = 8;
+
+/// Scores, then weights, of a tile: a row each.
+pub(super) struct Scores([[f32; KEY_TILE]; ROW_TILE]);
+
+impl Default for Scores {
+    fn default() -> Self {
+        Self([[0.0; KEY_TILE]; ROW_TILE])
+    }
+}
+
+/// One tile of keys for some rows.
+pub(super) struct Part<'a, T> {
+    /// `[key_dim][rows]`, or `[rows][stride]` with `by_rows`; scaled.
+    pub(super) query: &'a [f32],
+    /// 1, 2, 3, 4 or 8.
+    pub(super) rows: usize,
+    /// How many keys of the tile each row sees, at most 16 times the blocks.
+    pub(super) seen: [usize; ROW_TILE],
+    /// Blocks of keys, `[key_dim][16]`, or `[16][stride]` with `by_rows`.
+    pub(super) keys: &'a [*const T],
+    /// Blocks of values, `[16][stride]`.
+    pub(super) values: &'a [*const T],
+    pub(super) key_dim: usize,
+    pub(super) by_rows: bool,
+    /// Elements from one row of a block to the next.
+    pub(super) stride: usize,
+    /// Elements from one row of the state's values to the next: a multiple of 16, at most `stride`.
+    pub(super) value_stride: usize,
+    pub(super) scores: &'a mut Scores,
+    /// Overwritten.
+    pub(super) state: &'a mut State,
+}
+
+impl<T: LaneFloat> Kernel for Part<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        assert!(
+            self.query.len() >= self.rows * self.key_dim
+                && (!self.by_rows || self.query.len() >= self.rows * self.stride)
+                && self.state.values.len() >= self.rows * self.value_stride
+                && self.keys.len() == self.values.len()
+                && self.keys.len() <= TILE_BLOCKS
+                && self.seen.iter().all(|&seen| seen <= self.keys.len() * CACHE_BLOCK_TOKENS)
+        );
+        // SAFETY: the lengths above; the pointers are to whole blocks of the cache (`Store::keys`, `KvCache::check`), of
+        // which rows that were never written are zero; `dispatch` chose the level.
+        unsafe {
+            match self.rows {
+                1 => self.of_rows::<L, 1>(),
+                2 => self.of_rows::<L, 2>(),
+                3 => self.of_rows::<L, 3>(),
+                4 => self.of_rows::<L, 4>(),
+                _ => self.of_rows::<L, 8>(),
+            }
+        }
+    }
+}
+
+impl<T: LaneFloat> Part<'_, T> {
+    #[inline(always)]
+    unsafe fn of_rows<L: Lanes, const ROWS: usize>(self) {
+        let Self { query, seen, keys, values, key_dim, by_rows, stride, value_stride, scores, state, .. } =
+            self;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (block, &keys) in keys.iter().enumerate() {
+                if !by_rows {
+                    column_scores::<L, T, ROWS>(query, keys, key_dim, block, scores);
+                } else if ROWS == 8 {
+                    row_scores::<L, T, 4>(query, keys, stride, block, 0, scores);
+                    row_scores::<L, T, 4>(query, keys, stride, block, 4, scores);
+                } else {
+                    row_scores::<L, T, ROWS>(query, keys, stride, block, 0, scores);
+                }
+            }
+            let mut most = 0;
+            for row in 0..ROWS {
+                most = most.max(seen[row]);
+                softmax::<L>(&mut scores.0[row], seen[row], keys.len(), row, state);
+            }
+            let mut place = Weigh { values, most, stride, value_stride, first: 0 };
+            if ROWS == 8 {
+                place.rows::<L, 4>(scores, state);
+                place.first = 4;
+                place.rows::<L, 4>(scores, state);
+            } else {
+                place.rows::<L, ROWS>(scores, state);
+            }
+        }
+    }
+}
+
+/// Scores with a block of keys `[key_dim][16]`: a lane for each token.
+#[inline(always)]
+unsafe fn column_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
+    query: &[f32],
+    keys: *const T,
+    key_dim: usize,
+    block: usize,
+    scores: &mut Scores,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (mut query, mut keys) = (query.as_ptr(), keys);
+        let mut sums = [L::splat(0.0); ROWS];
+        for _ in 0..key_dim {
+            let key = T::load::<L>(keys);
+            for (row, sum) in sums.iter_mut().enumerate() {
+                *sum = L::fma(key, L::splat(*query.add(row)), *sum);
+            }
+            keys = keys.add(CACHE_BLOCK_TOKENS);
+            query = query.add(ROWS);
+        }
+        for (row, sum) in sums.into_iter().enumerate() {
+            L::store(scores.0[row].as_mut_ptr().add(block * CACHE_BLOCK_TOKENS), sum);
+        }
+    }
+}
+
+/// Scores of rows `first..` with a block of keys `[16][stride]`: four tokens at a time, lanes along the key.
+#[inline(always)]
+unsafe fn row_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
+    query: &[f32],
+    keys: *const T,
+    stride: usize,
+    block: usize,
+    first: usize,
+    scores: &mut Scores,
+) {
+    const TOKENS: usize = 4;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let query = query.as_ptr().add(first * stride);
+        for token in (0..CACHE_BLOCK_TOKENS).step_by(TOKENS) {
+            let keys = keys.add(token * stride);
+            let mut sums = [[L::splat(0.0); TOKENS]; ROWS];
+            for at in (0..stride).step_by(16) {
+                let mut wide = [L::splat(0.0); TOKENS];
+                for (index, wide) in wide.iter_mut().enumerate() {
+                    *wide = T::load::<L>(keys.add(index * stride + at));
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let query = L::load(query.add(row * stride + at));
+                    for (sum, &key) in sums.iter_mut().zip(&wide) {
+                        *sum = L::fma(query, key, *sum);
+                    }
+                }
+            }
+            for (row, sums) in sums.into_iter().enumerate() {
+                for (index, sum) in sums.into_iter().enumerate() {
+                    scores.0[first + row][block * CACHE_BLOCK_TOKENS + token + index] = L::sum(sum);
+                }
+            }
+        }
+    }
+}
+
+/// Turns the scores of a row into `e^(score − largest)`, 0 from key `seen` on.
+#[inline(always)]
+unsafe fn softmax<L: Lanes>(
+    scores: &mut [f32; KEY_TILE],
+    seen: usize,
+    blocks: usize,
+    row: usize,
+    state: &mut State,
+) {
+    let end = blocks * CACHE_BLOCK_TOKENS;
+    if seen == 0 {
+        scores[..end].fill(0.0);
+        (state.largest[row], state.sum[row]) = (f32::NEG_INFINITY, 0.0);
+        return;
+    }
+    scores[seen..end].fill(f32::NEG_INFINITY);
+    // SAFETY: the caller's promise; `end` is at most the row's length.
+    unsafe {
+        let mut largest = L::splat(f32::NEG_INFINITY);
+        for at in (0..end).step_by(16) {
+            largest = L::max(largest, L::load(scores.as_ptr().add(at)));
+        }
+        let largest = L::largest(largest);
+        let mut sum = L::splat(0.0);
+        for at in (0..end).step_by(16) {
+            let at = scores.as_mut_ptr().add(at);
+            let weight = L::exp(L::sub(L::load(at), L::splat(largest)));
+            L::store(at, weight);
+            sum = L::add(sum, weight);
+        }
+        (state.largest[row], state.sum[row]) = (largest, L::sum(sum));
+    }
+}
+
+/// Where the weighted sums of values are taken.
+struct Weigh<'a, T> {
+    values: &'a [*const T],
+    /// Keys that any row sees.
+    most: usize,
+    stride: usize,
+    value_stride: usize,
+    /// First row.
+    first: usize,
+}
+
+impl<T: LaneFloat> Weigh<'_, T> {
+    #[inline(always)]
+    unsafe fn rows<L: Lanes, const ROWS: usize>(&self, scores: &Scores, state: &mut State) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut at = 0;
+            while at + 64 <= self.value_stride {
+                self.columns::<L, ROWS, 4>(at, scores, state);
+                at += 64;
+            }
+            while at < self.value_stride {
+                self.columns::<L, ROWS, 1>(at, scores, state);
+                at += 16;
+            }
+        }
+    }
+
+    /// `WIDE` registers of each row from column `at` on, tokens added in order.
+    #[inline(always)]
+    unsafe fn columns<L: Lanes, const ROWS: usize, const WIDE: usize>(
+        &self,
+        at: usize,
+        scores: &Scores,
+        state: &mut State,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[L::splat(0.0); WIDE]; ROWS];
+            for (block, &values) in self.values.iter().enumerate() {
+                let mut values = values.add(at);
+                let first = block * CACHE_BLOCK_TOKENS;
+                for token in first..self.most.min(first + CACHE_BLOCK_TOKENS) {
+                    let mut wide = [L::splat(0.0); WIDE];
+                    for (index, wide) in wide.iter_mut().enumerate() {
+                        *wide = T::load::<L>(values.add(16 * index));
+                    }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let weight = L::splat(*scores.0[self.first + row].as_ptr().add(token));
+                        for (sum, &value) in sums.iter_mut().zip(&wide) {
+                            *sum = L::fma(value, weight, *sum);
+                        }
+                    }
+                    values = values.add(self.stride);
+                }
+            }
+            for (row, sums) in sums.into_iter().enumerate() {
+                let to = state.values.as_mut_ptr().add((self.first + row) * self.value_stride + at);
+                for (index, sum) in sums.into_iter().enumerate() {
+                    L::store(to.add(16 * index), sum);
+                }
+            }
+        }
+    }
+}
+
+/// Takes one tile's result into the total of the tiles before it.
+pub(super) struct Merge<'a> {
+    pub(super) rows: usize,
+    /// Elements from one row of values to the next, a multiple of 16.
+    pub(super) stride: usize,
+    pub(super) part: &'a State,
+    pub(super) total: &'a mut State,
+}
+
+impl Kernel for Merge<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { rows, stride, part, total } = self;
+        assert!(
+            rows * stride <= part.values.len()
+                && rows * stride <= total.values.len()
+                && stride.is_multiple_of(16)
+                && rows <= ROW_TILE
+        );
+        for row in 0..rows {
+            if part.largest[row] == f32::NEG_INFINITY {
+                continue;
+            }
+            // SAFETY: the lengths above; `dispatch` chose the level.
+            unsafe {
+                let largest = L::splat(total.largest[row].max(part.largest[row]));
+                let before = L::exp(L::sub(L::splat(total.largest[row]), largest));
+                let now = L::exp(L::sub(L::splat(part.largest[row]), largest));
+                let sum = L::fma(L::splat(total.sum[row]), before, L::mul(L::splat(part.sum[row]), now));
+                let mut lanes = [0f32; 16];
+                L::store(lanes.as_mut_ptr(), sum);
+                total.sum[row] = lanes[0];
+                total.largest[row] = total.largest[row].max(part.largest[row]);
+                for at in (row * stride..(row + 1) * stride).step_by(16) {
+                    let (from, to) = (part.values.as_ptr().add(at), total.values.as_mut_ptr().add(at));
+                    L::store(to, L::fma(L::load(to), before, L::mul(L::load(from), now)));
+                }
+            }
+        }
+    }
+}

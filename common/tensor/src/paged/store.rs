@@ -1,0 +1,297 @@
+//! The cache in the host's memory, laid out for the kernel that reads it.
+
+use half::{bf16, f16};
+use tch::{Device, Kind, Tensor};
+
+use super::attend::{self, Item};
+use super::{CACHE_BLOCK_TOKENS, CachedValue, KvCacheShape, PagedSegment};
+use crate::TensorError;
+use crate::cpu::Pages;
+use crate::cpu::lanes::{LaneFloat, Level};
+use crate::cpu::pool::{self, SharedMut};
+use crate::host::{HostElement, HostFloat};
+
+/// Keys and values with [`CachedValue::Own`]: a block's keys of one head are `[key_dim][16 tokens]`, so that 16 scores come
+/// out of one register without adding across it; its values `[16 tokens][dim]`. With [`CachedValue::OfKey`]: keys
+/// `[16 tokens][key_dim]`. Rows are padded to whole registers.
+pub(super) struct Store {
+    pub(super) shape: KvCacheShape,
+    pub(super) kind: Kind,
+    pub(super) level: Level,
+    blocks: usize,
+    /// A layer each: `[blocks][heads]` of `key_elements`.
+    keys: Vec<Pages>,
+    /// A layer each: `[blocks][heads]` of `value_elements`.
+    values: Vec<Pages>,
+}
+
+impl Store {
+    pub(super) fn new(shape: KvCacheShape, kind: Kind, level: Level) -> Result<Self, TensorError> {
+        assert!(matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half), "a cache of {kind:?}");
+        let layers = || (0..shape.layers).map(|_| Pages::zeroed(0)).collect::<Result<Vec<_>, _>>();
+        Ok(Self { shape, kind, level, blocks: 0, keys: layers()?, values: layers()? })
+    }
+
+    /// Elements of a key or value row in memory, where rows lie one after the other.
+    pub(super) fn row_stride(&self) -> usize {
+        match self.shape.value {
+            CachedValue::Own(dim) => dim.next_multiple_of(16),
+            CachedValue::OfKey(_) => self.shape.key_dim.next_multiple_of(16),
+        }
+    }
+
+    /// Elements of the keys of a block's head.
+    pub(super) fn key_elements(&self) -> usize {
+        match self.shape.value {
+            CachedValue::Own(_) => CACHE_BLOCK_TOKENS * self.shape.key_dim,
+            CachedValue::OfKey(_) => CACHE_BLOCK_TOKENS * self.row_stride(),
+        }
+    }
+
+    /// Elements of the values of a block's head.
+    pub(super) fn value_elements(&self) -> usize {
+        match self.shape.value {
+            CachedValue::Own(_) => CACHE_BLOCK_TOKENS * self.row_stride(),
+            CachedValue::OfKey(_) => 0,
+        }
+    }
+
+    /// Bytes of the keys, and of the values, of one layer with so many blocks.
+    fn bytes(&self, blocks: usize) -> Option<[usize; 2]> {
+        let bytes = |elements: usize| {
+            blocks.checked_mul(self.shape.heads)?.checked_mul(elements * self.kind.elt_size_in_bytes())
+        };
+        Some([bytes(self.key_elements())?, bytes(self.value_elements())?])
+    }
+
+    pub(super) fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
+        let before = self.blocks;
+        self.resize_layers(blocks).inspect_err(|_| {
+            // Back to the size that was there a moment ago: only gives memory back.
+            let _ = self.resize_layers(before);
+        })?;
+        self.blocks = blocks;
+        Ok(())
+    }
+
+    fn resize_layers(&mut self, blocks: usize) -> Result<(), TensorError> {
+        let too_many = || TensorError::OutOfMemory(format!("a cache of {blocks} blocks"));
+        let [keys, values] = self.bytes(blocks).ok_or_else(too_many)?;
+        self.keys.iter_mut().try_for_each(|layer| layer.resize(keys))?;
+        self.values.iter_mut().try_for_each(|layer| layer.resize(values))
+    }
+
+    /// First element of the keys of `head` in each block of a layer.
+    pub(super) fn keys<T>(&self, layer: usize, block: u32, head: usize) -> *const T {
+        let index = (block as usize * self.shape.heads + head) * self.key_elements();
+        self.keys[layer].as_ptr().cast::<T>().wrapping_add(index)
+    }
+
+    /// As [`Store::keys`], of the values.
+    pub(super) fn values<T>(&self, layer: usize, block: u32, head: usize) -> *const T {
+        match self.shape.value {
+            CachedValue::Own(_) => {
+                let index = (block as usize * self.shape.heads + head) * self.value_elements();
+                self.values[layer].as_ptr().cast::<T>().wrapping_add(index)
+            }
+            CachedValue::OfKey(_) => self.keys(layer, block, head),
+        }
+    }
+
+    pub(super) fn write(
+        &mut self,
+        layer: usize,
+        key: &Tensor,
+        value: Option<&Tensor>,
+        segments: &[PagedSegment<'_>],
+    ) {
+        match self.kind {
+            Kind::BFloat16 => self.write_as::<bf16>(layer, key, value, segments),
+            Kind::Half => self.write_as::<f16>(layer, key, value, segments),
+            _ => self.write_as::<f32>(layer, key, value, segments),
+        }
+    }
+
+    fn write_as<T: HostFloat>(
+        &mut self,
+        layer: usize,
+        key: &Tensor,
+        value: Option<&Tensor>,
+        segments: &[PagedSegment<'_>],
+    ) {
+        match key.kind() {
+            Kind::BFloat16 => self.write_from::<T, bf16>(layer, key, value, segments),
+            Kind::Half => self.write_from::<T, f16>(layer, key, value, segments),
+            _ => self.write_from::<T, f32>(layer, key, value, segments),
+        }
+    }
+
+    fn write_from<T: HostFloat, S: HostFloat>(
+        &mut self,
+        layer: usize,
+        key: &Tensor,
+        value: Option<&Tensor>,
+        segments: &[PagedSegment<'_>],
+    ) {
+        let tokens: usize = segments.iter().map(|segment| segment.len).sum();
+        let KvCacheShape { heads, key_dim, .. } = self.shape;
+        let key = Rows::<S>::new(key, tokens, heads, key_dim);
+        let value = value.map(|value| Rows::<S>::new(value, tokens, heads, self.shape.value.dim()));
+        let (key_elements, value_elements, stride) =
+            (self.key_elements(), self.value_elements(), self.row_stride());
+        let to_keys = SharedMut::from_ptr(self.keys[layer].as_mut_ptr().cast::<T>());
+        let to_values = SharedMut::from_ptr(self.values[layer].as_mut_ptr().cast::<T>());
+        let runs = runs(segments);
+        // Some tokens a piece: one alone is written before it could be handed over.
+        let step = (8192 / (heads * key_dim * CACHE_BLOCK_TOKENS).max(1)).max(1);
+        let pieces = if tokens > CACHE_BLOCK_TOKENS { runs.len().div_ceil(step) } else { 1 };
+        let step = runs.len().div_ceil(pieces.max(1));
+        pool::run(pieces, |piece| {
+            for run in runs.iter().skip(piece * step).take(step) {
+                for head in 0..heads {
+                    let place = run.block as usize * heads + head;
+                    // SAFETY: a run is within one block, which `KvCache::check` found to be inside the cache; runs of one
+                    // step are different tokens, so nobody else writes here; the rows were checked to hold `tokens`.
+                    unsafe {
+                        let keys = to_keys.slice(place * key_elements, key_elements);
+                        match &value {
+                            Some(value) => {
+                                transpose(&key, head, run, keys);
+                                let values = to_values.slice(place * value_elements, value_elements);
+                                copy(value, head, run, stride, values);
+                            }
+                            None => copy(&key, head, run, stride, keys),
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    pub(super) fn attention(
+        &self,
+        layer: usize,
+        query: &Tensor,
+        segments: &[PagedSegment<'_>],
+        scale: f64,
+    ) -> Tensor {
+        match self.kind {
+            Kind::BFloat16 => self.attention_over::<bf16>(layer, query, segments, scale),
+            Kind::Half => self.attention_over::<f16>(layer, query, segments, scale),
+            _ => self.attention_over::<f32>(layer, query, segments, scale),
+        }
+    }
+
+    fn attention_over<T: LaneFloat>(
+        &self,
+        layer: usize,
+        query: &Tensor,
+        segments: &[PagedSegment<'_>],
+        scale: f64,
+    ) -> Tensor {
+        match query.kind() {
+            Kind::BFloat16 => self.attention_of::<T, bf16>(layer, query, segments, scale),
+            Kind::Half => self.attention_of::<T, f16>(layer, query, segments, scale),
+            _ => self.attention_of::<T, f32>(layer, query, segments, scale),
+        }
+    }
+
+    fn attention_of<T: LaneFloat, Q: LaneFloat>(
+        &self,
+        layer: usize,
+        query: &Tensor,
+        segments: &[PagedSegment<'_>],
+        scale: f64,
+    ) -> Tensor {
+        let tokens: usize = segments.iter().map(|segment| segment.len).sum();
+        let heads = usize::try_from(query.size()[1]).unwrap_or(0);
+        assert!(
+            heads.is_multiple_of(self.shape.heads),
+            "{heads} query heads, {} key heads",
+            self.shape.heads
+        );
+        let rows = Rows::<Q>::new(query, tokens, heads, self.shape.key_dim);
+        let dim = self.shape.value.dim();
+        let output = Tensor::empty([tokens as i64, heads as i64, dim as i64], (Q::KIND, Device::Cpu));
+        let items = Item::list(segments, self.shape.heads, heads / self.shape.heads);
+        attend::run::<T, Q>(self, layer, &rows, heads, segments, &items, scale as f32, &output);
+        output
+    }
+}
+
+/// Consecutive tokens of a step within one block.
+struct Run {
+    /// First row in the step's tensors.
+    row: usize,
+    block: u32,
+    /// First place in the block.
+    place: usize,
+    len: usize,
+}
+
+fn runs(segments: &[PagedSegment<'_>]) -> Vec<Run> {
+    let mut runs = Vec::with_capacity(segments.len());
+    let mut row = 0;
+    for segment in segments {
+        let end = segment.start + segment.len;
+        let mut at = segment.start;
+        while at < end {
+            let place = at % CACHE_BLOCK_TOKENS;
+            let len = (CACHE_BLOCK_TOKENS - place).min(end - at);
+            runs.push(Run { row, block: segment.blocks[at / CACHE_BLOCK_TOKENS], place, len });
+            (row, at) = (row + len, at + len);
+        }
+    }
+    runs
+}
+
+/// Rows of a step, `[tokens, heads, dim]`, which may be columns of wider rows.
+pub(super) struct Rows<S> {
+    start: *const S,
+    stride: usize,
+    tokens: usize,
+    heads: usize,
+    dim: usize,
+    /// Keeps the memory.
+    _tensor: Tensor,
+}
+
+// SAFETY: only read through, while the tensor it holds keeps the memory.
+unsafe impl<S: Sync> Sync for Rows<S> {}
+
+impl<S: HostElement> Rows<S> {
+    pub(super) fn new(tensor: &Tensor, tokens: usize, heads: usize, dim: usize) -> Self {
+        let fits = tensor.size() == [tokens as i64, heads as i64, dim as i64]
+            && tensor.kind() == S::KIND
+            && tensor.device() == Device::Cpu;
+        assert!(fits, "{tokens} tokens of {heads} heads of {dim} wanted, given {tensor:?}");
+        let strides = tensor.stride();
+        let dense = strides[2] == 1 && (strides[1] == dim as i64 || heads == 1);
+        let tensor = if dense { tensor.shallow_clone() } else { tensor.contiguous() };
+        let stride = usize::try_from(tensor.stride()[0]).unwrap_or(0);
+        Self { start: tensor.data_ptr().cast(), stride, tokens, heads, dim, _tensor: tensor }
+    }
+
+    /// Head `head` of row `token`.
+    pub(super) fn get(&self, token: usize, head: usize) -> &[S] {
+        assert!(token < self.tokens && head < self.heads, "row {token}, head {head}");
+        // SAFETY: within the tensor by its size and strides, which `new` read; the tensor is alive and not written.
+        unsafe { std::slice::from_raw_parts(self.start.add(token * self.stride + head * self.dim), self.dim) }
+    }
+}
+
+fn transpose<T: HostFloat, S: HostFloat>(rows: &Rows<S>, head: usize, run: &Run, keys: &mut [T]) {
+    for index in 0..run.len {
+        let row = rows.get(run.row + index, head);
+        let places = keys[run.place + index..].iter_mut().step_by(CACHE_BLOCK_TOKENS);
+        places.zip(row).for_each(|(place, value)| *place = T::narrow(value.widen()));
+    }
+}
+
+fn copy<T: HostFloat, S: HostFloat>(rows: &Rows<S>, head: usize, run: &Run, stride: usize, to: &mut [T]) {
+    for index in 0..run.len {
+        let row = rows.get(run.row + index, head);
+        let to = &mut to[(run.place + index) * stride..][..row.len()];
+        to.iter_mut().zip(row).for_each(|(to, value)| *to = T::narrow(value.widen()));
+    }
+}
