@@ -175,7 +175,6 @@ impl TextSettings {
         config.kv_cache = self.kv_cache;
         config.default_deadline = self.default_deadline;
         config.prefix_sharing = self.prefix_sharing;
-        config.telemetry_sampling = self.telemetry_sampling;
         config
     }
 }

@@ -12,9 +12,12 @@ mod event;
 pub mod image;
 mod reasoning;
 mod request;
+mod sampler;
 mod scheduler;
 pub mod streaming;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 mod template;
 mod tokenizer;
 mod tools;
@@ -30,7 +33,7 @@ pub use event::{
     TokenLogprob, Usage,
 };
 pub use engine::{
-    CacheUsage, Engine, EngineConfig, EngineSnapshot, KvCacheSize, Language, PrefixSharing, StreamOptions, SubmitError,
+    CacheUsage, Engine, EngineConfig, EngineHooks, EngineSnapshot, KvCacheSize, Language, PrefixSharing, StreamOptions, SubmitError,
     TextDecoder, TextPiece, TokenMask, TokenMatcher, TokenStream,
 };
 pub use request::{Constraint, GenerationRequest, Prompt, SamplingParams, StopConditions};

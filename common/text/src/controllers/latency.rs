@@ -137,10 +137,14 @@ impl LowLatencyOptimizer {
         }
     }
 
-    /// Takes in how long handing on the tokens of a step took, and whether the next step had begun meanwhile.
-    pub fn record_delivery(&mut self, took: Duration, overlapped: bool) {
+    /// Takes in that a step began while tokens of the step before were still being delivered.
+    pub fn record_prefetch(&mut self) {
+        self.statistics.prefetched_steps += 1;
+    }
+
+    /// Takes in how long handing on the tokens of a step took.
+    pub fn record_delivery(&mut self, took: Duration) {
         self.delivery += WEIGHT * (took.as_secs_f64() - self.delivery);
-        self.statistics.prefetched_steps += u64::from(overlapped);
         let ratio = if self.compute > 0.0 { self.delivery / self.compute } else { 0.0 };
         self.statistics.delivery_ratio = ratio;
         let mode = match ratio {
@@ -311,19 +315,20 @@ mod tests {
         let mut optimizer = LowLatencyOptimizer::new(LatencyConfig::default());
         for _ in 0..50 {
             optimizer.record_step(10 * MS, 0, 1);
-            optimizer.record_delivery(MS / 10, true);
+            optimizer.record_delivery(MS / 10);
         }
         assert_eq!(optimizer.mode(), DeliveryMode::ComputeFocused);
         for _ in 0..50 {
-            optimizer.record_delivery(20 * MS, true);
+            optimizer.record_delivery(20 * MS);
+            optimizer.record_prefetch();
         }
         assert_eq!(optimizer.mode(), DeliveryMode::TransferFocused);
         let changes = optimizer.statistics().mode_changes;
         for _ in 0..50 {
-            optimizer.record_delivery(8 * MS, false);
+            optimizer.record_delivery(8 * MS);
         }
         assert_eq!((optimizer.mode(), optimizer.statistics().mode_changes), (DeliveryMode::TransferFocused, changes));
-        assert_eq!(optimizer.statistics().prefetched_steps, 100);
+        assert_eq!(optimizer.statistics().prefetched_steps, 50);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Settings of an engine.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::controllers::BatchSizeConfig;
+use videosdgx_model::{MemoryProbe, SystemMemory};
+
+use crate::controllers::{BatchSizeConfig, MemoryPressureConfig};
 
 /// Settings of an [`crate::Engine`].
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +35,8 @@ pub struct EngineConfig {
     pub slow_reader_limit: Duration,
     /// Whose prefixes are shared.
     pub prefix_sharing: PrefixSharing,
-    /// Share of streams whose tokens are recorded one by one in the telemetry, 0 to 1; counters and histograms see all.
-    pub telemetry_sampling: f64,
+    /// When memory counts as short.
+    pub memory_pressure: MemoryPressureConfig,
 }
 
 impl EngineConfig {
@@ -52,7 +56,7 @@ impl EngineConfig {
             default_deadline: None,
             slow_reader_limit: Duration::from_secs(30),
             prefix_sharing: PrefixSharing::Everybody,
-            telemetry_sampling: 1.0,
+            memory_pressure: MemoryPressureConfig::default(),
         }
     }
 }
@@ -94,4 +98,25 @@ pub enum PrefixSharing {
 pub struct StreamOptions {
     /// Instead of [`EngineConfig::buffer_size`]; at least 1.
     pub buffer_size: Option<usize>,
+}
+
+/// What the engine asks of the machine around it.
+#[derive(Clone)]
+pub struct EngineHooks {
+    /// Where the memory is read from.
+    pub memory: Arc<dyn MemoryProbe>,
+    /// Called on the inference thread when memory is extremely short: unload what is idle elsewhere, without waiting for it.
+    pub unload_idle: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for EngineHooks {
+    fn default() -> Self {
+        Self { memory: Arc::new(SystemMemory::new()), unload_idle: None }
+    }
+}
+
+impl fmt::Debug for EngineHooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineHooks").field("unload_idle", &self.unload_idle.is_some()).finish_non_exhaustive()
+    }
 }

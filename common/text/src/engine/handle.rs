@@ -1,22 +1,41 @@
 //! The engine as its callers see it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::time::Instant;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use videosdgx_model::{Load, ModelLoader};
 
-use super::{EngineConfig, EngineSnapshot, Language, StreamOptions, SubmitError, TokenStream};
+use super::core::Shared;
+use super::delivery::{Delivery, Message, Outlet};
+use super::live::Live;
+use super::stream::EventBuffer;
+use super::{
+    EngineConfig, EngineHooks, EngineSnapshot, Language, PrefixSharing, StreamOptions, SubmitError, TokenStream, driver,
+    validate,
+};
+use crate::sampler::Sampler;
+use crate::scheduler::{QueueFull, SequenceSpec};
 use crate::telemetry::StreamingTelemetryCollector;
-use crate::{Decoder, GenerationRequest};
+use crate::{Decoder, ErrorCode, FinishReason, GenerationRequest};
 
 /// Generates text for many callers with one model. Clones are handles to the same; when the last is gone and its streams have
 /// ended, its threads end.
 #[derive(Clone)]
-pub struct Engine {
-    config: Arc<EngineConfig>,
-    language: Arc<dyn Language>,
-    telemetry: StreamingTelemetryCollector,
+pub struct Engine(Arc<Handle>);
+
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut core = self.0.lock();
+        core.closed = true;
+        self.0.release(core);
+    }
 }
 
 impl Engine {
@@ -34,8 +53,32 @@ impl Engine {
         L: Load,
         L::Model: Decoder,
     {
-        let _ = loader;
-        Ok(Self { config: Arc::new(config), language, telemetry })
+        Self::start_with(loader, config, language, telemetry, EngineHooks::default())
+    }
+
+    /// As [`Engine::start`], with its own view of the machine.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_with<L>(
+        loader: ModelLoader<L>,
+        config: EngineConfig,
+        language: Arc<dyn Language>,
+        telemetry: StreamingTelemetryCollector,
+        hooks: EngineHooks,
+    ) -> std::io::Result<Self>
+    where
+        L: Load,
+        L::Model: Decoder,
+    {
+        let (sender, messages) = mpsc::channel();
+        let name = config.model.clone();
+        let shared = Arc::new(Shared::new(config, hooks, language, telemetry, sender));
+        let delivery = Delivery::new(Arc::clone(&shared));
+        std::thread::Builder::new().name(format!("delivery-{name}")).spawn(move || delivery.run(&messages))?;
+        let driven = Arc::clone(&shared);
+        std::thread::Builder::new().name(format!("driver-{name}")).spawn(move || driver::run(&driven, &loader))?;
+        Ok(Self(Arc::new(Handle(shared))))
     }
 
     /// Queues a request. Does not wait, but compiling a constraint may take long: submit those from a thread that may block.
@@ -51,56 +94,150 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`].
     pub fn submit_with(&self, request: GenerationRequest, options: StreamOptions) -> Result<TokenStream, SubmitError> {
-        let _ = (request, options);
-        Err(SubmitError::Draining)
+        let shared = self.shared();
+        let config = &shared.config;
+        let vocab = shared.language.vocab();
+        validate::check(&request, vocab, config.max_context)?;
+        self.check_place(&request.id)?;
+        let matcher = match &request.constraint {
+            None => None,
+            Some(constraint) => Some(shared.language.matcher(constraint).map_err(SubmitError::Constraint)?),
+        };
+        let GenerationRequest { id, principal, prompt, sampling, stop, logprobs, priority, deadline, .. } = request;
+        let seed = sampling.seed.unwrap_or_else(random_seed);
+        let buffer = Arc::new(EventBuffer::new(options.buffer_size.unwrap_or(config.buffer_size)));
+        let outlet = Box::new(Outlet {
+            buffer: Arc::clone(&buffer),
+            text: shared.language.text_decoder(&prompt.tokens, &stop.strings),
+            recorder: shared.telemetry.open(&id, Instant::now()),
+            prompt_tokens: prompt.tokens.len(),
+            cached_tokens: 0,
+        });
+        let live = Live { sampler: Sampler::new(sampling, seed, vocab, logprobs, &prompt.tokens), matcher, stop, position: 0 };
+        let max_tokens = live.stop.max_tokens.min(config.max_context - prompt.tokens.len());
+        let now = shared.now();
+        let spec = SequenceSpec {
+            salt: match config.prefix_sharing {
+                PrefixSharing::Everybody => String::new(),
+                PrefixSharing::Principal => format!("principal {principal}"),
+                PrefixSharing::Nobody => format!("request {id} {:016x}", random_seed()),
+            },
+            principal,
+            priority,
+            tokens: prompt.tokens,
+            images: prompt.images,
+            max_tokens,
+            deadline: deadline.or(config.default_deadline).map(|deadline| now.saturating_add(deadline)),
+        };
+        let mut core = shared.lock();
+        core.refuse_if_closed(&id)?;
+        let seq = match core.scheduler.submit(now, spec) {
+            Ok(seq) => seq,
+            Err(full) => {
+                core.counts.refused += 1;
+                shared.telemetry.metrics().refused.inc();
+                return Err(queue_full(full));
+            }
+        };
+        core.counts.requests += 1;
+        core.remember(seq, id.clone(), live);
+        shared.stream_opened();
+        // Inside the lock, so that the delivery thread knows the stream before its first token.
+        shared.send(Message::Open(seq, outlet));
+        shared.release(core);
+        let owner = Arc::clone(shared);
+        Ok(TokenStream::new(id, seq, buffer, owner))
     }
 
-    /// Ready when the queue has room; somebody else may be quicker.
+    /// Ready when the queue has room (or the engine drains); somebody else may be quicker.
     pub fn room(&self) -> BoxFuture<'static, ()> {
-        Box::pin(async {})
+        let shared = Arc::clone(self.shared());
+        poll_fn(move |context| {
+            if shared.lock().has_room(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .boxed()
     }
 
     /// Ends a stream with [`crate::FinishReason::Cancelled`]; whether it was alive.
     pub fn cancel(&self, id: &str) -> bool {
-        let _ = id;
-        false
+        let shared = self.shared();
+        let Some(seq) = shared.lock().find(id) else { return false };
+        let was_alive = shared.remove(seq);
+        if was_alive {
+            shared.send(Message::End { seq, reason: FinishReason::Cancelled, error: None });
+        }
+        was_alive
     }
 
     /// What it is doing.
     #[must_use]
     pub fn snapshot(&self) -> EngineSnapshot {
-        EngineSnapshot::default()
+        self.shared().lock().snapshot()
     }
 
     /// Refuses new requests from now on; ready when all streams have ended.
     pub fn drain(&self) -> BoxFuture<'static, ()> {
-        Box::pin(async {})
+        let shared = Arc::clone(self.shared());
+        start_draining(&shared);
+        poll_fn(move |context| {
+            if shared.is_drained(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .boxed()
     }
 
     /// Refuses new requests from now on, and ends all streams with the error `draining`.
-    pub fn abort(&self) {}
+    pub fn abort(&self) {
+        let shared = self.shared();
+        start_draining(shared);
+        shared.fail_all(ErrorCode::Draining, "the service is shutting down, connect again");
+    }
 
     /// Its settings.
     #[must_use]
     pub fn config(&self) -> &EngineConfig {
-        &self.config
+        &self.shared().config
     }
 
     /// Its tokenizer's side.
     #[must_use]
     pub fn language(&self) -> &Arc<dyn Language> {
-        &self.language
+        &self.shared().language
     }
 
     /// What its streams took.
     #[must_use]
     pub fn telemetry(&self) -> &StreamingTelemetryCollector {
-        &self.telemetry
+        &self.shared().telemetry
     }
+
+    /// Refuses before any work is done for a request that has no chance.
+    fn check_place(&self, id: &str) -> Result<(), SubmitError> {
+        self.shared().lock().refuse_if_closed(id)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
+}
+
+fn start_draining(shared: &Shared) {
+    let waiting = shared.lock().start_draining();
+    for waker in waiting {
+        waker.wake();
+    }
+}
+
+fn queue_full(full: QueueFull) -> SubmitError {
+    SubmitError::QueueFull { waiting: full.waiting, retry_after: full.retry_after }
+}
+
+/// From the system's randomness, which the standard library takes for its hash maps.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("model", &self.config.model).finish_non_exhaustive()
+        f.debug_struct("Engine").field("model", &self.config().model).finish_non_exhaustive()
     }
 }

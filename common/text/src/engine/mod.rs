@@ -4,14 +4,24 @@
 //! thread plans, computes and samples in bursts; the delivery thread turns tokens into text and events while the next step
 //! is computed already. Nothing spins when nothing is to do, and nothing is loaded before the first request.
 
+mod burst;
+mod compute;
 mod config;
+mod core;
+mod delivery;
+mod driver;
 mod error;
 mod handle;
 mod language;
+mod live;
+mod pressure;
 mod snapshot;
 mod stream;
+#[cfg(test)]
+mod tests;
+mod validate;
 
-pub use config::{EngineConfig, KvCacheSize, PrefixSharing, StreamOptions};
+pub use config::{EngineConfig, EngineHooks, KvCacheSize, PrefixSharing, StreamOptions};
 pub use error::SubmitError;
 pub use handle::Engine;
 pub use language::{Language, TextDecoder, TextPiece, TokenMask, TokenMatcher};

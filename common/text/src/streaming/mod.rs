@@ -7,6 +7,8 @@ mod prompts;
 mod request;
 mod slots;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use engine::{StreamingComputationEngine, StreamingConfig, StreamingStatistics, create_streaming_engine};
 pub use manager::{StreamingComputationManager, setup_streaming_computation};

@@ -1,0 +1,9 @@
+//! Who holds which block of the KV cache.
+
+mod blocks;
+mod prefix;
+#[cfg(test)]
+mod simulation;
+
+pub(crate) use blocks::BlockManager;
+pub(crate) use prefix::{BlockHash, block_hash, root_hash};

@@ -1,0 +1,372 @@
+//! What callers, the inference thread and the delivery thread share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::delivery::Message;
+use super::live::Live;
+use super::stream::StreamOwner;
+use super::{EngineConfig, EngineHooks, EngineSnapshot, Language, SubmitError};
+use crate::controllers::{AdaptiveBatchSizeController, LowLatencyOptimizer, MemoryPressureMonitor};
+use crate::scheduler::{Ended, EndedBy, Limits, Scheduler, SeqId};
+use crate::telemetry::StreamingTelemetryCollector;
+use crate::{CacheUsage, ErrorCode, FinishReason};
+
+/// Shared by all threads. Locks are taken in this order: a stream's buffer, then the core.
+pub(super) struct Shared {
+    pub(super) config: EngineConfig,
+    pub(super) hooks: EngineHooks,
+    pub(super) language: Arc<dyn Language>,
+    pub(super) telemetry: StreamingTelemetryCollector,
+    epoch: Instant,
+    core: Mutex<Core>,
+    /// The driver waits here for work.
+    pub(super) work_came: Condvar,
+    pub(super) delivery: Sender<Message>,
+    /// The delivery thread is at work.
+    pub(super) delivering: AtomicBool,
+    /// Streams whose last event was not handed on yet.
+    open: AtomicUsize,
+    drained: Mutex<Vec<Waker>>,
+}
+
+/// What the lock protects.
+pub(super) struct Core {
+    pub(super) scheduler: Scheduler,
+    pub(super) live: HashMap<SeqId, Live>,
+    names: HashMap<SeqId, String>,
+    ids: HashMap<String, SeqId>,
+    pub(super) batch: AdaptiveBatchSizeController,
+    pub(super) optimizer: LowLatencyOptimizer,
+    pub(super) memory: MemoryPressureMonitor,
+    /// Which load of the model the cache belongs to.
+    pub(super) loads: u64,
+    pub(super) block_bytes: u64,
+    pub(super) full_cache_limit: usize,
+    /// Most tokens of prompts in a step, since more of them did not fit into memory.
+    pub(super) prompt_cap: usize,
+    /// Who is in the step that is being computed.
+    pub(super) in_step: Vec<SeqId>,
+    /// The inference thread is inside a burst.
+    pub(super) in_burst: bool,
+    /// Readers that fell behind since the batch-size controller last looked.
+    pub(super) fell_behind: usize,
+    pub(super) draining: bool,
+    pub(super) closed: bool,
+    room: Vec<Waker>,
+    pub(super) counts: StepCounts,
+    shown: Shown,
+}
+
+/// What the engine itself counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct StepCounts {
+    pub(super) steps: u64,
+    pub(super) recovered: u64,
+    pub(super) failed: u64,
+    pub(super) requests: u64,
+    pub(super) refused: u64,
+}
+
+/// What the metrics have been told already.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shown {
+    prefix_queries: u64,
+    prefix_hits: u64,
+    prompt_tokens: u64,
+    preemptions: u64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: EngineConfig,
+        hooks: EngineHooks,
+        language: Arc<dyn Language>,
+        telemetry: StreamingTelemetryCollector,
+        delivery: Sender<Message>,
+    ) -> Self {
+        let core = Core::new(&config);
+        Self {
+            config,
+            hooks,
+            language,
+            telemetry,
+            epoch: Instant::now(),
+            core: Mutex::new(core),
+            work_came: Condvar::new(),
+            delivery,
+            delivering: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            drained: Mutex::default(),
+        }
+    }
+
+    /// Time on the scheduler's clock.
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To the delivery thread, which lives as long as there are streams.
+    pub(super) fn send(&self, message: Message) {
+        // It is gone only when no stream is left to be told.
+        let _ = self.delivery.send(message);
+    }
+
+    /// Lets go of the core, then wakes who waits for room, if there is some, and the driver, if there is work (or an end).
+    pub(super) fn release(&self, mut core: MutexGuard<'_, Core>) {
+        let room = if core.scheduler.has_room() { std::mem::take(&mut core.room) } else { Vec::new() };
+        core.show(&self.telemetry);
+        let notify = core.scheduler.has_work() || (core.closed && core.scheduler.len() == 0);
+        drop(core);
+        if notify {
+            self.work_came.notify_one();
+        }
+        for waker in room {
+            waker.wake();
+        }
+    }
+
+    /// Ends what is past its deadline; gives who was ended.
+    pub(super) fn expire(&self) -> Vec<Ended> {
+        let mut core = self.lock();
+        core.scheduler.expire(self.now());
+        let ended = core.take_ended();
+        self.release(core);
+        ended
+    }
+
+    /// Ends a sequence from outside; whether it was alive.
+    pub(super) fn remove(&self, seq: SeqId) -> bool {
+        let mut core = self.lock();
+        let was_alive = core.scheduler.cancel(self.now(), seq);
+        core.forget(seq);
+        self.release(core);
+        was_alive
+    }
+
+    /// Ends all sequences with an error.
+    pub(super) fn fail_all(&self, code: ErrorCode, message: &str) {
+        let mut core = self.lock();
+        let live = core.scheduler.live();
+        for seq in &live {
+            core.scheduler.cancel(self.now(), *seq);
+            core.forget(*seq);
+        }
+        self.release(core);
+        for seq in live {
+            self.send(Message::failed(seq, code, message.to_owned()));
+        }
+    }
+
+    pub(super) fn stream_opened(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn stream_closed(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            for waker in std::mem::take(&mut *self.drained.lock().unwrap_or_else(PoisonError::into_inner)) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether no stream is open; else `waker` is woken when the last has closed.
+    pub(super) fn is_drained(&self, waker: &Waker) -> bool {
+        let mut drained = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.open.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        drained.retain(|known| !known.will_wake(waker));
+        drained.push(waker.clone());
+        false
+    }
+}
+
+impl StreamOwner for Shared {
+    fn reader_caught_up(&self, seq: SeqId) {
+        let mut core = self.lock();
+        let max_running = core.batch.size();
+        core.scheduler.reader_ready(seq, max_running);
+        self.release(core);
+    }
+
+    fn reader_left(&self, seq: SeqId) {
+        self.remove(seq);
+        self.send(Message::Left(seq));
+    }
+}
+
+impl Core {
+    fn new(config: &EngineConfig) -> Self {
+        let batch = AdaptiveBatchSizeController::new(config.batch.clone());
+        let latency = crate::controllers::LatencyConfig {
+            prompt_chunk: config.prompt_chunk,
+            slowdown: config.prompt_slowdown,
+            ..crate::controllers::LatencyConfig::default()
+        };
+        Self {
+            scheduler: Scheduler::new(crate::scheduler::SchedulerConfig {
+                queue_capacity: config.queue_capacity,
+                ageing: config.ageing,
+                slow_reader_limit: config.slow_reader_limit,
+            }),
+            live: HashMap::new(),
+            names: HashMap::new(),
+            ids: HashMap::new(),
+            batch,
+            optimizer: LowLatencyOptimizer::new(latency),
+            memory: MemoryPressureMonitor::new(config.memory_pressure),
+            loads: 0,
+            block_bytes: 0,
+            full_cache_limit: 0,
+            prompt_cap: config.prompt_chunk.max(1),
+            in_step: Vec::new(),
+            in_burst: false,
+            fell_behind: 0,
+            draining: false,
+            closed: false,
+            room: Vec::new(),
+            counts: StepCounts::default(),
+            shown: Shown::default(),
+        }
+    }
+
+    pub(super) fn limits(&self, hold: bool) -> Limits {
+        Limits {
+            max_running: self.batch.size(),
+            prompt_alone: self.optimizer.prompt_budget(0).min(self.prompt_cap),
+            prompt_beside: self.optimizer.prompt_budget(1).min(self.prompt_cap),
+            hold,
+        }
+    }
+
+    /// Whether a request with this id can be taken at all.
+    pub(super) fn refuse_if_closed(&self, id: &str) -> Result<(), SubmitError> {
+        if self.draining || self.closed {
+            return Err(SubmitError::Draining);
+        }
+        if self.ids.contains_key(id) {
+            return Err(SubmitError::DuplicateId(id.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The live stream with this id.
+    pub(super) fn find(&self, id: &str) -> Option<SeqId> {
+        self.ids.get(id).copied()
+    }
+
+    pub(super) fn remember(&mut self, seq: SeqId, id: String, live: Live) {
+        self.live.insert(seq, live);
+        self.names.insert(seq, id.clone());
+        self.ids.insert(id, seq);
+    }
+
+    /// A sequence has left the scheduler.
+    pub(super) fn forget(&mut self, seq: SeqId) {
+        self.live.remove(&seq);
+        if let Some(id) = self.names.remove(&seq) {
+            self.ids.remove(&id);
+        }
+    }
+
+    /// Who was ended by the scheduler itself.
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+        let ended = self.scheduler.take_ended();
+        for one in &ended {
+            self.forget(one.seq);
+        }
+        ended
+    }
+
+    /// Whether there is room in the queue; else `waker` is woken when there is.
+    pub(super) fn has_room(&mut self, waker: &Waker) -> bool {
+        if self.scheduler.has_room() || self.draining {
+            return true;
+        }
+        self.room.retain(|known| !known.will_wake(waker));
+        self.room.push(waker.clone());
+        false
+    }
+
+    /// Refuses new requests from now on.
+    pub(super) fn start_draining(&mut self) -> Vec<Waker> {
+        self.draining = true;
+        std::mem::take(&mut self.room)
+    }
+
+    pub(super) fn cache_usage(&self) -> CacheUsage {
+        CacheUsage { block_bytes: self.block_bytes, ..self.scheduler.cache_usage() }
+    }
+
+    pub(super) fn snapshot(&self) -> EngineSnapshot {
+        let counts = self.scheduler.counts();
+        EngineSnapshot {
+            running: counts.running,
+            waiting: counts.waiting,
+            paused: counts.paused,
+            max_running: self.batch.size(),
+            cache: self.cache_usage(),
+            prefix_queries: counts.prefix_queries,
+            prefix_hits: counts.prefix_hits,
+            prompt_tokens: counts.prompt_tokens,
+            generated_tokens: counts.generated_tokens,
+            preemptions: counts.preemptions,
+            steps: self.counts.steps,
+            recovered_steps: self.counts.recovered,
+            failed_steps: self.counts.failed,
+            requests: self.counts.requests,
+            refused: self.counts.refused,
+            draining: self.draining,
+        }
+    }
+
+    /// Brings the metrics up to date.
+    fn show(&mut self, telemetry: &StreamingTelemetryCollector) {
+        let metrics = telemetry.metrics();
+        let counts = self.scheduler.counts();
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.running.set(gauge(counts.running));
+        metrics.waiting.set(gauge(counts.waiting));
+        metrics.paused.set(gauge(counts.paused));
+        metrics.max_running.set(gauge(self.batch.size()));
+        let usage = self.cache_usage();
+        metrics.cache_usage.set(usage.used_share());
+        metrics.cache_bytes.set(i64::try_from(usage.capacity as u64 * usage.block_bytes).unwrap_or(i64::MAX));
+        let shown = &mut self.shown;
+        for (counter, now, before) in [
+            (&metrics.prefix_queries, counts.prefix_queries, &mut shown.prefix_queries),
+            (&metrics.prefix_hits, counts.prefix_hits, &mut shown.prefix_hits),
+            (&metrics.prompt_tokens, counts.prompt_tokens, &mut shown.prompt_tokens),
+            (&metrics.preemptions, counts.preemptions, &mut shown.preemptions),
+        ] {
+            // A displaced sequence that stays after all is counted back.
+            counter.inc_by(now.saturating_sub(*before));
+            *before = now.max(*before);
+        }
+    }
+}
+
+/// How a stream that the scheduler ended is told.
+pub(super) fn ending(by: EndedBy) -> (FinishReason, ErrorCode, &'static str) {
+    match by {
+        EndedBy::Deadline => (FinishReason::Deadline, ErrorCode::DeadlineExceeded, "the deadline passed"),
+        EndedBy::SlowReader => {
+            (FinishReason::Error, ErrorCode::ReaderTooSlow, "the stream was not read for too long")
+        }
+        EndedBy::Memory => (
+            FinishReason::Error,
+            ErrorCode::MemoryLimitExceeded,
+            "the sequence does not fit into the cache, shorten the prompt or give the cache more memory",
+        ),
+        EndedBy::Crashes => (FinishReason::Error, ErrorCode::StepFailed, "the step failed twice"),
+    }
+}

@@ -1,0 +1,140 @@
+//! Steps that fail, memory that ends, panics.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use videosdgx_model::{LoaderConfig, Memory, MemoryProbe, ModelLoader};
+
+use crate::telemetry::StreamingTelemetryCollector;
+use crate::testing::{BOMB, Letters, NOTHING, POISON, Rig, Script, collect, config, request};
+use crate::{Engine, EngineHooks, ErrorCode, FinishReason, KvCacheSize};
+
+#[test]
+fn a_failed_step_is_tried_again_and_changes_nothing() {
+    let wanted = Rig::plain().run(request("a", 1, 40, 20)).ids;
+    let rig = Rig::new(Script { fail_steps: BTreeSet::from([0, 7]), ..Script::default() }, config());
+    let output = rig.run(request("a", 1, 40, 20));
+    assert_eq!(output.ids, wanted);
+    let seen: Vec<_> = output.errors.iter().map(|error| (error.code, error.recoverable, error.position)).collect();
+    assert_eq!(seen, [(ErrorCode::StepFailed, true, 0), (ErrorCode::StepFailed, true, 6)]);
+    assert_eq!((output.end.reason, output.end.summary.error_count), (FinishReason::Length, 2));
+    assert_eq!((rig.engine.snapshot().recovered_steps, rig.engine.snapshot().failed_steps), (2, 0));
+    assert_eq!(rig.telemetry.totals().recovered_errors, 2);
+}
+
+#[test]
+fn a_sequence_that_cannot_be_computed_ends_alone() {
+    let wanted = Rig::plain().run(request("a", 1, 40, 20)).ids;
+    for (token, code) in [(POISON, ErrorCode::StepFailed), (NOTHING, ErrorCode::StepFailed)] {
+        let rig = Rig::plain();
+        rig.stage.close();
+        let good = rig.engine.submit(request("good", 1, 40, 20)).unwrap();
+        let mut bad = request("bad", 2, 40, 20);
+        bad.prompt.tokens[20] = token;
+        let bad = rig.engine.submit(bad).unwrap();
+        rig.stage.open();
+        assert_eq!(collect(good).ids, wanted);
+        let output = collect(bad);
+        let last = output.errors.last().unwrap();
+        assert_eq!((last.code, last.recoverable, output.end.reason), (code, false, FinishReason::Error));
+        rig.wait_until_idle();
+        assert_eq!(rig.engine.snapshot().cache.used, 0);
+    }
+}
+
+#[test]
+fn a_panic_costs_only_who_causes_it() {
+    let wanted = Rig::plain().run(request("a", 1, 40, 20)).ids;
+    let rig = Rig::plain();
+    rig.stage.close();
+    let good = rig.engine.submit(request("good", 1, 40, 20)).unwrap();
+    let mut bomb = request("bad", 2, 40, 20);
+    bomb.prompt.tokens[20] = BOMB;
+    let bomb = rig.engine.submit(bomb).unwrap();
+    rig.stage.open();
+    assert_eq!(collect(good).ids, wanted);
+    let output = collect(bomb);
+    let seen: Vec<_> = output.errors.iter().map(|error| (error.code, error.recoverable)).collect();
+    assert_eq!(seen, [(ErrorCode::StepFailed, true), (ErrorCode::StepFailed, false)]);
+    assert_eq!(rig.stage.script().loads, 3, "a model that was in a panic is not used again");
+    assert_eq!(rig.run(request("after", 1, 40, 20)).ids, wanted);
+}
+
+#[test]
+fn a_cache_that_cannot_grow_is_made_do_with() {
+    let requests = || (0..6_u32).map(|kind| request(&kind.to_string(), kind * 7, 400, 100));
+    let wanted: Vec<_> = requests().map(|one| Rig::plain().run(one).ids).collect();
+    let rig = Rig::new(Script { most_blocks: Some(80), ..Script::default() }, config());
+    rig.stage.close();
+    let streams: Vec<_> = requests().map(|one| rig.engine.submit(one).unwrap()).collect();
+    rig.stage.open();
+    let found: Vec<_> = streams.into_iter().map(|stream| collect(stream).ids).collect();
+    assert_eq!(found, wanted);
+    let limit = rig.engine.snapshot().cache.limit;
+    assert!((70..=80).contains(&limit), "{limit}");
+    let output = rig.run(request("large", 1, 2000, 5));
+    assert_eq!((output.errors[0].code, output.end.reason), (ErrorCode::MemoryLimitExceeded, FinishReason::Error));
+}
+
+#[test]
+fn a_step_without_memory_is_tried_with_less() {
+    let wanted = Rig::plain().run(request("a", 1, 400, 20)).ids;
+    // The first two attempts with the whole prompt.
+    let rig = Rig::new(Script { starve_steps: BTreeSet::from([0, 1]), ..Script::default() }, config());
+    let output = rig.run(request("a", 1, 400, 20));
+    assert_eq!(output.ids, wanted);
+    let script = rig.stage.script();
+    assert_eq!(script.steps[..3], [vec![400], vec![400], vec![200]]);
+}
+
+#[test]
+fn a_sequence_larger_than_the_whole_cache_says_so() {
+    let mut config = config();
+    config.kv_cache = KvCacheSize::Bytes(4 << 10);
+    let rig = Rig::new(Script::default(), config);
+    let output = rig.run(request("a", 1, 30, 100));
+    assert_eq!(output.errors[0].code, ErrorCode::MemoryLimitExceeded);
+    assert_eq!(output.ids.len(), 64 - 30 + 1, "everything that fitted came");
+}
+
+struct Gauge(AtomicU64);
+
+impl MemoryProbe for Gauge {
+    fn memory(&self) -> Option<Memory> {
+        Some(Memory { total: 1000, available: self.0.load(Ordering::Relaxed) })
+    }
+}
+
+#[test]
+fn memory_pressure_gives_up_sequences_then_caches_then_idle_models() {
+    let stage = crate::testing::Stage::new(Script { step_delay: Duration::from_millis(1), ..Script::default() });
+    let loader = ModelLoader::new(crate::testing::fake_load(&stage), LoaderConfig::new("fake")).unwrap();
+    let gauge = Arc::new(Gauge(AtomicU64::new(900)));
+    let unloads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&unloads);
+    let hooks = EngineHooks {
+        memory: Arc::clone(&gauge) as Arc<dyn MemoryProbe>,
+        unload_idle: Some(Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        })),
+    };
+    let telemetry = StreamingTelemetryCollector::default();
+    let mut config = config();
+    config.batch.min = 1;
+    let engine = Engine::start_with(loader, config, Arc::new(Letters), telemetry, hooks).unwrap();
+    // Fills the cache with something to drop.
+    assert_eq!(collect(engine.submit(request("a", 1, 2000, 2)).unwrap()).ids.len(), 2);
+    let before = engine.snapshot();
+    assert!(before.cache.cached >= 124 && before.max_running == 8);
+    gauge.0.store(10, Ordering::Relaxed);
+    // Each burst looks at once: warning, fewer sequences, shorter caches, unloading.
+    let mut seen = Vec::new();
+    for number in 0..4 {
+        collect(engine.submit(request(&number.to_string(), 2, 10, 2)).unwrap());
+        let now = engine.snapshot();
+        seen.push((now.max_running, now.cache.capacity < 64, unloads.load(Ordering::Relaxed)));
+    }
+    assert_eq!(seen, [(8, false, 0), (4, false, 0), (2, true, 0), (1, true, 1)]);
+}

@@ -1,0 +1,7 @@
+//! The whole engine over a fake decoder.
+
+mod batching;
+mod crowd;
+mod failures;
+mod lifecycle;
+mod streams;

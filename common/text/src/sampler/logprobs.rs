@@ -1,0 +1,43 @@
+//! Log-probabilities of a row.
+
+use super::choose::Candidate;
+
+/// Of the chosen token, and of the likeliest, likeliest first.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RowLogprobs {
+    pub(crate) chosen: (u32, f32),
+    pub(crate) top: Vec<(u32, f32)>,
+}
+
+/// A row's normaliser and its likeliest tokens.
+pub(super) struct Raw {
+    log_sum: f64,
+    top: Vec<(u32, f32)>,
+}
+
+impl Raw {
+    /// Of a row with at least one finite value: log-softmax, its sum in f64 and relative to the maximum.
+    pub(super) fn of(row: &[f32], top: usize) -> Self {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|value| f64::from((value - max).exp())).sum();
+        let log_sum = f64::from(max) + sum.ln();
+        let top = top.min(row.len());
+        let mut candidates: Vec<Candidate> = Vec::new();
+        if top > 0 {
+            candidates = row.iter().zip(0..).map(|(logit, id)| Candidate { id, logit: *logit }).collect();
+            candidates.select_nth_unstable_by(top - 1, Candidate::likelier);
+            candidates.truncate(top);
+            candidates.sort_unstable_by(Candidate::likelier);
+        }
+        let top = candidates.into_iter().map(|one| (one.id, logprob(one.logit, log_sum))).collect();
+        Self { log_sum, top }
+    }
+
+    pub(super) fn with_chosen(self, id: u32, logit: f32) -> RowLogprobs {
+        RowLogprobs { chosen: (id, logprob(logit, self.log_sum)), top: self.top }
+    }
+}
+
+fn logprob(logit: f32, log_sum: f64) -> f32 {
+    (f64::from(logit) - log_sum) as f32
+}

@@ -1,0 +1,285 @@
+//! Single rules.
+
+use std::time::Duration;
+
+use super::*;
+use crate::BLOCK_TOKENS;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn scheduler(blocks: usize) -> Scheduler {
+    let mut scheduler = Scheduler::new(SchedulerConfig {
+        queue_capacity: 64,
+        ageing: 2 * SECOND,
+        slow_reader_limit: 30 * SECOND,
+    });
+    scheduler.cache_lost(blocks, 4096);
+    scheduler
+}
+
+fn limits(max_running: usize) -> Limits {
+    Limits { max_running, prompt_alone: 512, prompt_beside: 32, hold: false }
+}
+
+/// A prompt that shares no block with one of another `kind`.
+fn spec(kind: u32, tokens: usize, max_tokens: usize) -> SequenceSpec {
+    SequenceSpec { tokens: vec![kind; tokens], max_tokens, priority: 5, ..SequenceSpec::default() }
+}
+
+fn of(kind: u32, priority: u8, principal: &str) -> SequenceSpec {
+    SequenceSpec { priority, principal: principal.to_owned(), ..spec(kind, 20, 1000) }
+}
+
+/// Plans and does a step; gives who was in it with how many tokens.
+fn step(scheduler: &mut Scheduler, now: Duration, limits: Limits) -> Vec<(SeqId, usize)> {
+    let plan = scheduler.plan(now, limits);
+    let done: Vec<SegmentDone> = plan
+        .segments
+        .iter()
+        .map(|segment| SegmentDone {
+            seq: segment.seq,
+            computed: segment.start + segment.tokens.len(),
+            token: segment.chooses.then_some(7),
+            ends: segment.last,
+        })
+        .collect();
+    scheduler.step_done(now, &done);
+    plan.segments.iter().map(|segment| (segment.seq, segment.tokens.len())).collect()
+}
+
+#[test]
+fn prompts_come_in_chunks_beside_decoded_sequences() {
+    let mut scheduler = scheduler(1000);
+    let first = scheduler.submit(Duration::ZERO, spec(1, 600, 50)).unwrap();
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 512)]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 88)]);
+    let second = scheduler.submit(Duration::ZERO, spec(2, 70, 50)).unwrap();
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 1), (second, 32)]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 1), (second, 32)]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 1), (second, 6)]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 1), (second, 1)]);
+}
+
+#[test]
+fn a_sequence_ends_with_its_last_token_and_leaves_its_prompt_in_the_cache() {
+    let mut scheduler = scheduler(100);
+    let seq = scheduler.submit(Duration::ZERO, spec(1, 40, 3)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8))[0].0, seq);
+    }
+    assert_eq!(scheduler.len(), 0);
+    let usage = scheduler.cache_usage();
+    assert_eq!((usage.used, usage.cached), (0, 2));
+    let again = scheduler.submit(Duration::ZERO, spec(1, 40, 3)).unwrap();
+    let plan = scheduler.plan(Duration::ZERO, limits(8));
+    assert_eq!((plan.segments[0].seq, plan.segments[0].start, plan.segments[0].cached_tokens), (again, 32, 32));
+    assert_eq!((scheduler.counts().prefix_hits, scheduler.counts().prefix_queries), (32, 80));
+}
+
+#[test]
+fn a_whole_prompt_in_the_cache_still_computes_its_last_token() {
+    let mut scheduler = scheduler(100);
+    scheduler.submit(Duration::ZERO, spec(1, 2 * BLOCK_TOKENS, 1)).unwrap();
+    step(&mut scheduler, Duration::ZERO, limits(8));
+    scheduler.submit(Duration::ZERO, spec(1, 2 * BLOCK_TOKENS, 1)).unwrap();
+    let plan = scheduler.plan(Duration::ZERO, limits(8));
+    assert_eq!((plan.segments[0].start, plan.segments[0].tokens.len()), (BLOCK_TOKENS, BLOCK_TOKENS));
+}
+
+#[test]
+fn the_same_prompt_at_the_same_time_is_computed_once() {
+    let mut scheduler = scheduler(1000);
+    let seqs: Vec<_> = (0..4).map(|_| scheduler.submit(Duration::ZERO, spec(1, 100, 5)).unwrap()).collect();
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(seqs[0], 100)]);
+    let rest = step(&mut scheduler, Duration::ZERO, limits(8));
+    assert_eq!(rest, [(seqs[0], 1), (seqs[1], 4), (seqs[2], 4), (seqs[3], 4)]);
+    assert_eq!(scheduler.counts().prompt_tokens, 400);
+    assert_eq!(scheduler.counts().prefix_hits, 3 * 96);
+}
+
+#[test]
+fn different_salts_share_nothing() {
+    let mut scheduler = scheduler(1000);
+    for salt in ["a", "b"] {
+        scheduler.submit(Duration::ZERO, SequenceSpec { salt: salt.to_owned(), ..spec(1, 100, 1) }).unwrap();
+        assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8))[0].1, 100);
+    }
+}
+
+#[test]
+fn the_queue_is_bounded_and_says_when_to_come_again() {
+    let mut scheduler = scheduler(1000);
+    for _ in 0..64 {
+        scheduler.submit(Duration::ZERO, spec(1, 10, 10)).unwrap();
+    }
+    let full = scheduler.submit(Duration::ZERO, spec(1, 10, 10)).unwrap_err();
+    assert_eq!((full.waiting, full.retry_after), (64, SECOND));
+    step(&mut scheduler, Duration::ZERO, limits(1));
+    assert!(scheduler.has_room());
+}
+
+#[test]
+fn higher_priority_goes_first_and_takes_the_place_of_lower() {
+    let mut scheduler = scheduler(1000);
+    let low = scheduler.submit(Duration::ZERO, of(1, 1, "")).unwrap();
+    step(&mut scheduler, Duration::ZERO, limits(1));
+    let same = scheduler.submit(SECOND, of(2, 1, "")).unwrap();
+    assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(low, 1)]);
+    let high = scheduler.submit(SECOND, of(3, 8, "")).unwrap();
+    assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(high, 20)]);
+    assert_eq!(scheduler.counts().preemptions, 1);
+    scheduler.cancel(SECOND, high);
+    // It had kept its blocks and goes on where it was.
+    assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(low, 1)]);
+    scheduler.cancel(SECOND, low);
+    assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(same, 20)]);
+}
+
+#[test]
+fn ageing_bounds_the_wait_of_the_lowest_under_a_flood_of_the_highest() {
+    let mut scheduler = scheduler(1000);
+    let tick = Duration::from_millis(100);
+    let mut now = Duration::ZERO;
+    let low = scheduler.submit(now, of(0, 0, "low")).unwrap();
+    let mut started = None;
+    // Two sequences of ten steps each arrive where one can be done.
+    for round in 0..2000_u32 {
+        if round.is_multiple_of(5) {
+            // A full queue refuses, as it should.
+            let _ = scheduler.submit(now, SequenceSpec { max_tokens: 10, ..of(round + 1, 9, "flood") });
+        }
+        if step(&mut scheduler, now, limits(1)).iter().any(|(seq, _)| *seq == low) {
+            started.get_or_insert(now);
+            break;
+        }
+        now += tick;
+    }
+    let started = started.expect("it starts");
+    // Who comes later than nine steps of priority at 2 s each does not overtake it; by then 36 have come, a second each.
+    assert!(started <= 37 * SECOND, "started after {started:?}");
+}
+
+#[test]
+fn a_greedy_principal_does_not_keep_others_waiting() {
+    let mut scheduler = scheduler(1000);
+    let tick = Duration::from_millis(100);
+    let mut now = Duration::ZERO;
+    for kind in 0..50_u32 {
+        scheduler.submit(now, SequenceSpec { max_tokens: 10, ..of(kind, 5, "greedy") }).unwrap();
+    }
+    for _ in 0..20 {
+        step(&mut scheduler, now, limits(1));
+        now += tick;
+    }
+    let modest = scheduler.submit(now, of(100, 5, "modest")).unwrap();
+    let waited = (0..100).take_while(|_| {
+        let ran = step(&mut scheduler, now, limits(1)).iter().any(|(seq, _)| *seq == modest);
+        now += tick;
+        !ran
+    });
+    assert!(waited.count() <= 15, "it waits for what runs, not for the fifty");
+    assert!(scheduler.fairness.len() <= 2);
+}
+
+#[test]
+fn a_short_cache_puts_the_last_in_rank_back_and_loses_nothing() {
+    // Room for 8 blocks; three sequences of 2 blocks that grow to 4.
+    let mut scheduler = scheduler(8);
+    let seqs: Vec<_> = (1..=3).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 20, 44)).unwrap()).collect();
+    let mut generated = [0; 3];
+    for _ in 0..500 {
+        for (seq, _) in step(&mut scheduler, Duration::ZERO, limits(8)) {
+            generated[seqs.iter().position(|known| *known == seq).unwrap()] += 1;
+        }
+    }
+    assert_eq!(scheduler.len(), 0);
+    assert!(scheduler.counts().preemptions > 0);
+    assert_eq!(scheduler.counts().generated_tokens, 3 * 44);
+    assert_eq!(scheduler.take_ended(), []);
+    assert_eq!(scheduler.cache_usage().used, 0);
+}
+
+#[test]
+fn what_does_not_fit_even_alone_ends_with_a_word() {
+    let mut scheduler = scheduler(4);
+    let large = scheduler.submit(Duration::ZERO, spec(1, 100, 10)).unwrap();
+    let growing = scheduler.submit(Duration::ZERO, spec(2, 40, 100)).unwrap();
+    for _ in 0..200 {
+        step(&mut scheduler, Duration::ZERO, limits(8));
+    }
+    let ended = scheduler.take_ended();
+    assert_eq!(ended, [Ended { seq: large, by: EndedBy::Memory }, Ended { seq: growing, by: EndedBy::Memory }]);
+    assert!(!scheduler.has_work());
+}
+
+#[test]
+fn a_slow_reader_pauses_only_itself_and_ends_after_its_limit() {
+    let mut scheduler = scheduler(100);
+    let slow = scheduler.submit(Duration::ZERO, spec(1, 10, 1000)).unwrap();
+    let other = scheduler.submit(Duration::ZERO, spec(2, 10, 1000)).unwrap();
+    step(&mut scheduler, Duration::ZERO, limits(1));
+    scheduler.reader_slow(SECOND, slow);
+    // Its place is free for the other.
+    assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(other, 10)]);
+    scheduler.reader_ready(slow, 1);
+    assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(slow, 1), (other, 1)]);
+    scheduler.reader_slow(2 * SECOND, slow);
+    assert_eq!(scheduler.next_expiry(), Some(32 * SECOND));
+    step(&mut scheduler, 32 * SECOND, limits(1));
+    assert_eq!(scheduler.take_ended(), [Ended { seq: slow, by: EndedBy::SlowReader }]);
+}
+
+#[test]
+fn deadlines_hold_for_who_waits_and_who_runs() {
+    let mut scheduler = scheduler(100);
+    let seqs: Vec<_> = (1..=2_u32)
+        .map(|kind| {
+            let deadline = Some(SECOND * kind);
+            scheduler.submit(Duration::ZERO, SequenceSpec { deadline, ..spec(kind, 10, 1000) }).unwrap()
+        })
+        .collect();
+    step(&mut scheduler, Duration::ZERO, limits(1));
+    assert_eq!(scheduler.next_expiry(), Some(SECOND));
+    step(&mut scheduler, SECOND, limits(1));
+    scheduler.expire(2 * SECOND);
+    let ended: Vec<_> = scheduler.take_ended().into_iter().map(|ended| ended.seq).collect();
+    assert_eq!(ended, seqs);
+}
+
+#[test]
+fn the_cache_grows_as_it_is_needed_and_stops_where_memory_ends() {
+    let mut scheduler = scheduler(1000);
+    scheduler.submit(Duration::ZERO, spec(1, 40, 10)).unwrap();
+    let plan = scheduler.plan(Duration::ZERO, limits(8));
+    assert_eq!(plan.grow.map(|grow| (grow.before, grow.blocks)), Some((0, 64)));
+    scheduler.growth_failed(2);
+    // Three blocks do not fit into two.
+    assert!(scheduler.plan(Duration::ZERO, limits(8)).segments.is_empty());
+    assert_eq!(scheduler.take_ended().len(), 1);
+}
+
+#[test]
+fn who_was_in_a_crash_runs_alone_and_ends_after_the_second() {
+    let mut scheduler = scheduler(1000);
+    let seqs: Vec<_> = (1..=2).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 10, 10)).unwrap()).collect();
+    assert_eq!(scheduler.plan(Duration::ZERO, limits(8)).segments.len(), 2);
+    scheduler.crashed(Duration::ZERO, &seqs);
+    scheduler.cache_lost(1000, 4096);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(seqs[0], 10)]);
+    let plan = scheduler.plan(Duration::ZERO, limits(8));
+    assert_eq!(plan.segments.len(), 1);
+    scheduler.crashed(Duration::ZERO, &[plan.segments[0].seq]);
+    scheduler.cache_lost(1000, 4096);
+    assert_eq!(scheduler.take_ended(), [Ended { seq: seqs[1], by: EndedBy::Crashes }]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(seqs[0], 11)]);
+}
+
+#[test]
+fn nobody_new_comes_in_while_the_model_is_wanted_elsewhere() {
+    let mut scheduler = scheduler(1000);
+    let runs = scheduler.submit(Duration::ZERO, spec(1, 10, 10)).unwrap();
+    step(&mut scheduler, Duration::ZERO, limits(8));
+    scheduler.submit(Duration::ZERO, spec(2, 10, 10)).unwrap();
+    let hold = Limits { hold: true, ..limits(8) };
+    assert_eq!(step(&mut scheduler, Duration::ZERO, hold), [(runs, 1)]);
+}
