@@ -75,17 +75,25 @@ fn place_pictures(
     let (Some(processor), Some(placeholder)) = (&ready.images, ready.assets.image_token()) else {
         return Err(Problem::field("messages", "this model takes text only"));
     };
-    let mut processed = Vec::with_capacity(files.len());
-    for (file, source) in files.iter().zip(sources) {
-        let picture = processor
-            .process(file)
-            .map_err(|error: ImageError| Problem::field(&source.field, error.to_string()))?;
-        processed.push(picture);
+    let named = |source: &PictureSource| {
+        let field = source.field.clone();
+        move |error: ImageError| Problem::field(field, error.to_string())
+    };
+    let counts = files.iter().zip(sources).map(|(file, source)| processor.count(file).map_err(named(source)));
+    let counts = counts.collect::<Result<Vec<_>, _>>()?;
+    // Patches take a lot of memory: a prompt without an end is refused before they are made.
+    let length = counts.iter().fold(tokens.len(), |length, count| length.saturating_add(*count));
+    if length > ready.max_context.saturating_add(counts.len()) {
+        let sum = length - tokens.len();
+        let why = format!("the prompt has {length}, {sum} of them pictures; send fewer or smaller ones");
+        return Err(exceeded("messages", ready.max_context, why));
     }
-    let counts: Vec<usize> = processed.iter().map(|picture| picture.tokens).collect();
     let (tokens, positions) =
         expand_images(&tokens, placeholder, &counts).map_err(|error| encoding("messages", &error))?;
-    let images = processed.into_iter().zip(positions).map(|(picture, at)| picture.at(at)).collect();
+    let mut images = Vec::with_capacity(files.len());
+    for ((file, source), at) in files.iter().zip(sources).zip(positions) {
+        images.push(processor.process(file).map_err(named(source))?.at(at));
+    }
     Ok(Prompt { tokens, images })
 }
 
