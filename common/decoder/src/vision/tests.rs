@@ -137,7 +137,7 @@ fn pictures_cut_for_another_tower_are_refused() {
     let changes: [fn(&mut ImageInput); 5] = [
         |image| image.grid[1] += 1,
         |image| image.tokens += 1,
-        |image| drop(image.patches.pop()),
+        |image| image.patches.truncate(1),
         |image| image.grid = [usize::MAX, 2, 2],
         |image| image.grid = [0, 2, 2],
     ];
