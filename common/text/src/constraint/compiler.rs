@@ -8,6 +8,7 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::Value;
 
 use super::environment::environment;
+use super::watchdog::Watchdog;
 use super::{ConstraintError, Matcher};
 use crate::{Constraint, Tokenizer};
 
@@ -26,6 +27,7 @@ pub struct ConstraintCompiler {
 
 struct Inner {
     factory: ParserFactory,
+    watchdog: Arc<Watchdog>,
     /// Fresh matchers by source, the latest used last.
     cache: Mutex<VecDeque<(String, Matcher)>>,
 }
@@ -47,11 +49,12 @@ impl ConstraintCompiler {
             .map_err(|error| ConstraintError::Tokenizer(error.to_string()))?;
         factory.quiet();
         let limits = factory.limits_mut();
-        // Some 2 kB each, so at most 100 MB; and a few tens of milliseconds a step at the very most.
+        // Some 2 kB each, so at most 100 MB.
         limits.max_lexer_states = 50_000;
         limits.max_grammar_size = 200_000;
         limits.verbose_errors = false;
-        Ok(Self { inner: Arc::new(Inner { factory, cache: Mutex::default() }) })
+        let watchdog = Watchdog::start().map_err(|error| ConstraintError::Tokenizer(error.to_string()))?;
+        Ok(Self { inner: Arc::new(Inner { factory, watchdog: Arc::new(watchdog), cache: Mutex::default() }) })
     }
 
     /// A matcher at the beginning of an output.
@@ -68,7 +71,10 @@ impl ConstraintCompiler {
             .factory
             .create_parser(grammar(constraint))
             .map_err(|error| invalid(&error.to_string()))?;
-        let matcher = Matcher::new(llguidance::Matcher::new(Ok(parser)))?;
+        let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
+        let mut matcher = Matcher::new(matcher, &self.inner.watchdog)?;
+        // The first step computes most of what later ones need: better here than where all streams wait for it.
+        matcher.warm_up()?;
         let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() == CACHED {
             cache.pop_front();

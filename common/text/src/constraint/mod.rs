@@ -3,6 +3,7 @@
 mod compiler;
 mod environment;
 mod matcher;
+mod watchdog;
 
 pub use self::compiler::ConstraintCompiler;
 pub use self::matcher::Matcher;

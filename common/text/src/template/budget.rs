@@ -11,12 +11,21 @@ pub(super) const BOUNDED: &str = "\0bounded";
 pub(super) const CONCAT: &str = "\0concat";
 pub(super) const MULTIPLY: &str = "\0multiply";
 pub(super) const PLAIN: &str = "\0plain";
+pub(super) const SLICED: &str = "\0sliced";
 pub(super) const TOUCHED: &str = "\0touched";
 
 /// What an element of a list or a map weighs beside its content, bytes.
 const NODE: u64 = 32;
 /// Deepest nesting of a value.
 const MAX_DEPTH: usize = 100;
+
+/// What a value holds, itself included.
+#[derive(Default)]
+struct Weight {
+    nodes: u64,
+    /// Of texts.
+    bytes: u64,
+}
 
 /// One rendering's allowance, in bytes of values that are made, or walked.
 pub(super) struct Budget {
@@ -29,20 +38,30 @@ impl Budget {
     /// `input`: the size of the conversation. Templates copy each message a few times.
     pub(super) fn new(input: u64) -> Self {
         let input = input.min(1 << 32);
-        Self { largest: (2 << 20) + 4 * input, left: AtomicU64::new((64 << 20) + 64 * input) }
+        Self { largest: (2 << 20) + 8 * input, left: AtomicU64::new((128 << 20) + 64 * input) }
     }
 
-    /// Counts a value that was made.
+    /// Counts a value that was made. What a list holds is not copied, but it must not hold too much.
     pub(super) fn made(&self, value: &Value) -> Result<(), Error> {
-        self.spend(self.weigh(value)?)
+        let weight = self.weigh(value)?;
+        self.spend(if value.as_str().is_some() { weight.bytes } else { weight.nodes * NODE })
     }
 
     /// Counts a value that is walked, sixteen bytes of a text at once.
     pub(super) fn touched(&self, value: &Value) -> Result<(), Error> {
-        self.spend(match value.as_str() {
-            Some(text) => text.len() as u64 / 16 + 1,
-            None => self.weigh(value)?,
-        })
+        let weight = self.weigh(value)?;
+        self.spend(weight.bytes / 16 + weight.nodes * NODE)
+    }
+
+    /// Counts a part of a value, which holds no more than the whole did.
+    pub(super) fn sliced(&self, value: Value) -> Result<Value, Error> {
+        match value.len() {
+            Some(length) if value.kind() != ValueKind::Iterable => {
+                self.spend(if value.as_str().is_some() { length as u64 } else { length as u64 * NODE })?;
+                Ok(value)
+            }
+            _ => self.settled(value),
+        }
     }
 
     /// Counts what is about to be made.
@@ -93,16 +112,16 @@ impl Budget {
     }
 
     /// How much a value holds; whatever is shared inside of it counts as often as it is met.
-    fn weigh(&self, value: &Value) -> Result<u64, Error> {
-        let mut total = 0;
-        self.add(value, 0, &mut total)?;
-        Ok(total)
+    fn weigh(&self, value: &Value) -> Result<Weight, Error> {
+        let mut weight = Weight::default();
+        self.add(value, 0, &mut weight)?;
+        Ok(weight)
     }
 
-    fn add(&self, value: &Value, depth: usize, total: &mut u64) -> Result<(), Error> {
-        *total += 1;
+    fn add(&self, value: &Value, depth: usize, weight: &mut Weight) -> Result<(), Error> {
+        weight.nodes += 1;
         if let Some(text) = value.as_str() {
-            *total += text.len() as u64;
+            weight.bytes += text.len() as u64;
         } else if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
             if depth > MAX_DEPTH {
                 return Err(exceeded("a value is nested too deep"));
@@ -113,14 +132,16 @@ impl Budget {
             let map = value.kind() == ValueKind::Map;
             for item in value.try_iter()?.checked() {
                 let item = item?;
-                *total += NODE;
-                self.add(&item, depth + 1, total)?;
+                self.add(&item, depth + 1, weight)?;
                 if map {
-                    self.add(&value.get_item(&item)?, depth + 1, total)?;
+                    self.add(&value.get_item(&item)?, depth + 1, weight)?;
                 }
             }
         }
-        if *total > self.largest { Err(exceeded("a value is too large")) } else { Ok(()) }
+        if weight.bytes + weight.nodes * NODE > self.largest {
+            return Err(exceeded("a value is too large"));
+        }
+        Ok(())
     }
 
     fn spend(&self, amount: u64) -> Result<(), Error> {

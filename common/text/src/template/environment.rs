@@ -63,7 +63,7 @@ fn compile(source: &str) -> Result<Compiled<'_>, String> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     let tree = parse(source, "chat_template", syntax.map_err(|error| error.to_string())?)
         .map_err(|error| error.to_string())?;
-    let tree = rewrite::statement(&tree).map_err(|name| format!("{{% {name} %}} is not supported"))?;
+    let tree = rewrite::guarded(&tree)?;
     let mut generator = CodeGenerator::new("chat_template", source);
     generator.compile_stmt(&tree);
     Ok(generator.finish())
@@ -108,7 +108,7 @@ fn add_tests(environment: &mut Environment<'_>) {
         "divisibleby" => tests::is_divisibleby, "endingwith" => tests::is_endingwith, "eq" => tests::is_eq,
         "equalto" => tests::is_eq, "even" => tests::is_even, "false" => tests::is_false, "float" => tests::is_float,
         "ge" => tests::is_ge, "gt" => tests::is_gt, "in" => tests::is_in, "integer" => tests::is_integer,
-        "iterable" => tests::is_iterable, "le" => tests::is_le, "lower" => tests::is_lower, "lt" => tests::is_lt,
+        "le" => tests::is_le, "lower" => tests::is_lower, "lt" => tests::is_lt,
         "mapping" => tests::is_mapping, "ne" => tests::is_ne, "none" => tests::is_none, "number" => tests::is_number,
         "odd" => tests::is_odd, "sameas" => tests::is_sameas, "startingwith" => tests::is_startingwith,
         "string" => tests::is_string, "true" => tests::is_true, "undefined" => tests::is_undefined,
@@ -117,6 +117,10 @@ fn add_tests(environment: &mut Environment<'_>) {
     // Jinja's: whatever has a length and elements, so texts and maps too.
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+    });
+    environment.add_test("iterable", |value: &Value| {
+        use ValueKind::{Iterable, Map, Seq, String, Undefined};
+        matches!(value.kind(), Seq | Map | String | Iterable | Undefined)
     });
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
 }

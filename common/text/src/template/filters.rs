@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
-use super::budget::{BOUNDED, Budget, CONCAT, MULTIPLY, PLAIN, TOUCHED, exceeded, is_namespace};
+use super::budget::{BOUNDED, Budget, CONCAT, MULTIPLY, PLAIN, SLICED, TOUCHED, exceeded, is_namespace};
 use super::{json, methods};
 
 /// Makes the filters known.
@@ -17,10 +17,8 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     }
     counted! {
         "abs" => filters::abs, "attr" => filters::attr, "bool" => filters::bool, "capitalize" => filters::capitalize,
-        "count" => filters::length, "d" => filters::default, "default" => filters::default,
-        "dictsort" => filters::dictsort, "e" => filters::escape, "escape" => filters::escape, "first" => filters::first,
-        "float" => filters::float, "groupby" => filters::groupby, "int" => filters::int, "items" => filters::items,
-        "last" => filters::last, "length" => filters::length, "lines" => filters::lines, "list" => filters::list,
+        "dictsort" => filters::dictsort, "e" => filters::escape, "escape" => filters::escape,
+        "float" => filters::float, "groupby" => filters::groupby, "int" => filters::int, "items" => filters::items, "lines" => filters::lines, "list" => filters::list,
         "lower" => filters::lower, "map" => filters::map, "max" => filters::max, "min" => filters::min,
         "reject" => filters::reject, "rejectattr" => filters::rejectattr, "reverse" => filters::reverse,
         "round" => filters::round, "safe" => filters::safe, "select" => filters::select,
@@ -28,6 +26,13 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
         "string" => filters::string, "sum" => filters::sum, "title" => filters::title, "trim" => filters::trim,
         "unique" => filters::unique, "upper" => filters::upper,
     }
+    // These look at the outside of a value only.
+    environment.add_filter("count", filters::length);
+    environment.add_filter("length", filters::length);
+    environment.add_filter("first", filters::first);
+    environment.add_filter("last", filters::last);
+    environment.add_filter("d", filters::default);
+    environment.add_filter("default", filters::default);
     let own = |function: fn(&Budget, &Value, &Value) -> Result<Value, Error>| {
         let budget = Arc::clone(budget);
         move |value: &Value, other: &Value| function(&budget, value, other)
@@ -37,6 +42,8 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     environment.add_filter(MULTIPLY, own(multiply));
     let kept = Arc::clone(budget);
     environment.add_filter(BOUNDED, move |value: Value| kept.settled(value));
+    let kept = Arc::clone(budget);
+    environment.add_filter(SLICED, move |value: Value| kept.sliced(value));
     let kept = Arc::clone(budget);
     environment.add_filter(TOUCHED, move |value: Value| kept.touched(&value).map(|()| value));
     environment.add_filter(PLAIN, |value: Value| {

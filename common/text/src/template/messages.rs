@@ -100,23 +100,35 @@ fn parse_arguments(call: &mut Value, field: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// Puts brackets round everything in `value` that spells a special token of `tokenizer`; keys included.
+/// Puts brackets round everything in a variable of the template that spells a special token of `tokenizer`; keys included. In what an assistant
+/// said, the tags of thoughts and calls stay what they are: templates look for them.
 pub(super) fn mark(value: &mut Value, tokenizer: &Tokenizer) {
+    if let Value::Array(items) = value {
+        for item in items {
+            let all = item.get("role").is_none_or(|role| role != "assistant");
+            mark_inside(item, tokenizer, all);
+        }
+    } else {
+        mark_inside(value, tokenizer, true);
+    }
+}
+
+fn mark_inside(value: &mut Value, tokenizer: &Tokenizer, all: bool) {
     match value {
         Value::String(text) => {
-            if let Some(marked) = marked(text, tokenizer) {
+            if let Some(marked) = marked(text, tokenizer, all) {
                 *text = marked;
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(|value| mark(value, tokenizer)),
+        Value::Array(values) => values.iter_mut().for_each(|value| mark_inside(value, tokenizer, all)),
         Value::Object(map) => {
             for value in map.values_mut() {
-                mark(value, tokenizer);
+                mark_inside(value, tokenizer, all);
             }
-            if map.keys().any(|key| marked(key, tokenizer).is_some()) {
+            if map.keys().any(|key| marked(key, tokenizer, all).is_some()) {
                 *map = std::mem::take(map)
                     .into_iter()
-                    .map(|(key, value)| (marked(&key, tokenizer).unwrap_or(key), value))
+                    .map(|(key, value)| (marked(&key, tokenizer, all).unwrap_or(key), value))
                     .collect();
             }
         }
@@ -124,17 +136,19 @@ pub(super) fn mark(value: &mut Value, tokenizer: &Tokenizer) {
     }
 }
 
-fn marked(text: &str, tokenizer: &Tokenizer) -> Option<String> {
+/// The text with brackets, where it needs any. `all`: round ordinary added tokens too.
+fn marked(text: &str, tokenizer: &Tokenizer, all: bool) -> Option<String> {
     let forged = text.contains([OPEN, CLOSE]);
     let clean = if forged { text.replace([OPEN, CLOSE], "") } else { String::new() };
     let text = if forged { clean.as_str() } else { text };
-    let found = tokenizer.added().look_alikes(text);
+    let mut found = tokenizer.added().look_alikes(text);
+    found.retain(|(_, id)| all || tokenizer.is_special(*id));
     if found.is_empty() {
         return forged.then(|| text.to_owned());
     }
     let mut marked = String::with_capacity(text.len() + found.len() * 6);
     let mut from = 0;
-    for range in found {
+    for (range, _) in found {
         marked.push_str(&text[from..range.start]);
         marked.push(OPEN);
         marked.push_str(&text[range.clone()]);

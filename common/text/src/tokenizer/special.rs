@@ -38,9 +38,12 @@ impl AddedTokens {
         self.tokens.iter().map(|(id, token)| (*id, token.content.as_str()))
     }
 
-    /// Where `text` spells added tokens, whoever wrote it.
-    pub(crate) fn look_alikes(&self, text: &str) -> Vec<Range<usize>> {
-        self.search.find_iter(text).map(|found| found.range()).collect()
+    /// Where `text` spells added tokens, and which, whoever wrote it.
+    pub(crate) fn look_alikes(&self, text: &str) -> Vec<(Range<usize>, u32)> {
+        self.search
+            .find_iter(text)
+            .map(|found| (found.range(), self.ids[found.pattern().as_usize()]))
+            .collect()
     }
 
     /// Added tokens in `text` outside of the `literal` ranges (sorted, disjoint), with the white space that they swallow.

@@ -1,0 +1,9 @@
+//! Everything between text and tokens.
+
+mod assets;
+mod constraint;
+mod detokenizer;
+mod support;
+mod template;
+mod tokenizer;
+mod tools;
