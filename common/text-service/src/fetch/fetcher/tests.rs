@@ -62,6 +62,10 @@ impl World {
     }
 
     fn fetcher(&self, limits: FetchLimits) -> ImageFetcher {
+        self.fetcher_that(limits, |address| address == IpAddr::V4(OUTSIDE) || is_public(address))
+    }
+
+    fn fetcher_that(&self, limits: FetchLimits, allowed: fn(IpAddr) -> bool) -> ImageFetcher {
         let (names, lookups) = (self.names.clone(), Arc::clone(&self.lookups));
         let rules = Rules {
             lookup: Arc::new(move |name: String| {
@@ -75,7 +79,7 @@ impl World {
                     Ok(answer.into_iter().map(IpAddr::V4).collect())
                 })
             }),
-            allowed: |address| address == IpAddr::V4(OUTSIDE) || is_public(address),
+            allowed,
             plain: true,
         };
         ImageFetcher::with_rules(limits, rules).expect("builds")
@@ -217,6 +221,12 @@ async fn names_of_inner_addresses_are_not_connected_to() {
     }
     assert_eq!(world.fetch("http://unknown.example:PORT/picture").await, Err(FetchError::Unreachable));
     assert_eq!(world.connections(), (0, 0));
+    // That they would be seen: without the check each leads inside.
+    for (times, host) in ["localhost", "127.0.0.1", "0x7f.1"].into_iter().enumerate() {
+        let url = format!("http://{host}:{}/picture", world.port);
+        assert_eq!(world.fetcher_that(limits(), |_| true).fetch(&url).await.as_deref(), Ok(PICTURE));
+        assert_eq!(world.connections(), (times + 1, 0));
+    }
 }
 
 #[tokio::test]
