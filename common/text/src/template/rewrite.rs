@@ -199,10 +199,8 @@ impl Rewriter {
                 Vec::new(),
             ),
             Expr::UnaryOp(e) => {
-                let op = match e.op {
-                    UnaryOpKind::Not => UnaryOpKind::Not,
-                    UnaryOpKind::Neg => UnaryOpKind::Neg,
-                };
+                let negative = matches!(e.op, UnaryOpKind::Neg);
+                let op = if negative { UnaryOpKind::Neg } else { UnaryOpKind::Not };
                 Expr::UnaryOp(at(span, UnaryOp { op, expr: self.expr(&e.expr) }))
             }
             Expr::BinOp(e) => self.binary(span, e),

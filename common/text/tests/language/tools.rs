@@ -182,8 +182,8 @@ fn arguments_stream() {
 fn thoughts(#[case] text: &str, #[case] thinking: bool, #[case] reasoning: &str, #[case] content: &str) {
     let whole = everywhere(ToolFormat::Hermes, thinking, text);
     assert_eq!((whole.reasoning.as_str(), whole.content.as_str()), (reasoning, content));
-    assert_eq!(OutputParser::prompt_opens_reasoning("…<|assistant|><think>\n"), true);
-    assert_eq!(OutputParser::prompt_opens_reasoning("<think>\n\n</think>\n\n"), false);
+    assert!(OutputParser::prompt_opens_reasoning("…<|assistant|><think>\n"));
+    assert!(!OutputParser::prompt_opens_reasoning("<think>\n\n</think>\n\n"));
 }
 
 #[test]
