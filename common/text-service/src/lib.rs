@@ -27,6 +27,7 @@ mod routes;
 mod server;
 mod service;
 mod settings;
+mod socket;
 mod sse;
 mod stream;
 mod structure;

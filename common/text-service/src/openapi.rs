@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document of a text service.
 
 use utoipa::OpenApi;
-use videosdgx_api::{Code, Problem, openai::ErrorBody};
+use videosdgx_api::{ClientMessage, Code, Problem, ServerMessage, openai::ErrorBody};
 use videosdgx_service::shell::{Access, Policy, complete_document, routes as common};
 
 use crate::routes;
@@ -19,12 +19,12 @@ use crate::routes;
     ),
     paths(
         routes::completions::chat, routes::completions::complete, routes::models::list, routes::models::retrieve,
-        routes::generate::generate, routes::tokens::tokenize, routes::tokens::detokenize, common::status::root, common::status::health, common::status::ready, routes::status::info,
+        routes::generate::generate, routes::socket::socket, routes::tokens::tokenize, routes::tokens::detokenize, common::status::root, common::status::health, common::status::ready, routes::status::info,
         common::model::load, common::model::unload, routes::metrics::metrics, routes::telemetry::telemetry,
         routes::telemetry::dashboard, common::docs::openapi, common::docs::leads_to_docs, common::docs::page,
         common::docs::file, common::docs::jwks,
     ),
-    components(schemas(Problem, ErrorBody))
+    components(schemas(Problem, ErrorBody, ClientMessage, ServerMessage))
 )]
 struct Document;
 
@@ -65,6 +65,9 @@ pub(crate) fn policy(method: &str, path: &str) -> Policy {
     let (access, refusals): (Access, &'static [Code]) = match (method, path) {
         ("POST", "/v1/chat/completions" | "/v1/completions" | "/stream/generate") => {
             (Access::Scope("generate"), GENERATE)
+        }
+        ("GET", "/stream") => {
+            (Access::Scope("generate"), &[Code::InvalidField, Code::OriginNotAllowed, Code::Draining])
         }
         ("POST", "/tokenize" | "/detokenize") => (Access::Scope("read"), TOKENIZE),
         ("GET", "/v1/models") => (Access::Scope("read"), &[]),

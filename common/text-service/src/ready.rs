@@ -17,7 +17,6 @@ use crate::service::TextService;
 
 /// Tokenizer, template and engine of the checkpoint.
 pub(crate) struct Ready {
-    pub(crate) model: TextModel,
     pub(crate) assets: TextAssets,
     pub(crate) tokenizer: Tokenizer,
     /// None: the checkpoint completes texts only.
@@ -69,7 +68,6 @@ impl Ready {
         tracing::info!(checkpoint = model.checkpoint, max_context, "engine_started");
         let fingerprint = fingerprint(&model);
         Ok(Arc::new(Self {
-            model,
             assets,
             tokenizer,
             template,

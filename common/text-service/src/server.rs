@@ -24,6 +24,7 @@ use crate::{
     metrics::TextMetrics,
     routes,
     service::{TextFace, TextService},
+    socket::KeptStreams,
 };
 
 /// What streams that were told to end get to do so.
@@ -70,8 +71,11 @@ impl Running {
                 Engine::start(loader.clone(), config, language, telemetry.clone())
             })
         };
+        let metrics = TextMetrics::new(&shell.metrics);
+        let kept = KeptStreams::new(settings.resume, settings.buffer_size, metrics.clone());
         let service = Arc::new(TextService {
-            metrics: TextMetrics::new(&shell.metrics),
+            metrics,
+            kept: Arc::new(kept),
             shell,
             front,
             settings,

@@ -10,7 +10,10 @@ use videosdgx_service::{
 };
 use videosdgx_text::{Engine, EngineConfig, Language, telemetry::StreamingTelemetryCollector};
 
-use crate::{backend::Front, metrics::TextMetrics, openapi, ready::Ready, routes, settings::TextSettings};
+use crate::{
+    backend::Front, metrics::TextMetrics, openapi, ready::Ready, routes, settings::TextSettings,
+    socket::KeptStreams,
+};
 
 /// A text service as the shell's routes see it.
 pub(crate) struct TextFace(pub(crate) Arc<dyn Front>);
@@ -44,6 +47,7 @@ pub(crate) struct TextService {
     pub(crate) settings: TextSettings,
     pub(crate) telemetry: StreamingTelemetryCollector,
     pub(crate) metrics: TextMetrics,
+    pub(crate) kept: Arc<KeptStreams>,
     pub(crate) start_engine: StartEngine,
     pub(crate) ready: OnceCell<Arc<Ready>>,
     /// Unix seconds.
@@ -98,7 +102,7 @@ impl TextService {
             failed_steps: snapshot.failed_steps,
             requests: snapshot.requests,
             refused: snapshot.refused,
-            kept_streams: 0,
+            kept_streams: self.kept.lost() as u64,
             draining: self.shell.drain.has_begun(),
         }
     }

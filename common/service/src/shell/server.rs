@@ -85,6 +85,8 @@ pub fn serve(
         .client_request_timeout(HEADERS_WITHIN)
         .client_disconnect_timeout(CLOSED_WITHIN)
         .keep_alive(IDLE_CONNECTION)
+        // Who hangs up wants no answer any more: what is computed for it stops.
+        .h1_allow_half_closed(false)
         // By then no answer is on its way: only idle connections are left.
         .shutdown_timeout(1)
         .disable_signals()

@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod socket;
 pub(crate) mod status;
 pub(crate) mod telemetry;
 pub(crate) mod tokens;
@@ -15,7 +16,7 @@ use videosdgx_service::shell::{
 };
 
 /// Every operation of a text service.
-pub(crate) const OPERATIONS: [Operation; 21] = [
+pub(crate) const OPERATIONS: [Operation; 22] = [
     operation("GET", "/", "Name, checkpoint, endpoints"),
     operation("GET", "/health", "The process answers; touches nothing else"),
     operation("GET", "/ready", "Whether the model is loaded, and why not"),
@@ -25,6 +26,7 @@ pub(crate) const OPERATIONS: [Operation; 21] = [
     operation("GET", "/v1/models", "The models that there are: one"),
     operation("GET", "/v1/models/{id}", "One model"),
     operation("POST", "/stream/generate", "Generate from one prompt, many, or a body of lines"),
+    operation("GET", "/stream", "Open a WebSocket"),
     operation("POST", "/tokenize", "Tokens of a text or a conversation"),
     operation("POST", "/detokenize", "Text of tokens"),
     operation("POST", "/load", "Load the model"),
@@ -48,6 +50,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/v1/models", "GET, HEAD").route(get().to(models::list)))
         .service(resource("/v1/models/{id}", "GET, HEAD").route(get().to(models::retrieve)))
         .service(resource("/stream/generate", "POST").route(web::post().to(generate::generate)))
+        .service(resource("/stream", "GET").route(web::get().to(socket::socket)))
         .service(resource("/tokenize", "POST").route(web::post().to(tokens::tokenize)))
         .service(resource("/detokenize", "POST").route(web::post().to(tokens::detokenize)))
         .service(resource("/info", "GET, HEAD").route(get().to(status::info)))
