@@ -4,11 +4,13 @@
 //! talks to them over HTTP only. Python clients written by others run from the environment of `scripts/test`.
 
 mod api;
+mod chat;
 mod process;
 mod python;
 mod stack;
 
 pub use api::Api;
-pub use process::Process;
+pub use chat::{ChatEvents, Told};
+pub use process::{Process, binary};
 pub use python::{root, run_python};
 pub use stack::{Service, Stack, StackBuilder};

@@ -164,7 +164,10 @@ impl Drop for Process {
 }
 
 /// The path of a program of this workspace, built in the same profile as this suite.
-fn binary(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
     let suite = std::env::current_exe()?;
     let folder = suite.parent().and_then(Path::parent).context("the suite runs outside a target folder")?;
     let path = folder.join(name);

@@ -18,6 +18,10 @@ pub enum Service {
     Wan21,
     /// The skeleton of every video service with a fake model: quick, and it crashes when told to.
     Fake,
+    /// The real Qwen3-4B service with the small language model, SmolLM2-135M.
+    Text,
+    /// The skeleton of every text service with a decoder that only counts: quick, and as slow as it is told to be.
+    FakeText,
 }
 
 impl Service {
@@ -27,13 +31,24 @@ impl Service {
         match self {
             Self::Wan21 => "wan21",
             Self::Fake => "fake",
+            Self::Text => "qwen3-4b",
+            Self::FakeText => "fake-text",
         }
+    }
+
+    fn demo_checkpoint(self) -> PathBuf {
+        root().join(match self {
+            Self::Wan21 | Self::Fake => "checkpoints/demo-shapes",
+            Self::Text | Self::FakeText => "checkpoints/smollm2-135m",
+        })
     }
 
     fn program(self) -> &'static str {
         match self {
             Self::Wan21 => "wan21",
             Self::Fake => "fake-video",
+            Self::Text => "qwen3-4b",
+            Self::FakeText => "fake-text",
         }
     }
 }
@@ -182,7 +197,7 @@ fn start_service(builder: &StackBuilder, folder: &Path, listen: &str) -> Result<
         ("VIDEOSDGX_OUTPUTS_DIR", path("outputs")),
         ("VIDEOSDGX_MODELS_DIR", path("models")),
         ("VIDEOSDGX_AUTH_DIR", path("auth")),
-        ("VIDEOSDGX_DEMO_CHECKPOINT", root().join("checkpoints/demo-shapes").display().to_string()),
+        ("VIDEOSDGX_DEMO_CHECKPOINT", builder.service.demo_checkpoint().display().to_string()),
         ("LOG_LEVEL", "info".to_owned()),
         ("DRAIN_SECONDS", "20".to_owned()),
     ]

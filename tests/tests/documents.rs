@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use videosdgx_tests::{Service, Stack, root};
+use videosdgx_tests::{Service, Stack, StackBuilder, root};
 
 /// Schemathesis sends what the document allows and what it does not, and fails on any 5xx, undocumented status, undocumented
 /// content type or body that is not of the documented shape.
@@ -46,6 +46,26 @@ async fn the_gateway_answers_as_its_document_says() -> Result<()> {
     schemathesis(stack.gateway.url(), &stack.token("tester", "generate read admin")?)
 }
 
+/// A text service whose generations are short even when they go on until the context is full.
+fn text() -> StackBuilder {
+    Stack::of(Service::FakeText).env("VIDEOSDGX_MAX_CONTEXT", "256")
+}
+
+#[tokio::test]
+async fn the_text_service_answers_as_its_document_says() -> Result<()> {
+    let stack = text().start()?;
+    schemathesis(stack.service()?.url(), &stack.token("tester", "generate read admin")?)
+}
+
+#[tokio::test]
+async fn the_gateway_before_a_text_service_answers_as_its_document_says() -> Result<()> {
+    let stack = text()
+        .gateway_env("VIDEOSDGX_PEER_RATE", "100000")
+        .gateway_env("VIDEOSDGX_PRINCIPAL_RATE", "100000")
+        .start()?;
+    schemathesis(stack.gateway.url(), &stack.token("tester", "generate read admin")?)
+}
+
 /// What headless Chromium has rendered at `url`.
 fn rendered(url: &str) -> Result<String> {
     let profile = tempfile::tempdir()?;
@@ -68,5 +88,10 @@ async fn swagger_ui_renders_the_merged_document() -> Result<()> {
     }
     let page = rendered(&format!("{}/docs/", stack.service()?.url()))?;
     assert!(page.contains("/generate"), "no routes on the service's page:\n{page}");
+    let stack = text().start()?;
+    let page = rendered(&format!("{}/docs/", stack.gateway.url()))?;
+    for expected in ["/v1/chat/completions", "/models/fake-text/stream/generate"] {
+        assert!(page.contains(expected), "{expected} is not on the page:\n{page}");
+    }
     Ok(())
 }

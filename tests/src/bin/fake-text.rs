@@ -1,0 +1,69 @@
+//! A real service on the skeleton of every text service, with a decoder that has no model: the message says what it writes (see
+//! `FakeBackend`). What a step costs is simulated: `VIDEOSDGX_FAKE_STEP_MS` for itself, `VIDEOSDGX_FAKE_TOKEN_US` for each token in it.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use videosdgx_text::{Decoder, DecoderError, DecoderShape, Logits, Segment};
+use videosdgx_text_service::{
+    EngineError, TextBackend, TextModel,
+    fake::{FakeBackend, FakeDecoder},
+};
+
+/// Room for a long prompt of bytes.
+const CONTEXT: usize = 16 * 1024;
+
+fn main() -> ExitCode {
+    videosdgx_text_service::main("fake-text", 8000, |config| {
+        let mut fake = FakeBackend::of_config(config)?;
+        fake.max_context = CONTEXT;
+        let microseconds = std::env::var("VIDEOSDGX_FAKE_TOKEN_US").ok().and_then(|text| text.parse().ok());
+        Ok(Costly { fake, token_time: Duration::from_micros(microseconds.unwrap_or(0)) })
+    })
+}
+
+/// A fake whose steps take the longer the more tokens they have.
+struct Costly {
+    fake: FakeBackend,
+    token_time: Duration,
+}
+
+impl TextBackend for Costly {
+    type Model = CostlyDecoder;
+
+    fn describe(&self) -> Result<TextModel, EngineError> {
+        self.fake.describe()
+    }
+
+    fn location(&self) -> Result<PathBuf, EngineError> {
+        self.fake.location()
+    }
+
+    fn declared_peak(&self) -> Result<u64, EngineError> {
+        self.fake.declared_peak()
+    }
+
+    fn load(&self) -> Result<CostlyDecoder, EngineError> {
+        Ok(CostlyDecoder { fake: self.fake.load()?, token_time: self.token_time })
+    }
+}
+
+struct CostlyDecoder {
+    fake: FakeDecoder,
+    token_time: Duration,
+}
+
+impl Decoder for CostlyDecoder {
+    fn shape(&self) -> DecoderShape {
+        self.fake.shape()
+    }
+
+    fn resize_cache(&mut self, blocks: usize) -> Result<(), DecoderError> {
+        self.fake.resize_cache(blocks)
+    }
+
+    fn step(&mut self, segments: &[Segment<'_>]) -> Result<Logits, DecoderError> {
+        let tokens = segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
+        std::thread::sleep(self.token_time * u32::try_from(tokens).unwrap_or(u32::MAX));
+        self.fake.step(segments)
+    }
+}
