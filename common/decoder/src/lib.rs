@@ -10,6 +10,7 @@ mod config;
 mod error;
 mod layer;
 mod load;
+mod memory;
 mod mlp;
 mod model;
 mod moe;
@@ -25,6 +26,7 @@ pub use config::{
     RopeConfig, RopeLayout, RopeScaling, Routing, Sparse,
 };
 pub use error::LoadError;
+pub use memory::MemoryNeed;
 pub use model::TextModel;
 pub use names::{Layout, expected_tensors};
 pub use source::{LoadOptions, Source};

@@ -12,7 +12,7 @@ use crate::names::{Layout, VISION};
 use crate::pictures::Pictures;
 use crate::rotary::Rotary;
 use crate::vision::{VisionConfig, VisionTower};
-use crate::{LoadError, LoadOptions, Source, TextModel};
+use crate::{DecoderConfig, LoadError, LoadOptions, Source, TextModel};
 
 /// Tensors that are in some files although the configuration says it all.
 const SUPERFLUOUS: &[&str] = &["rotary_emb.inv_freq", "rope_freqs.weight"];
@@ -45,7 +45,7 @@ impl Source {
     /// [`LoadError::Config`] names the field.
     pub fn vision(&self) -> Result<Option<VisionConfig>, LoadError> {
         let Some(vision) = &self.config.vision else { return Ok(None) };
-        let refused = |error| LoadError::Config { file: self.path.join("config.json"), error };
+        let refused = |error| LoadError::Config { file: self.file.clone(), error };
         let vision = VisionConfig::parse(vision).map_err(refused)?;
         if vision.out_hidden != self.config.hidden {
             let reason = format!("is {}, the text layers are {} wide", vision.out_hidden, self.config.hidden);
@@ -102,19 +102,19 @@ fn rope_factors(weights: &Weights, dim: i64) -> Result<Option<Vec<f32>>, TensorE
     Ok(Some(Vec::try_from(factors.to_device(tch::Device::Cpu))?))
 }
 
-/// Tensors that nobody asked for, but those that are known to be superfluous: of layers that predict further tokens, and a
-/// head that is the embedding.
-fn unused(weights: &Weights, config: &crate::DecoderConfig, layout: Layout) -> Vec<String> {
-    let layers = config.layers.len();
-    let extra: Vec<String> = (layers..layers + config.extra_layers)
-        .map(|index| format!("{}.", layout.layer(config.family, index)))
-        .collect();
-    let tied = config.tied_head.then(|| format!("{}.weight", layout.head()));
+/// Tensors that nobody asked for and that are not superfluous, sorted.
+fn unused(weights: &Weights, config: &DecoderConfig, layout: Layout) -> Vec<String> {
     let mut names = weights.unused();
-    names.retain(|name| {
-        !(extra.iter().any(|prefix| name.starts_with(prefix))
-            || SUPERFLUOUS.iter().any(|suffix| name.ends_with(suffix))
-            || tied.as_ref() == Some(name))
-    });
+    names.retain(|name| !is_superfluous(config, layout, name));
     names
+}
+
+/// Whether a tensor may lie in a file and is not read: of layers that predict further tokens, a head that is the
+/// embedding, and what the configuration says anyway.
+pub(crate) fn is_superfluous(config: &DecoderConfig, layout: Layout, name: &str) -> bool {
+    let layers = config.layers.len();
+    let extra = |index| name.starts_with(&format!("{}.", layout.layer(config.family, index)));
+    (layers..layers + config.extra_layers).any(extra)
+        || SUPERFLUOUS.iter().any(|suffix| name.ends_with(suffix))
+        || (config.tied_head && name.strip_suffix(".weight") == Some(layout.head()))
 }

@@ -25,6 +25,8 @@ pub struct LoadOptions {
 /// An opened checkpoint: headers and configuration are read and checked, weights are not.
 pub struct Source {
     pub(crate) path: PathBuf,
+    /// With the configuration: `config.json` or the GGUF file.
+    pub(crate) file: PathBuf,
     pub(crate) config: DecoderConfig,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) layout: Layout,
@@ -49,13 +51,16 @@ impl Source {
                 (from_metadata(&header).map_err(refused)?, Checkpoint::open_file(&file)?)
             }
         };
-        Ok(Self { path: path.to_owned(), config, checkpoint, layout })
+        Ok(Self { path: path.to_owned(), file, config, checkpoint, layout })
     }
 
-    /// What was opened.
+    /// The folder, or the GGUF file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        match self.layout {
+            Layout::Transformers => &self.path,
+            Layout::Gguf => &self.file,
+        }
     }
 
     /// What it computes.

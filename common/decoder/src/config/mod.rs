@@ -42,6 +42,19 @@ impl Family {
     pub const ALL: [Self; 6] =
         [Self::Llama, Self::Qwen3, Self::Qwen3Moe, Self::Qwen3Vl, Self::Glm4Moe, Self::Glm4MoeLite];
 
+    /// The class of transformers that computes it.
+    #[must_use]
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Qwen3Moe => "Qwen3MoeForCausalLM",
+            Self::Qwen3Vl => "Qwen3VLForConditionalGeneration",
+            Self::Glm4Moe => "Glm4MoeForCausalLM",
+            Self::Glm4MoeLite => "Glm4MoeLiteForCausalLM",
+        }
+    }
+
     /// The name in a `config.json`.
     #[must_use]
     pub fn model_type(self) -> &'static str {

@@ -1,0 +1,104 @@
+//! Loads a language model, computes a prompt and some tokens, and prints how long it took and how much memory, as JSON.
+//!
+//! `measure CHECKPOINT [auto|bf16|f32] [none|fp8|nf4|nvfp4|int4] [PROMPT] [DECODE] [SEQUENCES]`
+//!
+//! The twin of `tests/reference/full_size_text_peer.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use videosdgx_decoder::{LoadOptions, Source};
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind};
+use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, Segment, Wanted};
+
+/// Prompt tokens of a step, as the engine has it.
+const CHUNK: usize = 512;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let argument = |index: usize| arguments.get(index).map(String::as_str);
+    let number = |index: usize, default: usize| argument(index).map_or(Ok(default), str::parse::<usize>);
+    let checkpoint = argument(0).context("see the usage in the source")?;
+    let dtype = argument(1).map_or(Ok(DtypeChoice::Auto), str::parse::<DtypeChoice>)?;
+    let quantization = argument(2).map_or(Ok(Quantization::None), str::parse::<Quantization>)?;
+    let (prompt, decode, sequences) = (number(3, 512)?, number(4, 32)?, number(5, 1)?);
+    ensure!(prompt > 0 && sequences > 0, "a prompt and a sequence are needed");
+
+    let options = LoadOptions { device: Device::Cpu, kind: resolve_kind(dtype, Device::Cpu), quantization };
+    let start = Instant::now();
+    let source = Source::open(checkpoint)?;
+    let (need, format, parameters) = (source.memory(&options), source.format(&options), source.parameters());
+    let mut model = source.load(&options)?;
+    let load_seconds = start.elapsed().as_secs_f64();
+    let load_peak_mb = peak_mb();
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+
+    let blocks = (prompt + decode).div_ceil(BLOCK_TOKENS);
+    model.resize_cache(blocks * sequences)?;
+    let tables: Vec<Vec<BlockId>> = (0..sequences)
+        .map(|index| (0..blocks).map(|block| (index * blocks + block) as BlockId).collect())
+        .collect();
+    let vocab = model.shape().vocab;
+    let tokens: Vec<u32> = (0..prompt).map(|index| ((index * 7919 + 13) % vocab) as u32).collect();
+
+    let start = Instant::now();
+    let mut next = vec![0u32; sequences];
+    for (index, blocks) in tables.iter().enumerate() {
+        for first in (0..prompt).step_by(CHUNK) {
+            let last = (first + CHUNK).min(prompt);
+            let wanted = if last == prompt { Wanted::Last } else { Wanted::None };
+            let segment = Segment { tokens: &tokens[first..last], start: first, blocks, images: &[], wanted };
+            let logits = model.step(&[segment])?;
+            if last == prompt {
+                next[index] = likeliest(logits.row(0));
+            }
+        }
+    }
+    let prefill_seconds = start.elapsed().as_secs_f64();
+
+    let start = Instant::now();
+    for step in 0..decode {
+        let segments: Vec<Segment<'_>> = tables
+            .iter()
+            .zip(&next)
+            .map(|(blocks, token)| Segment {
+                tokens: std::slice::from_ref(token),
+                start: prompt + step,
+                blocks,
+                images: &[],
+                wanted: Wanted::Last,
+            })
+            .collect();
+        let logits = model.step(&segments)?;
+        next = (0..sequences).map(|row| likeliest(logits.row(row))).collect();
+    }
+    let decode_seconds = start.elapsed().as_secs_f64();
+    let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
+    println!(
+        "{}",
+        json!({
+            "format": format,
+            "parameters": parameters,
+            "load_seconds": load_seconds,
+            "load_peak_mb": load_peak_mb,
+            "weights_mb": model.weight_bytes() as f64 / 1e6,
+            "declared_peak_mb": need.peak() as f64 / 1e6,
+            "run_peak_mb": peak_mb(),
+            "prefill_tokens_per_second": rate(prompt * sequences, prefill_seconds),
+            "decode_tokens_per_second": rate(decode * sequences, decode_seconds),
+            "sequences": sequences,
+        })
+    );
+    Ok(())
+}
+
+fn likeliest(row: &[f32]) -> u32 {
+    row.iter().enumerate().max_by(|left, right| left.1.total_cmp(right.1)).map_or(0, |(index, _)| index as u32)
+}
+
+fn peak_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) * 1024.0 / 1e6
+}

@@ -1,0 +1,7 @@
+//! The service `qwen3-4b`: Qwen3-4B-Instruct-2507. Configuration by environment, see `docs/deployment.md`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    videosdgx_text_backend::main("qwen3-4b", 8006)
+}

@@ -1,0 +1,7 @@
+//! The service `qwen3-vl-2b`: Qwen3-VL-2B, with pictures. Configuration by environment, see `docs/deployment.md`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    videosdgx_text_backend::main("qwen3-vl-2b", 8008)
+}
