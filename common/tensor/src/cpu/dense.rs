@@ -1,6 +1,20 @@
 //! `y = x · Wᵀ` for few rows of x, where all that counts is reading the weights once at the memory's speed.
 
+use std::cell::RefCell;
+
+use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
+
+use super::lanes::{Kernel, LaneFloat, Lanes, Level, dispatch};
+use super::pool::{self, SharedMut};
+use crate::host;
+
+/// Rows of input from which on libtorch's matrix product is faster.
+const MANY: usize = 17;
+/// Rows of the weight that are multiplied together.
+const STRIP: usize = 4;
+/// Bytes of weight below which a piece is not worth claiming.
+const PIECE_BYTES: usize = 32 << 10;
 
 /// `[…, K]` times `weight` `[N, K]` transposed, plus `bias` `[N]` → `[…, N]` in the input's type. Sums are in f32, in an
 /// order that depends on K alone: a row's result is the same in every batch that this kernel serves.
@@ -8,8 +22,41 @@ use tch::{Device, Kind, Tensor};
 /// Gives `None`, having done nothing, where libtorch's matrix product is the better choice (another device, or more rows
 /// than pay) or the types are none of f32, bf16, f16.
 pub fn few_rows(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
-    let _ = (input, weight, bias);
-    None
+    few_rows_at(Level::detect(), input, weight, bias)
+}
+
+fn few_rows_at(level: Level, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+    let width = usize::try_from(*input.size().last()?).ok()?;
+    let count = input.numel().checked_div(width)?;
+    let ours = |tensor: &Tensor| {
+        tensor.device() == Device::Cpu && matches!(tensor.kind(), Kind::Float | Kind::BFloat16 | Kind::Half)
+    };
+    let fits = count < MANY && ours(input) && ours(weight) && weight.is_contiguous() && weight.dim() == 2;
+    if !fits || usize::try_from(weight.size()[1]) != Ok(width) {
+        return None;
+    }
+    let rows = usize::try_from(weight.size()[0]).ok()?;
+    let stored = |index: usize| index * width;
+    Some(match weight.kind() {
+        Kind::BFloat16 => {
+            let weight = host::slice::<bf16>(weight);
+            product(level, input, width, rows, bias, |first, count, _, work| {
+                work(&weight[stored(first)..stored(first + count)]);
+            })
+        }
+        Kind::Half => {
+            let weight = host::slice::<f16>(weight);
+            product(level, input, width, rows, bias, |first, count, _, work| {
+                work(&weight[stored(first)..stored(first + count)]);
+            })
+        }
+        _ => {
+            let weight = host::slice::<f32>(weight);
+            product(level, input, width, rows, bias, |first, count, _, work| {
+                work(&weight[stored(first)..stored(first + count)]);
+            })
+        }
+    })
 }
 
 /// `[…, K]` times a weight of `rows` rows that `decode(row, out)` writes as `K` f32 values → `[…, rows]` in the input's
@@ -21,14 +68,205 @@ pub fn decoded_rows(
     bias: Option<&Tensor>,
     decode: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Option<Tensor> {
-    if input.device() != Device::Cpu {
+    decoded_rows_at(Level::detect(), input, rows, bias, decode)
+}
+
+fn decoded_rows_at(
+    level: Level,
+    input: &Tensor,
+    rows: usize,
+    bias: Option<&Tensor>,
+    decode: impl Fn(usize, &mut [f32]) + Sync,
+) -> Option<Tensor> {
+    let known = matches!(input.kind(), Kind::Float | Kind::BFloat16 | Kind::Half);
+    if input.device() != Device::Cpu || !known {
         return None;
     }
-    let width = usize::try_from(*input.size().last()?).ok()?;
-    let weight = Tensor::zeros([rows as i64, width as i64], (Kind::Float, Device::Cpu));
-    for (row, values) in crate::host::slice_mut::<f32>(&weight).chunks_mut(width.max(1)).enumerate() {
-        decode(row, values);
+    let width = usize::try_from(*input.size().last()?).ok().filter(|&width| width > 0)?;
+    let source = |first: usize, count: usize, buffer: &mut Vec<f32>, work: &mut dyn FnMut(&[f32])| {
+        buffer.resize(STRIP * width, 0.0);
+        for (index, out) in buffer.chunks_exact_mut(width).enumerate().take(count) {
+            decode(first + index, out);
+        }
+        work(&buffer[..count * width]);
+    };
+    Some(product(level, input, width, rows, bias, source))
+}
+
+/// `source(first, count, buffer, work)` calls `work` with rows `first..first + count` of the weight.
+fn product<W: LaneFloat>(
+    level: Level,
+    input: &Tensor,
+    width: usize,
+    rows: usize,
+    bias: Option<&Tensor>,
+    source: impl Fn(usize, usize, &mut Vec<f32>, &mut dyn FnMut(&[W])) + Sync,
+) -> Tensor {
+    let mut shape = input.size();
+    if let Some(last) = shape.last_mut() {
+        *last = rows as i64;
     }
-    let bias = bias.map(|bias| bias.to_kind(Kind::Float));
-    Some(input.to_kind(Kind::Float).linear(&weight, bias.as_ref()).to_kind(input.kind()))
+    let wide = input.to_kind(Kind::Float).contiguous();
+    let wide = host::slice::<f32>(&wide);
+    let bias = bias.map(|bias| bias.to_kind(Kind::Float).contiguous());
+    let bias = bias.as_ref().map(host::slice::<f32>);
+    assert!(bias.is_none_or(|bias| bias.len() == rows), "a bias for {rows} rows");
+    let output = Tensor::empty(shape.as_slice(), (Kind::Float, Device::Cpu));
+    let shared = SharedMut::new(host::slice_mut::<f32>(&output));
+    let count = wide.len() / width;
+    let least = (PIECE_BYTES / (width * std::mem::size_of::<W>())).max(1);
+    let step = rows.div_ceil(8 * pool::threads()).max(least).next_multiple_of(STRIP);
+    pool::run(rows.div_ceil(step), |piece| {
+        thread_local! {
+            static BUFFER: RefCell<Vec<f32>> = RefCell::default();
+        }
+        let mut buffer = BUFFER.take();
+        for first in (piece * step..rows.min((piece + 1) * step)).step_by(STRIP) {
+            let strip = STRIP.min(rows - first);
+            source(first, strip, &mut buffer, &mut |weight: &[W]| {
+                let mut row = 0;
+                while row < count {
+                    let tile = if count - row >= 4 { 4 } else { (count - row).min(2) };
+                    let input = &wide[row * width..(row + tile) * width];
+                    let mut sums = [[0f32; STRIP]; 4];
+                    dispatch(level, Dots { weight, input, width, sums: &mut sums });
+                    for (index, sums) in sums.iter().enumerate().take(tile) {
+                        // SAFETY: this piece alone has these columns.
+                        let to = unsafe { shared.slice((row + index) * rows + first, strip) };
+                        for (at, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
+                            *to = sum + bias.map_or(0.0, |bias| bias[first + at]);
+                        }
+                    }
+                    row += tile;
+                }
+            });
+        }
+        BUFFER.set(buffer);
+    });
+    output.to_kind(input.kind())
+}
+
+/// Up to four rows of the weight with 1, 2 or 4 rows of the input.
+struct Dots<'a, W> {
+    weight: &'a [W],
+    input: &'a [f32],
+    width: usize,
+    /// `[row of the input][row of the weight]`.
+    sums: &'a mut [[f32; STRIP]; 4],
+}
+
+impl<W: LaneFloat> Kernel for Dots<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { weight, input, width, sums } = self;
+        let (rows, count) = (weight.len() / width, input.len() / width);
+        assert!(rows <= STRIP && matches!(count, 1 | 2 | 4));
+        // SAFETY: whole rows, counted above; `dispatch` chose the level.
+        unsafe {
+            match (rows, count) {
+                (STRIP, 1) => dots::<L, W, STRIP, 1>(weight, input, width, 0, sums),
+                (STRIP, 2) => dots::<L, W, STRIP, 2>(weight, input, width, 0, sums),
+                (STRIP, _) => dots::<L, W, STRIP, 4>(weight, input, width, 0, sums),
+                (_, 1) => (0..rows).for_each(|row| dots::<L, W, 1, 1>(weight, input, width, row, sums)),
+                (_, 2) => (0..rows).for_each(|row| dots::<L, W, 1, 2>(weight, input, width, row, sums)),
+                (_, _) => (0..rows).for_each(|row| dots::<L, W, 1, 4>(weight, input, width, row, sums)),
+            }
+        }
+    }
+}
+
+/// Rows `first .. first + ROWS` of the weight; a lane for each place modulo 16, summed in the end.
+#[inline(always)]
+unsafe fn dots<L: Lanes, W: LaneFloat, const ROWS: usize, const COUNT: usize>(
+    weight: &[W],
+    input: &[f32],
+    width: usize,
+    first: usize,
+    sums: &mut [[f32; STRIP]; 4],
+) {
+    // SAFETY: the caller's promise: whole rows; the rest of a row is taken by its count.
+    unsafe {
+        let (weight, input) = (weight.as_ptr().add(first * width), input.as_ptr());
+        let mut lanes = [[L::splat(0.0); ROWS]; COUNT];
+        let whole = width / 16 * 16;
+        let mut at = 0;
+        while at < width {
+            let mut values = [L::splat(0.0); ROWS];
+            for (row, values) in values.iter_mut().enumerate() {
+                let from = weight.add(row * width + at);
+                *values =
+                    if at < whole { W::load::<L>(from) } else { W::load_some::<L>(from, width - whole) };
+            }
+            for (index, lanes) in lanes.iter_mut().enumerate() {
+                let from = input.add(index * width + at);
+                let input = if at < whole { L::load(from) } else { f32::load_some::<L>(from, width - whole) };
+                for (lanes, &values) in lanes.iter_mut().zip(&values) {
+                    *lanes = L::fma(values, input, *lanes);
+                }
+            }
+            at += 16;
+        }
+        for (sums, lanes) in sums.iter_mut().zip(lanes) {
+            for (row, lanes) in lanes.into_iter().enumerate() {
+                sums[first + row] = L::sum(lanes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn relative(left: &Tensor, right: &Tensor) -> f64 {
+        let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
+        f64::try_from((left - &right).norm() / right.norm()).expect("a number")
+    }
+
+    #[rstest]
+    fn agrees_with_libtorch_and_every_row_is_the_same_alone(
+        #[values(Kind::Float, Kind::BFloat16, Kind::Half)] stored: Kind,
+        #[values(Kind::Float, Kind::BFloat16, Kind::Half)] kind: Kind,
+        #[values((5, 7), (64, 32), (301, 100), (1030, 576))] size: (i64, i64),
+    ) {
+        tch::manual_seed(35);
+        let (rows, width) = size;
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let weight = random(&[rows, width]).to_kind(stored);
+        let bias = random(&[rows]).to_kind(kind);
+        let input = random(&[16, width]).to_kind(kind);
+        let wide = [&input, &weight, &bias].map(|tensor| tensor.to_kind(Kind::Double));
+        let expected = wide[0].linear(&wide[1], Some(&wide[2]));
+        let bound = match kind {
+            Kind::Float => 1e-6,
+            Kind::Half => 5e-4,
+            _ => 4e-3,
+        };
+        let decoded = weight.to_kind(Kind::Float);
+        let decoded = host::slice::<f32>(&decoded);
+        for level in Level::available() {
+            let all = few_rows_at(level, &input, &weight, Some(&bias)).expect("few rows");
+            assert!(all.kind() == kind && relative(&all, &expected) < bound, "{level:?}");
+            let by_row = |row: usize, out: &mut [f32]| {
+                out.copy_from_slice(&decoded[row * out.len()..(row + 1) * out.len()]);
+            };
+            let again = decoded_rows_at(level, &input, rows as usize, Some(&bias), by_row);
+            assert_eq!(again.expect("on the CPU"), all, "{level:?}");
+            for (first, count) in [(0, 1), (3, 2), (5, 3), (9, 7)] {
+                let part = few_rows_at(level, &input.narrow(0, first, count), &weight, Some(&bias));
+                assert_eq!(part.expect("few rows"), all.narrow(0, first, count), "{level:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_rows_and_other_types_are_libtorchs() {
+        let weight = Tensor::ones([8, 16], (Kind::Float, Device::Cpu));
+        assert!(few_rows(&Tensor::ones([17, 16], (Kind::Float, Device::Cpu)), &weight, None).is_none());
+        assert!(few_rows(&Tensor::ones([1, 16], (Kind::Double, Device::Cpu)), &weight, None).is_none());
+        assert!(few_rows(&Tensor::ones([1, 8], (Kind::Float, Device::Cpu)), &weight, None).is_none());
+    }
 }

@@ -1,6 +1,16 @@
 //! Rotary position embedding (Su et al. 2021) of queries and keys in place, with the norm per head before it.
 
+use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
+
+use super::lanes::{Kernel, LaneFloat, Lanes, Level, dispatch};
+use super::pool::{self, SharedMut};
+use crate::host;
+
+/// Elements below which a second thread is not worth calling.
+const WORTH_A_THREAD: usize = 1 << 15;
+/// Widest head of our own kernel.
+const MOST: usize = 512;
 
 /// Which elements of a head are turned together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +81,139 @@ pub fn rotate_heads(
     angles: &Angles,
     style: RotaryStyle,
 ) {
-    by_libtorch(rows, first, heads, head_dim, norm, angles, style);
+    let part = Part { first, heads, head_dim, style };
+    let ours = rows.device() == Device::Cpu && rows.is_contiguous() && rows.dim() == 2 && head_dim <= MOST;
+    match rows.kind() {
+        Kind::BFloat16 if ours => on_host::<bf16>(Level::detect(), rows, part, norm, angles),
+        Kind::Half if ours => on_host::<f16>(Level::detect(), rows, part, norm, angles),
+        Kind::Float if ours => on_host::<f32>(Level::detect(), rows, part, norm, angles),
+        _ => by_libtorch(rows, first, heads, head_dim, norm, angles, style),
+    }
+}
+
+/// Which columns are rotated, and how.
+#[derive(Clone, Copy)]
+struct Part {
+    first: usize,
+    heads: usize,
+    head_dim: usize,
+    style: RotaryStyle,
+}
+
+fn on_host<T: LaneFloat>(
+    level: Level,
+    rows: &Tensor,
+    part: Part,
+    norm: Option<(&Tensor, f64)>,
+    angles: &Angles,
+) {
+    let weight = norm.map(|(weight, _)| weight.to_kind(T::KIND).contiguous());
+    let weight = weight.as_ref().map(host::slice::<T>);
+    let eps = norm.map_or(0.0, |(_, eps)| eps as f32);
+    let width = usize::try_from(rows.size()[1]).unwrap_or(0);
+    let Angles { cos, sin, half, .. } = angles;
+    let (half, columns) = (*half, part.heads * part.head_dim);
+    let values = host::slice_mut::<T>(rows);
+    let count = values.len().checked_div(width).unwrap_or(0);
+    assert!(
+        part.first + columns <= width
+            && 2 * half <= part.head_dim
+            && cos.len() == count * half
+            && weight.is_none_or(|weight| weight.len() == part.head_dim),
+        "{columns} columns from {} of {width}, {} angles for {count} rows",
+        part.first,
+        cos.len()
+    );
+    let pieces = (count * columns / WORTH_A_THREAD).clamp(1, 4 * pool::threads());
+    let step = count.div_ceil(pieces).max(1);
+    let shared = SharedMut::new(values);
+    pool::run(count.div_ceil(step), |piece| {
+        for row in piece * step..count.min((piece + 1) * step) {
+            // SAFETY: this piece alone has the row.
+            let values = unsafe { shared.slice(row * width + part.first, columns) };
+            let (cos, sin) = (&cos[row * half..(row + 1) * half], &sin[row * half..(row + 1) * half]);
+            dispatch(
+                level,
+                Row { values, head_dim: part.head_dim, style: part.style, weight, eps, cos, sin },
+            );
+        }
+    });
+}
+
+/// The heads of one row.
+struct Row<'a, T> {
+    values: &'a mut [T],
+    head_dim: usize,
+    style: RotaryStyle,
+    /// Of the norm, with `eps`.
+    weight: Option<&'a [T]>,
+    eps: f32,
+    cos: &'a [f32],
+    sin: &'a [f32],
+}
+
+impl<T: LaneFloat> Kernel for Row<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { values, head_dim, style, weight, eps, cos, sin } = self;
+        let half = cos.len();
+        let mut wide = [0f32; MOST];
+        for head in values.chunks_exact_mut(head_dim) {
+            let wide = &mut wide[..head_dim];
+            wide.iter_mut().zip(&*head).for_each(|(wide, value)| *wide = value.widen());
+            if let Some(weight) = weight {
+                let mut sums = [0f32; 16];
+                let pieces = wide.chunks_exact(16);
+                let rest: f32 = pieces.remainder().iter().map(|value| value * value).sum();
+                for piece in pieces {
+                    sums.iter_mut().zip(piece).for_each(|(sum, value)| *sum += value * value);
+                }
+                let mean = (sums.iter().sum::<f32>() + rest) / head_dim as f32;
+                let factor = 1.0 / (mean + eps).sqrt();
+                for (wide, weight) in wide.iter_mut().zip(weight) {
+                    let normed = T::narrow(*wide * factor).widen();
+                    *wide = T::narrow(normed * weight.widen()).widen();
+                }
+                for (to, wide) in head[2 * half..].iter_mut().zip(&wide[2 * half..]) {
+                    *to = T::narrow(*wide);
+                }
+            }
+            match style {
+                RotaryStyle::Halves => halves::<L, T>(wide, cos, sin, head),
+                RotaryStyle::Pairs => {
+                    let pairs = head.chunks_exact_mut(2).zip(wide.chunks_exact(2));
+                    for ((to, pair), (cos, sin)) in pairs.zip(cos.iter().zip(sin)) {
+                        to[0] = T::narrow(pair[0] * cos - pair[1] * sin);
+                        to[1] = T::narrow(pair[0] * sin + pair[1] * cos);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn halves<L: Lanes, T: LaneFloat>(wide: &[f32], cos: &[f32], sin: &[f32], to: &mut [T]) {
+    let half = cos.len();
+    let whole = half / 16 * 16;
+    let (ones, others) = wide[..2 * half].split_at(half);
+    let (to_ones, to_others) = to[..2 * half].split_at_mut(half);
+    for at in (0..whole).step_by(16) {
+        // SAFETY: all six have at least `whole` elements; `dispatch` chose the level.
+        unsafe {
+            let (one, other) = (L::load(ones.as_ptr().add(at)), L::load(others.as_ptr().add(at)));
+            let (cos, sin) = (L::load(cos.as_ptr().add(at)), L::load(sin.as_ptr().add(at)));
+            let turned = L::sub(L::mul(one, cos), L::mul(other, sin));
+            T::store::<L>(to_ones.as_mut_ptr().add(at), turned);
+            T::store::<L>(to_others.as_mut_ptr().add(at), L::add(L::mul(one, sin), L::mul(other, cos)));
+        }
+    }
+    for at in whole..half {
+        to_ones[at] = T::narrow(ones[at] * cos[at] - others[at] * sin[at]);
+        to_others[at] = T::narrow(ones[at] * sin[at] + others[at] * cos[at]);
+    }
 }
 
 fn by_libtorch(
@@ -111,4 +253,59 @@ fn by_libtorch(
     let rest = normed.narrow(-1, 2 * half, head_dim - 2 * half);
     let result = Tensor::cat(&[turned.to_kind(rows.kind()), rest], -1);
     part.shallow_clone().copy_(&result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    fn agrees_with_libtorch_and_leaves_the_other_columns(
+        #[values((Kind::Float, 1e-6), (Kind::BFloat16, 4e-3), (Kind::Half, 6e-4))] kind: (Kind, f64),
+        #[values((9, 64, 32), (2, 128, 32), (3, 20, 10), (5, 72, 20), (1, 8, 4))] sizes: (
+            usize,
+            usize,
+            usize,
+        ),
+        #[values(RotaryStyle::Halves, RotaryStyle::Pairs)] style: RotaryStyle,
+        #[values(true, false)] normed: bool,
+    ) {
+        tch::manual_seed(33);
+        let ((kind, bound), (heads, head_dim, half)) = (kind, sizes);
+        let (first, count) = (24, 130);
+        let width = (first + heads * head_dim + 7) as i64;
+        let rows = Tensor::randn([count as i64, width], (Kind::Float, Device::Cpu)).to_kind(kind);
+        let weight = Tensor::randn([head_dim as i64], (Kind::Float, Device::Cpu)).to_kind(kind);
+        let frequencies: Vec<f32> = (0..half).map(|i| 100f32.powf(-(i as f32) / half as f32)).collect();
+        let angles = Angles::at((0..count).map(|row| row * 3), &frequencies, 1.0, Device::Cpu);
+        assert_eq!(angles.rows(), count);
+        let norm = normed.then_some((&weight, 1e-6));
+        let expected = rows.copy();
+        by_libtorch(&expected, first, heads, head_dim, norm, &angles, style);
+        for level in Level::available() {
+            let result = rows.copy();
+            let part = Part { first, heads, head_dim, style };
+            match kind {
+                Kind::BFloat16 => on_host::<bf16>(level, &result, part, norm, &angles),
+                Kind::Half => on_host::<f16>(level, &result, part, norm, &angles),
+                _ => on_host::<f32>(level, &result, part, norm, &angles),
+            }
+            let difference = (result.to_kind(Kind::Double) - expected.to_kind(Kind::Double)).norm();
+            let error = f64::try_from(difference / expected.to_kind(Kind::Double).norm()).expect("a number");
+            assert!(error < bound, "{level:?}: {error}");
+            assert_eq!(result.narrow(1, 0, first as i64), rows.narrow(1, 0, first as i64));
+            assert_eq!(result.narrow(1, width - 7, 7), rows.narrow(1, width - 7, 7));
+        }
+    }
+
+    #[test]
+    fn a_pair_turns_by_its_angle() {
+        let mut rows = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([1, 4]);
+        let angles = Angles::new(vec![0.0, 1.0], vec![1.0, 0.0], 2, Device::Cpu);
+        rotate_heads(&mut rows, 0, 1, 4, None, &angles, RotaryStyle::Halves);
+        assert_eq!(rows, Tensor::from_slice(&[-3f32, 2.0, 1.0, 4.0]).view([1, 4]));
+        rotate_heads(&mut rows, 0, 1, 4, None, &angles, RotaryStyle::Pairs);
+        assert_eq!(rows, Tensor::from_slice(&[-2f32, -3.0, 1.0, 4.0]).view([1, 4]));
+    }
 }
