@@ -10,9 +10,9 @@ use videosdgx_model::{Load, LoaderConfig, ModelLoader};
 
 use crate::telemetry::StreamingTelemetryCollector;
 use crate::{
-    BLOCK_TOKENS, Completed, Constraint, Decoder, DecoderError, DecoderShape, Engine, EngineConfig, GenerationRequest,
-    Language, Logits, Prompt, SamplingParams, Segment, StopConditions, StreamError, StreamEvent, TextDecoder, TextPiece,
-    TokenMask, TokenMatcher, TokenStream, Wanted,
+    BLOCK_TOKENS, Completed, Constraint, Decoder, DecoderError, DecoderShape, Engine, EngineConfig,
+    GenerationRequest, Language, Logits, Prompt, SamplingParams, Segment, StopConditions, StreamError,
+    StreamEvent, TextDecoder, TextPiece, TokenMask, TokenMatcher, TokenStream, Wanted,
 };
 
 /// Ids below it are letters from `!` on; the decoder's rows have four more, which nobody may choose.
@@ -25,6 +25,9 @@ pub(crate) const POISON: u32 = 57;
 pub(crate) const BOMB: u32 = 58;
 /// A prompt with it gives logits that are no numbers.
 pub(crate) const NOTHING: u32 = 56;
+
+/// A stop string that the text decoder cannot bear.
+pub(crate) const FAULT: &str = "fault";
 
 /// What the decoder is to do, and what it was asked for.
 #[derive(Debug, Default)]
@@ -127,12 +130,14 @@ impl Decoder for FakeDecoder {
         let mut rows = Vec::new();
         for segment in segments {
             for (position, token) in (segment.start..).zip(segment.tokens) {
-                self.cache[segment.blocks[position / BLOCK_TOKENS] as usize][position % BLOCK_TOKENS] = *token;
+                self.cache[segment.blocks[position / BLOCK_TOKENS] as usize][position % BLOCK_TOKENS] =
+                    *token;
             }
             let mut hash = 0x1234_5678_9abc_def1_u64;
             let (mut poisoned, mut bomb, mut nothing) = (false, false, false);
             for position in 0..segment.start + segment.tokens.len() {
-                let token = self.cache[segment.blocks[position / BLOCK_TOKENS] as usize][position % BLOCK_TOKENS];
+                let token =
+                    self.cache[segment.blocks[position / BLOCK_TOKENS] as usize][position % BLOCK_TOKENS];
                 assert!(token != u32::MAX, "a position that was never computed is read");
                 hash = mix(hash ^ u64::from(token));
                 poisoned |= token == POISON;
@@ -234,6 +239,7 @@ struct LetterText {
 
 impl TextDecoder for LetterText {
     fn push(&mut self, id: u32) -> TextPiece {
+        assert!(!self.stop.iter().any(|stop| stop == FAULT), "fault");
         self.held.push(letter(id));
         for stop in &self.stop {
             if let Some(at) = self.held.find(stop.as_str()) {
@@ -321,7 +327,10 @@ pub(crate) fn request(id: &str, kind: u32, prompt: usize, max_tokens: usize) -> 
     GenerationRequest {
         id: id.to_owned(),
         principal: "somebody".to_owned(),
-        prompt: Prompt { tokens: (0..prompt as u32).map(|at| (at + kind) % 50).collect(), images: Vec::new() },
+        prompt: Prompt {
+            tokens: (0..prompt as u32).map(|at| (at + kind) % 50).collect(),
+            images: Vec::new(),
+        },
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop: StopConditions { max_tokens, token_ids: vec![END], ..StopConditions::default() },
         constraint: None,

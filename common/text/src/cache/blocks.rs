@@ -165,7 +165,11 @@ impl BlockManager {
             assert!(block.holders <= 1 || block.hash.is_some(), "block {id} is shared without a name");
             let free = self.free.contains(&id);
             let cached = self.cached.get(&block.released) == Some(&id);
-            assert_eq!(u8::from(free) + u8::from(cached) + u8::from(block.holders > 0), 1, "block {id} is in one place");
+            assert_eq!(
+                u8::from(free) + u8::from(cached) + u8::from(block.holders > 0),
+                1,
+                "block {id} is in one place"
+            );
             assert!(!free || block.hash.is_none(), "free block {id} has a name");
             assert!(!cached || block.hash.is_some(), "cached block {id} has no name");
             if let Some(hash) = block.hash {

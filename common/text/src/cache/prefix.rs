@@ -21,7 +21,12 @@ pub(crate) fn root_hash(salt: &str) -> BlockHash {
 
 /// The hash of the block after `before` that holds `tokens` (exactly [`BLOCK_TOKENS`]) from position `start` of a sequence with
 /// these pictures.
-pub(crate) fn block_hash(before: BlockHash, tokens: &[u32], start: usize, images: &[Arc<ImageInput>]) -> BlockHash {
+pub(crate) fn block_hash(
+    before: BlockHash,
+    tokens: &[u32],
+    start: usize,
+    images: &[Arc<ImageInput>],
+) -> BlockHash {
     debug_assert_eq!(tokens.len(), BLOCK_TOKENS);
     let mut hasher = Sha256::new();
     hasher.update(before.0);

@@ -71,11 +71,13 @@ impl World {
 fn blocks_are_never_lost_nor_written_while_shared() {
     for seed in 0..256_u64 {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut world = World { manager: BlockManager::new(), sequences: Vec::new(), content: HashMap::new() };
+        let mut world =
+            World { manager: BlockManager::new(), sequences: Vec::new(), content: HashMap::new() };
         let guard = scopeguard(seed);
         world.manager.resize(random.random_range(1..40));
         for _ in 0..150 {
-            let some = (!world.sequences.is_empty()).then(|| random.random_range(0..world.sequences.len().max(1)));
+            let some =
+                (!world.sequences.is_empty()).then(|| random.random_range(0..world.sequences.len().max(1)));
             match (random.random_range(0..20), some) {
                 (0..=4, _) => world.begin(&mut random),
                 (5..=13, Some(index)) => world.grow(index),
@@ -117,7 +119,8 @@ fn scopeguard(seed: u64) -> impl Drop {
 fn what_was_held_longest_ago_goes_first_and_ends_before_beginnings() {
     let mut manager = BlockManager::new();
     manager.resize(3);
-    let hashes: Vec<_> = (0..3_u32).map(|token| block_hash(root_hash(""), &[token; BLOCK_TOKENS], 0, &[])).collect();
+    let hashes: Vec<_> =
+        (0..3_u32).map(|token| block_hash(root_hash(""), &[token; BLOCK_TOKENS], 0, &[])).collect();
     let blocks: Vec<_> = hashes.iter().map(|_| manager.take().unwrap()).collect();
     for (block, hash) in blocks.iter().zip(&hashes) {
         manager.publish(*block, *hash);

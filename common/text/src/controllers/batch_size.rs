@@ -90,13 +90,15 @@ pub struct AdaptiveBatchSizeController {
     size: usize,
     steps: VecDeque<Duration>,
     decisions: BatchDecisions,
+    held: bool,
 }
 
 impl AdaptiveBatchSizeController {
     /// Begins by the device's memory.
     #[must_use]
     pub fn new(config: BatchSizeConfig) -> Self {
-        let config = BatchSizeConfig { min: config.min.max(1), max: config.max.max(config.min).max(1), ..config };
+        let config =
+            BatchSizeConfig { min: config.min.max(1), max: config.max.max(config.min).max(1), ..config };
         let first = match config.device_memory {
             None => 8,
             Some(bytes) if bytes > 8 * GIB => 8,
@@ -104,7 +106,7 @@ impl AdaptiveBatchSizeController {
             Some(_) => config.min,
         };
         let size = first.clamp(config.min, config.max);
-        Self { config, size, steps: VecDeque::new(), decisions: BatchDecisions::default() }
+        Self { config, size, steps: VecDeque::new(), decisions: BatchDecisions::default(), held: false }
     }
 
     /// How many sequences may run now.
@@ -137,7 +139,7 @@ impl AdaptiveBatchSizeController {
             return None;
         }
         let mean = self.mean_step()?;
-        if mean < self.config.target && sequences >= self.size && self.size < self.config.max {
+        if mean < self.config.target && sequences >= self.size && self.size < self.config.max && !self.held {
             Some(self.decide(BatchDecision::Grow))
         } else if mean > self.config.maximum && self.size > self.config.min {
             Some(self.decide(BatchDecision::Shrink))
@@ -148,7 +150,13 @@ impl AdaptiveBatchSizeController {
 
     /// Takes in how stable the readers' networks are, 0 to 1 (the share of streams that keep up).
     pub fn record_network(&mut self, stability: f64) -> Option<BatchDecision> {
-        (stability < STABLE && self.size > self.config.min).then(|| self.decide(BatchDecision::HalveForNetwork))
+        (stability < STABLE && self.size > self.config.min)
+            .then(|| self.decide(BatchDecision::HalveForNetwork))
+    }
+
+    /// While `held` it does not grow: memory is short.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Gives way to memory pressure.
@@ -175,7 +183,10 @@ mod tests {
     use super::*;
 
     fn controller(memory: u64) -> AdaptiveBatchSizeController {
-        AdaptiveBatchSizeController::new(BatchSizeConfig { device_memory: Some(memory), ..BatchSizeConfig::default() })
+        AdaptiveBatchSizeController::new(BatchSizeConfig {
+            device_memory: Some(memory),
+            ..BatchSizeConfig::default()
+        })
     }
 
     fn fast(controller: &mut AdaptiveBatchSizeController) -> Option<BatchDecision> {
@@ -235,6 +246,17 @@ mod tests {
         controller.relieve_memory();
         assert_eq!(controller.relieve_memory(), None);
         assert_eq!(controller.size(), 1);
+    }
+
+    #[test]
+    fn it_does_not_grow_while_memory_is_short() {
+        let mut controller = controller(24 * GIB);
+        controller.hold(true);
+        for _ in 0..10 {
+            assert_eq!(fast(&mut controller), None);
+        }
+        controller.hold(false);
+        assert_eq!(fast(&mut controller), Some(BatchDecision::Grow));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct LatencyConfig {
 
 impl Default for LatencyConfig {
     fn default() -> Self {
-        Self { prompt_chunk: 512, least_chunk: 4, slowdown: 2.2 }
+        Self { prompt_chunk: 512, least_chunk: 4, slowdown: 2.5 }
     }
 }
 
@@ -86,7 +86,11 @@ impl LowLatencyOptimizer {
     pub fn new(config: LatencyConfig) -> Self {
         let least_chunk = config.least_chunk.max(1);
         Self {
-            config: LatencyConfig { least_chunk, prompt_chunk: config.prompt_chunk.max(least_chunk), ..config },
+            config: LatencyConfig {
+                least_chunk,
+                prompt_chunk: config.prompt_chunk.max(least_chunk),
+                ..config
+            },
             plain_steps: VecDeque::new(),
             median: None,
             prompt_cost: None,
@@ -151,8 +155,12 @@ impl LowLatencyOptimizer {
             ratio if ratio > 1.0 => DeliveryMode::TransferFocused,
             ratio if ratio < 0.1 => DeliveryMode::ComputeFocused,
             // Between the modes there is room, so that it does not change with every step.
-            ratio if self.mode == DeliveryMode::TransferFocused && ratio > 0.7 => DeliveryMode::TransferFocused,
-            ratio if self.mode == DeliveryMode::ComputeFocused && ratio < 0.15 => DeliveryMode::ComputeFocused,
+            ratio if self.mode == DeliveryMode::TransferFocused && ratio > 0.7 => {
+                DeliveryMode::TransferFocused
+            }
+            ratio if self.mode == DeliveryMode::ComputeFocused && ratio < 0.15 => {
+                DeliveryMode::ComputeFocused
+            }
             _ => DeliveryMode::Balanced,
         };
         if mode != self.mode {
@@ -282,14 +290,14 @@ mod tests {
             optimizer.record_step(20 * MS, 0, 4);
         }
         optimizer.record_step(512 * MS, 512, 0);
-        // 1.2 × 20 ms at 1 ms a token.
-        assert_eq!(optimizer.prompt_budget(4), 24);
+        // 1.5 × 20 ms at 1 ms a token.
+        assert_eq!(optimizer.prompt_budget(4), 30);
         // Small chunks turn out to cost twice as much a token.
         for _ in 0..20 {
             let tokens = optimizer.prompt_budget(4);
             optimizer.record_step(20 * MS + 2 * MS * u32::try_from(tokens).unwrap(), tokens, 4);
         }
-        assert_eq!(optimizer.prompt_budget(4), 12);
+        assert_eq!(optimizer.prompt_budget(4), 15);
     }
 
     #[test]
@@ -327,7 +335,10 @@ mod tests {
         for _ in 0..50 {
             optimizer.record_delivery(8 * MS);
         }
-        assert_eq!((optimizer.mode(), optimizer.statistics().mode_changes), (DeliveryMode::TransferFocused, changes));
+        assert_eq!(
+            (optimizer.mode(), optimizer.statistics().mode_changes),
+            (DeliveryMode::TransferFocused, changes)
+        );
         assert_eq!(optimizer.statistics().prefetched_steps, 50);
     }
 
@@ -343,8 +354,14 @@ mod tests {
     #[test]
     fn profiles_by_user_agent() {
         let of = ClientProfile::of_user_agent;
-        assert_eq!(of("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36"), ClientProfile::Chromium);
-        assert_eq!(of("Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/18 Safari/605.1.15"), ClientProfile::Safari);
+        assert_eq!(
+            of("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36"),
+            ClientProfile::Chromium
+        );
+        assert_eq!(
+            of("Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/18 Safari/605.1.15"),
+            ClientProfile::Safari
+        );
         assert_eq!(of("Mozilla/5.0 (iPhone) Version/18 Mobile/15E148 Safari/604.1"), ClientProfile::Mobile);
         assert_eq!(of("Mozilla/5.0 Gecko/20100101 Firefox/140.0"), ClientProfile::Firefox);
         assert_eq!(of("curl/8"), ClientProfile::Program);

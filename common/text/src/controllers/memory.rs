@@ -1,5 +1,7 @@
 //! What to give up when memory gets short, and in which order.
 
+use std::time::Duration;
+
 /// Memory at one moment, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryReading {
@@ -38,11 +40,20 @@ pub struct MemoryPressureConfig {
     pub extreme: f64,
     /// A level ends so far below the share at which it began.
     pub hysteresis: f64,
+    /// Time between two looks.
+    pub interval: Duration,
 }
 
 impl Default for MemoryPressureConfig {
     fn default() -> Self {
-        Self { early: 0.85, high: 0.90, critical: 0.94, extreme: 0.97, hysteresis: 0.03 }
+        Self {
+            early: 0.85,
+            high: 0.90,
+            critical: 0.94,
+            extreme: 0.97,
+            hysteresis: 0.03,
+            interval: Duration::from_secs(1),
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::TokenMask;
 use super::compute::{Computed, compute};
-use super::core::Shared;
 use super::delivery::{Message, TokenOut};
 use super::live::Live;
-use super::pressure::{Pressure, cache_limit, fewer_sequences, shorter_cache};
+use super::pressure::{self, cache_limit, fewer_sequences, shorter_cache};
+use super::shared::Shared;
 use crate::scheduler::{Growth, Plan, PlannedSegment, SegmentDone, SeqId};
 use crate::{BLOCK_TOKENS, Decoder, DecoderError, ErrorCode};
 
@@ -51,7 +51,6 @@ pub(super) struct Burst<'a, M> {
     begun: Instant,
     looked: Instant,
     view: LoaderView,
-    pressure: Pressure,
     mask: TokenMask,
 }
 
@@ -59,14 +58,14 @@ impl<'a, M: Decoder> Burst<'a, M> {
     pub(super) fn new(shared: &'a Shared, model: &'a mut M, look: &'a dyn Fn() -> LoaderView) -> Self {
         let now = Instant::now();
         let mask = TokenMask::new(shared.language.vocab());
-        Self { shared, model, look, begun: now, looked: now, view: look(), pressure: Pressure::new(), mask }
+        Self { shared, model, look, begun: now, looked: now, view: look(), mask }
     }
 
     pub(super) fn run(mut self) -> Progress {
         self.enter();
         let (mut progress, mut empty) = (Progress::None, 0);
         while !self.others_want_it() && empty < EMPTY_PLANS {
-            self.pressure.look(self.shared, self.model);
+            pressure::look(self.shared, self.model);
             let Some(plan) = self.plan() else { break };
             if plan.segments.is_empty() {
                 empty += 1;
@@ -176,7 +175,7 @@ impl<'a, M: Decoder> Burst<'a, M> {
         let tokens_at = Instant::now();
         self.settle(plan, &computed, &done, &failed, took, prefetched);
         if !tokens.is_empty() {
-            shared.send(Message::Tokens { at: tokens_at, batch: plan.segments.len(), tokens });
+            shared.send_tokens(Message::Tokens { at: tokens_at, batch: plan.segments.len(), tokens });
         }
         for (seq, code, message) in failed {
             shared.send(Message::failed(seq, code, message));
@@ -184,7 +183,11 @@ impl<'a, M: Decoder> Burst<'a, M> {
     }
 
     /// Chooses tokens; the sequences' samplers are out of the core meanwhile, so that callers need not wait.
-    fn choose(&mut self, plan: &Plan, computed: &mut Computed) -> (Vec<SegmentDone>, Vec<TokenOut>, Vec<Failure>) {
+    fn choose(
+        &mut self,
+        plan: &Plan,
+        computed: &mut Computed,
+    ) -> (Vec<SegmentDone>, Vec<TokenOut>, Vec<Failure>) {
         let mut lives: Vec<(SeqId, Live)> = {
             let mut core = self.shared.lock();
             let choosing = plan.segments.iter().filter(|segment| segment.chooses);
@@ -206,7 +209,11 @@ impl<'a, M: Decoder> Burst<'a, M> {
                     Ok(chosen) => {
                         let (token, ends) = (Some(chosen.id), chosen.end.is_some());
                         done.push(SegmentDone { seq: segment.seq, computed, token, ends });
-                        tokens.push(TokenOut { seq: segment.seq, chosen, cached_tokens: segment.cached_tokens });
+                        tokens.push(TokenOut {
+                            seq: segment.seq,
+                            chosen,
+                            cached_tokens: segment.cached_tokens,
+                        });
                     }
                     Err((code, message)) => failed.push((segment.seq, code, message)),
                 }

@@ -34,7 +34,9 @@ pub(super) fn compute<M: Decoder>(
     };
     relieve(model, &first);
     let second = match step(model, segments, &all) {
-        Ok(logits) => return Computed { done: vec![(all, logits)], failed: Vec::new(), first_failure: Some(first) },
+        Ok(logits) => {
+            return Computed { done: vec![(all, logits)], failed: Vec::new(), first_failure: Some(first) };
+        }
         Err(error) => error,
     };
     let mut computed = Computed { done: Vec::new(), failed: Vec::new(), first_failure: Some(first) };
@@ -51,7 +53,11 @@ pub(super) fn compute<M: Decoder>(
     computed
 }
 
-fn step<M: Decoder>(model: &mut M, planned: &[PlannedSegment], numbers: &[usize]) -> Result<Logits, DecoderError> {
+fn step<M: Decoder>(
+    model: &mut M,
+    planned: &[PlannedSegment],
+    numbers: &[usize],
+) -> Result<Logits, DecoderError> {
     let segments: Vec<Segment<'_>> = numbers
         .iter()
         .map(|number| {

@@ -50,7 +50,7 @@ impl EngineConfig {
             queue_capacity: 256,
             buffer_size: 100,
             prompt_chunk: 512,
-            prompt_slowdown: 2.2,
+            prompt_slowdown: 2.5,
             kv_cache: KvCacheSize::default(),
             ageing: Duration::from_secs(2),
             default_deadline: None,
@@ -117,6 +117,8 @@ impl Default for EngineHooks {
 
 impl fmt::Debug for EngineHooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EngineHooks").field("unload_idle", &self.unload_idle.is_some()).finish_non_exhaustive()
+        f.debug_struct("EngineHooks")
+            .field("unload_idle", &self.unload_idle.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,18 @@
 //! The thread that turns tokens into text and hands events on, while the inference thread computes the next step already.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::TextDecoder;
-use super::core::{Shared, ending};
+use super::core::ending;
 use super::live::Chosen;
+use super::shared::Shared;
 use super::stream::EventBuffer;
+use super::{TextDecoder, TextPiece};
 use crate::controllers::DeliveryMode;
 use crate::sampler::with_bytes;
 use crate::scheduler::{Ended, SeqId};
@@ -79,10 +81,28 @@ impl Outlet {
     }
 
     /// Sums up and gives the last event.
-    fn complete(self, reason: FinishReason, text: String, matched: Option<String>) -> (Arc<EventBuffer>, StreamEvent) {
+    fn complete(
+        self,
+        reason: FinishReason,
+        text: String,
+        matched: Option<String>,
+    ) -> (Arc<EventBuffer>, StreamEvent) {
         let usage = self.usage();
         let summary = self.recorder.finish(reason, usage);
         (self.buffer, StreamEvent::Completed(Completed { reason, text, matched, usage, summary }))
+    }
+}
+
+/// Instead of a text decoder that failed.
+struct Silent;
+
+impl TextDecoder for Silent {
+    fn push(&mut self, _id: u32) -> TextPiece {
+        TextPiece::default()
+    }
+
+    fn finish(&mut self) -> String {
+        String::new()
     }
 }
 
@@ -157,8 +177,9 @@ impl Delivery {
             }
             Message::Tokens { at, batch, tokens } => {
                 for token in tokens {
-                    self.token(at, batch, token);
+                    self.guarded(token.seq, |this| this.token(at, batch, token));
                 }
+                self.shared.tokens_delivered();
             }
             Message::Recovered { seqs, message } => {
                 for seq in seqs {
@@ -166,10 +187,12 @@ impl Delivery {
                 }
             }
             Message::End { seq, reason, error } => {
-                if let Some((code, message)) = error {
-                    self.error(seq, code, message, false);
-                }
-                self.end(seq, reason, None);
+                self.guarded(seq, |this| {
+                    if let Some((code, message)) = error {
+                        this.error(seq, code, message, false);
+                    }
+                    this.end(seq, reason, None);
+                });
             }
             Message::Left(seq) => {
                 if let Some(outlet) = self.outlets.remove(&seq) {
@@ -182,6 +205,20 @@ impl Delivery {
         true
     }
 
+    /// A fault in the tokenizer's side ends the stream that met it, and not all others with it.
+    fn guarded(&mut self, seq: SeqId, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_ok() {
+            return;
+        }
+        tracing::error!(model = self.shared.config.model, "text_decoder_panicked");
+        self.shared.remove(seq);
+        if let Some(outlet) = self.outlets.get_mut(&seq) {
+            outlet.text = Box::new(Silent);
+        }
+        self.error(seq, ErrorCode::StepFailed, "the token could not be made text".to_owned(), false);
+        self.end(seq, FinishReason::Error, None);
+    }
+
     fn token(&mut self, at: Instant, batch: usize, token: TokenOut) {
         let TokenOut { seq, chosen, cached_tokens } = token;
         // Who is not there has ended already, by a stop string or by leaving.
@@ -192,9 +229,9 @@ impl Delivery {
             self.end(seq, FinishReason::Stop, Some(String::from_utf8_lossy(&matched).into_owned()));
             return;
         }
+        let piece = outlet.text.push(chosen.id);
         let position = outlet.recorder.tokens();
         let latency = outlet.recorder.token(at, batch);
-        let piece = outlet.text.push(chosen.id);
         let language = &self.shared.language;
         let logprob = chosen.logprobs.map(|row| with_bytes(row, |id| language.token_bytes(id)));
         let event = TokenEvent { id: chosen.id, text: piece.text, position, latency, logprob };

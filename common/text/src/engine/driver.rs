@@ -6,8 +6,8 @@ use std::time::Duration;
 use videosdgx_model::{Load, LoaderError, ModelLoader};
 
 use super::burst::{Burst, LoaderView, Progress};
-use super::core::Shared;
 use super::delivery::Message;
+use super::shared::Shared;
 use crate::{Decoder, ErrorCode};
 
 /// After a burst that could do nothing though there is work, it looks again only after this time or when something happens.
@@ -85,5 +85,8 @@ fn failed<E: std::error::Error>(shared: &Shared, error: &LoaderError<E>) {
     for seq in &ended {
         shared.send(Message::ended(*seq));
     }
-    shared.send(Message::Recovered { seqs: suspects, message: "the step failed and is tried again".to_owned() });
+    shared.send(Message::Recovered {
+        seqs: suspects,
+        message: "the step failed and is tried again".to_owned(),
+    });
 }

@@ -10,13 +10,13 @@ use std::time::Instant;
 use futures::future::{BoxFuture, FutureExt as _};
 use videosdgx_model::{Load, ModelLoader};
 
-use super::core::Shared;
 use super::delivery::{Delivery, Message, Outlet};
 use super::live::Live;
+use super::shared::Shared;
 use super::stream::EventBuffer;
 use super::{
-    EngineConfig, EngineHooks, EngineSnapshot, Language, PrefixSharing, StreamOptions, SubmitError, TokenStream, driver,
-    validate,
+    EngineConfig, EngineHooks, EngineSnapshot, Language, PrefixSharing, StreamOptions, SubmitError,
+    TokenStream, driver, validate,
 };
 use crate::sampler::Sampler;
 use crate::scheduler::{QueueFull, SequenceSpec};
@@ -75,9 +75,13 @@ impl Engine {
         let name = config.model.clone();
         let shared = Arc::new(Shared::new(config, hooks, language, telemetry, sender));
         let delivery = Delivery::new(Arc::clone(&shared));
-        std::thread::Builder::new().name(format!("delivery-{name}")).spawn(move || delivery.run(&messages))?;
+        std::thread::Builder::new()
+            .name(format!("delivery-{name}"))
+            .spawn(move || delivery.run(&messages))?;
         let driven = Arc::clone(&shared);
-        std::thread::Builder::new().name(format!("driver-{name}")).spawn(move || driver::run(&driven, &loader))?;
+        std::thread::Builder::new()
+            .name(format!("driver-{name}"))
+            .spawn(move || driver::run(&driven, &loader))?;
         Ok(Self(Arc::new(Handle(shared))))
     }
 
@@ -93,7 +97,11 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::submit`].
-    pub fn submit_with(&self, request: GenerationRequest, options: StreamOptions) -> Result<TokenStream, SubmitError> {
+    pub fn submit_with(
+        &self,
+        request: GenerationRequest,
+        options: StreamOptions,
+    ) -> Result<TokenStream, SubmitError> {
         let shared = self.shared();
         let config = &shared.config;
         let vocab = shared.language.vocab();
@@ -103,7 +111,8 @@ impl Engine {
             None => None,
             Some(constraint) => Some(shared.language.matcher(constraint).map_err(SubmitError::Constraint)?),
         };
-        let GenerationRequest { id, principal, prompt, sampling, stop, logprobs, priority, deadline, .. } = request;
+        let GenerationRequest { id, principal, prompt, sampling, stop, logprobs, priority, deadline, .. } =
+            request;
         let seed = sampling.seed.unwrap_or_else(random_seed);
         let buffer = Arc::new(EventBuffer::new(options.buffer_size.unwrap_or(config.buffer_size)));
         let outlet = Box::new(Outlet {
@@ -113,7 +122,12 @@ impl Engine {
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: 0,
         });
-        let live = Live { sampler: Sampler::new(sampling, seed, vocab, logprobs, &prompt.tokens), matcher, stop, position: 0 };
+        let live = Live {
+            sampler: Sampler::new(sampling, seed, vocab, logprobs, &prompt.tokens),
+            matcher,
+            stop,
+            position: 0,
+        };
         let max_tokens = live.stop.max_tokens.min(config.max_context - prompt.tokens.len());
         let now = shared.now();
         let spec = SequenceSpec {
@@ -152,9 +166,11 @@ impl Engine {
     /// Ready when the queue has room (or the engine drains); somebody else may be quicker.
     pub fn room(&self) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(self.shared());
-        poll_fn(move |context| {
-            if shared.lock().has_room(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
-        })
+        poll_fn(
+            move |context| {
+                if shared.lock().has_room(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
+            },
+        )
         .boxed()
     }
 
@@ -179,9 +195,11 @@ impl Engine {
     pub fn drain(&self) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(self.shared());
         start_draining(&shared);
-        poll_fn(move |context| {
-            if shared.is_drained(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
-        })
+        poll_fn(
+            move |context| {
+                if shared.is_drained(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
+            },
+        )
         .boxed()
     }
 

@@ -45,13 +45,18 @@ impl Live {
             }
         };
         let sampled = self.sampler.sample(row, self.position, allowed).map_err(|error| match error {
-            SampleError::NoLogits => (ErrorCode::StepFailed, "the model's output has no usable number".to_owned()),
+            SampleError::NoLogits => {
+                (ErrorCode::StepFailed, "the model's output has no usable number".to_owned())
+            }
             SampleError::NothingAllowed => constraint("the constraint allows no token here".to_owned()),
         })?;
         self.position += 1;
         let hidden = !self.stop.ignore_end && self.stop.token_ids.contains(&sampled.id);
         let mut end = hidden.then_some(FinishReason::Stop);
-        if !hidden && let Some(matcher) = &mut self.matcher && matcher.accept(sampled.id).map_err(constraint)? {
+        if !hidden
+            && let Some(matcher) = &mut self.matcher
+            && matcher.accept(sampled.id).map_err(constraint)?
+        {
             end = Some(FinishReason::Stop);
         }
         let end = end.or(last.then_some(FinishReason::Length));

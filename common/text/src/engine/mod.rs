@@ -15,6 +15,7 @@ mod handle;
 mod language;
 mod live;
 mod pressure;
+mod shared;
 mod snapshot;
 mod stream;
 #[cfg(test)]

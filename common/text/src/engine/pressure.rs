@@ -1,60 +1,55 @@
 //! The memory, looked at now and then, and what follows from it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use videosdgx_model::process_resident_bytes;
 
 use super::KvCacheSize;
-use super::core::Shared;
-use crate::controllers::{MemoryAction, MemoryReading};
+use super::shared::Shared;
+use crate::controllers::{MemoryAction, MemoryPressure, MemoryReading};
 use crate::{BLOCK_TOKENS, Decoder, DecoderShape};
 
-/// Time between two looks.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Looks at the memory from the inference thread.
-pub(super) struct Pressure {
-    next: Instant,
-}
-
-impl Pressure {
-    pub(super) fn new() -> Self {
-        Self { next: Instant::now() }
-    }
-
-    /// Looks if it is time, and gives up what the monitor says.
-    pub(super) fn look<M: Decoder>(&mut self, shared: &Shared, model: &mut M) {
-        let now = Instant::now();
-        if now < self.next {
+/// Looks at the memory from the inference thread if it is time, and gives up what the monitor says.
+pub(super) fn look<M: Decoder>(shared: &Shared, model: &mut M) {
+    let now = Instant::now();
+    {
+        let mut core = shared.lock();
+        if core.next_look.is_some_and(|next| now < next) {
             return;
         }
-        self.next = now + INTERVAL;
-        shared.telemetry.record_memory(process_resident_bytes());
-        let Some(memory) = shared.hooks.memory.memory() else { return };
-        let reading = MemoryReading { total: memory.total, available: memory.available };
-        let action = shared.lock().memory.record(reading);
-        let Some(action) = action else { return };
-        shared.telemetry.metrics().count_memory_action(action);
-        tracing::warn!(model = shared.config.model, ?action, available = memory.available, "memory_pressure");
-        match action {
-            MemoryAction::Warn => {}
-            MemoryAction::FewerSequences => fewer_sequences(shared),
-            MemoryAction::ShorterCaches => {
-                fewer_sequences(shared);
-                shorter_cache(shared, model, true);
+        core.next_look = Some(now + shared.config.memory_pressure.interval);
+    }
+    shared.telemetry.record_memory(process_resident_bytes());
+    let Some(memory) = shared.hooks.memory.memory() else { return };
+    let reading = MemoryReading { total: memory.total, available: memory.available };
+    let action = {
+        let mut core = shared.lock();
+        let action = core.memory.record(reading);
+        let short = core.memory.pressure() >= MemoryPressure::High;
+        core.batch.hold(short);
+        action
+    };
+    let Some(action) = action else { return };
+    shared.telemetry.metrics().count_memory_action(action);
+    tracing::warn!(model = shared.config.model, ?action, available = memory.available, "memory_pressure");
+    match action {
+        MemoryAction::Warn => {}
+        MemoryAction::FewerSequences => fewer_sequences(shared),
+        MemoryAction::ShorterCaches => {
+            fewer_sequences(shared);
+            shorter_cache(shared, model, true);
+        }
+        MemoryAction::UnloadIdle => {
+            fewer_sequences(shared);
+            shorter_cache(shared, model, true);
+            if let Some(unload) = &shared.hooks.unload_idle {
+                unload();
             }
-            MemoryAction::UnloadIdle => {
-                fewer_sequences(shared);
-                shorter_cache(shared, model, true);
-                if let Some(unload) = &shared.hooks.unload_idle {
-                    unload();
-                }
-            }
-            MemoryAction::Relieved => {
-                let mut core = shared.lock();
-                let limit = core.full_cache_limit;
-                core.scheduler.set_cache_limit(limit);
-            }
+        }
+        MemoryAction::Relieved => {
+            let mut core = shared.lock();
+            let limit = core.full_cache_limit;
+            core.scheduler.set_cache_limit(limit);
         }
     }
 }
@@ -69,13 +64,16 @@ pub(super) fn fewer_sequences(shared: &Shared) {
     shared.release(core);
 }
 
-/// Drops what is only kept for its content and gives its memory back; `hold`: the cache grows no more until memory is there
-/// again.
+/// Drops what is only kept for its content and gives its memory back. With `hold` (only between steps) sequences may be put back
+/// for it, and the cache then grows to half of what it was
+/// at most until memory is there again, or to what the largest live sequence may need.
 pub(super) fn shorter_cache<M: Decoder>(shared: &Shared, model: &mut M, hold: bool) {
     let mut core = shared.lock();
-    let blocks = core.scheduler.shrink_cache();
+    let before = core.scheduler.cache_usage().capacity;
+    let blocks = core.scheduler.shrink_cache(hold);
     if hold {
-        core.scheduler.set_cache_limit(blocks);
+        let limit = (before / 2).max(core.scheduler.largest_need()).min(core.full_cache_limit);
+        core.scheduler.set_cache_limit(limit);
     }
     shared.release(core);
     if let Err(error) = model.resize_cache(blocks) {

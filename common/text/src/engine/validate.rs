@@ -4,7 +4,11 @@ use super::SubmitError;
 use crate::{GenerationRequest, SamplingParams};
 
 /// Checks every field that the engine itself depends on.
-pub(super) fn check(request: &GenerationRequest, vocab: usize, max_context: usize) -> Result<(), SubmitError> {
+pub(super) fn check(
+    request: &GenerationRequest,
+    vocab: usize,
+    max_context: usize,
+) -> Result<(), SubmitError> {
     let prompt = &request.prompt;
     if prompt.tokens.is_empty() {
         return invalid("prompt", "needs at least one token");

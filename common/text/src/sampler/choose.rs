@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::weights::{Weights, bound_of_top, largest};
 use crate::SamplingParams;
 use crate::engine::TokenMask;
 
@@ -15,6 +16,8 @@ const FIRST_LOOK: usize = 128;
 pub(super) struct Candidate {
     pub(super) id: u32,
     pub(super) logit: f32,
+    /// In proportion to its probability; 1 for the likeliest.
+    pub(super) weight: f32,
 }
 
 impl Candidate {
@@ -42,65 +45,88 @@ pub(super) fn apply_mask(row: &mut [f32], mask: &TokenMask) {
     }
 }
 
-/// The likeliest id; the lowest among equals. `None` when there is no finite value.
-fn greedy(row: &[f32]) -> Option<u32> {
-    let (mut best, mut at) = (f32::NEG_INFINITY, None);
-    for (value, id) in row.iter().zip(0..) {
-        if *value > best {
-            (best, at) = (*value, Some(id));
-        }
-    }
-    at
+/// Room to work in, kept from one choice to the next.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    weights: Weights,
+    candidates: Vec<Candidate>,
+    maxima: Vec<f32>,
 }
 
-/// Chooses an id; `draw` gives a number in [0, 1) and is asked at most once. `candidates` is room to work in.
+/// The likeliest id; the lowest among equals. `None` when there is no finite value.
+fn greedy(row: &[f32]) -> Option<u32> {
+    let max = largest(row);
+    let at = row.iter().position(|value| *value == max)?;
+    (max > f32::NEG_INFINITY).then_some(at as u32)
+}
+
+/// Chooses an id; `draw` gives a number in [0, 1) and is asked at most once. No value of the row is NaN.
 pub(super) fn choose(
     row: &[f32],
     params: &SamplingParams,
     draw: impl FnOnce() -> f64,
-    candidates: &mut Vec<Candidate>,
+    room: &mut Room,
 ) -> Option<u32> {
     let likeliest = greedy(row)?;
-    if params.temperature < GREEDY || params.top_k == 1 {
-        return Some(likeliest);
-    }
     let max = row[likeliest as usize];
-    if max == f32::INFINITY {
+    if params.temperature < GREEDY || params.top_k == 1 || max == f32::INFINITY {
         return Some(likeliest);
     }
     let scale = 1.0 / params.temperature;
-    let weight = |logit: f32| f64::from(((logit - max) * scale).exp());
-    let all = params.top_k == 0 && params.top_p >= 1.0;
-    if all && params.min_p <= 0.0 {
-        return draw_from(row.iter().copied().zip(0..), weight, draw());
-    }
-    // Min-p is a bound on logits, so it can be applied first wherever top-p does not ask for the sum of all.
-    let least = if params.min_p > 0.0 { max + params.temperature * params.min_p.ln() } else { f32::NEG_INFINITY };
-    let floor = if params.top_p >= 1.0 { least } else { f32::NEG_INFINITY };
-    candidates.clear();
-    let finite = row.iter().zip(0..).filter(|(logit, _)| **logit > f32::NEG_INFINITY && **logit >= floor);
-    candidates.extend(finite.map(|(logit, id)| Candidate { id, logit: *logit }));
+    let Room { weights, candidates, maxima } = room;
     let k = params.top_k as usize;
-    if k > 0 && k < candidates.len() {
-        candidates.select_nth_unstable_by(k - 1, Candidate::likelier);
-        candidates.truncate(k);
+    let whole = k == 0 || k >= row.len();
+    if whole {
+        weights.fill(row, max, scale);
+        if params.top_p >= 1.0 && params.min_p <= 0.0 {
+            return weights.draw(draw());
+        }
+    }
+    candidates.clear();
+    if whole {
+        // What is less likely than a token's even share of what top-p cuts off is cut off, since all of those together are
+        // less than that.
+        let cut = f64::from(1.0 - params.top_p).max(0.0) * weights.total() / row.len() as f64;
+        let least = (cut as f32).max(params.min_p * (1.0 - 1e-6)).max(f32::MIN_POSITIVE);
+        let likely = weights.values().iter().zip(0..).filter(|(weight, _)| **weight >= least);
+        candidates.extend(likely.map(|(weight, id)| Candidate {
+            id,
+            logit: row[id as usize],
+            weight: *weight,
+        }));
+    } else {
+        let bound = bound_of_top(row, k, maxima);
+        let likely = row.iter().zip(0..).filter(|(logit, _)| **logit >= bound && **logit > f32::NEG_INFINITY);
+        candidates.extend(likely.map(|(logit, id)| Candidate { id, logit: *logit, weight: 0.0 }));
+        if k < candidates.len() {
+            candidates.select_nth_unstable_by(k - 1, Candidate::likelier);
+            candidates.truncate(k);
+        }
+        for candidate in candidates.iter_mut() {
+            candidate.weight = ((candidate.logit - max) * scale).exp();
+        }
     }
     if params.top_p < 1.0 {
-        keep_top_p(candidates, f64::from(params.top_p), weight);
+        let total = if whole { weights.total() } else { sum(candidates) };
+        keep_top_p(candidates, f64::from(params.top_p) * total);
     }
     if params.min_p > 0.0 {
-        candidates.retain(|candidate| candidate.logit >= least);
+        candidates.retain(|candidate| candidate.weight >= params.min_p * (1.0 - 1e-6));
     }
     // By id: which of them is drawn must not depend on how they were selected.
     candidates.sort_unstable_by_key(|candidate| candidate.id);
-    draw_from(candidates.iter().map(|candidate| (candidate.logit, candidate.id)), weight, draw())
+    let target = draw() * sum(candidates);
+    let mut passed = 0.0;
+    let drawn = candidates.iter().find(|candidate| {
+        passed += f64::from(candidate.weight);
+        passed > target
+    });
+    // Rounding may leave the sum a hair short.
+    drawn.or(candidates.last()).map(|candidate| candidate.id)
 }
 
-/// Keeps the fewest of the likeliest that together reach `top_p` of the candidates' probability, at least one. Sorts no more of
-/// them than needed.
-fn keep_top_p(candidates: &mut Vec<Candidate>, top_p: f64, weight: impl Fn(f32) -> f64) {
-    let total: f64 = candidates.iter().map(|candidate| weight(candidate.logit)).sum();
-    let wanted = top_p * total;
+/// Keeps the fewest of the likeliest that together reach `wanted`, at least one. Sorts no more of them than needed.
+fn keep_top_p(candidates: &mut Vec<Candidate>, wanted: f64) {
     let (mut sorted, mut look, mut sum) = (0, FIRST_LOOK, 0.0);
     while sorted < candidates.len() {
         let rest = &mut candidates[sorted..];
@@ -110,7 +136,7 @@ fn keep_top_p(candidates: &mut Vec<Candidate>, top_p: f64, weight: impl Fn(f32) 
         }
         rest[..take].sort_unstable_by(Candidate::likelier);
         for index in sorted..sorted + take {
-            sum += weight(candidates[index].logit);
+            sum += f64::from(candidates[index].weight);
             if sum >= wanted {
                 candidates.truncate(index + 1);
                 return;
@@ -121,25 +147,6 @@ fn keep_top_p(candidates: &mut Vec<Candidate>, top_p: f64, weight: impl Fn(f32) 
     }
 }
 
-/// The id at which the running sum of weights passes `at` (in [0, 1)) of their total.
-fn draw_from(
-    candidates: impl Iterator<Item = (f32, u32)> + Clone,
-    weight: impl Fn(f32) -> f64,
-    at: f64,
-) -> Option<u32> {
-    let total: f64 = candidates.clone().map(|(logit, _)| weight(logit)).sum();
-    let target = at * total;
-    let (mut sum, mut last) = (0.0, None);
-    for (logit, id) in candidates {
-        let one = weight(logit);
-        if one > 0.0 {
-            sum += one;
-            last = Some(id);
-            if sum > target {
-                return last;
-            }
-        }
-    }
-    // Rounding may leave the sum a hair short.
-    last
+fn sum(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|candidate| f64::from(candidate.weight)).sum()
 }

@@ -1,6 +1,7 @@
 //! Log-probabilities of a row.
 
 use super::choose::Candidate;
+use super::weights::{Weights, bound_of_top, largest};
 
 /// Of the chosen token, and of the likeliest, likeliest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,15 +17,18 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Of a row with at least one finite value: log-softmax, its sum in f64 and relative to the maximum.
+    /// Of a row with at least one usable value and no NaN: log-softmax relative to the maximum, its sum in f64.
     pub(super) fn of(row: &[f32], top: usize) -> Self {
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|value| f64::from((value - max).exp())).sum();
-        let log_sum = f64::from(max) + sum.ln();
+        let max = largest(row);
+        let mut weights = Weights::default();
+        weights.fill(row, max, 1.0);
+        let log_sum = f64::from(max) + weights.total().ln();
         let top = top.min(row.len());
         let mut candidates: Vec<Candidate> = Vec::new();
         if top > 0 {
-            candidates = row.iter().zip(0..).map(|(logit, id)| Candidate { id, logit: *logit }).collect();
+            let bound = bound_of_top(row, top, &mut Vec::new());
+            let likely = row.iter().zip(0..).filter(|(logit, _)| **logit >= bound);
+            candidates.extend(likely.map(|(logit, id)| Candidate { id, logit: *logit, weight: 0.0 }));
             candidates.select_nth_unstable_by(top - 1, Candidate::likelier);
             candidates.truncate(top);
             candidates.sort_unstable_by(Candidate::likelier);

@@ -10,6 +10,7 @@ mod penalties;
 mod random;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use crate::engine::TokenMask;
 use crate::{SamplingParams, TokenLogprob};
@@ -35,7 +36,7 @@ pub(crate) struct Sampler {
     vocab: usize,
     logprobs: Option<u8>,
     seen: penalties::Seen,
-    candidates: Vec<choose::Candidate>,
+    room: choose::Room,
 }
 
 /// A chosen token.
@@ -47,9 +48,15 @@ pub(crate) struct Sampled {
 
 impl Sampler {
     /// For a sequence with this prompt.
-    pub(crate) fn new(params: SamplingParams, seed: u64, vocab: usize, logprobs: Option<u8>, prompt: &[u32]) -> Self {
+    pub(crate) fn new(
+        params: SamplingParams,
+        seed: u64,
+        vocab: usize,
+        logprobs: Option<u8>,
+        prompt: &[u32],
+    ) -> Self {
         let seen = penalties::Seen::new(&params, prompt);
-        Self { params, seed, vocab, logprobs, seen, candidates: Vec::new() }
+        Self { params, seed, vocab, logprobs, seen, room: choose::Room::default() }
     }
 
     /// Chooses the token number `position` of the output (from 0) from `row`, which it changes. `mask` has the ids that a
@@ -89,7 +96,8 @@ impl Sampler {
             choose::apply_mask(row, mask);
         }
         let draw = || uniform(self.seed, position as u64);
-        let id = choose::choose(row, &self.params, draw, &mut self.candidates).ok_or(SampleError::NothingAllowed)?;
+        let id =
+            choose::choose(row, &self.params, draw, &mut self.room).ok_or(SampleError::NothingAllowed)?;
         self.seen.add(&self.params, id);
         let logprobs = raw.zip(chosen_raw).map(|(raw, values)| raw.with_chosen(id, values[id as usize]));
         Ok(Sampled { id, logprobs })

@@ -22,8 +22,9 @@ impl Seen {
     }
 
     pub(super) fn add(&mut self, params: &SamplingParams, id: u32) {
-        let counted =
-            params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0;
+        let counted = params.repetition_penalty != 1.0
+            || params.presence_penalty != 0.0
+            || params.frequency_penalty != 0.0;
         if counted {
             *self.counts.entry(id).or_default() += 1;
         }

@@ -62,7 +62,7 @@ fn filters_keep_what_the_reference_keeps_in_its_proportions() {
             let mut found = vec![0.0; vocab];
             for draw in 0..draws {
                 let at = (f64::from(draw) + 0.5) / f64::from(draws);
-                let id = choose::choose(&logits, &params, || at, &mut Vec::new()).unwrap();
+                let id = choose::choose(&logits, &params, || at, &mut choose::Room::default()).unwrap();
                 found[id as usize] += 1.0 / f64::from(draws);
             }
             for (id, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
@@ -81,19 +81,25 @@ fn draws_of_many_seeds_and_positions_follow_the_distribution() {
     for seed in 0..200 {
         for position in 0..100 {
             let draw = || uniform(seed, position);
-            let id = choose::choose(&logits, &SamplingParams::default(), draw, &mut Vec::new()).unwrap();
+            let id = choose::choose(&logits, &SamplingParams::default(), draw, &mut choose::Room::default())
+                .unwrap();
             counts[id as usize] += 1.0;
         }
     }
     // Chi square with 4 degrees of freedom: 18.5 is passed once in a thousand.
-    let chi: f64 = counts.iter().zip(&wanted).map(|(found, p)| (found - p * 20_000.0_f64).powi(2) / (p * 20_000.0)).sum();
+    let chi: f64 = counts
+        .iter()
+        .zip(&wanted)
+        .map(|(found, p)| (found - p * 20_000.0_f64).powi(2) / (p * 20_000.0))
+        .sum();
     assert!(chi < 18.5, "{chi}");
 }
 
 #[test]
 fn neighbouring_seeds_and_positions_are_independent() {
     let correlation = |next: fn(u64, u64) -> f64| {
-        let pairs = (0..20_000_u64).map(|n| (uniform(n / 100, n % 100) - 0.5) * (next(n / 100, n % 100) - 0.5));
+        let pairs =
+            (0..20_000_u64).map(|n| (uniform(n / 100, n % 100) - 0.5) * (next(n / 100, n % 100) - 0.5));
         pairs.sum::<f64>() / 20_000.0 * 12.0
     };
     assert!(correlation(|seed, position| uniform(seed + 1, position)).abs() < 0.03);
@@ -130,7 +136,10 @@ fn greedy_takes_the_lowest_of_the_likeliest_and_never_padding() {
 fn values_that_are_no_numbers_are_never_chosen() {
     let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
     assert_eq!(plain(params.clone(), 3).sample(&mut [f32::NAN, 1.0, 0.0], 0, None).unwrap().id, 1);
-    assert_eq!(plain(params, 2).sample(&mut [f32::NAN, f32::NEG_INFINITY], 0, None), Err(SampleError::NoLogits));
+    assert_eq!(
+        plain(params, 2).sample(&mut [f32::NAN, f32::NEG_INFINITY], 0, None),
+        Err(SampleError::NoLogits)
+    );
     let infinite = plain(SamplingParams::default(), 2).sample(&mut [0.0, f32::INFINITY], 0, None);
     assert_eq!(infinite.unwrap().id, 1);
 }
@@ -194,7 +203,8 @@ fn logprobs_are_those_of_the_model_before_anything_else() {
     assert!((logprobs.chosen.1 - wanted(0)).abs() < 1e-6);
     assert_eq!(logprobs.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2]);
     assert!((logprobs.top[1].1 - wanted(2)).abs() < 1e-6);
-    let large = Sampler::new(SamplingParams::default(), 0, 3, Some(0), &[]).sample(&mut [1e4, 1e4, 0.0], 0, None);
+    let large =
+        Sampler::new(SamplingParams::default(), 0, 3, Some(0), &[]).sample(&mut [1e4, 1e4, 0.0], 0, None);
     let logprobs = large.unwrap().logprobs.unwrap();
     assert!((logprobs.chosen.1 - (0.5_f32).ln()).abs() < 1e-3 && logprobs.top.is_empty());
 }

@@ -12,9 +12,9 @@ mod config;
 mod fairness;
 mod plan;
 mod sequence;
-mod state;
 #[cfg(test)]
 mod simulation;
+mod state;
 #[cfg(test)]
 mod tests;
 

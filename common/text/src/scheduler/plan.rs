@@ -13,6 +13,11 @@ use crate::{BLOCK_TOKENS, BlockId, ImageInput};
 /// Fewest blocks by which the cache grows.
 const GROWTH: usize = 64;
 
+/// Blocks for each running sequence that must be free beside what a newcomer needs.
+const MARGIN: usize = 1;
+/// The same for a sequence that was put back.
+const MARGIN_AGAIN: usize = 4;
+
 /// The next step. Without segments there is nothing to do until something happens.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
@@ -154,7 +159,9 @@ impl Scheduler {
         if sequence.blocks.is_empty() {
             while found < sequence.shareable() {
                 match sequence.hash(found) {
-                    Some(hash) if self.cache.contains(hash) => found_cached += usize::from(self.cache.is_cached(hash)),
+                    Some(hash) if self.cache.contains(hash) => {
+                        found_cached += usize::from(self.cache.is_cached(hash))
+                    }
                     _ => break,
                 }
                 found += 1;
@@ -162,8 +169,10 @@ impl Scheduler {
         }
         let held = sequence.blocks.len().max(found);
         let missing = sequence.blocks_needed().saturating_sub(held);
-        // One block for each running sequence stays free, so that the newcomer is not put back at once.
-        let margin = self.running();
+        // Some blocks stay free for each running sequence, so that the newcomer is not put back at once; more for one that has
+        // been put back before, or it would be computed again and again.
+        let each = if sequence.admitted { MARGIN_AGAIN } else { MARGIN };
+        let margin = self.running() * each;
         if !self.make_room(candidate, missing + found_cached, margin) {
             return false;
         }
@@ -242,9 +251,10 @@ impl Scheduler {
     /// The newest token of each running sequence, first in rank first.
     fn plan_decoding(&mut self, order: &[SeqId], plan: &mut Plan) {
         for seq in order {
-            let ready = self.sequences.get(seq).is_some_and(|sequence| {
-                sequence.standing == Standing::Running && sequence.remaining() == 1
-            });
+            let ready = self
+                .sequences
+                .get(seq)
+                .is_some_and(|sequence| sequence.standing == Standing::Running && sequence.remaining() == 1);
             if ready && self.hold_blocks(*seq) {
                 plan.decoding += 1;
                 self.push_segment(*seq, 1, plan);
@@ -290,9 +300,10 @@ impl Scheduler {
             if budget == 0 {
                 break;
             }
-            let waits = self.sequences.get(seq).is_none_or(|sequence| {
-                sequence.standing != Standing::Running || sequence.remaining() <= 1
-            });
+            let waits = self
+                .sequences
+                .get(seq)
+                .is_none_or(|sequence| sequence.standing != Standing::Running || sequence.remaining() <= 1);
             if waits {
                 continue;
             }
@@ -300,7 +311,9 @@ impl Scheduler {
             let Some(sequence) = self.sequences.get_mut(seq) else { continue };
             let first = sequence.computed / BLOCK_TOKENS;
             let aligned = sequence.computed.is_multiple_of(BLOCK_TOKENS);
-            if aligned && first < sequence.shareable() && sequence.hash(first).is_some_and(|hash| under_way.contains(&hash))
+            if aligned
+                && first < sequence.shareable()
+                && sequence.hash(first).is_some_and(|hash| under_way.contains(&hash))
             {
                 continue;
             }

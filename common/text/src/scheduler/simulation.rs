@@ -114,7 +114,8 @@ impl World {
                 }
             }
             20 => {
-                self.scheduler.shrink_cache();
+                let compact = self.random.random_bool(0.5);
+                self.scheduler.shrink_cache(compact);
             }
             21 if self.random.random_bool(0.2) => {
                 self.places.fill(0);
@@ -180,7 +181,11 @@ impl World {
             if let Some(caller) = self.callers.get(&segment.seq) {
                 let mut tokens = caller.prompt.clone();
                 tokens.extend(&caller.got);
-                assert_eq!(&tokens[segment.start..end], &*segment.tokens, "the tokens follow what is computed");
+                assert_eq!(
+                    &tokens[segment.start..end],
+                    &*segment.tokens,
+                    "the tokens follow what is computed"
+                );
                 assert_eq!(segment.chooses, end == tokens.len());
                 for (position, wanted) in contents(&tokens[..segment.start]).into_iter().enumerate() {
                     let found = self.places[place(segment, position)];
@@ -205,8 +210,8 @@ impl World {
             tokens.extend(&caller.got);
             let computed = segment.start + segment.tokens.len();
             let contents = contents(&tokens[..computed]);
-            for position in segment.start..computed {
-                self.places[place(segment, position)] = contents[position];
+            for (position, content) in contents.iter().enumerate().skip(segment.start) {
+                self.places[place(segment, position)] = *content;
             }
             let token = segment.chooses.then(|| (contents[computed - 1] % 5) as u32);
             caller.got.extend(token);
@@ -229,7 +234,8 @@ impl World {
 
     fn check(&mut self) {
         self.collect_ended();
-        let held: Vec<&[BlockId]> = self.scheduler.sequences.values().map(|sequence| &*sequence.blocks).collect();
+        let held: Vec<&[BlockId]> =
+            self.scheduler.sequences.values().map(|sequence| &*sequence.blocks).collect();
         self.scheduler.cache.check(&held);
         assert_eq!(self.scheduler.len(), self.callers.len(), "nobody is forgotten");
     }

@@ -208,14 +208,33 @@ impl Scheduler {
         self.cache.resize(capacity);
     }
 
+    /// Blocks that the largest live sequence may come to need.
+    pub(crate) fn largest_need(&self) -> usize {
+        self.sequences.values().map(|sequence| sequence.max_len.div_ceil(BLOCK_TOKENS)).max().unwrap_or(0)
+    }
+
     /// Sets how far the cache may grow; what there is stays.
     pub(crate) fn set_cache_limit(&mut self, blocks: usize) {
         self.cache_limit = blocks.max(self.cache.capacity());
     }
 
-    /// Lets go of what is only kept for its content and of all blocks that are not needed; gives how many blocks stay.
-    pub(crate) fn shrink_cache(&mut self) -> usize {
+    /// Lets go of what is only kept for its content and of all blocks that are not needed; gives how many blocks stay. Held blocks
+    /// cannot be moved: with `compact`, who holds blocks far behind the others is put back and computed again further ahead.
+    pub(crate) fn shrink_cache(&mut self, compact: bool) -> usize {
         self.cache.drop_cached();
+        let enough = 2 * self.cache.used();
+        if compact && self.cache.least_capacity() > enough {
+            let far: Vec<SeqId> = self
+                .sequences
+                .iter()
+                .filter(|(_, sequence)| sequence.blocks.iter().any(|block| *block as usize >= enough))
+                .map(|(seq, _)| *seq)
+                .collect();
+            for seq in far {
+                self.put_back(seq);
+            }
+            self.cache.drop_cached();
+        }
         self.cache.resize(0)
     }
 

@@ -72,7 +72,10 @@ fn a_sequence_ends_with_its_last_token_and_leaves_its_prompt_in_the_cache() {
     assert_eq!((usage.used, usage.cached), (0, 2));
     let again = scheduler.submit(Duration::ZERO, spec(1, 40, 3)).unwrap();
     let plan = scheduler.plan(Duration::ZERO, limits(8));
-    assert_eq!((plan.segments[0].seq, plan.segments[0].start, plan.segments[0].cached_tokens), (again, 32, 32));
+    assert_eq!(
+        (plan.segments[0].seq, plan.segments[0].start, plan.segments[0].cached_tokens),
+        (again, 32, 32)
+    );
     assert_eq!((scheduler.counts().prefix_hits, scheduler.counts().prefix_queries), (32, 80));
 }
 
@@ -185,7 +188,8 @@ fn a_greedy_principal_does_not_keep_others_waiting() {
 fn a_short_cache_puts_the_last_in_rank_back_and_loses_nothing() {
     // Room for 8 blocks; three sequences of 2 blocks that grow to 4.
     let mut scheduler = scheduler(8);
-    let seqs: Vec<_> = (1..=3).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 20, 44)).unwrap()).collect();
+    let seqs: Vec<_> =
+        (1..=3).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 20, 44)).unwrap()).collect();
     let mut generated = [0; 3];
     for _ in 0..500 {
         for (seq, _) in step(&mut scheduler, Duration::ZERO, limits(8)) {
@@ -208,7 +212,10 @@ fn what_does_not_fit_even_alone_ends_with_a_word() {
         step(&mut scheduler, Duration::ZERO, limits(8));
     }
     let ended = scheduler.take_ended();
-    assert_eq!(ended, [Ended { seq: large, by: EndedBy::Memory }, Ended { seq: growing, by: EndedBy::Memory }]);
+    assert_eq!(
+        ended,
+        [Ended { seq: large, by: EndedBy::Memory }, Ended { seq: growing, by: EndedBy::Memory }]
+    );
     assert!(!scheduler.has_work());
 }
 
@@ -261,7 +268,8 @@ fn the_cache_grows_as_it_is_needed_and_stops_where_memory_ends() {
 #[test]
 fn who_was_in_a_crash_runs_alone_and_ends_after_the_second() {
     let mut scheduler = scheduler(1000);
-    let seqs: Vec<_> = (1..=2).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 10, 10)).unwrap()).collect();
+    let seqs: Vec<_> =
+        (1..=2).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 10, 10)).unwrap()).collect();
     assert_eq!(scheduler.plan(Duration::ZERO, limits(8)).segments.len(), 2);
     scheduler.crashed(Duration::ZERO, &seqs);
     scheduler.cache_lost(1000, 4096);

@@ -7,9 +7,14 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 
 use super::slots::{Slot, Slots};
-use super::{GenerateOptions, GenerateStream, Prompts, StreamInput, StreamOutcome, StreamRequest, StreamResult};
+use super::{
+    GenerateOptions, GenerateStream, Prompts, StreamInput, StreamOutcome, StreamRequest, StreamResult,
+};
 use crate::engine::{Engine, StreamOptions, TokenStream};
 use crate::{Completed, StreamError, StreamEvent, SubmitError};
+
+/// Streams over prompts that this process has begun: their ids differ also where several of these stand on one [`Engine`].
+static STREAMS: AtomicU64 = AtomicU64::new(0);
 
 /// Settings of a [`StreamingComputationEngine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +71,6 @@ struct Counts {
     failed: AtomicU64,
     cancelled: AtomicU64,
     tokens: AtomicU64,
-    prompts: AtomicU64,
 }
 
 /// A [`StreamingComputationEngine`] over `engine`.
@@ -110,7 +114,7 @@ impl StreamingComputationEngine {
     /// sequence is pulled only when a place is free.
     pub fn generate_stream(&self, prompts: impl Into<Prompts>, options: GenerateOptions) -> GenerateStream {
         let inner = Arc::clone(&self.0);
-        let begun = inner.counts.prompts.fetch_add(1, Ordering::Relaxed);
+        let begun = STREAMS.fetch_add(1, Ordering::Relaxed);
         let source = prompts.into().into_stream();
         let jobs = stream::unfold((source, 0_usize), move |(mut source, index)| {
             let (inner, options) = (Arc::clone(&inner), options.clone());
@@ -163,16 +167,19 @@ impl Inner {
     ) -> impl futures::Stream<Item = StreamResult> + Send + 'static {
         let request_id = request.request_id.clone();
         let active = Active::new(Arc::clone(&self), slot);
-        stream::unfold(Answer::Waiting(request, active), move |answer| {
+        stream::unfold(Answer::Waiting(Box::new(request), active), move |answer| {
             let (inner, request_id) = (Arc::clone(&self), request_id.clone());
             async move {
                 let (mut events, mut active) = match answer {
                     Answer::Ended => return None,
-                    Answer::Waiting(request, mut active) => match inner.submit(request).await {
+                    Answer::Waiting(request, mut active) => match inner.submit(*request).await {
                         Ok(events) => (events, active),
                         Err(refused) => {
                             active.end(|counts| &counts.failed);
-                            return Some((StreamResult { request_id, index, output: Err(refused) }, Answer::Ended));
+                            return Some((
+                                StreamResult { request_id, index, output: Err(refused) },
+                                Answer::Ended,
+                            ));
                         }
                     },
                     Answer::Running(events, active) => (events, active),
@@ -208,7 +215,7 @@ impl Inner {
 }
 
 enum Answer {
-    Waiting(StreamRequest, Active),
+    Waiting(Box<StreamRequest>, Active),
     Running(TokenStream, Active),
     Ended,
 }
@@ -252,7 +259,12 @@ impl Counts {
     }
 }
 
-fn outcome(request_id: String, mut text: String, end: Completed, error: Option<StreamError>) -> StreamOutcome {
+fn outcome(
+    request_id: String,
+    mut text: String,
+    end: Completed,
+    error: Option<StreamError>,
+) -> StreamOutcome {
     text.push_str(&end.text);
     StreamOutcome { request_id, text, reason: end.reason, usage: end.usage, summary: end.summary, error }
 }

@@ -21,7 +21,11 @@ pub fn setup_streaming_computation(config: StreamingConfig) -> StreamingComputat
 
 impl StreamingComputationManager {
     /// Adds `engine` as `name`, instead of one that had the name before.
-    pub fn create_streaming_engine(&self, name: impl Into<String>, engine: Engine) -> StreamingComputationEngine {
+    pub fn create_streaming_engine(
+        &self,
+        name: impl Into<String>,
+        engine: Engine,
+    ) -> StreamingComputationEngine {
         let created = create_streaming_engine(engine, self.config);
         self.lock().insert(name.into(), created.clone());
         created

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Constraint, FinishReason, GenerationRequest, Prompt, SamplingParams, StopConditions, StreamError, StreamEvent,
-    StreamSummary, SubmitError, Usage,
+    Constraint, FinishReason, GenerationRequest, Prompt, SamplingParams, StopConditions, StreamError,
+    StreamEvent, StreamSummary, SubmitError, Usage,
 };
 
 /// How prompts are to be answered.
@@ -96,7 +96,8 @@ impl StreamRequest {
         let prompt = match self.input {
             StreamInput::Tokens(prompt) => prompt,
             StreamInput::Text(text) => {
-                let tokens = encode(&text).map_err(|reason| SubmitError::Invalid { field: "prompt", reason })?;
+                let tokens =
+                    encode(&text).map_err(|reason| SubmitError::Invalid { field: "prompt", reason })?;
                 Prompt { tokens, images: Vec::new() }
             }
         };

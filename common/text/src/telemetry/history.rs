@@ -64,7 +64,8 @@ impl Comparison {
         if self.baseline_sessions.min(self.current_sessions) < LEAST_SESSIONS {
             return Vec::new();
         }
-        let slower = |change: &MetricChange| change.baseline > 0.0 && change.current > change.baseline * WORSE;
+        let slower =
+            |change: &MetricChange| change.baseline > 0.0 && change.current > change.baseline * WORSE;
         let mut worse = Vec::new();
         for (name, change) in [
             ("time_to_first_token", &self.time_to_first_token),
@@ -104,9 +105,15 @@ pub fn compare(baseline: &[SessionRecord], current: &[SessionRecord]) -> Compari
     Comparison {
         baseline_sessions: baseline.len(),
         current_sessions: current.len(),
-        time_to_first_token: change(|session| session.summary.time_to_first_token.map(|time| time.as_secs_f64())),
-        token_latency: change(|session| with_tokens(session, session.summary.average_token_latency.as_secs_f64())),
-        p95_token_latency: change(|session| with_tokens(session, session.summary.p95_token_latency.as_secs_f64())),
+        time_to_first_token: change(|session| {
+            session.summary.time_to_first_token.map(|time| time.as_secs_f64())
+        }),
+        token_latency: change(|session| {
+            with_tokens(session, session.summary.average_token_latency.as_secs_f64())
+        }),
+        p95_token_latency: change(|session| {
+            with_tokens(session, session.summary.p95_token_latency.as_secs_f64())
+        }),
         throughput: change(|session| with_tokens(session, session.summary.average_throughput)),
         error_rate: MetricChange { baseline: error_rate(baseline), current: error_rate(current) },
     }
@@ -158,7 +165,10 @@ mod tests {
     #[test]
     fn slower_tokens_and_more_errors_are_found() {
         let comparison = compare(&sessions(20, 20, 0), &sessions(20, 30, 1));
-        assert_eq!(comparison.regressions(), ["token_latency", "p95_token_latency", "throughput", "error_rate"]);
+        assert_eq!(
+            comparison.regressions(),
+            ["token_latency", "p95_token_latency", "throughput", "error_rate"]
+        );
     }
 
     #[test]

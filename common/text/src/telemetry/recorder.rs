@@ -86,7 +86,8 @@ impl StreamRecorder {
     /// The end: sums up, and adds the session to the collector's history.
     pub fn finish(self, reason: FinishReason, usage: Usage) -> StreamSummary {
         let session_duration = self.submitted.elapsed();
-        let generating = self.first_token.map_or(Duration::ZERO, |first| self.last_token.saturating_duration_since(first));
+        let generating =
+            self.first_token.map_or(Duration::ZERO, |first| self.last_token.saturating_duration_since(first));
         let rate = |tokens: usize, time: Duration| {
             if time.is_zero() { 0.0 } else { tokens as f64 / time.as_secs_f64() }
         };
@@ -95,7 +96,9 @@ impl StreamRecorder {
         let summary = StreamSummary {
             total_tokens: self.tokens,
             session_duration,
-            time_to_first_token: self.first_token.map(|first| first.saturating_duration_since(self.submitted)),
+            time_to_first_token: self
+                .first_token
+                .map(|first| first.saturating_duration_since(self.submitted)),
             average_token_latency: self.between.mean(),
             p95_token_latency: self.between.percentile(0.95),
             average_throughput: rate(self.tokens.saturating_sub(1), generating),

@@ -27,7 +27,8 @@ fn the_same_seed_gives_the_same_tokens_alone_and_among_eight_others() {
 
 #[test]
 fn a_short_cache_preempts_and_gives_the_same_text() {
-    let requests = || (0..6_u32).map(|kind| sampled(request(&kind.to_string(), kind * 7, 40, 80), kind.into()));
+    let requests =
+        || (0..6_u32).map(|kind| sampled(request(&kind.to_string(), kind * 7, 40, 80), kind.into()));
     let wanted: Vec<_> = requests().map(|one| Rig::plain().run(one).ids).collect();
     let mut config = config();
     // 20 blocks of 1,024 bytes; the six together need 48.
@@ -48,15 +49,17 @@ fn a_short_cache_preempts_and_gives_the_same_text() {
 fn a_long_prompt_is_taken_in_chunks_beside_running_streams_none_of_which_misses_a_step() {
     let wanted = Rig::plain().run(request("x", 3, 4000, 5)).ids;
     let rig = Rig::new(Script { step_delay: Duration::from_micros(300), ..Script::default() }, config());
-    let streams: Vec<_> =
-        (0..4).map(|kind| rig.engine.submit(request(&kind.to_string(), kind * 10, 20, 2000)).unwrap()).collect();
+    let streams: Vec<_> = (0..4)
+        .map(|kind| rig.engine.submit(request(&kind.to_string(), kind * 10, 20, 2000)).unwrap())
+        .collect();
     rig.stage.wait_for_steps(30);
     let before = rig.stage.script().steps.len();
     let long = rig.engine.submit(request("long", 3, 4000, 5)).unwrap();
     assert_eq!(collect(long).ids, wanted);
     drop(streams);
     let script = rig.stage.script();
-    let mixed: Vec<_> = script.steps[before..].iter().filter(|step| step.iter().any(|tokens| *tokens > 1)).collect();
+    let mixed: Vec<_> =
+        script.steps[before..].iter().filter(|step| step.iter().any(|tokens| *tokens > 1)).collect();
     assert!(mixed.len() >= 4000 / 512, "{} chunks", mixed.len());
     for step in &mixed {
         assert_eq!(step[..4], [1; 4], "every stream is decoded in every step");
@@ -80,11 +83,9 @@ fn equal_prompts_submitted_together_are_computed_once() {
 
 #[test]
 fn prefixes_are_shared_as_far_as_the_settings_say() {
-    for (sharing, same, other) in [
-        (PrefixSharing::Everybody, 96, 96),
-        (PrefixSharing::Principal, 96, 0),
-        (PrefixSharing::Nobody, 0, 0),
-    ] {
+    for (sharing, same, other) in
+        [(PrefixSharing::Everybody, 96, 96), (PrefixSharing::Principal, 96, 0), (PrefixSharing::Nobody, 0, 0)]
+    {
         let mut config = config();
         config.prefix_sharing = sharing;
         let rig = Rig::new(Script::default(), config);
@@ -121,7 +122,11 @@ fn higher_priority_overtakes_and_the_lower_still_gives_the_same_text() {
     let mut high = request("high", 2, 30, 10);
     high.priority = 9;
     rig.run(high);
-    assert_eq!(rig.engine.snapshot().running + rig.engine.snapshot().waiting, 1, "the low one goes on after it");
+    assert_eq!(
+        rig.engine.snapshot().running + rig.engine.snapshot().waiting,
+        1,
+        "the low one goes on after it"
+    );
     assert_eq!(collect(low).ids, wanted);
     assert_eq!(rig.engine.snapshot().preemptions, 1);
 }

@@ -15,7 +15,8 @@ use crate::{EngineSnapshot, FinishReason, KvCacheSize, StreamEvent, SubmitError}
 /// One caller; how its stream ended, if it stayed.
 async fn caller(rig: &Rig, number: u32, mut random: StdRng) -> Option<FinishReason> {
     let prompt = random.random_range(5..120);
-    let mut wanted = sampled(request(&number.to_string(), number % 5, prompt, random.random_range(1..40)), number.into());
+    let mut wanted =
+        sampled(request(&number.to_string(), number % 5, prompt, random.random_range(1..40)), number.into());
     wanted.priority = random.random_range(0..10);
     wanted.principal = format!("p{}", number % 7);
     if random.random_bool(0.05) {

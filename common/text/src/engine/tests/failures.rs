@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use videosdgx_model::{LoaderConfig, Memory, MemoryProbe, ModelLoader};
 
 use crate::telemetry::StreamingTelemetryCollector;
-use crate::testing::{BOMB, Letters, NOTHING, POISON, Rig, Script, collect, config, request};
+use crate::testing::{
+    BOMB, Letters, NOTHING, POISON, Rig, Script, Stage, collect, config, fake_load, request,
+};
 use crate::{Engine, EngineHooks, ErrorCode, FinishReason, KvCacheSize};
 
 #[test]
@@ -17,7 +19,8 @@ fn a_failed_step_is_tried_again_and_changes_nothing() {
     let rig = Rig::new(Script { fail_steps: BTreeSet::from([0, 7]), ..Script::default() }, config());
     let output = rig.run(request("a", 1, 40, 20));
     assert_eq!(output.ids, wanted);
-    let seen: Vec<_> = output.errors.iter().map(|error| (error.code, error.recoverable, error.position)).collect();
+    let seen: Vec<_> =
+        output.errors.iter().map(|error| (error.code, error.recoverable, error.position)).collect();
     assert_eq!(seen, [(ErrorCode::StepFailed, true, 0), (ErrorCode::StepFailed, true, 6)]);
     assert_eq!((output.end.reason, output.end.summary.error_count), (FinishReason::Length, 2));
     assert_eq!((rig.engine.snapshot().recovered_steps, rig.engine.snapshot().failed_steps), (2, 0));
@@ -75,7 +78,10 @@ fn a_cache_that_cannot_grow_is_made_do_with() {
     let limit = rig.engine.snapshot().cache.limit;
     assert!((70..=80).contains(&limit), "{limit}");
     let output = rig.run(request("large", 1, 2000, 5));
-    assert_eq!((output.errors[0].code, output.end.reason), (ErrorCode::MemoryLimitExceeded, FinishReason::Error));
+    assert_eq!(
+        (output.errors[0].code, output.end.reason),
+        (ErrorCode::MemoryLimitExceeded, FinishReason::Error)
+    );
 }
 
 #[test]
@@ -99,42 +105,51 @@ fn a_sequence_larger_than_the_whole_cache_says_so() {
     assert_eq!(output.ids.len(), 64 - 30 + 1, "everything that fitted came");
 }
 
-struct Gauge(AtomicU64);
+/// Says how much memory there is, and looks at the engine each time it is asked.
+#[derive(Default)]
+struct Gauge {
+    available: AtomicU64,
+    unloads: AtomicUsize,
+    engine: OnceLock<Engine>,
+    seen: Mutex<Vec<(usize, bool, usize)>>,
+}
 
 impl MemoryProbe for Gauge {
     fn memory(&self) -> Option<Memory> {
-        Some(Memory { total: 1000, available: self.0.load(Ordering::Relaxed) })
+        if let Some(engine) = self.engine.get() {
+            let now = engine.snapshot();
+            let state = (now.max_running, now.cache.capacity <= 64, self.unloads.load(Ordering::Relaxed));
+            self.seen.lock().unwrap().push(state);
+        }
+        Some(Memory { total: 1000, available: self.available.load(Ordering::Relaxed) })
     }
 }
 
 #[test]
-fn memory_pressure_gives_up_sequences_then_caches_then_idle_models() {
-    let stage = crate::testing::Stage::new(Script { step_delay: Duration::from_millis(1), ..Script::default() });
-    let loader = ModelLoader::new(crate::testing::fake_load(&stage), LoaderConfig::new("fake")).unwrap();
-    let gauge = Arc::new(Gauge(AtomicU64::new(900)));
-    let unloads = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&unloads);
+fn memory_pressure_gives_up_sequences_then_caches_then_idle_models_and_no_stream() {
+    let stage = Stage::new(Script::default());
+    let loader = ModelLoader::new(fake_load(&stage), LoaderConfig::new("fake")).unwrap();
+    let gauge = Arc::new(Gauge { available: AtomicU64::new(900), ..Gauge::default() });
+    let counted = Arc::clone(&gauge);
     let hooks = EngineHooks {
         memory: Arc::clone(&gauge) as Arc<dyn MemoryProbe>,
         unload_idle: Some(Arc::new(move || {
-            counted.fetch_add(1, Ordering::Relaxed);
+            counted.unloads.fetch_add(1, Ordering::Relaxed);
         })),
     };
-    let telemetry = StreamingTelemetryCollector::default();
     let mut config = config();
     config.batch.min = 1;
+    config.memory_pressure.interval = Duration::ZERO;
+    let telemetry = StreamingTelemetryCollector::default();
     let engine = Engine::start_with(loader, config, Arc::new(Letters), telemetry, hooks).unwrap();
     // Fills the cache with something to drop.
     assert_eq!(collect(engine.submit(request("a", 1, 2000, 2)).unwrap()).ids.len(), 2);
-    let before = engine.snapshot();
-    assert!(before.cache.cached >= 124 && before.max_running == 8);
-    gauge.0.store(10, Ordering::Relaxed);
-    // Each burst looks at once: warning, fewer sequences, shorter caches, unloading.
-    let mut seen = Vec::new();
-    for number in 0..4 {
-        collect(engine.submit(request(&number.to_string(), 2, 10, 2)).unwrap());
-        let now = engine.snapshot();
-        seen.push((now.max_running, now.cache.capacity < 64, unloads.load(Ordering::Relaxed)));
-    }
-    assert_eq!(seen, [(8, false, 0), (4, false, 0), (2, true, 0), (1, true, 1)]);
+    assert!(engine.snapshot().cache.cached >= 124);
+    assert!(gauge.engine.set(engine.clone()).is_ok());
+    gauge.available.store(10, Ordering::Relaxed);
+    assert_eq!(collect(engine.submit(request("b", 2, 10, 90)).unwrap()).ids.len(), 90);
+    let seen = std::mem::take(&mut *gauge.seen.lock().unwrap());
+    // Before the warning and after it, then one remedy after another; the cache grows again only as it must.
+    assert_eq!(seen[..5], [(8, false, 0), (8, false, 0), (4, false, 0), (2, true, 0), (1, true, 1)]);
+    assert!(seen[5..].iter().all(|(running, small, _)| *running == 1 && *small), "{seen:?}");
 }

@@ -41,7 +41,10 @@ fn an_unload_waits_for_what_runs_and_what_waits_loads_again() {
 fn a_model_that_cannot_be_loaded_fails_who_waits_and_is_tried_again_for_the_next() {
     let rig = Rig::new(Script { failing_loads: 1, ..Script::default() }, config());
     let output = rig.run(request("a", 1, 10, 5));
-    assert_eq!((output.errors[0].code, output.end.reason), (ErrorCode::ModelUnavailable, FinishReason::Error));
+    assert_eq!(
+        (output.errors[0].code, output.end.reason),
+        (ErrorCode::ModelUnavailable, FinishReason::Error)
+    );
     assert!(!output.errors[0].recoverable);
     assert_eq!(rig.run(request("b", 1, 10, 5)).ids.len(), 5);
 }
@@ -87,7 +90,10 @@ fn a_dropped_stream_frees_its_place_within_a_step() {
     rig.run(request("b", 2, 10, 1));
     // At most the step that was under way, and the other's.
     assert!(rig.stage.script().steps.len() <= steps + 2);
-    assert_eq!(rig.telemetry.history().iter().filter(|session| session.reason == FinishReason::Cancelled).count(), 1);
+    assert_eq!(
+        rig.telemetry.history().iter().filter(|session| session.reason == FinishReason::Cancelled).count(),
+        1
+    );
 }
 
 #[test]
@@ -98,7 +104,10 @@ fn a_deadline_holds_while_the_model_loads() {
     let begun = Instant::now();
     let output = rig.run(late);
     assert!(begun.elapsed() >= Duration::from_millis(30));
-    assert_eq!((output.errors[0].code, output.end.reason), (ErrorCode::DeadlineExceeded, FinishReason::Deadline));
+    assert_eq!(
+        (output.errors[0].code, output.end.reason),
+        (ErrorCode::DeadlineExceeded, FinishReason::Deadline)
+    );
     assert_eq!(output.ids.len(), 0);
     rig.stage.open();
 }
