@@ -1,0 +1,60 @@
+//! Shutting down: nothing new, what streams may end, and what does not is told why.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::support::{TestService, chat, text_of};
+
+#[actix_web::test]
+async fn streams_end_within_the_grace_time_and_nothing_new_is_taken() {
+    let service = TestService::start_with(|wishes| wishes.backend.step_time = Duration::from_millis(5)).await;
+    let tester = service.tester();
+    let text = "x".repeat(100);
+    let mut socket = tester.socket().await;
+    let mut idle = tester.socket().await;
+    socket.say(json!({"type": "generate", "request_id": "a", "prompt": "abc", "max_tokens": 100})).await;
+    socket.hear_until("token").await;
+    let body = chat(&format!("say {text}"), json!({"stream": true}));
+    let mut stream = tester.request(Method::POST, "/v1/chat/completions").json(&body).send().await.unwrap();
+    stream.chunk().await.unwrap().unwrap();
+    let drain = actix_web::rt::spawn(service.running.drain());
+    assert_eq!(idle.closed().await, CloseCode::Away);
+    assert_eq!(tester.chat("say a", json!({})).await.error(503).1, "draining");
+    assert_eq!(tester.post("/stream/generate", json!({"prompt": "a"})).await.status, 503);
+    socket.say(json!({"type": "generate", "request_id": "b", "prompt": "abc"})).await;
+    let heard = socket.hear_until("complete").await;
+    let refused = heard.iter().find(|message| message["request_id"] == "b").unwrap();
+    assert_eq!((&refused["error"]["code"], &refused["error"]["recoverable"]), (&json!("draining"), &json!(true)));
+    assert!(text_of(&heard).len() > 90, "the stream went on to its end");
+    assert_eq!(socket.closed().await, CloseCode::Away);
+    let mut rest = String::new();
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        rest.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(rest.trim_end().ends_with("data: [DONE]"), "{rest}");
+    assert!(drain.await.unwrap());
+    assert!(tester.request(Method::GET, "/health").send().await.is_err(), "it has stopped");
+}
+
+#[actix_web::test]
+async fn streams_that_outlast_the_grace_time_are_told_why() {
+    let service = TestService::start_with(|wishes| {
+        wishes.config.drain = Duration::from_millis(200);
+        wishes.backend.step_time = Duration::from_millis(5);
+        wishes.backend.max_context = 1 << 20;
+    })
+    .await;
+    let tester = service.tester();
+    let mut socket = tester.socket().await;
+    socket.say(json!({"type": "generate", "prompt": "abc", "max_tokens": 100_000})).await;
+    socket.hear_until("token").await;
+    let drain = actix_web::rt::spawn(service.running.drain());
+    let heard = socket.hear_until("complete").await;
+    let error = heard.iter().find(|message| message["type"] == "error").unwrap();
+    assert_eq!(error["error"]["code"], "draining");
+    assert_eq!(socket.closed().await, CloseCode::Away);
+    assert!(drain.await.unwrap());
+}
