@@ -12,7 +12,7 @@ import msgpack
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-JSON, MSGPACK = "videosdgx.json", "videosdgx.msgpack"
+JSON, MSGPACK = "videosdgx.v1.json", "videosdgx.v1.msgpack"
 LIMIT = 30
 
 
@@ -54,6 +54,11 @@ def text(tokens):
     return "".join(token["text"] for token in tokens)
 
 
+def positions(tokens):
+    """Which tokens they stand for: a client that is slow for a moment gets several in one."""
+    return [at for token in tokens for at in range(token["position"] + 1 - token.get("count", 1), token["position"] + 1)]
+
+
 async def generates(url, token):
     """The same tokens in both forms, in order, with a summary; pings are answered."""
     said = {}
@@ -63,13 +68,13 @@ async def generates(url, token):
             await asyncio.wait_for(await talk.socket.ping(), LIMIT)
             await talk.say(type="generate", prompt="Hello", max_tokens=20, params={"temperature": 0.7, "top_p": 0.9, "seed": 7, "ignore_eos": True})
             tokens, last = await talk.hear_out()
-            assert [token["position"] for token in tokens] == list(range(20)), tokens
+            assert positions(tokens) == list(range(20)), tokens
             assert all(token["latency_ms"] >= 0 and isinstance(token["id"], int) for token in tokens), tokens
             summary = last["summary"]
             assert last["type"] == "complete" and last["finish_reason"] == "length" and not last["cancelled"], last
             assert summary["total_tokens"] == 20 and summary["average_token_latency_ms"] >= 0, last
             assert summary["max_memory_usage_mb"] > 1 and summary["p95_token_latency_ms"] >= 0, last
-            said[protocol] = [(token["id"], token["text"]) for token in tokens]
+            said[protocol] = text(tokens)
     assert said[JSON] == said[MSGPACK]
 
 
@@ -88,7 +93,7 @@ async def several(url, token):
                 streams[name] = message["stream_id"]
             elif message["type"] == "token":
                 seen[name].append(message["token"])
-                if name == "c" and len(seen[name]) == 5:
+                if name == "c" and len(seen[name]) == 2:
                     await talk.say(type="cancel", request_id="c")
                     asked = time.monotonic()
             else:
@@ -98,9 +103,9 @@ async def several(url, token):
                     assert time.monotonic() - asked < 5, "a cancelled one ends soon"
         assert len(set(streams.values())) == 5, streams
         for name, tokens in seen.items():
-            assert [token["position"] for token in tokens] == list(range(len(tokens))), name
+            assert positions(tokens) == list(range(len(positions(tokens)))), name
             assert ended[name]["cancelled"] == (name == "c"), ended[name]
-            assert name == "c" or len(tokens) == 30, (name, len(tokens))
+            assert name == "c" or len(positions(tokens)) == 30, (name, tokens)
 
 
 async def resumes(url, token, other):
@@ -114,17 +119,18 @@ async def resumes(url, token, other):
         await talk.say(**question)
         started = await talk.hear()
         assert started["type"] == "started", started
-        tokens = [(await talk.hear())["token"] for _ in range(5)]
+        tokens = [(await talk.hear())["token"] for _ in range(2)]
         talk.socket.transport.abort()
+    last = tokens[-1]["position"]
     async with Talk(url, other) as talk:
-        await talk.say(type="resume", stream_id=started["stream_id"], position=4)
+        await talk.say(type="resume", stream_id=started["stream_id"], position=last)
         refused = await talk.hear()
         assert refused["type"] == "error", refused
     async with Talk(url, token, MSGPACK) as talk:
-        await talk.say(type="resume", stream_id=started["stream_id"], position=4)
-        tokens, last = await talk.hear_out(tokens)
-        assert last["type"] == "complete" and last["request_id"] == "r", last
-        assert [token["position"] for token in tokens] == list(range(60)), tokens
+        await talk.say(type="resume", stream_id=started["stream_id"], position=last)
+        tokens, end = await talk.hear_out(tokens)
+        assert end["type"] == "complete" and end["request_id"] == "r", end
+        assert positions(tokens) == list(range(60)), tokens
         assert text(tokens) == text(whole)
         await talk.say(type="resume", stream_id="nonsense", position=4)
         assert (await talk.hear())["type"] == "error"
@@ -183,7 +189,7 @@ async def nonsense(url, token):
         assert (await talk.hear())["type"] == "error"
         await talk.say(type="generate", prompt="Hello", max_tokens=3, params={"ignore_eos": True})
         tokens, last = await talk.hear_out()
-        assert len(tokens) == 3 and last["type"] == "complete", last
+        assert positions(tokens) == [0, 1, 2] and last["type"] == "complete", last
     assert await close_code(url, token, "x" * (64 << 20)) == 1009
     assert await close_code(url, token, b"\xff\xfe", text=True) == 1007
     assert await close_code(url, token, b"\x00\xc1 garbage") in (1003, 1007, 1008)

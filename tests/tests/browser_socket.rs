@@ -33,8 +33,8 @@ const talk = (protocols) => new Promise((resolve) => {
   };
   socket.onclose = ({ code }) => { seen.code = code; resolve(seen); };
 });
-const good = await talk(["videosdgx.json", "bearer." + token]);
-const bad = await talk(["videosdgx.json", "bearer.nonsense"]);
+const good = await talk(["videosdgx.v1.json", "bearer." + token]);
+const bad = await talk(["videosdgx.v1.json", "bearer.nonsense"]);
 await report({ good, bad });
 </script>"#;
 
@@ -62,7 +62,7 @@ async fn a_page_of_a_listed_origin_generates_over_a_websocket() -> Result<()> {
     let reported = reported.context("the page did not report")??;
 
     let good = &reported["good"];
-    assert_eq!(good["protocol"], "videosdgx.json", "{reported}");
+    assert_eq!(good["protocol"], "videosdgx.v1.json", "{reported}");
     assert_eq!(good["tokens"], 12, "{reported}");
     assert_eq!(good["summary"]["total_tokens"], 12, "{reported}");
     assert_eq!(good["code"], 1000, "{reported}");
