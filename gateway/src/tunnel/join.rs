@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +19,9 @@ const QUIET: Duration = Duration::from_secs(2);
 /// What one end gets to close after the other has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Carries bytes until one end closes, nothing moves for `idle`, or the gateway drains and the service is silent. Whatever
-/// ends it but the service's own close frame is told to the client by one, when it falls between two frames.
+/// Carries bytes until both ends have said goodbye, one end closes, nothing moves for `idle`, or the gateway drains and the
+/// service is silent. Whatever ends it but the service's own close frame is told to the client by one, when it falls between
+/// two frames.
 pub(super) async fn join<C, S>(client: C, service: S, idle: Duration, draining: &CancellationToken)
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -27,16 +30,23 @@ where
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_service, mut to_service) = tokio::io::split(service);
     let moved = Moved::now();
+    let goodbyes = Goodbyes::default();
     let mut tracker = FrameTracker::default();
     let ended = {
         let up = async {
-            let _ = carry(&mut from_client, &mut to_service, &moved, &mut |_| {}).await;
+            let mut asked = FrameTracker::default();
+            let mut note = |bytes: &[u8]| {
+                asked.advance(bytes);
+                goodbyes.note(&goodbyes.by_client, &asked);
+            };
+            let _ = carry(&mut from_client, &mut to_service, &moved, &mut note).await;
             let _ = to_service.shutdown().await;
         };
         let down = async {
             let mut note = |bytes: &[u8]| {
                 moved.by_service();
                 tracker.advance(bytes);
+                goodbyes.note(&goodbyes.by_service, &tracker);
             };
             tokio::select! {
                 ended = carry(&mut from_service, &mut to_client, &moved, &mut note) => match ended {
@@ -44,6 +54,8 @@ where
                     Err(_) => Ended::Broken,
                 },
                 ended = moved.stop(idle, draining) => ended,
+                // It is for this side to close then (RFC 6455 section 7.1.1), however long the service takes.
+                () = goodbyes.both.notified() => Ended::ByService,
             }
         };
         tokio::pin!(up, down);
@@ -67,7 +79,7 @@ where
         }
         to_client.shutdown().await?;
         // Closing over unread bytes would take the last frames back from the client.
-        let mut unread = [0; 1024];
+        let mut unread = vec![0; BUFFER];
         while from_client.read(&mut unread).await? > 0 {}
         Ok::<_, io::Error>(())
     };
@@ -111,6 +123,25 @@ async fn carry(
             left = &left[written..];
         }
         to.flush().await?;
+    }
+}
+
+/// Whose close frame has passed.
+#[derive(Default)]
+struct Goodbyes {
+    by_client: AtomicBool,
+    by_service: AtomicBool,
+    both: Notify,
+}
+
+impl Goodbyes {
+    fn note(&self, whose: &AtomicBool, tracker: &FrameTracker) {
+        if tracker.has_closed() && tracker.between_frames() {
+            whose.store(true, Ordering::Relaxed);
+            if self.by_client.load(Ordering::Relaxed) && self.by_service.load(Ordering::Relaxed) {
+                self.both.notify_one();
+            }
+        }
     }
 }
 
@@ -200,6 +231,21 @@ mod tests {
         assert_eq!(rest(&mut client).await, goodbye);
         drop(client);
         task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_both_goodbyes_nobody_waits_for_the_service() {
+        let (mut client, mut service, task) = joined(&CancellationToken::new());
+        let started = Instant::now();
+        client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.unwrap();
+        service.read_exact(&mut [0; 8]).await.unwrap();
+        let goodbye = close(1000, "");
+        service.write_all(&goodbye).await.unwrap();
+        assert_eq!(rest(&mut client).await, goodbye);
+        drop(client);
+        task.await.unwrap();
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        drop(service);
     }
 
     #[tokio::test]
