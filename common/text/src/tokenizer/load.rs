@@ -7,6 +7,7 @@ use tokenizers::tokenizer::Model as _;
 use tokenizers::{AddedToken, Tokenizer as Library};
 
 use super::bytes::{Alphabet, Kind, TokenBytes};
+use super::pieces::Borders;
 use super::special::AddedTokens;
 use super::{Inner, Tokenizer, TokenizerError};
 
@@ -51,8 +52,10 @@ impl Tokenizer {
         for (id, token) in &added {
             tokens[*id as usize] = Some((token.content.clone(), Kind::Added));
         }
+        let borders = Borders::of(library.get_pre_tokenizer(), added.values());
         Ok(Self {
             inner: Arc::new(Inner {
+                borders,
                 bytes: TokenBytes::new(&tokens, alphabet),
                 added: AddedTokens::new(added)?,
                 library,

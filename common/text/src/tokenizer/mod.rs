@@ -4,9 +4,11 @@ mod bytes;
 mod error;
 mod gguf;
 mod load;
+mod pieces;
 mod pre_tokenizer;
 mod special;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -14,14 +16,15 @@ use tokenizers::tokenizer::{Model as _, NormalizedString, Normalizer as _, PreTo
 use tokenizers::{OffsetType, PreTokenizedString};
 
 use self::bytes::TokenBytes;
+use self::pieces::{Borders, PIECE_BYTES};
 use self::special::AddedTokens;
 use crate::template::RenderedPrompt;
 
 pub use self::error::TokenizerError;
 pub use self::gguf::GgufVocabulary;
 
-/// Longest text that is encoded in one go, bytes: four times what the longest context holds of ordinary English.
-pub const MAX_INPUT_BYTES: usize = 4 << 20;
+/// Longest text, bytes: twice what a context of 262,144 tokens holds of ordinary English.
+pub const MAX_INPUT_BYTES: usize = 2 << 20;
 
 /// Whether text may spell special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,8 @@ struct Inner {
     library: tokenizers::Tokenizer,
     added: AddedTokens,
     bytes: TokenBytes,
+    /// Where long texts may be cut.
+    borders: Option<Borders>,
     /// What raw prompts begin with: `[bos]` where the tokenizer adds one.
     prefix: Vec<u32>,
     bos: Option<u32>,
@@ -90,16 +95,7 @@ impl Tokenizer {
         if prompt.literal().is_empty() {
             return self.encode_special(prompt.text());
         }
-        let mut ids = Vec::new();
-        let text = prompt.text();
-        let mut plain_from = 0;
-        for (range, id) in self.inner.added.find(text, prompt.literal()) {
-            ids.extend(self.encode_plain(&text[plain_from..range.start])?);
-            ids.push(id);
-            plain_from = range.end;
-        }
-        ids.extend(self.encode_plain(&text[plain_from..])?);
-        Ok(ids)
+        self.encode_found(prompt.text(), prompt.literal())
     }
 
     /// The text of `ids`; bytes that are not UTF-8 become U+FFFD, one for each maximal part of a character.
@@ -185,35 +181,52 @@ impl Tokenizer {
     }
 
     fn encode_special(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        guarded(|| {
-            let encoding = self.inner.library.encode_fast(text, false)?;
-            Ok(encoding.get_ids().to_vec())
-        })
+        if text.len() > PIECE_BYTES && self.inner.borders.is_some() {
+            return self.encode_found(text, &[]);
+        }
+        guarded(|| Ok(self.inner.library.encode_fast(text, false)?.get_ids().to_vec()))
     }
 
-    /// The library's own steps without the search for added tokens.
-    fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        if text.is_empty() {
-            return Ok(Vec::new());
+    /// Added tokens outside of `literal`, and what is between them.
+    fn encode_found(&self, text: &str, literal: &[Range<usize>]) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::new();
+        let mut plain_from = 0;
+        for (range, id) in self.inner.added.find(text, literal) {
+            ids.extend(self.encode_plain(&text[plain_from..range.start])?);
+            ids.push(id);
+            plain_from = range.end;
         }
-        guarded(|| {
-            let library = &self.inner.library;
-            let mut normalized = NormalizedString::from(text);
-            if let Some(normalizer) = library.get_normalizer() {
-                normalizer.normalize(&mut normalized)?;
-            }
-            let mut pieces = PreTokenizedString::from(normalized);
-            if let Some(pre_tokenizer) = library.get_pre_tokenizer() {
-                pre_tokenizer.pre_tokenize(&mut pieces)?;
-            }
-            pieces.tokenize(|piece| library.get_model().tokenize(piece.get()))?;
-            let ids = pieces.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec();
-            match ids.iter().find(|id| self.inner.added.contains(**id)) {
-                // A vocabulary that makes a control token of plain text cannot tell the two apart.
-                Some(id) => Err(format!("plain text became the special token {id}").into()),
-                None => Ok(ids),
-            }
-        })
+        ids.extend(self.encode_plain(&text[plain_from..])?);
+        Ok(ids)
+    }
+
+    /// The library's own steps without the search for added tokens, part by part.
+    fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let Some(borders) = self.inner.borders else { return guarded(|| self.encode_piece(text)) };
+        let mut ids = Vec::new();
+        for piece in borders.pieces(text, PIECE_BYTES) {
+            ids.extend(guarded(|| self.encode_piece(piece))?);
+        }
+        Ok(ids)
+    }
+
+    fn encode_piece(&self, piece: &str) -> tokenizers::Result<Vec<u32>> {
+        let library = &self.inner.library;
+        let mut normalized = NormalizedString::from(piece);
+        if let Some(normalizer) = library.get_normalizer() {
+            normalizer.normalize(&mut normalized)?;
+        }
+        let mut pieces = PreTokenizedString::from(normalized);
+        if let Some(pre_tokenizer) = library.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut pieces)?;
+        }
+        pieces.tokenize(|piece| library.get_model().tokenize(piece.get()))?;
+        let ids = pieces.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec();
+        match ids.iter().find(|id| self.inner.added.contains(**id)) {
+            // A vocabulary that makes a control token of plain text cannot tell the two apart.
+            Some(id) => Err(format!("plain text became the special token {id}").into()),
+            None => Ok(ids),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fixtures of `tests/reference/language.py`.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use videosdgx_text::Tokenizer;
@@ -19,6 +20,11 @@ pub(crate) fn json(name: &str) -> Value {
 
 /// A small byte-level vocabulary in Qwen's manner.
 pub(crate) fn qwen() -> Tokenizer {
+    static LOADED: LazyLock<Tokenizer> = LazyLock::new(load_qwen);
+    LOADED.clone()
+}
+
+fn load_qwen() -> Tokenizer {
     Tokenizer::from_json(&read("tokenizer.json"), None, Some("<|im_end|>")).expect("a tokenizer")
 }
 

@@ -155,7 +155,7 @@ fn a_trusted_prompt_is_encoded_with_its_special_tokens() {
 #[test]
 fn long_texts_take_bounded_time() {
     let tokenizer = crate::support::qwen();
-    let longest = 96 << 10;
+    let longest = 24 << 10;
     for unit in ["a", " ", "\n", "1", "é", "ab ", "😀", "<|im_", "!", "\u{301}", " \t"] {
         let text = unit.repeat(longest / unit.len());
         let start = Instant::now();
@@ -163,7 +163,7 @@ fn long_texts_take_bounded_time() {
         let took = start.elapsed();
         assert_eq!(tokenizer.decode(&ids, ShowSpecial::Keep).len(), text.len(), "{unit:?}");
         assert!(took < Duration::from_secs(10), "{unit:?} took {took:?}");
-        println!("96 KiB of {unit:?}: {took:?}, {} tokens", ids.len());
+        println!("24 KiB of {unit:?}: {took:?}, {} tokens", ids.len());
     }
     let text = "a".repeat(videosdgx_text::MAX_INPUT_BYTES + 1);
     let start = Instant::now();
