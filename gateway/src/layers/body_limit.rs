@@ -63,9 +63,12 @@ impl BodyWatch {
 
 /// Prompts that are sent as they come up, while earlier ones are being answered.
 fn is_lazy(request: &Request) -> bool {
-    let is_ndjson = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/x-ndjson");
+    let is_lines = |value: &http::HeaderValue| {
+        let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        matches!(kind, "application/x-ndjson" | "application/ndjson" | "application/jsonl")
+    };
     request.uri().path().ends_with("/stream/generate")
-        && request.headers().get(CONTENT_TYPE).is_some_and(is_ndjson)
+        && request.headers().get(CONTENT_TYPE).is_some_and(is_lines)
 }
 
 fn too_large(max: u64) -> Failure {
