@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::testing::{Rig, Script, collect, config, request, sampled};
-use crate::{KvCacheSize, PrefixSharing};
+use crate::{KvCacheSize, PrefixSharing, StreamOptions};
 
 #[test]
 fn the_same_seed_gives_the_same_tokens_alone_and_among_eight_others() {
@@ -49,9 +49,9 @@ fn a_short_cache_preempts_and_gives_the_same_text() {
 fn a_long_prompt_is_taken_in_chunks_beside_running_streams_none_of_which_misses_a_step() {
     let wanted = Rig::plain().run(request("x", 3, 4000, 5)).ids;
     let rig = Rig::new(Script { step_delay: Duration::from_micros(300), ..Script::default() }, config());
-    let streams: Vec<_> = (0..4)
-        .map(|kind| rig.engine.submit(request(&kind.to_string(), kind * 10, 20, 2000)).unwrap())
-        .collect();
+    let options = StreamOptions { buffer_size: Some(5000) };
+    let stream = |kind: u32| rig.engine.submit_with(request(&kind.to_string(), kind * 10, 20, 2000), options);
+    let streams: Vec<_> = (0..4).map(|kind| stream(kind).unwrap()).collect();
     rig.stage.wait_for_steps(30);
     let before = rig.stage.script().steps.len();
     let long = rig.engine.submit(request("long", 3, 4000, 5)).unwrap();
