@@ -72,7 +72,8 @@ impl Ready {
             tokenizer,
             template,
             format,
-            images,
+            // A large photograph is looked at smaller rather than refused for want of context.
+            images: images.map(|processor| processor.with_most_tokens(max_context / 2)),
             engine,
             streaming,
             max_context,
