@@ -63,7 +63,7 @@ const VOCAB: usize = 272;
 const TEMPLATE: &str = r#"{%- if tools %}<|im_start|>system
 Call tools within <tool_call></tool_call>:{% for tool in tools %} {{ tool | tojson }}{% endfor %}<|im_end|>
 {% endif %}{%- for message in messages %}{%- if message.content is string and 'forbidden' in message.content %}{{ raise_exception('that is forbidden') }}{% endif %}<|im_start|>{{ message.role }}
-{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>
+{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% if enable_thinking is defined and enable_thinking %}<think>
 {% endif %}{% endif %}"#;
@@ -249,7 +249,7 @@ impl FakeDecoder {
     fn logits(&self, known: &[u32]) -> Result<Vec<f32>, DecoderError> {
         // What closes JSON is likelier than the rest, so that a constraint comes to an end.
         let mut row: Vec<f32> = (0_u32..).take(VOCAB).map(|id| -(id as f32) / 1e4).collect();
-        for (bytes, logit) in [(&b"\"}]"[..], 6.0), (b"0123456789", 4.0), (b"abcdefgh", 2.0)] {
+        for (bytes, logit) in [(&b"\"}]"[..], 6.0), (b":,", 5.0), (b"0123456789", 4.0), (b"abcdefgh", 2.0)] {
             for byte in bytes {
                 row[usize::from(*byte)] = logit;
             }

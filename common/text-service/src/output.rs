@@ -47,14 +47,15 @@ pub(crate) struct End {
 #[derive(Debug)]
 pub(crate) struct Reader {
     parser: Option<OutputParser>,
+    stops: Vec<String>,
     metrics: TextMetrics,
     ended: bool,
 }
 
 impl Reader {
-    /// Without a parser all text is content.
-    pub(crate) fn new(parser: Option<OutputParser>, metrics: TextMetrics) -> Self {
-        Self { parser, metrics, ended: false }
+    /// Without a parser all text is content. `stops`: the caller's, of which the one that was met is told.
+    pub(crate) fn new(parser: Option<OutputParser>, stops: Vec<String>, metrics: TextMetrics) -> Self {
+        Self { parser, stops, metrics, ended: false }
     }
 
     /// What an event is.
@@ -70,6 +71,8 @@ impl Reader {
             StreamEvent::Error(error) => Piece::Error(error),
             StreamEvent::Completed(mut completed) => {
                 self.end(completed.reason);
+                // The end token is met by most answers, and is nobody's stop string.
+                completed.matched = completed.matched.filter(|met| self.stops.contains(met));
                 let mut delta = self.parse(std::mem::take(&mut completed.text));
                 let mut called = false;
                 if let Some(parser) = &mut self.parser {

@@ -48,7 +48,11 @@ pub(crate) async fn submit(
                 let parser = task.parse.clone().map(|tools| {
                     OutputParser::new(ready.format, tools, task.written.thinking, &name.replace('-', "_"))
                 });
-                outputs.push(Output::new(index, events, Reader::new(parser, shared.metrics.clone())));
+                outputs.push(Output::new(
+                    index,
+                    events,
+                    Reader::new(parser, task.choosing.stop.strings.clone(), shared.metrics.clone()),
+                ));
             }
         }
         Ok(outputs)

@@ -31,6 +31,9 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 /// A reader that takes nothing for so long is cut off by the kernel.
 const STALLED_READER: Duration = Duration::from_secs(30);
 
+/// Most bytes that the kernel holds for a reader beyond what is on its way: a slow one is felt soon, and costs little memory.
+const UNSENT: u32 = 128 * 1024;
+
 /// A failure of the system while something was tried.
 pub fn system(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
     let action = action.into();
@@ -110,6 +113,7 @@ fn tune(connection: &dyn Any, _: &mut Extensions) {
         let tuned = socket
             .set_tcp_nodelay(true)
             .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_READER)))
+            .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT))
             .and_then(|()| socket.set_keepalive(true));
         if let Err(error) = tuned {
             tracing::debug!(%error, "connection_not_tuned");

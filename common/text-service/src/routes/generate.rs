@@ -218,6 +218,7 @@ fn run(
     let field = structure.as_ref().map(|structure| structure.field.clone());
     let name = uuid::Uuid::new_v4().simple().to_string();
     let parser = parse.map(|tools| OutputParser::new(ready.format, tools, written.thinking, &name));
+    let stops = choosing.stop.strings.clone();
     let options = GenerateOptions {
         max_new_tokens: choosing.stop.max_tokens,
         sampling: choosing.sampling,
@@ -230,7 +231,7 @@ fn run(
         principal,
     };
     let results = ready.streaming.generate_stream(Prompts::One(StreamInput::Tokens(written.prompt)), options);
-    let mut reader = Reader::new(parser, service.metrics.clone());
+    let mut reader = Reader::new(parser, stops, service.metrics.clone());
     let mut events = Events::default();
     results.flat_map(move |result| {
         stream::iter(match result.output {

@@ -16,8 +16,12 @@ async fn a_text_is_gone_on_with() {
         answer["choices"],
         json!([{"index": 0, "text": "defg", "logprobs": null, "finish_reason": "length", "stop_reason": null}])
     );
-    assert_eq!((&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]), (&json!(3), &json!(4)));
-    let sixteen = tester.post("/v1/completions", json!({"prompt": "abc", "temperature": 0})).await.expect(200);
+    assert_eq!(
+        (&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]),
+        (&json!(3), &json!(4))
+    );
+    let sixteen =
+        tester.post("/v1/completions", json!({"prompt": "abc", "temperature": 0})).await.expect(200);
     assert_eq!(sixteen["choices"][0]["text"].as_str().unwrap().len(), 16, "OpenAI's default");
 
     let mut streamed = body;
@@ -49,7 +53,8 @@ async fn prompts_are_texts_or_tokens_one_or_many() {
     }
     let two = json!({"prompt": ["abc", "a"], "n": 2, "max_tokens": 1, "temperature": 0, "echo": true});
     let answer = tester.post("/v1/completions", two).await.expect(200);
-    let texts: Vec<&Value> = answer["choices"].as_array().unwrap().iter().map(|choice| &choice["text"]).collect();
+    let texts: Vec<&Value> =
+        answer["choices"].as_array().unwrap().iter().map(|choice| &choice["text"]).collect();
     assert_eq!(texts, ["abcd", "abcd", "ab", "ab"]);
     assert_eq!(answer["usage"]["prompt_tokens"], 4);
 }
@@ -73,7 +78,10 @@ async fn there_is_one_model_by_two_names() {
     let tester = service.tester();
     let list = tester.get("/v1/models").await.expect(200);
     assert_eq!((&list["object"], &list["data"][0]["id"]), (&json!("list"), &json!("fake")));
-    assert_eq!((&list["data"][0]["checkpoint"], &list["data"][0]["kind"]), (&json!("fake-bytes"), &json!("text")));
+    assert_eq!(
+        (&list["data"][0]["checkpoint"], &list["data"][0]["kind"]),
+        (&json!("fake-bytes"), &json!("text"))
+    );
     assert_eq!(tester.get("/v1/models/fake").await.expect(200), list["data"][0]);
     assert_eq!(tester.get("/v1/models/other").await.error(404), ("model".into(), "model_not_found".into()));
     for (model, status) in [("fake", 200), ("fake-bytes", 200), ("gpt-4", 404)] {

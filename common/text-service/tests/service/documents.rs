@@ -42,8 +42,11 @@ fn each_operation_says_how_it_refuses() {
                 }
             }
             let openai = path.starts_with("/v1/") || matches!(path.as_str(), "/tokenize" | "/detokenize");
-            let (kind, schema) =
-                if openai { ("application/json", "ErrorBody") } else { ("application/problem+json", "Problem") };
+            let (kind, schema) = if openai {
+                ("application/json", "ErrorBody")
+            } else {
+                ("application/problem+json", "Problem")
+            };
             for (status, response) in responses {
                 assert!(response["headers"]["x-request-id"].is_object(), "{name} {status}");
                 if matches!(&status[..1], "4" | "5") && path != "/ready" {
@@ -93,7 +96,8 @@ async fn what_the_root_lists_is_what_the_document_describes_and_the_server_answe
         let described = &document["paths"][path][method.to_lowercase()];
         assert!(described.is_object(), "{method} {path} is not in the document");
         assert_eq!(described["summary"], endpoint["description"], "{method} {path}");
-        let answer = tester.send(tester.request(method.parse().unwrap(), &path.replace("{id}", "fake"))).await;
+        let answer =
+            tester.send(tester.request(method.parse().unwrap(), &path.replace("{id}", "fake"))).await;
         let known = described["responses"].as_object().unwrap();
         assert!(known.contains_key(&answer.status.to_string()), "{method} {path} answered {}", answer.status);
     }

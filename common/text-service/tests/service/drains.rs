@@ -27,7 +27,10 @@ async fn streams_end_within_the_grace_time_and_nothing_new_is_taken() {
     socket.say(json!({"type": "generate", "request_id": "b", "prompt": "abc"})).await;
     let heard = socket.hear_until("complete").await;
     let refused = heard.iter().find(|message| message["request_id"] == "b").unwrap();
-    assert_eq!((&refused["error"]["code"], &refused["error"]["recoverable"]), (&json!("draining"), &json!(true)));
+    assert_eq!(
+        (&refused["error"]["code"], &refused["error"]["recoverable"]),
+        (&json!("draining"), &json!(true))
+    );
     assert!(text_of(&heard).len() > 90, "the stream went on to its end");
     assert_eq!(socket.closed().await, CloseCode::Away);
     let mut rest = String::new();

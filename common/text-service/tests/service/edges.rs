@@ -14,7 +14,14 @@ use videosdgx_text_service::openapi_document;
 use crate::support::{Api, TestService, chat};
 
 const PUBLIC: [&str; 9] = [
-    "/", "/health", "/ready", "/dashboard", "/docs", "/docs/", "/docs/{file}", "/openapi.json",
+    "/",
+    "/health",
+    "/ready",
+    "/dashboard",
+    "/docs",
+    "/docs/",
+    "/docs/{file}",
+    "/openapi.json",
     "/.well-known/jwks.json",
 ];
 
@@ -72,7 +79,8 @@ async fn a_client_that_leaves_frees_its_place() {
     .await;
     let tester = service.tester();
     for more in [json!({"stream": true}), json!({})] {
-        let request = tester.request(Method::POST, "/v1/chat/completions").json(&chat("forever", more.clone()));
+        let request =
+            tester.request(Method::POST, "/v1/chat/completions").json(&chat("forever", more.clone()));
         let open = tokio::spawn(async move {
             let mut response = request.send().await.unwrap();
             while response.chunk().await.unwrap().is_some() {}

@@ -43,7 +43,10 @@ async fn each_wrong_field_of_a_chat_is_named() {
         (json!({"guided_regex": "a", "guided_choice": ["b"]}), "guided_choice"),
         (json!({"tools": tool("a b")}), "tools[0].function.name"),
         (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
-        (json!({"tools": tool("a"), "tool_choice": {"type": "function", "function": {"name": "b"}}}), "tool_choice.function.name"),
+        (
+            json!({"tools": tool("a"), "tool_choice": {"type": "function", "function": {"name": "b"}}}),
+            "tool_choice.function.name",
+        ),
         (json!({"tools": tool("a"), "tool_choice": "perhaps"}), "tool_choice"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"reasoning_effort": "huge"}), "reasoning_effort"),
@@ -138,7 +141,8 @@ async fn a_full_queue_is_told_when_to_come_back() {
     let mut refused = None;
     for _ in 0..4 {
         let body = chat("forever", json!({"stream": true}));
-        let response = tester.request(reqwest::Method::POST, "/v1/chat/completions").json(&body).send().await.unwrap();
+        let response =
+            tester.request(reqwest::Method::POST, "/v1/chat/completions").json(&body).send().await.unwrap();
         if response.status() == 200 {
             open.push(response);
         } else {

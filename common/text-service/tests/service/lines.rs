@@ -43,7 +43,8 @@ async fn server_sent_events_are_sent_to_who_asks_for_them() {
     let service = TestService::start().await;
     let tester = service.tester();
     let body = json!({"prompt": "abc", "max_tokens": 3, "params": {"temperature": 0}});
-    let request = tester.request(Method::POST, "/stream/generate").header("accept", "text/event-stream").json(&body);
+    let request =
+        tester.request(Method::POST, "/stream/generate").header("accept", "text/event-stream").json(&body);
     let answer = tester.send(request).await;
     assert!(answer.header("content-type").starts_with("text/event-stream"));
     let text = answer.text();
@@ -74,7 +75,11 @@ async fn a_bad_line_is_an_error_with_its_number_and_the_others_go_on() {
         .header("content-type", "application/x-ndjson")
         .body(body);
     let messages = lines(&tester.send(request).await);
-    assert_eq!(of(&messages, 0).last().unwrap()["summary"]["total_tokens"], 512, "the specification's default");
+    assert_eq!(
+        of(&messages, 0).last().unwrap()["summary"]["total_tokens"],
+        512,
+        "the specification's default"
+    );
     assert_eq!(text_of(&of(&messages, 1)).len(), 2);
     assert!(of(&messages, 1).iter().all(|message| message["request_id"] == "mine"));
     for (index, line, field) in [(2, 4, None), (3, 5, Some("prompt")), (4, 6, Some("params.temperature"))] {
@@ -91,10 +96,14 @@ async fn lines_are_answered_while_others_are_still_to_come() {
     let service = TestService::start().await;
     let tester = service.tester();
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(4);
-    let body = stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|line| (line, receiver))
-    });
-    let line = |prompt: &str| Ok(format!("{{\"prompt\": \"{prompt}\", \"max_tokens\": 2, \"params\": {{\"temperature\": 0}}}}\n"));
+    let body =
+        stream::unfold(
+            receiver,
+            |mut receiver| async move { receiver.recv().await.map(|line| (line, receiver)) },
+        );
+    let line = |prompt: &str| {
+        Ok(format!("{{\"prompt\": \"{prompt}\", \"max_tokens\": 2, \"params\": {{\"temperature\": 0}}}}\n"))
+    };
     sender.send(line("abc")).await.unwrap();
     let response = tester
         .request(Method::POST, "/stream/generate")
@@ -106,7 +115,10 @@ async fn lines_are_answered_while_others_are_still_to_come() {
     let mut chunks = response.bytes_stream();
     let mut text = String::new();
     let mut until = async |text: &mut String, index: u64| {
-        while !text.lines().any(|line| line.contains("complete") && line.contains(&format!("\"index\":{index}"))) {
+        while !text
+            .lines()
+            .any(|line| line.contains("complete") && line.contains(&format!("\"index\":{index}")))
+        {
             let chunk = tokio::time::timeout(Duration::from_secs(20), chunks.next()).await.unwrap();
             text.push_str(&String::from_utf8_lossy(&chunk.unwrap().unwrap()));
         }

@@ -9,9 +9,9 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, client_async, connect_async,
     tungstenite::{
         self, Message,
         client::IntoClientRequest as _,
@@ -181,6 +181,20 @@ impl Api {
         Ok(Socket { socket, protocol: protocol.map(|value| value.to_str().unwrap().to_owned()) })
     }
 
+    /// The WebSocket over a connection that holds little.
+    pub(crate) async fn narrow_socket(&self) -> Socket {
+        let mut request =
+            format!("{}/stream", self.base.replacen("http", "ws", 1)).into_client_request().unwrap();
+        let token = HeaderValue::from_str(&format!("Bearer {}", self.token)).unwrap();
+        request.headers_mut().insert("authorization", token);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream =
+            socket.connect(self.base.strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap();
+        let (socket, _) = client_async(request, MaybeTlsStream::Plain(stream)).await.unwrap();
+        Socket { socket, protocol: None }
+    }
+
     /// The engine's figures.
     pub(crate) async fn engine(&self) -> Value {
         self.get("/info").await.expect(200)["engine"].clone()
@@ -200,7 +214,8 @@ impl Api {
 
 /// A chat request of one message.
 pub(crate) fn chat(message: &str, more: Value) -> Value {
-    let mut body = json!({"model": "fake", "messages": [{"role": "user", "content": message}], "temperature": 0});
+    let mut body =
+        json!({"model": "fake", "messages": [{"role": "user", "content": message}], "temperature": 0});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
 }
