@@ -22,6 +22,13 @@ pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Va
             if !message.get("role").is_some_and(Value::is_string) {
                 return Err(wrong(&format!("{field}.role"), "must be a text"));
             }
+            // Other names of the thoughts that came with an answer; templates read the first.
+            let thoughts = ["reasoning_content", "thinking", "reasoning"]
+                .into_iter()
+                .find_map(|name| message.get(name).filter(|thoughts| !thoughts.is_null()).cloned());
+            if let Some(thoughts) = thoughts {
+                message.insert("reasoning_content".to_owned(), thoughts);
+            }
             let content = message.get("content").cloned().unwrap_or(Value::Null);
             message.insert(
                 "content".to_owned(),
