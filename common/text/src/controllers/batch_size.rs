@@ -84,11 +84,16 @@ pub struct BatchDecisions {
 /// Chooses how many sequences may run: it grows by one while steps take less than the target, and gives way quickly (a
 /// quarter when steps are too slow, half under memory pressure or when readers' networks are unstable). After each decision
 /// it measures anew.
+///
+/// Where one sequence alone takes longer than the target (a large model on a small machine), fewer sequences would make no
+/// step quick, only many callers wait: then the target is 1.5 and the maximum 2 times what one alone takes, if that is more.
 #[derive(Debug, Clone)]
 pub struct AdaptiveBatchSizeController {
     config: BatchSizeConfig,
     size: usize,
     steps: VecDeque<Duration>,
+    /// A step with one sequence, lately.
+    alone: Option<Duration>,
     decisions: BatchDecisions,
     held: bool,
 }
@@ -106,7 +111,14 @@ impl AdaptiveBatchSizeController {
             Some(_) => config.min,
         };
         let size = first.clamp(config.min, config.max);
-        Self { config, size, steps: VecDeque::new(), decisions: BatchDecisions::default(), held: false }
+        Self {
+            config,
+            size,
+            steps: VecDeque::new(),
+            decisions: BatchDecisions::default(),
+            alone: None,
+            held: false,
+        }
     }
 
     /// How many sequences may run now.
@@ -128,9 +140,12 @@ impl AdaptiveBatchSizeController {
         Some(self.steps.iter().sum::<Duration>() / count)
     }
 
-    /// Takes in a step in which `sequences` were decoded. It grows only when all places were taken: an idle engine says
-    /// nothing about a busy one.
+    /// Takes in a step in which `sequences` were decoded (and no prompt was computed). It grows only when all places were
+    /// taken: an idle engine says nothing about a busy one; and one sequence alone is no reason to shrink.
     pub fn record_step(&mut self, took: Duration, sequences: usize) -> Option<BatchDecision> {
+        if sequences == 1 {
+            self.alone = Some(self.alone.map_or(took, |alone| (alone * 7 + took) / 8));
+        }
         if self.steps.len() >= self.config.history.max(LEAST_STEPS) {
             self.steps.pop_front();
         }
@@ -139,9 +154,12 @@ impl AdaptiveBatchSizeController {
             return None;
         }
         let mean = self.mean_step()?;
-        if mean < self.config.target && sequences >= self.size && self.size < self.config.max && !self.held {
+        let alone = self.alone.unwrap_or_default();
+        let target = self.config.target.max(alone * 3 / 2);
+        let maximum = self.config.maximum.max(alone * 2);
+        if mean < target && sequences >= self.size && self.size < self.config.max && !self.held {
             Some(self.decide(BatchDecision::Grow))
-        } else if mean > self.config.maximum && self.size > self.config.min {
+        } else if mean > maximum && sequences > 1 && self.size > self.config.min {
             Some(self.decide(BatchDecision::Shrink))
         } else {
             None
@@ -234,6 +252,24 @@ mod tests {
             controller.record_step(Duration::from_millis(900), 6);
         }
         assert_eq!(controller.size(), 1);
+    }
+
+    #[test]
+    fn a_model_that_is_slow_anyhow_keeps_its_places() {
+        let mut controller = controller(24 * GIB);
+        // One alone takes 400 ms, eight together 500 ms: there is nothing to win by running fewer.
+        for _ in 0..10 {
+            assert_eq!(controller.record_step(Duration::from_millis(400), 1), None);
+        }
+        for _ in 0..30 {
+            controller.record_step(Duration::from_millis(500), controller.size());
+        }
+        assert_eq!(controller.size(), 16);
+        // Twice what one alone takes is too much here too.
+        for _ in 0..10 {
+            controller.record_step(Duration::from_millis(1200), 16);
+        }
+        assert!(controller.size() < 16);
     }
 
     #[test]

@@ -285,7 +285,7 @@ impl<'a, M: Decoder> Burst<'a, M> {
             metrics.prefetched_steps.inc();
         }
         let mut decisions = Vec::new();
-        if plan.decoding > 0 {
+        if plan.decoding > 0 && plan.prompt_tokens == 0 && computed.first_failure.is_none() {
             decisions.extend(core.batch.record_step(took, plan.decoding));
         }
         if core.counts.steps.is_multiple_of(NETWORK_STEPS) {
