@@ -16,7 +16,8 @@ pub struct BatchSizeConfig {
     pub min: usize,
     /// Most sequences.
     pub max: usize,
-    /// Bytes of the device's memory: over 8 GB it begins with 8, over 4 GB with 4, else with `min`. Unknown counts as over 8 GB.
+    /// Bytes of the device's memory: over 8 GB it begins with 8, over 4 GB with 4, else with `min`. `None`: the engine
+    /// takes the machine's memory; not known at all counts as over 8 GB.
     pub device_memory: Option<u64>,
     /// Below this mean step it grows.
     pub target: Duration,

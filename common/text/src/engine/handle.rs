@@ -62,7 +62,7 @@ impl Engine {
     /// When the system gives no thread.
     pub fn start_with<L>(
         loader: ModelLoader<L>,
-        config: EngineConfig,
+        mut config: EngineConfig,
         language: Arc<dyn Language>,
         telemetry: StreamingTelemetryCollector,
         hooks: EngineHooks,
@@ -71,6 +71,9 @@ impl Engine {
         L: Load,
         L::Model: Decoder,
     {
+        if config.batch.device_memory.is_none() {
+            config.batch.device_memory = hooks.memory.memory().map(|memory| memory.total);
+        }
         let (sender, messages) = mpsc::channel();
         let name = config.model.clone();
         let shared = Arc::new(Shared::new(config, hooks, language, telemetry, sender));

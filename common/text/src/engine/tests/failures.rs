@@ -139,6 +139,7 @@ fn memory_pressure_gives_up_sequences_then_caches_then_idle_models_and_no_stream
     };
     let mut config = config();
     config.batch.min = 1;
+    config.batch.device_memory = Some(64 << 30);
     config.memory_pressure.interval = Duration::ZERO;
     let telemetry = StreamingTelemetryCollector::default();
     let engine = Engine::start_with(loader, config, Arc::new(Letters), telemetry, hooks).unwrap();
