@@ -168,6 +168,10 @@ impl Shared {
 }
 
 impl StreamOwner for Shared {
+    fn reader_reads(&self, seq: SeqId) {
+        self.lock().scheduler.reader_reads(self.now(), seq);
+    }
+
     fn reader_caught_up(&self, seq: SeqId) {
         let mut core = self.lock();
         let max_running = core.batch.size();

@@ -13,6 +13,8 @@ use crate::scheduler::SeqId;
 
 /// Who is told what the reader does.
 pub(crate) trait StreamOwner: Send + Sync {
+    /// The reader, who is behind, has taken something.
+    fn reader_reads(&self, seq: SeqId);
     /// The reader has taken enough: its sequence may go on.
     fn reader_caught_up(&self, seq: SeqId);
     /// The reader is gone.
@@ -79,6 +81,8 @@ impl TokenStream {
         if state.slow && state.events.len() <= self.buffer.capacity / 2 {
             state.slow = false;
             self.owner.reader_caught_up(self.seq);
+        } else if state.slow {
+            self.owner.reader_reads(self.seq);
         }
     }
 }

@@ -129,6 +129,13 @@ impl Scheduler {
         }
     }
 
+    /// The reader is behind, but it reads: its time begins anew.
+    pub(crate) fn reader_reads(&mut self, now: Duration, seq: SeqId) {
+        if let Some(Sequence { standing: Standing::Paused { since }, .. }) = self.sequences.get_mut(&seq) {
+            *since = now;
+        }
+    }
+
     /// The reader has caught up. A sequence that still has its blocks goes on at once, beyond the number of places if need be
     /// (at most twice as many run); one that lost them waits for a place.
     pub(crate) fn reader_ready(&mut self, seq: SeqId, max_running: usize) {

@@ -232,7 +232,11 @@ fn a_slow_reader_pauses_only_itself_and_ends_after_its_limit() {
     assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(slow, 1), (other, 1)]);
     scheduler.reader_slow(2 * SECOND, slow);
     assert_eq!(scheduler.next_expiry(), Some(32 * SECOND));
+    // Reading something, however little, is reading.
+    scheduler.reader_reads(10 * SECOND, slow);
     step(&mut scheduler, 32 * SECOND, limits(1));
+    assert_eq!(scheduler.take_ended(), []);
+    step(&mut scheduler, 40 * SECOND, limits(1));
     assert_eq!(scheduler.take_ended(), [Ended { seq: slow, by: EndedBy::SlowReader }]);
 }
 
