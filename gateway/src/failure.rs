@@ -87,7 +87,8 @@ impl Language {
         let inner =
             path.strip_prefix("/models/").and_then(|rest| rest.split_once('/')).map(|(_, inner)| inner);
         let inner = inner.or(path.strip_prefix('/')).unwrap_or_default();
-        if inner == "v1" || inner.starts_with("v1/") { Self::OpenAi } else { Self::Native }
+        let is_openai = matches!(inner, "v1" | "tokenize" | "detokenize") || inner.starts_with("v1/");
+        if is_openai { Self::OpenAi } else { Self::Native }
     }
 }
 
@@ -105,4 +106,25 @@ pub(crate) fn render(mut response: Response, language: Language, request_id: &He
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     *response.body_mut() = Body::from(body.unwrap_or_default());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_has_its_language() {
+        for (path, language) in [
+            ("/v1", Language::OpenAi),
+            ("/v1/videos/x", Language::OpenAi),
+            ("/models/qwen3-4b/v1/chat/completions", Language::OpenAi),
+            ("/models/qwen3-4b/tokenize", Language::OpenAi),
+            ("/models/v1/generate", Language::Native),
+            ("/models/qwen3-4b/stream", Language::Native),
+            ("/v1x", Language::Native),
+            ("/", Language::Native),
+        ] {
+            assert_eq!(Language::of(path), language, "{path}");
+        }
+    }
 }

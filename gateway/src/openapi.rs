@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
+use crate::failure::Language;
 use crate::upstream::Models;
 
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
@@ -130,10 +131,9 @@ fn adopt(operation: &mut Value, model: &str, path: &str, everywhere: Option<&Val
 
 /// Documents these failures where nothing is documented yet.
 fn add_problems(operation: &mut Value, path: &str, statuses: &[u16]) {
-    let (media, schema) = if path.starts_with("/v1/") {
-        ("application/json", "ErrorBody")
-    } else {
-        ("application/problem+json", "Problem")
+    let (media, schema) = match Language::of(path) {
+        Language::OpenAi => ("application/json", "ErrorBody"),
+        Language::Native => ("application/problem+json", "Problem"),
     };
     let responses = object_at(operation, "responses");
     for status in statuses {
