@@ -5,13 +5,18 @@
 transformers takes the GGUF file's weights apart (PyPI `gguf`) into its own `LlamaForCausalLM` in f32. For each of ten
 prompts `tests/fixtures/text/smollm2/golden.safetensors` gets the ids, 64 greedy tokens, the likeliest token at every
 position of both, and some columns of the logits after the prompt.
+
+`precision` is what the file itself leaves open: how far the logits move (relative, the mean over prompts) and how often the
+likeliest token stays when each 4-bit weight is moved at random within the values that round to it.
 """
 
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from common import FIXTURES, save
+from gguf import GGMLQuantizationType, GGUFReader
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 NEW_TOKENS = 64
@@ -34,6 +39,30 @@ TEXTS = (
 )
 
 
+NAMES = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}
+
+
+def move_within_rounding(model: torch.nn.Module, path: Path, head_dim: int) -> None:
+    """Adds half a step at most, either way, to every weight in Q4_1."""
+    generator = torch.Generator().manual_seed(3)
+    parameters = dict(model.named_parameters())
+    for tensor in GGUFReader(path).tensors:
+        if tensor.tensor_type != GGMLQuantizationType.Q4_1:
+            continue
+        _, layer, part, _ = tensor.name.split(".")
+        weight = parameters[f"model.layers.{layer}.{NAMES[part]}.weight"]
+        blocks = np.ascontiguousarray(tensor.data).reshape(-1, 20)[:, :2].copy().view(np.float16).astype(np.float32)
+        step = torch.from_numpy(blocks.reshape(weight.shape[0], -1)).repeat_interleave(32, dim=1)
+        noise = step * (torch.rand(weight.shape, generator=generator) - 0.5)
+        if part in ("attn_q", "attn_k"):  # rows in the file's order
+            noise = noise.view(-1, head_dim // 2, 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+        with torch.no_grad():
+            weight.add_(noise)
+
+
 def main(path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = LlamaForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
@@ -41,7 +70,7 @@ def main(path: Path) -> None:
         tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
         for question in QUESTIONS
     ] + list(TEXTS)
-    golden = {}
+    golden, rows = {}, []
     for index, prompt in enumerate(prompts):
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
         with torch.no_grad():
@@ -56,8 +85,19 @@ def main(path: Path) -> None:
         golden[f"prompt.{index}"] = ids[0].to(torch.int32)
         golden[f"greedy.{index}"] = sequence[0, ids.shape[1] :].to(torch.int32)
         golden[f"likeliest.{index}"] = logits.argmax(-1).to(torch.int32)
+        rows.append((sequence, logits))
         golden[f"logits.{index}"] = logits[ids.shape[1] - 1, ::COLUMN_STEP].clone()
         print(f"{ids.shape[1]} + {NEW_TOKENS} tokens, least margin {margin:.4f}: {tokenizer.decode(golden[f'greedy.{index}'])!r}")
+    move_within_rounding(model, path, model.config.head_dim)
+    errors, same, count = [], 0, 0
+    for index, (sequence, logits) in enumerate(rows):
+        with torch.no_grad():
+            moved = model(sequence).logits[0]
+        at = len(golden[f"prompt.{index}"]) - 1
+        errors.append(float((moved[at] - logits[at]).norm() / logits[at].norm()))
+        same, count = same + int((moved.argmax(-1) == logits.argmax(-1)).sum()), count + len(logits)
+    golden["precision"] = torch.tensor([sum(errors) / len(errors), same / count])
+    print(f"within rounding: logits {errors} move, {same / count:.3f} the same likeliest token")
     save(FIXTURES / "text" / "smollm2", golden)
 
 

@@ -4,7 +4,9 @@
 
 Wants torchvision 0.28 beside torch 2.13 (transformers' default image processor) and Pillow.
 
-model/          the checkpoint: config.json, preprocessor_config.json, model.safetensors (bf16, which holds every weight)
+model/          the checkpoint: config.json, preprocessor_config.json, model.safetensors (bf16, which holds every weight), a tokenizer
+                of ASCII letters, and the chat template of tests/fixtures/language
+chat.json       a conversation with both pictures by their names, and what the model answers greedily
 images/         small files of many kinds
 images.json     for each file: grid and SHA-256 of the patches (f32, little endian) under two configurations, and whether the
                 decoder is exact (PNG, lossless WebP) or only near (JPEG, lossy WebP)
@@ -26,13 +28,24 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 from common import FIXTURES, fill
 
 FOLDER = FIXTURES / "vision"
 IMAGE, START, END = 150, 151, 152
+SPECIAL = {
+    "<|image_pad|>": IMAGE,
+    "<|vision_start|>": START,
+    "<|vision_end|>": END,
+    "<|video_pad|>": 153,
+    "<|im_start|>": 154,
+    "<|im_end|>": 155,
+    "<|endoftext|>": 156,
+    **{f"<|extra_{index}|>": index for index in range(157, 160)},
+}
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 TINY = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "size": {"shortest_edge": 256, "longest_edge": 1024}}
 PUBLISHED = {
@@ -135,6 +148,53 @@ def digest(patches: torch.Tensor) -> str:
     return hashlib.sha256(patches.contiguous().numpy().astype("<f4").tobytes()).hexdigest()
 
 
+def write_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Every id of the model has a text: printable ASCII as byte-level BPE spells it, pairs that no merge makes, special ones."""
+    alphabet = ["\u0120", "\u010a", *map(chr, range(33, 127))]
+    pairs = [first + second for first in "etaoins" for second in "hrdlucmf"][: IMAGE - len(alphabet)]
+    tokenizer = Tokenizer(models.BPE(vocab={text: index for index, text in enumerate(alphabet + pairs)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in sorted(SPECIAL, key=SPECIAL.get)])
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    assert all(tokenizer.token_to_id(text) == index for text, index in SPECIAL.items())
+    template = (FIXTURES / "language" / "templates" / "qwen3_vl.jinja").read_text()
+    (folder / "chat_template.jinja").write_text(template)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [155, 156], "do_sample": False}) + "\n")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template)
+
+
+def chat(model, tokenizer: PreTrainedTokenizerFast, pictures: dict[str, tuple[torch.Tensor, list[int]]]) -> dict:
+    """A conversation of both pictures and the model's greedy answer, of the first question that is answered without special tokens."""
+    for question in map(chr, range(ord("a"), ord("z") + 1)):
+        parts = [{"type": "text", "text": "What is here: "}]
+        for name in pictures:
+            parts += [{"type": "image", "image": name}, {"type": "text", "text": f" and then ({name})"}]
+        parts.append({"type": "text", "text": f"{question}?"})
+        messages = [{"role": "system", "content": "Look closely."}, {"role": "user", "content": parts}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        for _, grid in pictures.values():
+            text = text.replace("<|image_pad|>", "<|placeholder|>" * (int(np.prod(grid)) // 4), 1)
+        ids = torch.tensor([tokenizer.encode(text.replace("<|placeholder|>", "<|image_pad|>"), add_special_tokens=False)])
+        with torch.no_grad():
+            model.model.rope_deltas = None
+            answer = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                mm_token_type_ids=(ids == IMAGE).int(),
+                pixel_values=torch.cat([patches for patches, _ in pictures.values()]),
+                image_grid_thw=torch.tensor([grid for _, grid in pictures.values()]),
+                max_new_tokens=24,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+            )[0, ids.shape[1] :]
+        if all(token < IMAGE for token in answer.tolist()) and len(set(answer.tolist())) > 6:
+            return {"messages": messages, "prompt_tokens": ids.shape[1], "answer": tokenizer.decode(answer)}
+    raise ValueError("no question is answered in letters")
+
+
 def as_bytes(patches: torch.Tensor) -> torch.Tensor:
     return (patches * 127.5 + 127.5).round().to(torch.uint8)
 
@@ -197,6 +257,9 @@ def main() -> None:
     (checkpoint / "preprocessor_config.json").write_text(
         json.dumps({**TINY, **HALF, "image_processor_type": "Qwen2VLImageProcessorFast"}, indent=1) + "\n"
     )
+    tokenizer = write_tokenizer(checkpoint)
+    grids = {name: (patches[name], described[name]["tiny"]["grid"]) for name in names}
+    (FOLDER / "chat.json").write_text(json.dumps(chat(model, tokenizer, grids), indent=1) + "\n")
     weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
     print(sum(path.stat().st_size for path in Path(FOLDER).rglob("*") if path.is_file()), "bytes", greedy[0, ids.shape[1] :].tolist())
