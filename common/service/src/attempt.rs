@@ -87,7 +87,7 @@ impl<E: Engine> Attempt<'_, E> {
             context.check_cancelled()?;
             engine.generate(model, &request, &context)
         })?;
-        generated.map_err(Fault::Engine)
+        generated.map_err(Fault::from)
     }
 
     /// Only the holder of the lease may give a file its final name.
@@ -96,12 +96,12 @@ impl<E: Engine> Attempt<'_, E> {
             Ok(Signal::Continue) => Ok(()),
             Ok(signal) => {
                 claim.cancel.raise(signal);
-                Err(Fault::Engine(EngineError::Cancelled))
+                Err(EngineError::Cancelled.into())
             }
             Err(error) => {
                 tracing::warn!(%error, "lease_lost");
                 interrupt.set(InterruptReason::LeaseLost);
-                Err(Fault::Engine(EngineError::Cancelled))
+                Err(EngineError::Cancelled.into())
             }
         }
     }

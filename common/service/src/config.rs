@@ -122,7 +122,7 @@ impl ServiceConfig {
             models_dir: path("VIDEOSDGX_MODELS_DIR", "models".to_owned()),
             checkpoint: variables.text("VIDEOSDGX_CHECKPOINT").map(PathBuf::from),
             demo_checkpoint: variables.text("VIDEOSDGX_DEMO_CHECKPOINT").map(PathBuf::from),
-            auth: AuthConfig::from_lookup(&lookup)?,
+            auth: AuthConfig::from_lookup(lookup)?,
             device: variables.choice("VIDEOSDGX_DEVICE")?,
             dtype: variables.choice("VIDEOSDGX_DTYPE")?,
             quantization: variables.choice("VIDEOSDGX_QUANTIZATION")?,

@@ -35,21 +35,27 @@ pub(crate) enum Fault {
     /// No model, or a panic.
     Loader(LoaderError<EngineError>),
     /// The engine said so.
-    Engine(EngineError),
+    Engine(Box<EngineError>),
 }
 
 impl From<LoaderError<EngineError>> for Fault {
     fn from(error: LoaderError<EngineError>) -> Self {
         match error {
-            LoaderError::Load(error) => Self::Engine(EngineError::clone(&error)),
+            LoaderError::Load(error) => EngineError::clone(&error).into(),
             error => Self::Loader(error),
         }
     }
 }
 
+impl From<EngineError> for Fault {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
 impl From<std::io::Error> for Fault {
     fn from(error: std::io::Error) -> Self {
-        Self::Engine(error.into())
+        EngineError::from(error).into()
     }
 }
 
@@ -162,26 +168,26 @@ impl<E: Engine> Worker<E> {
         let queue = Arc::clone(&self.service.queue);
         let give_back = || self.insist(|| queue.release(lease, Duration::ZERO));
         match fault {
-            Fault::Engine(EngineError::Cancelled) => match interrupt.reason() {
-                Some(InterruptReason::Cancelled) => self.insist(|| queue.cancelled(lease)),
-                Some(InterruptReason::Draining) => give_back(),
-                Some(InterruptReason::LeaseLost) => {
-                    Err(QueueError::Stale { job: lease.job.clone(), attempt: lease.attempt })
+            Fault::Engine(error) => match *error {
+                EngineError::Cancelled => match interrupt.reason() {
+                    Some(InterruptReason::Cancelled) => self.insist(|| queue.cancelled(lease)),
+                    Some(InterruptReason::Draining) => give_back(),
+                    Some(InterruptReason::LeaseLost) => {
+                        Err(QueueError::Stale { job: lease.job.clone(), attempt: lease.attempt })
+                    }
+                    None => self.give_up(lease, GENERATION_FAILED, "the engine stopped by itself", true),
+                },
+                EngineError::StorageFull(reason) => self.wait_out(lease, Code::StorageFull.as_str(), &reason),
+                error => {
+                    self.give_up(lease, &error.code(), &error.to_string(), error.is_worth_another_attempt())
                 }
-                None => self.give_up(lease, GENERATION_FAILED, "the engine stopped by itself", true),
             },
             Fault::Loader(LoaderError::Closed) => give_back(),
             Fault::Loader(error @ LoaderError::InsufficientMemory { .. }) => {
                 self.wait_out(lease, Code::InsufficientMemory.as_str(), &error.to_string())
             }
-            Fault::Engine(EngineError::StorageFull(reason)) => {
-                self.wait_out(lease, Code::StorageFull.as_str(), &reason)
-            }
             Fault::Loader(error) => {
                 self.give_up(lease, &shell::loader_code(&error), &error.to_string(), true)
-            }
-            Fault::Engine(error) => {
-                self.give_up(lease, &error.code(), &error.to_string(), error.is_worth_another_attempt())
             }
             Fault::Unreadable(reason) => self.give_up(lease, Code::Internal.as_str(), &reason, false),
         }

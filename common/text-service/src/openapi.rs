@@ -1,6 +1,9 @@
 //! The OpenAPI 3.1 document of a text service.
 
-use utoipa::OpenApi;
+use utoipa::{
+    OpenApi,
+    openapi::{RefOr, schema::Schema},
+};
 use videosdgx_api::{ClientMessage, Code, Problem, ServerMessage, openai::ErrorBody};
 use videosdgx_service::shell::{Access, Policy, complete_document, routes as common};
 
@@ -81,5 +84,16 @@ pub(crate) fn policy(method: &str, path: &str) -> Policy {
 
 /// The document of the service `name`.
 pub fn document(name: &str) -> utoipa::openapi::OpenApi {
-    complete_document(Document::openapi(), name, policy, speaks_openai)
+    let mut document = Document::openapi();
+    let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
+    for schema in schemas {
+        let RefOr::T(Schema::Object(schema)) = schema else { continue };
+        let asks = schema.properties.contains_key("messages") || schema.properties.contains_key("prompt");
+        let asks = asks || schema.properties.contains_key("tokens");
+        if let (true, Some(RefOr::T(Schema::Object(model)))) = (asks, schema.properties.get_mut("model")) {
+            // There is one; who knows the checkpoint's name may say that instead.
+            model.enum_values = Some(vec![name.into(), serde_json::Value::Null]);
+        }
+    }
+    complete_document(document, name, policy, speaks_openai)
 }

@@ -150,7 +150,7 @@ mod tests {
             assert!(Format::Json.read(bytes).is_err());
             assert!(Format::MessagePack.read(bytes).is_err());
         }
-        let deep = [vec![0x81, 0xa1, b'a'].repeat(100_000), vec![0xc0]].concat();
+        let deep = [[0x81, 0xa1, b'a'].repeat(100_000), vec![0xc0]].concat();
         assert!(Format::MessagePack.read(&deep).is_err());
     }
 
