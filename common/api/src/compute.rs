@@ -58,7 +58,7 @@ pub enum Quantization {
     Nf4,
     /// e2m1 with an e4m3 scale for 16 weights and one f32 scale for all: 4.5 bits.
     Nvfp4,
-    /// Integers from 0 to 15 with scale and offset for 32 weights: 5 bits stored, 6 in memory.
+    /// Integers from 0 to 15 with scale and offset for 32 weights: 5 bits.
     Int4,
 }
 
@@ -71,7 +71,7 @@ impl Quantization {
             Self::None => parameters.saturating_mul(element),
             Self::Fp8 => parameters,
             Self::Nf4 | Self::Nvfp4 => parameters.saturating_mul(9).div_ceil(16),
-            Self::Int4 => parameters.saturating_mul(3).div_ceil(4),
+            Self::Int4 => parameters.saturating_mul(5).div_ceil(8),
         }
     }
 }
@@ -187,6 +187,6 @@ mod tests {
         assert_eq!(bytes(Quantization::None), 2048);
         assert_eq!(bytes(Quantization::Fp8), 1024);
         assert_eq!((bytes(Quantization::Nf4), bytes(Quantization::Nvfp4)), (576, 576));
-        assert_eq!(bytes(Quantization::Int4), 768);
+        assert_eq!(bytes(Quantization::Int4), 640);
     }
 }

@@ -101,8 +101,14 @@ fn one_by_one(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, Tens
 
 fn stacked(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorError> {
     let ExpertShape { experts, hidden, intermediate } = shape;
-    let gate_up = Stack::new(weights, "experts.gate_up_proj", [experts, 2 * intermediate, hidden]);
-    let down = Stack::new(weights, "experts.down_proj", [experts, hidden, intermediate]);
+    let (gate_up, down) = ([experts, 2 * intermediate, hidden], [experts, hidden, intermediate]);
+    let exchanged = |[count, rows, width]: [i64; 3]| [count, width, rows];
+    // Both lie the same way. One of them can be square and tell nothing, never both.
+    let told = [("experts.gate_up_proj", gate_up), ("experts.down_proj", down)];
+    let transposed =
+        told.iter().any(|(name, shape)| shape[1] != shape[2] && weights.has_shape(name, &exchanged(*shape)));
+    let gate_up = Stack::new(weights, told[0].0, gate_up, transposed);
+    let down = Stack::new(weights, told[1].0, down, transposed);
     (0..experts)
         .map(|index| Ok(Expert { gate_up: gate_up.linear(index)?, down: down.linear(index)? }))
         .collect()
@@ -128,13 +134,15 @@ struct Stack<'a> {
     weights: &'a Weights,
     name: &'a str,
     shape: [i64; 3],
+    /// Stored as `[experts, inputs, outputs]`.
+    transposed: bool,
     tensor: OnceCell<Tensor>,
 }
 
 impl<'a> Stack<'a> {
-    fn new(weights: &'a Weights, name: &'a str, shape: [i64; 3]) -> Self {
+    fn new(weights: &'a Weights, name: &'a str, shape: [i64; 3], transposed: bool) -> Self {
         weights.mark_used(name);
-        Self { weights, name, shape, tensor: OnceCell::new() }
+        Self { weights, name, shape, transposed, tensor: OnceCell::new() }
     }
 
     fn linear(&self, index: i64) -> Result<Linear, TensorError> {
@@ -143,7 +151,7 @@ impl<'a> Stack<'a> {
             let stack = match self.tensor.get() {
                 Some(stack) => stack,
                 None => {
-                    let stack = self.weights.stacked(self.name, self.shape)?;
+                    let stack = self.weights.stacked(self.name, self.shape, self.transposed)?;
                     self.tensor.get_or_init(|| stack)
                 }
             };
@@ -185,3 +193,6 @@ impl Chosen {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

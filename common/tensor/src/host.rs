@@ -3,16 +3,30 @@
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
+mod sealed {
+    /// Kernels take memory of libtorch for a slice of these, so only types that are known to fit may be.
+    pub trait Sealed {}
+}
+
 /// Element types that Rust and libtorch lay out alike and whose every bit pattern is a value.
-pub(crate) trait HostElement: Copy + Send + Sync {
+pub trait HostElement: Copy + Send + Sync + sealed::Sealed {
+    /// libtorch's name of the type.
     const KIND: Kind;
 }
 
 /// Floating-point elements, computed with in f32.
-pub(crate) trait HostFloat: HostElement {
+pub trait HostFloat: HostElement {
+    /// The same value in f32.
     fn widen(self) -> f32;
+    /// The nearest value of this type, ties to even.
     fn narrow(value: f32) -> Self;
 }
+
+impl sealed::Sealed for u8 {}
+impl sealed::Sealed for i64 {}
+impl sealed::Sealed for f32 {}
+impl sealed::Sealed for bf16 {}
+impl sealed::Sealed for f16 {}
 
 impl HostElement for u8 {
     const KIND: Kind = Kind::Uint8;

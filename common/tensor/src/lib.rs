@@ -35,6 +35,8 @@ pub use device::{cpu_has_bf16, resolve_device, resolve_kind, set_threads, sleep_
 pub use embedding::Embedding;
 pub use error::{CheckpointError, TensorError, guarded};
 pub use expert_bank::{ExpertBank, ExpertShape};
+pub use half::{bf16, f16};
+pub use host::{HostElement, HostFloat};
 pub use linear::Linear;
 pub use memory::{release_memory, resident_bytes};
 pub use norm::{LayerNorm, RmsNorm};

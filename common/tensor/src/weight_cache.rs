@@ -4,15 +4,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::SafetensorsWriter;
+use crate::checkpoint::{PARTIAL, SafetensorsWriter};
 use crate::quantized::{self, Packed, Stored};
-use crate::{Checkpoint, Quantization, TensorError};
+use crate::{Checkpoint, Quantization};
 
 /// Free space that writing must leave: others live on the same disk.
 const SPARE_BYTES: u64 = 1 << 30;
+/// A copy that nobody has written to for so long is no longer being made.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// Changes when our forms do, so that older files are not read.
 const VERSION: &str = "videosdgx-weights-1";
 
@@ -29,7 +32,8 @@ impl WeightCache {
     /// Looks for the copy of `checkpoint` in `folder`, or begins one. Whatever goes wrong costs only the copy: it is
     /// logged, and loading goes on without.
     pub(crate) fn open(folder: &Path, checkpoint: &Checkpoint, quantization: Quantization) -> Self {
-        let place = format!("{}-{quantization}-", short(checkpoint.folder().as_os_str().as_encoded_bytes()));
+        let place =
+            format!("{}-{quantization}-", short(checkpoint.first_file().as_os_str().as_encoded_bytes()));
         let path = folder.join(format!("{place}{}.safetensors", identity(checkpoint)));
         let copy = path.is_file().then(|| Checkpoint::open_file(&path)).and_then(|copy| match copy {
             Ok(copy) => Some(copy),
@@ -40,7 +44,7 @@ impl WeightCache {
         });
         let writer = match &copy {
             Some(_) => None,
-            None => match begin(folder, &path, checkpoint, quantization) {
+            None => match begin(folder, &path, &place, checkpoint, quantization) {
                 Ok(writer) => Some(writer),
                 Err(error) => {
                     tracing::warn!(%error, folder = %folder.display(), "quantised weights are not kept on the disk");
@@ -52,12 +56,15 @@ impl WeightCache {
     }
 
     /// The linear `name` from the copy, when it has it.
-    pub(crate) fn read(&self, name: &str, shape: [i64; 2]) -> Result<Option<Stored>, TensorError> {
-        let Some(copy) = &self.copy else { return Ok(None) };
-        if !quantized::contains(copy, name) {
-            return Ok(None);
+    pub(crate) fn read(&self, name: &str, shape: [i64; 2]) -> Option<Stored> {
+        let copy = self.copy.as_ref().filter(|copy| quantized::contains(copy, name))?;
+        match quantized::read(copy, name, shape, &mut Vec::new()) {
+            Ok(stored) => Some(stored),
+            Err(error) => {
+                tracing::warn!(%error, "the copy of the quantised weights is not used for this layer");
+                None
+            }
         }
-        quantized::read(copy, name, shape, &mut Vec::new()).map(Some)
     }
 
     /// Adds the linear `name` to the copy that is being made.
@@ -105,10 +112,12 @@ impl WeightCache {
 fn begin(
     folder: &Path,
     path: &Path,
+    place: &str,
     checkpoint: &Checkpoint,
     quantization: Quantization,
 ) -> io::Result<SafetensorsWriter> {
     std::fs::create_dir_all(folder)?;
+    remove_abandoned(folder, place);
     let parameters: u64 =
         checkpoint.entries().map(|entry| entry.shape.iter().product::<i64>().unsigned_abs()).sum();
     let needed = quantization.weight_bytes(parameters, 4).saturating_add(SPARE_BYTES);
@@ -118,6 +127,20 @@ fn begin(
         return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
     }
     SafetensorsWriter::create(path)
+}
+
+/// Removes unfinished copies that nobody has written to for a while: their process was killed.
+fn remove_abandoned(folder: &Path, place: &str) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let unfinished = name.to_str().is_some_and(|name| name.starts_with(place) && name.ends_with(PARTIAL));
+        let written = entry.metadata().and_then(|facts| facts.modified());
+        let silent = written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED_AFTER));
+        if unfinished && silent {
+            let _gone = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Tells one content of a checkpoint from another without reading it: each file's name, size and time of change, and

@@ -218,7 +218,7 @@ impl Weights {
         let full = self.name(name);
         let cache = self.cache.as_ref().filter(|_| self.quantization != Quantization::None);
         if let Some(cache) = cache
-            && let Some(stored) = cache.read(&full, shape)?
+            && let Some(stored) = cache.read(&full, shape)
         {
             self.ledger().used.insert(format!("{full}.weight"));
             return Ok(stored);
@@ -276,21 +276,27 @@ impl Weights {
         if kind == StoredKind::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
     }
 
-    /// A stack of weights of exactly `shape` `[count, outputs, inputs]`, or of the last two exchanged, on the host.
-    pub(crate) fn stacked(&self, name: &str, shape: [i64; 3]) -> Result<Tensor, TensorError> {
+    /// A stack of weights `[count, outputs, inputs]` on the host, stored so or with the last two exchanged.
+    pub(crate) fn stacked(
+        &self,
+        name: &str,
+        shape: [i64; 3],
+        transposed: bool,
+    ) -> Result<Tensor, TensorError> {
         let [count, outputs, inputs] = shape;
-        let exchanged = [count, inputs, outputs];
-        let entry = self.checkpoint.entry(&self.name(name));
-        if entry.is_some_and(|entry| entry.kind == StoredKind::F8E4M3) {
+        if self.checkpoint.entry(&self.name(name)).is_some_and(|entry| entry.kind == StoredKind::F8E4M3) {
             let reason = "stacked experts in 8 bits are not read";
             return Err(self.checkpoint.invalid(&self.name(name), reason).into());
         }
-        match entry {
-            Some(entry) if entry.shape == exchanged && entry.shape != shape => {
-                Ok(self.host(name, &exchanged)?.f_transpose(1, 2)?)
-            }
-            _ => self.host(name, &shape),
+        match transposed {
+            true => Ok(self.host(name, &[count, inputs, outputs])?.f_transpose(1, 2)?),
+            false => self.host(name, &shape),
         }
+    }
+
+    /// Whether `name` is there with exactly `shape`.
+    pub(crate) fn has_shape(&self, name: &str, shape: &[i64]) -> bool {
+        self.checkpoint.entry(&self.name(name)).is_some_and(|entry| entry.shape == shape)
     }
 
     /// Weight `index` of a GGUF stack `name.weight` `[count, outputs, inputs]`, in the form it will be held in.
@@ -343,81 +349,4 @@ fn no_names(weights: &Weights) -> TensorError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn weights(tensors: &[(&str, Tensor)], quantization: Quantization) -> (tempfile::TempDir, Weights) {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        Tensor::write_safetensors(tensors, folder.path().join("model.safetensors")).expect("writes");
-        let checkpoint = Arc::new(Checkpoint::open(folder.path()).expect("opens"));
-        (folder, Weights::new(checkpoint, Device::Cpu, Kind::Float, quantization))
-    }
-
-    fn random(shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, (Kind::Float, Device::Cpu))
-    }
-
-    #[test]
-    fn layers_side_by_side_compute_what_they_do_alone() {
-        tch::manual_seed(1);
-        let names = ["a.q.weight", "a.k.weight", "a.q.bias", "a.k.bias"];
-        let tensors = names.map(|name| (name, random(if name.ends_with("bias") { &[3] } else { &[3, 4] })));
-        let (_folder, weights) = weights(&tensors, Quantization::None);
-        let weights = weights.at("a");
-        let input = random(&[2, 4]);
-        let fused = weights.fused_linear(&[("q", 3), ("k", 3)], 4, true).expect("loads").forward(&input);
-        for (index, name) in ["q", "k"].into_iter().enumerate() {
-            let alone = weights.linear(name, 4, 3, true).expect("loads").forward(&input);
-            assert!(alone.allclose(&fused.narrow(1, 3 * index as i64, 3), 1e-6, 1e-6, false));
-        }
-        assert_eq!(weights.unused(), Vec::<String>::new());
-        assert_eq!(weights.resident_bytes(), 2 * (2 * 3 * 4 + 2 * 3) * 4, "each was loaded twice");
-    }
-
-    #[test]
-    fn a_tensor_that_does_not_fit_is_named_with_its_file() {
-        let (_folder, weights) =
-            weights(&[("a.weight", random(&[3, 4])), ("n", Tensor::from_slice(&[1i64]))], Quantization::None);
-        for (result, reason) in [
-            (
-                weights.linear("a", 4, 5, false).map(|_| ()),
-                "has shape [3, 4], the configuration asks for [5, 4]",
-            ),
-            (weights.linear("a", 4, 3, true).map(|_| ()), "\"a.bias\": is not in the checkpoint"),
-            (weights.tensor("n", &[1]).map(|_| ()), "is stored as I64"),
-        ] {
-            let error = result.expect_err("does not fit").to_string();
-            assert!(error.contains(reason), "{error}");
-        }
-        assert!(
-            weights.tensor("a.weight", &[4, 4]).expect_err("shape").to_string().contains("model.safetensors")
-        );
-    }
-
-    #[test]
-    fn published_scales_are_applied() {
-        tch::manual_seed(2);
-        let (weight, scale, input) = (random(&[3, 4]), random(&[3, 1]).abs() + 0.5, random(&[2, 4]));
-        let codes = (&weight / &scale).to_kind(Kind::Float8e4m3fn);
-        let stored = codes.to_kind(Kind::Float) * &scale;
-        // tch writes no 8-bit floats: the bytes under the format's own name.
-        let (folder, _) = weights(
-            &[("x.weight", codes.view_dtype(Kind::Uint8)), ("x.weight_scale", scale)],
-            Quantization::None,
-        );
-        let path = folder.path().join("model.safetensors");
-        let bytes = std::fs::read(&path).expect("reads");
-        let at = bytes.windows(4).position(|window| window == b"\"U8\"").expect("the type's name");
-        let name = b"\"F8_E4M3\"";
-        let mut changed = [&bytes[..at], &name[..], &bytes[at + 4..]].concat();
-        let length =
-            u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) + (name.len() - 4) as u64;
-        changed[..8].copy_from_slice(&length.to_le_bytes());
-        std::fs::write(&path, changed).expect("writes");
-        let checkpoint = Arc::new(Checkpoint::open(folder.path()).expect("opens"));
-        let weights = Weights::new(checkpoint, Device::Cpu, Kind::Float, Quantization::None);
-        let output = weights.linear("x", 4, 3, false).expect("loads").forward(&input);
-        assert!(output.allclose(&input.matmul(&stored.tr()), 1e-5, 1e-6, false));
-        assert_eq!(weights.unused(), Vec::<String>::new());
-    }
-}
+mod tests;

@@ -4,11 +4,13 @@
 //! (<https://github.com/huggingface/safetensors>).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use videosdgx_gguf::GgmlType;
 
 use crate::CheckpointError;
@@ -125,11 +127,78 @@ impl Entry {
     }
 }
 
+/// What the header says of a tensor.
 #[derive(Deserialize)]
 struct RawEntry {
     dtype: String,
-    shape: Vec<u64>,
+    shape: RawShape,
     data_offsets: (u64, u64),
+}
+
+/// At most [`MAX_RANK`] dimensions: a longer list is refused before it takes memory.
+struct RawShape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for RawShape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = RawShape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<RawShape, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(size) = sizes.next_element()? {
+                    if shape.len() == MAX_RANK {
+                        return Err(A::Error::custom(format_args!("more than {MAX_RANK} dimensions")));
+                    }
+                    shape.push(size);
+                }
+                Ok(RawShape(shape))
+            }
+        }
+        deserializer.deserialize_seq(Visit)
+    }
+}
+
+/// The whole header, entry by entry: a name that is there twice is refused, and what is not a tensor takes no memory.
+struct RawHeader(HashMap<String, RawEntry>);
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = RawHeader;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+                let mut entries = HashMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    if entries.len() == MAX_TENSORS {
+                        return Err(A::Error::custom(format_args!("more than {MAX_TENSORS} tensors")));
+                    }
+                    let entry = map.next_value::<RawEntry>();
+                    let entry =
+                        entry.map_err(|error| A::Error::custom(format_args!("tensor {name:?}: {error}")))?;
+                    if entries.contains_key(&name) {
+                        return Err(A::Error::custom(format_args!("two tensors are named {name:?}")));
+                    }
+                    entries.insert(name, entry);
+                }
+                Ok(RawHeader(entries))
+            }
+        }
+        deserializer.deserialize_map(Visit)
+    }
 }
 
 /// Reads and checks the header of one file.
@@ -153,20 +222,11 @@ pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, Entry>, C
 
 /// Parses header JSON; `data_start` and `file_bytes` bound where tensors may lie.
 fn parse(header: &[u8], data_start: u64, file_bytes: u64) -> Result<HashMap<String, Entry>, String> {
-    let raw: HashMap<String, serde_json::Value> =
-        serde_json::from_slice(header).map_err(|error| format!("header is not JSON: {error}"))?;
-    if raw.len() > MAX_TENSORS {
-        return Err(format!("{} tensors, at most {MAX_TENSORS} are read", raw.len()));
-    }
+    let RawHeader(raw) =
+        serde_json::from_slice(header).map_err(|error| format!("the header cannot be read: {error}"))?;
     let mut entries = HashMap::with_capacity(raw.len());
-    for (name, value) in raw {
-        if name == "__metadata__" {
-            continue;
-        }
-        let entry =
-            RawEntry::deserialize(value).map_err(|error| format!("tensor {name:?}: {error}")).and_then(
-                |raw| check(&raw, data_start, file_bytes).map_err(|why| format!("tensor {name:?}: {why}")),
-            )?;
+    for (name, raw) in raw {
+        let entry = check(&raw, data_start, file_bytes).map_err(|why| format!("tensor {name:?}: {why}"))?;
         entries.insert(name, entry);
     }
     no_overlap(&entries)?;
@@ -175,17 +235,14 @@ fn parse(header: &[u8], data_start: u64, file_bytes: u64) -> Result<HashMap<Stri
 
 fn check(raw: &RawEntry, data_start: u64, file_bytes: u64) -> Result<Entry, String> {
     let kind = StoredKind::parse(&raw.dtype).ok_or_else(|| format!("unknown dtype {:?}", raw.dtype))?;
-    if raw.shape.len() > MAX_RANK {
-        return Err(format!("{} dimensions", raw.shape.len()));
-    }
+    let RawShape(dimensions) = &raw.shape;
     let (begin, end) = raw.data_offsets;
-    let bytes = raw
-        .shape
+    let bytes = dimensions
         .iter()
         .try_fold(kind.size(), |product, &size| product.checked_mul(size))
-        .ok_or_else(|| format!("shape {:?} overflows", raw.shape))?;
+        .ok_or_else(|| format!("shape {dimensions:?} overflows"))?;
     if end.checked_sub(begin) != Some(bytes) {
-        return Err(format!("offsets {begin}..{end} do not hold shape {:?} of {}", raw.shape, raw.dtype));
+        return Err(format!("offsets {begin}..{end} do not hold shape {dimensions:?} of {}", raw.dtype));
     }
     let offset = data_start
         .checked_add(begin)
@@ -193,7 +250,7 @@ fn check(raw: &RawEntry, data_start: u64, file_bytes: u64) -> Result<Entry, Stri
     let offset = offset
         .ok_or_else(|| format!("offsets {begin}..{end} point outside the file of {file_bytes} bytes"))?;
     let shape =
-        raw.shape.iter().map(|&size| i64::try_from(size).map_err(|_| "dimension too large".to_owned()));
+        dimensions.iter().map(|&size| i64::try_from(size).map_err(|_| "dimension too large".to_owned()));
     Ok(Entry { kind, shape: shape.collect::<Result<_, _>>()?, offset, bytes })
 }
 
@@ -213,40 +270,4 @@ fn no_overlap(entries: &HashMap<String, Entry>) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[test]
-    fn a_good_header_gives_offsets_from_the_start_of_the_file() {
-        let header =
-            br#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},
-            "b":{"dtype":"BF16","shape":[],"data_offsets":[24,26]}}"#;
-        let entries = parse(header, 100, 126).expect("parses");
-        assert_eq!(entries["a"], Entry { kind: StoredKind::F32, shape: vec![2, 3], offset: 100, bytes: 24 });
-        assert_eq!(entries["b"], Entry { kind: StoredKind::Bf16, shape: vec![], offset: 124, bytes: 2 });
-    }
-
-    #[rstest]
-    #[case::not_json("{", "not JSON")]
-    #[case::outside(r#"{"a":{"dtype":"U8","shape":[27],"data_offsets":[0,27]}}"#, "outside")]
-    #[case::far_outside(
-        r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[18446744073709551613,18446744073709551615]}}"#,
-        "outside"
-    )]
-    #[case::backwards(r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[2,0]}}"#, "do not hold")]
-    #[case::overflow(
-        r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#,
-        "overflows"
-    )]
-    #[case::wrong_size(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,7]}}"#, "do not hold")]
-    #[case::overlap(r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[3,7]}}"#, "overlap")]
-    #[case::dtype(r#"{"a":{"dtype":"Q9","shape":[1],"data_offsets":[0,1]}}"#, "unknown dtype")]
-    #[case::negative(r#"{"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}}"#, "tensor")]
-    #[case::rank(r#"{"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}}"#, "dimensions")]
-    #[case::missing_field(r#"{"a":{"dtype":"U8","shape":[1]}}"#, "data_offsets")]
-    fn a_bad_header_is_refused(#[case] header: &str, #[case] reason: &str) {
-        let error = parse(header.as_bytes(), 100, 126).expect_err("refused");
-        assert!(error.contains(reason), "{error}");
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use tch::{Device, Tensor};
 use videosdgx_gguf::{Gguf, GgufError};
 
 pub use header::{Entry, StoredKind};
-pub(crate) use writer::SafetensorsWriter;
+pub(crate) use writer::{PARTIAL, SafetensorsWriter};
 
 use crate::{CheckpointError, TensorError};
 
@@ -132,6 +132,11 @@ impl Checkpoint {
     /// Every tensor's type, shape and place, in no order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.tensors.values().map(|(_, entry)| entry)
+    }
+
+    /// The first of its files.
+    pub(crate) fn first_file(&self) -> &Path {
+        self.shards.first().map_or(&self.folder, |shard| &shard.path)
     }
 
     /// Lines that differ when the content does: of each file its name, size and time of change, of each tensor what the
@@ -313,5 +318,7 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError>
     Ok(bytes)
 }
 
+#[cfg(test)]
+mod gguf_tests;
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Room that is left for the header at first; a longer one costs a copy of the file at the end.
 const HEADER_ROOM: u64 = 1 << 20;
 /// Data begin at a multiple of this, as the format recommends.
 const ALIGNMENT: u64 = 64;
+
+/// How the temporary names end.
+pub(crate) const PARTIAL: &str = "partial";
 
 /// A file that exists under a temporary name until [`SafetensorsWriter::finish`] gives it its own.
 pub(crate) struct SafetensorsWriter {
@@ -26,8 +30,10 @@ impl SafetensorsWriter {
     }
 
     fn with_header_room(path: &Path, header_room: u64) -> io::Result<Self> {
-        let temporary = path.with_extension(format!("{}.partial", std::process::id()));
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
+        // Process ids are alike in containers that share a folder: the time tells them apart.
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let temporary = path.with_extension(format!("{}-{time}.{PARTIAL}", std::process::id()));
+        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
         file.seek(SeekFrom::Start(8 + header_room))?;
         Ok(Self {
             file: Some(file),
@@ -80,7 +86,7 @@ impl SafetensorsWriter {
     fn moved(&self, room: u64) -> io::Result<File> {
         let mut from = File::open(&self.temporary)?;
         fs::remove_file(&self.temporary)?;
-        let mut to = File::create(&self.temporary)?;
+        let mut to = File::create_new(&self.temporary)?;
         from.seek(SeekFrom::Start(8 + self.header_room))?;
         to.seek(SeekFrom::Start(8 + room))?;
         io::copy(&mut from.take(self.written), &mut to)?;

@@ -35,4 +35,6 @@ fn room(count: u64) -> Result<Pages, TensorError> {
 }
 
 #[cfg(test)]
+mod bad_tensors;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Telling a linear's format from its tensors, and reading it.
 
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use videosdgx_gguf::GgmlType;
 
 use super::nvfp4::GlobalScale;
@@ -228,7 +228,9 @@ impl Reading<'_> {
 
     fn nf4(&mut self) -> Result<Stored, TensorError> {
         let state = self.quant_state()?;
-        let count = self.rows * self.width;
+        let Some(count) = self.rows.checked_mul(self.width) else {
+            return Err(self.refuse("weight", "is larger than memory can be"));
+        };
         if state.shape.iter().map(|&size| size as usize).ne([self.rows, self.width]) {
             let reason = format!(
                 "has shape {:?}, the configuration asks for {:?}",
@@ -305,7 +307,6 @@ impl Reading<'_> {
     fn tensor(&mut self, suffix: &str) -> Result<Tensor, TensorError> {
         let name = self.full(suffix);
         let tensor = self.checkpoint.read(&name)?;
-        debug_assert_eq!(tensor.device(), Device::Cpu);
         self.used.push(name);
         Ok(tensor)
     }

@@ -128,6 +128,15 @@ fn a_copy_that_cannot_be_kept_or_read_costs_nothing_but_itself() {
         assert!(outputs(left)[0].equal(&outputs(right)[0]));
     }
     assert!(fs::metadata(cache.path().join(&copy)).expect("is there").len() > 6, "made again");
+    // What a killed process left is removed when the next copy is begun, what another is writing is not.
+    let place = copy.rsplit_once('-').expect("a name with parts").0;
+    let [abandoned, alive] = ["1-1", "2-2"].map(|pid| cache.path().join(format!("{place}-x.{pid}.partial")));
+    fs::write(&alive, b"x").expect("writes");
+    let old = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+    fs::File::create(&abandoned).and_then(|file| file.set_times(old)).expect("writes");
+    fs::write(cache.path().join(&copy), b"broken").expect("writes");
+    load(folder.path(), cache.path(), Quantization::Nf4);
+    assert!(!abandoned.exists() && alive.exists());
     // Without quantisation there is nothing to keep.
     load(folder.path(), &cache.path().join("none"), Quantization::None);
     assert!(!cache.path().join("none").exists());
