@@ -1,0 +1,138 @@
+//! A conversation about pictures over HTTP, answered as transformers answers it (fixtures of `tests/reference/vision.py`).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use videosdgx_auth::{ExposeSecret as _, KeyFolder, Scopes};
+use videosdgx_text_backend::{DecoderBackend, Settings};
+use videosdgx_text_service::{Running, ServiceConfig, TextSettings};
+
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/vision").join(path)
+}
+
+struct Service {
+    running: Running,
+    token: String,
+    _folder: TempDir,
+}
+
+impl Service {
+    async fn start() -> Self {
+        videosdgx_tensor::set_threads(1);
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let variables: HashMap<&str, String> = HashMap::from([
+            ("VIDEOSDGX_CHECKPOINT", fixture("model").display().to_string()),
+            ("VIDEOSDGX_DTYPE", "f32".to_owned()),
+            ("VIDEOSDGX_DEVICE", "cpu".to_owned()),
+            ("VIDEOSDGX_AUTH_DIR", path("auth")),
+            ("VIDEOSDGX_STATE_DIR", path("state")),
+            ("VIDEOSDGX_LISTEN", "127.0.0.1:0".to_owned()),
+        ]);
+        let config = ServiceConfig::from_lookup("qwen3-vl-2b", 0, |name| variables.get(name).cloned());
+        let config = config.expect("a configuration");
+        let backend = DecoderBackend::new(Settings::from_config(&config).expect("a device"));
+        let running = Running::start(backend, config, TextSettings::default()).await.expect("starts");
+        let keys = KeyFolder::load_or_create(folder.path().join("auth")).expect("keys");
+        let scopes = "generate read".parse::<Scopes>().expect("scopes");
+        let token = keys.signer().expect("a signer").mint("somebody", scopes, Duration::from_secs(600));
+        let token = token.expect("mints").expose_secret().to_owned();
+        Self { running, token, _folder: folder }
+    }
+
+    async fn chat(&self, messages: &Value, more: &Value) -> (StatusCode, Value) {
+        let mut body = json!({"model": "qwen3-vl-2b", "messages": messages, "max_tokens": 24});
+        for (name, value) in more.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
+        let url = format!("{}/v1/chat/completions", self.running.url());
+        let answer =
+            Client::new().post(url).bearer_auth(&self.token).json(&body).send().await.expect("answers");
+        (answer.status(), answer.json().await.expect("JSON"))
+    }
+}
+
+fn golden() -> Value {
+    serde_json::from_slice(&std::fs::read(fixture("chat.json")).expect("is committed")).expect("JSON")
+}
+
+fn data_uri(bytes: &[u8]) -> String {
+    format!("data:image/png;base64,{}", STANDARD.encode(bytes))
+}
+
+fn picture(name: &str) -> Vec<u8> {
+    std::fs::read(fixture("images").join(name)).expect("is committed")
+}
+
+/// The golden conversation as OpenAI's clients send it.
+fn conversation() -> Value {
+    let mut messages = golden()["messages"].clone();
+    for part in messages[1]["content"].as_array_mut().expect("parts") {
+        if let Some(name) = part["image"].as_str() {
+            *part = json!({"type": "image_url", "image_url": {"url": data_uri(&picture(name))}});
+        }
+    }
+    messages
+}
+
+fn about(url: &str) -> Value {
+    json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "?"}]}])
+}
+
+#[actix_web::test]
+async fn answers_are_those_of_transformers() {
+    let (service, golden) = (Service::start().await, golden());
+    // The second time prompt and features are found in the caches.
+    for _ in 0..2 {
+        let (status, answer) = service.chat(&conversation(), &json!({"temperature": 0})).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["choices"][0]["message"]["content"], golden["answer"], "{answer}");
+        assert_eq!(answer["usage"]["prompt_tokens"], golden["prompt_tokens"], "{answer}");
+        assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    }
+    // Another picture in the same place gives another answer: nothing of the first is taken for it.
+    let mut other = conversation();
+    other[1]["content"][1]["image_url"]["url"] = json!(data_uri(&picture("palette.png")));
+    let (status, answer) = service.chat(&other, &json!({"temperature": 0})).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["usage"]["prompt_tokens"], golden["prompt_tokens"], "of the same size");
+    assert_ne!(answer["choices"][0]["message"]["content"], golden["answer"]);
+    assert!(service.running.drain().await);
+}
+
+#[actix_web::test]
+async fn pictures_that_cannot_be_taken_are_named() {
+    let service = Service::start().await;
+    let whole = picture("rgb.png");
+    let mut huge = whole.clone();
+    huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+    for url in [
+        data_uri(&whole[..whole.len() / 2]),
+        data_uri(&huge),
+        data_uri(b"GIF89a"),
+        "https://127.0.0.1/a.png".to_owned(),
+        "http://example.org/a.png".to_owned(),
+        "file:///etc/passwd".to_owned(),
+    ] {
+        let (status, answer) = service.chat(&about(&url), &json!({})).await;
+        assert_eq!(status, 400, "{url}: {answer}");
+        let field = answer["error"]["param"].as_str().unwrap_or_default();
+        assert!(field.starts_with("messages[0].content[0]"), "{url}: {answer}");
+    }
+    // Sixteen are more than the context holds.
+    let part = json!({"type": "image_url", "image_url": {"url": data_uri(&whole)}});
+    let many = json!([{"role": "user", "content": vec![part; 16]}]);
+    let (status, answer) = service.chat(&many, &json!({"max_tokens": 300})).await;
+    assert_eq!(
+        (status.as_u16(), answer["error"]["code"].as_str()),
+        (400, Some("context_length_exceeded")),
+        "{answer}"
+    );
+    assert!(service.running.drain().await);
+}
