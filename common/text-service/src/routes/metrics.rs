@@ -24,6 +24,7 @@ pub(crate) async fn metrics(
     if wants_json(&request) {
         return Ok(HttpResponse::Ok().json(report(&service, process)));
     }
+    service.metrics.kept_streams.set(i64::try_from(service.kept.lost()).unwrap_or(i64::MAX));
     let text = service.shell.metrics.encode(&process).map_err(Failure::internal)?;
     Ok(HttpResponse::Ok().content_type(OPENMETRICS).body(text))
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, ProtocolError, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, ProtocolError, Session};
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, mpsc},
@@ -25,6 +25,7 @@ use super::{
     Format,
     kept::{KeptStream, NewStream, ResumeError},
     names::Names,
+    outgoing::{self, Outgoing},
 };
 use crate::{
     failed,
@@ -32,7 +33,6 @@ use crate::{
     ready::Ready,
     service::TextService,
     stream::plan::{self, check_name},
-    submission,
 };
 
 /// Open WebSockets of a service; one more is told to try later.
@@ -53,13 +53,6 @@ pub(crate) struct Connection {
     pub(crate) format: Format,
 }
 
-enum Outgoing {
-    Message(Vec<u8>),
-    Ping,
-    Pong(Vec<u8>),
-    Close(CloseCode, &'static str),
-}
-
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -70,16 +63,6 @@ enum Ending {
 }
 
 type Prepared = (String, Answered<(Output, Arc<Ready>)>);
-
-/// Tells a client to try later.
-async fn turn_away(session: Session) {
-    let reason = close_reason(CloseCode::Again, "too many connections; try again soon");
-    let _ = session.close(Some(reason)).await;
-}
-
-fn close_reason(code: CloseCode, description: &str) -> CloseReason {
-    CloseReason { code, description: Some(description.to_owned()) }
-}
 
 /// Serves a connection until it ends.
 pub(crate) async fn drive(connection: Connection, session: Session, incoming: AggregatedMessageStream) {
@@ -93,12 +76,12 @@ pub(crate) async fn drive(connection: Connection, session: Session, incoming: Ag
     }
     if OPEN.fetch_add(1, Ordering::Relaxed) >= MAX_SOCKETS {
         OPEN.fetch_sub(1, Ordering::Relaxed);
-        return turn_away(session).await;
+        return outgoing::turn_away(session).await;
     }
     connection.service.metrics.sockets.inc();
     let _counted = Counted(Arc::clone(&connection.service));
     let (outgoing, queue) = mpsc::channel(OUTGOING);
-    let writer = actix_web::rt::spawn(write(session, queue, connection.format));
+    let writer = actix_web::rt::spawn(outgoing::write(session, queue, connection.format));
     let mut driver = Driver {
         names: Names::default(),
         preparing: FuturesUnordered::new(),
@@ -119,29 +102,6 @@ pub(crate) async fn drive(connection: Connection, session: Session, incoming: Ag
     if tokio::time::timeout(CLOSE_WITHIN, writer).await.is_err() {
         tracing::debug!("socket_cut");
     }
-}
-
-/// Hands messages to the socket, as fast as it takes them.
-async fn write(mut session: Session, mut queue: mpsc::Receiver<Outgoing>, format: Format) {
-    while let Some(outgoing) = queue.recv().await {
-        let sent = match outgoing {
-            Outgoing::Message(bytes) => match format {
-                // Written by serde, so it is text.
-                Format::Json => session.text(String::from_utf8(bytes).unwrap_or_default()).await,
-                Format::MessagePack => session.binary(bytes).await,
-            },
-            Outgoing::Ping => session.ping(b"").await,
-            Outgoing::Pong(bytes) => session.pong(&bytes).await,
-            Outgoing::Close(code, why) => {
-                let _ = session.close(Some(close_reason(code, why))).await;
-                return;
-            }
-        };
-        if sent.is_err() {
-            return;
-        }
-    }
-    let _ = session.close(None).await;
 }
 
 /// What is known of a generation while it is being prepared.
@@ -289,7 +249,7 @@ impl Driver {
         self.pending.insert(stream_id.clone(), Pending { started, resumable, profile });
         self.preparing.push(
             async move {
-                let prepared = prepare(&service, &principal, &stream_id, asked).await;
+                let prepared = plan::begin(&service, &principal, &stream_id, asked).await;
                 (stream_id, prepared)
             }
             .boxed_local(),
@@ -461,17 +421,7 @@ impl Driver {
 
     /// What the client's frames did wrong.
     async fn broken(&mut self, error: &ProtocolError) -> Ending {
-        let (code, why) = match error {
-            ProtocolError::Overflow => (CloseCode::Size, "the message is too large"),
-            ProtocolError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                (CloseCode::Invalid, "text that is no UTF-8")
-            }
-            ProtocolError::Io(error) if error.to_string().contains("continuation size") => {
-                (CloseCode::Size, "the message is too large")
-            }
-            ProtocolError::Io(_) => return Ending::Lost,
-            _ => (CloseCode::Protocol, "frames that break the protocol"),
-        };
+        let Some((code, why)) = outgoing::reason_of(error) else { return Ending::Lost };
         self.close(code, why, Ending::ForGood).await
     }
 
@@ -480,21 +430,4 @@ impl Driver {
         let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
         ending
     }
-}
-
-/// Everything up to the engine's yes.
-async fn prepare(
-    service: &Arc<TextService>,
-    principal: &str,
-    stream_id: &str,
-    asked: StreamGenerate,
-) -> Answered<(Output, Arc<Ready>)> {
-    let ready = service.ready().await?;
-    let task = plan::of_generate(service, &ready, asked).await?;
-    service.loaded().await?;
-    let outputs = submission::submit(service, &ready, principal, stream_id, vec![task]).await?;
-    let output = outputs.into_iter().next();
-    let output =
-        output.ok_or_else(|| videosdgx_service::shell::Failure::internal("the engine lost an answer"))?;
-    Ok((output, ready))
 }

@@ -6,6 +6,7 @@ mod driver;
 mod kept;
 mod names;
 mod origin;
+mod outgoing;
 mod subprotocol;
 
 pub(crate) use codec::Format;

@@ -6,17 +6,18 @@ use videosdgx_api::{
     Problem, StreamGenerate, StreamParams,
     openai::{ChatMessage, Role},
 };
-use videosdgx_service::shell::{Answered, off_the_reactor};
+use videosdgx_service::shell::{Answered, Failure, off_the_reactor};
 
 use crate::{
     chat::plan::{Asked, checkpoint, task},
     knobs::Knobs,
     limits::{MAX_NAME, STREAM_TOKENS},
+    output::Output,
     prompt,
     ready::Ready,
     service::TextService,
     structure::Forms,
-    submission::Task,
+    submission::{self, Task},
 };
 
 /// Everything of `asked`, checked.
@@ -71,6 +72,22 @@ pub(crate) async fn of_generate(
     choosing.stop.max_tokens =
         prompt::most_tokens(ready, &written.prompt, asked.max_tokens, Some(STREAM_TOKENS), "max_tokens")?;
     Ok(Task { written, choosing, structure, logprobs: None, parse: None })
+}
+
+/// Everything up to the engine's yes.
+pub(crate) async fn begin(
+    service: &Arc<TextService>,
+    principal: &str,
+    stream_id: &str,
+    asked: StreamGenerate,
+) -> Answered<(Output, Arc<Ready>)> {
+    let ready = service.ready().await?;
+    let task = of_generate(service, &ready, asked).await?;
+    service.loaded().await?;
+    let outputs = submission::submit(service, &ready, principal, stream_id, vec![task]).await?;
+    let output = outputs.into_iter().next();
+    let output = output.ok_or_else(|| Failure::internal("the engine lost an answer"))?;
+    Ok((output, ready))
 }
 
 /// Names that clients give.
