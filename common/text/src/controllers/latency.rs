@@ -7,6 +7,10 @@ use std::time::Duration;
 const HISTORY: usize = 31;
 /// How much a new measurement counts.
 const WEIGHT: f64 = 0.3;
+/// How much it counts when prompts turn out to cost more than was thought: running streams are waiting for it.
+const WEIGHT_UP: f64 = 0.8;
+/// A token of a small chunk beside running streams costs so many times one of a large chunk alone, until it was measured.
+const BESIDE: f64 = 2.0;
 /// Tokens of prompts beside running streams while nothing was measured.
 const UNKNOWN_CHUNK: usize = 32;
 
@@ -73,7 +77,10 @@ pub struct LowLatencyOptimizer {
     config: LatencyConfig,
     plain_steps: VecDeque<Duration>,
     median: Option<f64>,
+    /// Seconds a token of prompts beside running streams.
     prompt_cost: Option<f64>,
+    /// That was measured, not derived from prompts alone.
+    cost_measured: bool,
     compute: f64,
     delivery: f64,
     mode: DeliveryMode,
@@ -94,6 +101,7 @@ impl LowLatencyOptimizer {
             plain_steps: VecDeque::new(),
             median: None,
             prompt_cost: None,
+            cost_measured: false,
             compute: 0.0,
             delivery: 0.0,
             mode: DeliveryMode::default(),
@@ -132,10 +140,15 @@ impl LowLatencyOptimizer {
                 sorted.sort_unstable();
                 self.median = Some(sorted[sorted.len() / 2].as_secs_f64());
             }
-            (tokens, 0) => self.learn_cost(seconds / tokens as f64),
+            (tokens, 0) => {
+                if !self.cost_measured {
+                    self.learn_cost(BESIDE * seconds / tokens as f64);
+                }
+            }
             (tokens, _) => {
                 if let Some(median) = self.median {
                     self.learn_cost((seconds - median).max(0.0) / tokens as f64);
+                    self.cost_measured = true;
                 }
             }
         }
@@ -190,7 +203,8 @@ impl LowLatencyOptimizer {
         let cost = self.prompt_cost.unwrap_or(measured);
         // One odd step must not change the chunk beyond all measure.
         let measured = if cost > 0.0 { measured.clamp(cost / 4.0, cost * 4.0) } else { measured };
-        self.prompt_cost = Some(cost + WEIGHT * (measured - cost));
+        let weight = if measured > cost { WEIGHT_UP } else { WEIGHT };
+        self.prompt_cost = Some(cost + weight * (measured - cost));
     }
 }
 
@@ -290,14 +304,20 @@ mod tests {
             optimizer.record_step(20 * MS, 0, 4);
         }
         optimizer.record_step(512 * MS, 512, 0);
-        // 1.5 × 20 ms at 1 ms a token.
-        assert_eq!(optimizer.prompt_budget(4), 30);
-        // Small chunks turn out to cost twice as much a token.
+        // 1.5 × 20 ms at twice 1 ms a token.
+        assert_eq!(optimizer.prompt_budget(4), 15);
+        // Small chunks turn out to cost three times as much a token.
         for _ in 0..20 {
             let tokens = optimizer.prompt_budget(4);
-            optimizer.record_step(20 * MS + 2 * MS * u32::try_from(tokens).unwrap(), tokens, 4);
+            optimizer.record_step(20 * MS + 3 * MS * u32::try_from(tokens).unwrap(), tokens, 4);
         }
-        assert_eq!(optimizer.prompt_budget(4), 15);
+        assert_eq!(optimizer.prompt_budget(4), 10);
+        // And less again when they get cheaper, a little at a time.
+        for _ in 0..40 {
+            let tokens = optimizer.prompt_budget(4);
+            optimizer.record_step(20 * MS + MS * u32::try_from(tokens).unwrap(), tokens, 4);
+        }
+        assert!((29..=30).contains(&optimizer.prompt_budget(4)));
     }
 
     #[test]
