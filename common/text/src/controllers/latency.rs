@@ -21,13 +21,14 @@ pub struct LatencyConfig {
     pub prompt_chunk: usize,
     /// Fewest, so that prompts always get on.
     pub least_chunk: usize,
-    /// Most that a step may take while streams are being decoded, in medians of the steps without prompts.
+    /// Most that a step may take while streams are being decoded, in medians of the steps without prompts. Below the 3 that is
+    /// promised, since the same step takes more or less long from one time to the next.
     pub slowdown: f64,
 }
 
 impl Default for LatencyConfig {
     fn default() -> Self {
-        Self { prompt_chunk: 512, least_chunk: 4, slowdown: 2.5 }
+        Self { prompt_chunk: 512, least_chunk: 4, slowdown: 2.0 }
     }
 }
 
@@ -304,20 +305,20 @@ mod tests {
             optimizer.record_step(20 * MS, 0, 4);
         }
         optimizer.record_step(512 * MS, 512, 0);
-        // 1.5 × 20 ms at twice 1 ms a token.
-        assert_eq!(optimizer.prompt_budget(4), 15);
+        // 20 ms at twice 1 ms a token.
+        assert_eq!(optimizer.prompt_budget(4), 10);
         // Small chunks turn out to cost three times as much a token.
         for _ in 0..20 {
             let tokens = optimizer.prompt_budget(4);
             optimizer.record_step(20 * MS + 3 * MS * u32::try_from(tokens).unwrap(), tokens, 4);
         }
-        assert_eq!(optimizer.prompt_budget(4), 10);
+        assert_eq!(optimizer.prompt_budget(4), 6);
         // And less again when they get cheaper, a little at a time.
         for _ in 0..40 {
             let tokens = optimizer.prompt_budget(4);
             optimizer.record_step(20 * MS + MS * u32::try_from(tokens).unwrap(), tokens, 4);
         }
-        assert!((29..=30).contains(&optimizer.prompt_budget(4)));
+        assert!((19..=20).contains(&optimizer.prompt_budget(4)));
     }
 
     #[test]

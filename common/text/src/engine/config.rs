@@ -50,7 +50,7 @@ impl EngineConfig {
             queue_capacity: 256,
             buffer_size: 100,
             prompt_chunk: 512,
-            prompt_slowdown: 2.5,
+            prompt_slowdown: 2.0,
             kv_cache: KvCacheSize::default(),
             ageing: Duration::from_secs(2),
             default_deadline: None,
