@@ -85,7 +85,7 @@ impl GgmlType {
             Some((inner, outer)) => (*inner, outer),
             None => (1, shape),
         };
-        if inner % self.block_elements() != 0 {
+        if !inner.is_multiple_of(self.block_elements()) {
             return None;
         }
         let row = (inner / self.block_elements()).checked_mul(self.block_bytes())?;

@@ -168,7 +168,7 @@ fn tensor(reader: &mut Reader<'_>) -> Result<TensorInfo, GgufError> {
 /// Makes the offset count from the start of the file.
 fn place(tensor: &mut TensorInfo, data_start: u64, alignment: u64, file_bytes: u64) -> Result<(), String> {
     let given = tensor.offset;
-    if given % alignment != 0 {
+    if !given.is_multiple_of(alignment) {
         return Err(format!("offset {given} is not a multiple of {alignment}"));
     }
     let inside = data_start

@@ -50,7 +50,7 @@ impl DeviceMatrix {
                 block: (weight.block.0 as i64, weight.block.1 as i64),
             },
             Packed::Nf4(weight) => {
-                if weight.width % weight.block != 0 || weight.block % 2 != 0 {
+                if !weight.width.is_multiple_of(weight.block) || !weight.block.is_multiple_of(2) {
                     return None;
                 }
                 Self::Table {

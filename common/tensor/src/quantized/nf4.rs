@@ -59,7 +59,7 @@ impl Nf4 {
     /// Quantises `[rows, width]` on the host; `width` is a multiple of 64.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Option<Self>, TensorError> {
         let (rows, width) = super::stored::sizes(weight)?;
-        if width % BLOCK != 0 {
+        if !width.is_multiple_of(BLOCK) {
             return Ok(None);
         }
         let weight = weight.f_to_kind(Kind::Float)?.f_contiguous()?;
@@ -82,7 +82,7 @@ impl Nf4 {
     pub(super) fn decode_row(&self, row: usize, out: &mut [f32]) {
         let first = row * self.width;
         let codes = self.codes.bytes();
-        if self.width % self.block == 0 && self.block % 2 == 0 {
+        if self.width.is_multiple_of(self.block) && self.block.is_multiple_of(2) {
             let codes = &codes[first / 2..][..self.width / 2];
             let scales = &self.absmax[first / self.block..];
             simd::vectorized(|| {
@@ -98,7 +98,7 @@ impl Nf4 {
             return;
         }
         for (place, value) in (first..).zip(out) {
-            let code = codes[place / 2] >> if place % 2 == 0 { 4 } else { 0 } & 15;
+            let code = codes[place / 2] >> (if place.is_multiple_of(2) { 4 } else { 0 });
             *value = self.table[usize::from(code & 15)] * self.absmax[place / self.block];
         }
     }

@@ -44,8 +44,9 @@ impl Nvfp4 {
         scales: Pages,
         global: GlobalScale,
     ) -> Self {
-        let fits =
-            width % BLOCK == 0 && codes.len() == rows * width / 2 && scales.len() == rows * width / BLOCK;
+        let fits = width.is_multiple_of(BLOCK)
+            && codes.len() == rows * width / 2
+            && scales.len() == rows * width / BLOCK;
         assert!(fits, "{rows} × {width}");
         let mut combined = Box::new([0f32; 256]);
         for (code, value) in (0..=255u8).zip(combined.iter_mut()) {
@@ -61,7 +62,7 @@ impl Nvfp4 {
     /// the largest e4m3. None when `width` is not a multiple of 16.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Option<Self>, TensorError> {
         let (rows, width) = super::stored::sizes(weight)?;
-        if width % BLOCK != 0 {
+        if !width.is_multiple_of(BLOCK) {
             return Ok(None);
         }
         let weight = weight.f_to_kind(Kind::Float)?.f_contiguous()?;

@@ -209,7 +209,7 @@ impl Reading<'_> {
     }
 
     fn nvfp4(&mut self, codes: &str, global: GlobalScale) -> Result<Stored, TensorError> {
-        if self.width % nvfp4::BLOCK != 0 {
+        if !self.width.is_multiple_of(nvfp4::BLOCK) {
             let reason = format!("rows of {} are not whole blocks of {}", self.width, nvfp4::BLOCK);
             return Err(self.refuse(codes, reason));
         }
