@@ -118,6 +118,7 @@ impl Running {
         let deadline = Instant::now() + grace;
         tracing::info!(seconds = grace.as_secs_f64(), "drain_began");
         service.shell.drain.begin();
+        service.kept.give_up_lost();
         let mut over = true;
         if let Some(ready) = service.ready.get() {
             let left = deadline.saturating_duration_since(Instant::now());

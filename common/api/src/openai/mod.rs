@@ -9,6 +9,8 @@ mod completion;
 mod error;
 mod model;
 mod sampling;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod tool;
 mod usage;

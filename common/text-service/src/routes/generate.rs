@@ -224,6 +224,7 @@ fn run(
         sampling: choosing.sampling,
         stop_token_ids: choosing.stop.token_ids,
         stop_strings: choosing.stop.strings,
+        ignore_end: choosing.stop.ignore_end,
         constraint: structure.map(|structure| structure.constraint),
         logprobs,
         priority: choosing.priority,

@@ -93,9 +93,11 @@ pub(crate) async fn drive(connection: Connection, session: Session, incoming: Ag
         connection,
     };
     let ending = driver.run(incoming).await;
+    // Nobody can come back to a service that shuts down.
+    let for_good = ending == Ending::ForGood || driver.connection.service.shell.drain.has_begun();
     for named in driver.names.into_open() {
         if let Some(stream) = named.stream {
-            stream.leave(ending == Ending::ForGood);
+            stream.leave(for_good);
         }
     }
     drop(driver.outgoing);

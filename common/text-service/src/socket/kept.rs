@@ -187,6 +187,15 @@ impl KeptStreams {
         self.lock().values().filter(|stream| stream.lock().lost_at.is_some()).count()
     }
 
+    /// Lets go of streams whose client has not come back: it cannot any more.
+    pub(crate) fn give_up_lost(&self) {
+        for stream in self.lock().values() {
+            if stream.lock().lost_at.is_some() {
+                stream.leave(true);
+            }
+        }
+    }
+
     /// Whether another one of this principal can be kept.
     pub(crate) fn has_place(&self, principal: &str) -> bool {
         let streams = self.lock();

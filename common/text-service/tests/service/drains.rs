@@ -61,3 +61,35 @@ async fn streams_that_outlast_the_grace_time_are_told_why() {
     assert_eq!(socket.closed().await, CloseCode::Away);
     assert!(drain.await.unwrap());
 }
+
+#[actix_web::test]
+async fn a_stream_whose_client_is_lost_does_not_hold_the_drain() {
+    let service = TestService::start_with(|wishes| {
+        wishes.config.drain = Duration::from_secs(60);
+        wishes.backend.step_time = Duration::from_millis(2);
+        wishes.backend.max_context = 1 << 20;
+    })
+    .await;
+    let tester = service.tester();
+    for lost_before in [true, false] {
+        let mut socket = tester.socket().await;
+        let asked = json!({"type": "generate", "request_id": "r", "resumable": true, "prompt": "abc", "max_tokens": 100_000});
+        socket.say(asked).await;
+        socket.hear_until("token").await;
+        if lost_before {
+            drop(socket);
+            while tester.engine().await["kept_streams"] != 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } else {
+            let drain = actix_web::rt::spawn(service.running.drain());
+            while tester.get("/ready").await.json()["accepting_jobs"] == true {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(socket);
+            let over = tokio::time::timeout(Duration::from_secs(20), drain).await;
+            assert!(over.unwrap().unwrap());
+            return;
+        }
+    }
+}

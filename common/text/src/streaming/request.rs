@@ -18,6 +18,8 @@ pub struct GenerateOptions {
     pub stop_token_ids: Vec<u32>,
     /// Texts that end an output and are not shown.
     pub stop_strings: Vec<String>,
+    /// Go on over `stop_token_ids` until `max_new_tokens` (benchmarks).
+    pub ignore_end: bool,
     /// What the text must look like.
     pub constraint: Option<Constraint>,
     /// Log-probabilities of so many alternatives a token.
@@ -37,6 +39,7 @@ impl Default for GenerateOptions {
             sampling: SamplingParams::default(),
             stop_token_ids: Vec::new(),
             stop_strings: Vec::new(),
+            ignore_end: false,
             constraint: None,
             logprobs: None,
             priority: 5,
@@ -111,7 +114,7 @@ impl StreamRequest {
                 max_tokens: options.max_new_tokens,
                 token_ids: options.stop_token_ids,
                 strings: options.stop_strings,
-                ignore_end: false,
+                ignore_end: options.ignore_end,
             },
             constraint: options.constraint,
             logprobs: options.logprobs,
