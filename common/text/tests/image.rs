@@ -111,3 +111,42 @@ fn a_very_narrow_picture_is_refused_with_the_limit() {
     let error = tiny().process(bytes.get_ref()).expect_err("refused").to_string();
     assert!(error.contains("at most 200 times"), "{error}");
 }
+
+/// Bytes of real files changed, cut and doubled: an error or a picture, never a panic, and never more than the limits allow.
+#[test]
+fn damaged_files_do_no_harm() {
+    let processor = tiny();
+    let mut state: u64 = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64) | 1;
+    println!("seed {state}");
+    let mut random = |below: usize| {
+        // xorshift64 (Marsaglia 2003)
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let (mut taken, mut refused) = (0, 0);
+    for (name, _) in files() {
+        let whole = std::fs::read(fixture("images").join(&name)).expect("the fixture is committed");
+        for _ in 0..60 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random(4) {
+                let (at, value) = (random(bytes.len()), random(256) as u8);
+                match random(4) {
+                    0 => bytes.truncate(at.max(1)),
+                    1 => bytes.extend_from_within(at..),
+                    _ => bytes[at] = value,
+                }
+            }
+            match processor.process(&bytes) {
+                Ok(processed) => {
+                    assert_eq!(processor.count(&bytes), Ok(processed.tokens), "{name}");
+                    taken += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    println!("{taken} taken, {refused} refused");
+    assert!(taken > 0 && refused > 0);
+}
