@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let (prompt, decode, sequences) = (number(3, 512)?, number(4, 32)?, number(5, 1)?);
     ensure!(prompt > 0 && sequences > 0, "a prompt and a sequence are needed");
 
-    let options = LoadOptions { device: Device::Cpu, kind: resolve_kind(dtype, Device::Cpu), quantization };
+    let options = LoadOptions::new(Device::Cpu, resolve_kind(dtype, Device::Cpu), quantization);
     let start = Instant::now();
     let source = Source::open(checkpoint)?;
     let (need, format, parameters) = (source.memory(&options), source.format(&options), source.parameters());

@@ -56,7 +56,12 @@ impl Source {
 
     fn load_all(self, vision: Option<&VisionConfig>, options: &LoadOptions) -> Result<TextModel, LoadError> {
         let Self { config, checkpoint, layout, .. } = self;
-        let weights = Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
+        let mut weights = Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
+        if options.exact {
+            weights = weights.exact();
+        } else if let Some(folder) = &options.copies {
+            weights = weights.cached(folder);
+        }
         let embedding = layout.embedding(config.family);
         let embedding = weights.unquantized().embedding(&embedding, config.vocab, config.hidden)?;
         let head = match config.tied_head {
@@ -71,6 +76,7 @@ impl Source {
             None => None,
         };
         let factors = rope_factors(&weights, config.rope.dim)?;
+        weights.finish_copy();
         let model = TextModel {
             rotary: Rotary::new(&config.rope, factors.as_deref(), options.device),
             cache: KvCache::new(cache_shape(&config), options.kind, options.device)?,

@@ -42,8 +42,9 @@ impl Source {
         for (name, entry) in self.used() {
             let held = self.held_bytes(name, entry, options);
             weights = weights.saturating_add(held);
-            // As stored, and once more on the way to its form; neighbours are joined to one.
-            loading = loading.max(3 * (entry.bytes + held));
+            // As stored, on the way to its form; neighbours in a layer are read, then joined to one.
+            let copies = if self.in_layers(name) { 4 } else { 1 };
+            loading = loading.max(entry.bytes.saturating_mul(copies));
         }
         MemoryNeed { weights, loading: loading + OVERHEAD, computing: self.computing_bytes() + OVERHEAD }
     }
@@ -67,9 +68,7 @@ impl Source {
     pub fn format(&self, options: &LoadOptions) -> String {
         let mut largest: (u64, String) = (0, Quantization::None.to_string());
         let mut bytes = std::collections::HashMap::<String, u64>::new();
-        let layers = self.layout.layer(self.config.family, 0);
-        let of_layers = layers.trim_end_matches('0');
-        for (name, entry) in self.used().filter(|(name, entry)| name.starts_with(of_layers) && entry.shape.len() > 1) {
+        for (name, entry) in self.used().filter(|(name, entry)| self.in_layers(name) && entry.shape.len() > 1) {
             let word = match entry.kind {
                 StoredKind::F8E4M3 if !is_scale(name) => "fp8".to_owned(),
                 StoredKind::Packed(kind) => kind.name().to_ascii_lowercase(),
@@ -107,9 +106,13 @@ impl Source {
 
     /// Whether it is a weight that is quantised while loading.
     fn is_linear(&self, name: &str, entry: &Entry) -> bool {
-        let layers = self.layout.layer(self.config.family, 0);
-        let in_layers = name.starts_with(layers.trim_end_matches('0'));
-        in_layers && entry.shape.len() >= 2 && !name.contains("mlp.gate.weight") && !name.contains("kv_b_proj")
+        let kept = ["mlp.gate.weight", "ffn_gate_inp", "kv_b_proj"];
+        self.in_layers(name) && entry.shape.len() >= 2 && !kept.iter().any(|kept| name.contains(kept))
+    }
+
+    fn in_layers(&self, name: &str) -> bool {
+        let first = self.layout.layer(self.config.family, 0);
+        name.starts_with(first.trim_end_matches('0'))
     }
 
     fn computing_bytes(&self) -> u64 {

@@ -12,7 +12,7 @@ use crate::names::Layout;
 use crate::{DecoderConfig, LoadError};
 
 /// How a model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Where it lives.
     pub device: Device,
@@ -20,6 +20,19 @@ pub struct LoadOptions {
     pub kind: Kind,
     /// What the large linears are held in.
     pub quantization: Quantization,
+    /// Computes with exactly the values that the checkpoint means, at the price of unquantised weights: for comparison
+    /// with a reference.
+    pub exact: bool,
+    /// Keeps a copy of what is quantised while loading in this folder, which the next load reads instead.
+    pub copies: Option<PathBuf>,
+}
+
+impl LoadOptions {
+    /// Without a copy, in whatever form is fastest.
+    #[must_use]
+    pub fn new(device: Device, kind: Kind, quantization: Quantization) -> Self {
+        Self { device, kind, quantization, exact: false, copies: None }
+    }
 }
 
 /// An opened checkpoint: headers and configuration are read and checked, weights are not.

@@ -50,7 +50,7 @@ fn golden() -> Golden {
 }
 
 fn model(kind: Kind) -> TextModel {
-    let options = LoadOptions { device: Device::Cpu, kind, quantization: Quantization::None };
+    let options = LoadOptions::new(Device::Cpu, kind, Quantization::None);
     let mut model = TextModel::load(fixture("model"), &options).expect("loads");
     assert!(model.unused().is_empty(), "{:?}", model.unused());
     model.resize_cache(3 * BLOCKS).expect("fits");

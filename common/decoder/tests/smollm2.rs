@@ -27,8 +27,8 @@ fn file() -> Option<PathBuf> {
     Some(path)
 }
 
-fn load(kind: Kind) -> Option<TextModel> {
-    let options = LoadOptions { device: Device::Cpu, kind, quantization: Quantization::None };
+fn load(kind: Kind, exact: bool) -> Option<TextModel> {
+    let options = LoadOptions { exact, ..LoadOptions::new(Device::Cpu, kind, Quantization::None) };
     let mut model = TextModel::load(file()?, &options).expect("loads");
     assert_eq!(model.unused(), [""; 0]);
     model.resize_cache(support::BLOCKS).expect("small");
@@ -66,27 +66,27 @@ fn sequence(golden: &Golden) -> Sequence {
     Sequence::new(golden, &mut support::pool(), golden.tokens.len() + NEW_TOKENS)
 }
 
-/// How far the logits after the prompts are from the reference's (the largest of the relative errors), and which part of
-/// all positions has the same likeliest token.
+/// How far the logits after the prompts are from the reference's (the mean of the relative errors), and which part of all
+/// positions has the same likeliest token.
 fn compare(model: &mut TextModel) -> (f64, f64) {
-    let (mut worst, mut same, mut all) = (0f64, 0, 0);
+    let (mut sum, mut same, mut all) = (0f64, 0, 0);
     for Prompt { golden, likeliest } in prompts() {
         let after_prompt = golden.tokens.len() as i64 - 1;
         let mut whole = sequence(&golden);
         whole.tokens.extend(&golden.greedy);
         let logits = tensor(&model.step(&[whole.segment(usize::MAX / 2, Wanted::All)]).expect("computes"));
         let row = logits.get(after_prompt).slice(0, 0, None, COLUMN_STEP);
-        worst = worst.max(relative(&row, &golden.logits));
+        sum += relative(&row, &golden.logits);
         let ours: Vec<i64> = logits.argmax(-1, false).try_into().expect("whole numbers");
         same += ours.iter().zip(&likeliest).filter(|(ours, theirs)| **ours == i64::from(**theirs)).count();
         all += likeliest.len();
     }
-    (worst, same as f64 / all as f64)
+    (sum / PROMPTS as f64, same as f64 / all as f64)
 }
 
 #[test]
 fn in_f32_64_greedy_tokens_of_ten_prompts_are_the_references() {
-    let Some(mut model) = load(Kind::Float) else { return };
+    let Some(mut model) = load(Kind::Float, true) else { return };
     for (index, Prompt { golden, .. }) in prompts().into_iter().enumerate() {
         let mut sequence = sequence(&golden);
         generate(&mut model, &mut sequence, 512, NEW_TOKENS);
@@ -96,25 +96,44 @@ fn in_f32_64_greedy_tokens_of_ten_prompts_are_the_references() {
 
 #[test]
 fn in_f32_logits_are_the_references() {
-    let Some(mut model) = load(Kind::Float) else { return };
+    let Some(mut model) = load(Kind::Float, true) else { return };
     let (error, same) = compare(&mut model);
     println!("f32: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
     assert!(error < 1e-4 && same > 0.999, "{error:.2e}, {same}");
 }
 
-/// Activations in eight bits: the file's own weights have four.
+/// Activations are rounded to 15 bits where they meet the file's weights.
+#[test]
+fn in_integers_from_f32_logits_are_near() {
+    let Some(mut model) = load(Kind::Float, false) else { return };
+    let (error, same) = compare(&mut model);
+    println!("integers from f32: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
+    assert!(error < 2e-3 && same > 0.995, "{error:.2e}, {same}");
+}
+
+/// In bf16 activations are rounded to eight bits. That moves the logits less than the file itself leaves open: the fixture
+/// says how far they move when each of its weights moves within what rounds to it.
 #[test]
 fn in_integers_logits_are_within_the_files_precision() {
-    let Some(mut model) = load(Kind::BFloat16) else { return };
+    let Some(mut model) = load(Kind::BFloat16, false) else { return };
     let (error, same) = compare(&mut model);
-    println!("integers: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
-    assert!(error < 0.05 && same > 0.95, "{error:.2e}, {same}");
+    let [moved, kept] = precision();
+    println!("integers: logits {error:.2e}, {:.2} % the same likeliest token; the file: {moved:.2e}, {:.2} %", 100.0 * same, 100.0 * kept);
+    assert!(error < moved && same > kept && same > 0.95, "{error:.2e}, {same}");
+}
+
+fn precision() -> [f64; 2] {
+    let path = support::folder("smollm2").join("golden.safetensors");
+    let tensors = Tensor::read_safetensors(path).expect("the fixture is committed");
+    let (_, precision) = tensors.into_iter().find(|(name, _)| name == "precision").expect("is in the fixture");
+    let numbers: Vec<f64> = precision.to_kind(Kind::Double).try_into().expect("numbers");
+    [numbers[0], numbers[1]]
 }
 
 /// All ten together, in blocks that lie anywhere.
 #[test]
 fn in_a_batch_the_same_tokens_come() {
-    let Some(mut model) = load(Kind::Float) else { return };
+    let Some(mut model) = load(Kind::Float, true) else { return };
     model.resize_cache(128).expect("small");
     let prompts = prompts();
     let mut pool: Vec<u32> = (0..128).map(|index| index * 37 % 128).collect();

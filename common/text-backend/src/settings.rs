@@ -11,6 +11,9 @@ const INSTALLED_DEMONSTRATION: &str = "/usr/share/videosdgx/smollm2-135m";
 /// The demonstration checkpoint of text services, whatever `VIDEOSDGX_DEMO_CHECKPOINT` is for the others.
 const DEMONSTRATION_VARIABLE: &str = "VIDEOSDGX_DEMO_TEXT_CHECKPOINT";
 
+/// A folder in which copies of weights that were quantised while loading are kept; none unless told.
+const COPIES_VARIABLE: &str = "VIDEOSDGX_QUANTIZED_DIR";
+
 /// The service's configuration as a language model needs it.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -33,16 +36,15 @@ impl Settings {
     /// When the device is not there.
     pub fn from_config(config: &ServiceConfig) -> Result<Self, TensorError> {
         let device = resolve_device(config.device)?;
-        let told = std::env::var_os(DEMONSTRATION_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let told = variable(DEMONSTRATION_VARIABLE);
         Ok(Self {
             name: config.name.clone(),
             checkpoint: config.checkpoint.clone(),
             installed: config.models_dir.join(&config.name),
             demonstration: told.or_else(|| config.demo_checkpoint.clone()).unwrap_or_else(default_demonstration),
             options: LoadOptions {
-                device,
-                kind: resolve_kind(config.dtype, device),
-                quantization: config.quantization,
+                copies: variable(COPIES_VARIABLE),
+                ..LoadOptions::new(device, resolve_kind(config.dtype, device), config.quantization)
             },
         })
     }
@@ -57,6 +59,11 @@ impl Settings {
             None => (self.demonstration.clone(), true),
         }
     }
+}
+
+/// A path of the environment; empty counts as not set.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Whether a folder has a configuration or a GGUF file.
@@ -100,7 +107,7 @@ mod tests {
         for name in ["told", "installed", "demonstration"] {
             std::fs::create_dir(place(name)).expect("creates");
         }
-        let options = LoadOptions { device: Device::Cpu, kind: Kind::Float, quantization: Quantization::None };
+        let options = LoadOptions::new(Device::Cpu, Kind::Float, Quantization::None);
         let mut settings = Settings {
             name: "qwen3-4b".into(),
             checkpoint: None,

@@ -22,7 +22,7 @@ pub fn folder(family: &str) -> PathBuf {
 }
 
 pub fn load(family: &str, kind: Kind, quantization: Quantization) -> TextModel {
-    let options = LoadOptions { device: Device::Cpu, kind, quantization };
+    let options = LoadOptions::new(Device::Cpu, kind, quantization);
     let mut model = TextModel::load(folder(family), &options).expect("the fixture loads");
     assert_eq!(model.unused(), [""; 0], "every tensor has a place");
     model.resize_cache(BLOCKS).expect("small");
