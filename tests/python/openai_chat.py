@@ -1,7 +1,7 @@
-"""The official OpenAI client talks to the small language model through the gateway: at once, streamed, many at a time, with tools, with
+"""The official OpenAI client talks to text services through the gateway: at once, streamed, many at a time, with tools, with
 a schema, with log-probabilities.
 
-Arguments: base URL of the gateway, token, model. Prints `ok` when everything held.
+Arguments: base URL of the gateway, token, model, `real` (SmolLM2-135M) or `fake`. Prints `ok` when everything held.
 """
 
 import asyncio
@@ -108,30 +108,50 @@ def structured(client, model):
     assert 0 <= json.loads(free.choices[0].message.content)["n"] <= 99, free
 
 
+def no_tools(client, model):
+    """The small language model was not taught to call tools; that is said rather than tried."""
+    try:
+        client.chat.completions.create(model=model, messages=QUESTION, tools=[WEATHER], max_tokens=8)
+    except openai.BadRequestError as error:
+        assert error.body["param"] == "tools", error.body
+    else:
+        raise AssertionError("tools were accepted")
+
+
 def tools(client, model):
-    question = [{"role": "user", "content": "What is the weather in Paris?"}]
-    forced = {"type": "function", "function": {"name": "get_weather"}}
-    answer = client.chat.completions.create(
-        model=model, messages=question, tools=[WEATHER], tool_choice=forced, temperature=0, max_tokens=80
-    )
-    call = answer.choices[0].message.tool_calls[0]
-    assert call.type == "function" and call.function.name == "get_weather" and call.id, answer
-    assert json.loads(call.function.arguments)["city"] in ("Paris", "London"), answer
-    name, arguments = "", ""
-    stream = client.chat.completions.create(
-        model=model, messages=question, tools=[WEATHER], tool_choice="required", temperature=0, max_tokens=80, stream=True
-    )
-    for chunk in stream:
-        for delta in (chunk.choices[0].delta.tool_calls or []) if chunk.choices else []:
-            assert delta.index == 0, chunk
-            name += delta.function.name or ""
-            arguments += delta.function.arguments or ""
-    assert name == "get_weather" and json.loads(arguments)["city"] in ("Paris", "London"), (name, arguments)
+    """The fake writes the call that it is told to."""
+    question = [{"role": "user", "content": 'call get_weather {"city": "Paris", "celsius": true}'}]
+    answer = client.chat.completions.create(model=model, messages=question, tools=[WEATHER])
+    choice = answer.choices[0]
+    call = choice.message.tool_calls[0]
+    assert choice.finish_reason == "tool_calls" and call.type == "function" and call.id, answer
+    assert call.function.name == "get_weather" and not choice.message.content, answer
+    assert json.loads(call.function.arguments) == {"city": "Paris", "celsius": True}, answer
+    name, arguments, ids, reason = "", "", set(), None
+    for chunk in client.chat.completions.create(model=model, messages=question, tools=[WEATHER], stream=True):
+        for choice in chunk.choices:
+            reason = choice.finish_reason or reason
+            for delta in choice.delta.tool_calls or []:
+                assert delta.index == 0, chunk
+                ids |= {delta.id} - {None}
+                name += delta.function.name or ""
+                arguments += delta.function.arguments or ""
+    assert name == "get_weather" and reason == "tool_calls" and len(ids) == 1, (name, reason, ids)
+    assert json.loads(arguments) == {"city": "Paris", "celsius": True}, arguments
+    with client.chat.completions.stream(model=model, messages=question, tools=[WEATHER]) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+    assert json.loads(done[0].arguments)["city"] == "Paris", done
     # The call and its result go back, and the model goes on.
     messages = [*question, answer.choices[0].message.model_dump(exclude_none=True),
-                {"role": "tool", "tool_call_id": call.id, "content": "18 degrees"}]
-    after = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER], max_tokens=8)
-    assert after.choices[0].finish_reason, after
+                {"role": "tool", "tool_call_id": call.id, "content": "18 degrees"},
+                {"role": "user", "content": "say It is warm."}]
+    after = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER])
+    assert after.choices[0].message.content == "It is warm." and after.choices[0].finish_reason == "stop", after
+    thought = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": "think hm | So."}],
+        extra_body={"chat_template_kwargs": {"enable_thinking": True}},
+    )
+    assert thought.choices[0].message.content == "So." and thought.choices[0].message.reasoning_content == "hm", thought
 
 
 def mistakes(client, model, base):
@@ -186,18 +206,21 @@ async def many(base, token, model, expected):
 
 
 def main():
-    base, token, model = sys.argv[1:]
+    base, token, model, kind = sys.argv[1:]
     client = openai.OpenAI(base_url=f"{base}/v1", api_key=token, max_retries=0)
     assert model in {entry.id for entry in client.models.list()}
     assert client.models.retrieve(model).id == model
-    expected = whole(client, model)
-    streamed(client, model, expected)
-    likelihoods(client, model, expected)
-    texts(client, model)
-    structured(client, model)
-    tools(client, model)
-    mistakes(client, model, base)
-    asyncio.run(many(base, token, model, expected))
+    if kind == "fake":
+        tools(client, model)
+    else:
+        expected = whole(client, model)
+        streamed(client, model, expected)
+        likelihoods(client, model, expected)
+        texts(client, model)
+        structured(client, model)
+        no_tools(client, model)
+        mistakes(client, model, base)
+        asyncio.run(many(base, token, model, expected))
     print("ok")
 
 

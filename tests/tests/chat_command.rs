@@ -53,7 +53,7 @@ async fn questions_conversations_and_mistakes() -> Result<()> {
 
 #[tokio::test]
 async fn the_small_model_knows_the_capital_of_france() -> Result<()> {
-    let stack = Stack::of(Service::Text).start()?;
+    let stack = Stack::of(Service::Text).env("VIDEOSDGX_DTYPE", "f32").start()?;
     let question = "What is the capital of France?";
     let output = chat(&stack, &[question, "--temperature", "0", "--max-tokens", "40"], "")?;
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();

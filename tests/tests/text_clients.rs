@@ -4,10 +4,21 @@ use anyhow::Result;
 use videosdgx_tests::{Service, Stack, run_python};
 
 #[tokio::test]
-async fn the_official_client_talks_streams_calls_tools_and_keeps_to_schemas() -> Result<()> {
-    let stack = Stack::of(Service::Text).start()?;
+async fn the_official_client_talks_streams_and_keeps_to_schemas() -> Result<()> {
+    // What it says is compared: not a matter of rounding.
+    let stack = Stack::of(Service::Text).env("VIDEOSDGX_DTYPE", "f32").start()?;
     let token = stack.token("openai-user", "generate read")?;
-    let printed = run_python("openai_chat.py", [stack.gateway.url(), &token, Service::Text.name()])?;
+    let printed = run_python("openai_chat.py", [stack.gateway.url(), &token, Service::Text.name(), "real"])?;
+    assert_eq!(printed.trim(), "ok");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_official_client_calls_tools_and_sees_thoughts() -> Result<()> {
+    let stack = Stack::of(Service::FakeText).start()?;
+    let token = stack.token("openai-user", "generate read")?;
+    let printed =
+        run_python("openai_chat.py", [stack.gateway.url(), &token, Service::FakeText.name(), "fake"])?;
     assert_eq!(printed.trim(), "ok");
     Ok(())
 }
