@@ -157,7 +157,8 @@ fn text_parts_and_arguments_come_as_templates_want_them() {
     ];
     let input = TemplateInput { messages, ..TemplateInput::default() };
     assert_eq!(template(source).render(&input).expect("renders").text(), "one\ntwo5x");
-    let messages = vec![json!({"role": "assistant", "content": "x", "reasoning_content": null, "reasoning": "because"})];
+    let messages =
+        vec![json!({"role": "assistant", "content": "x", "reasoning_content": null, "reasoning": "because"})];
     let input = TemplateInput { messages, ..TemplateInput::default() };
     let thoughts = template("{{ messages[0].reasoning_content }}").render(&input).expect("renders");
     assert_eq!(thoughts.text(), "because");
