@@ -7,19 +7,21 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use videosdgx_decoder::{LoadOptions, Source, TextModel};
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind};
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind, sleep_while_waiting};
 use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, Segment, Wanted};
 
 const PROMPT: usize = 512;
 const DECODE: usize = 128;
 
 fn main() -> Result<()> {
+    sleep_while_waiting();
     let _no_grad = tch::no_grad_guard();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize| arguments.get(index).map(String::as_str);
     let checkpoint = argument(0).context("see the usage in the source")?;
     let dtype = argument(1).map_or(Ok(DtypeChoice::Auto), str::parse::<DtypeChoice>)?;
-    let sequences = argument(2).unwrap_or("1,4,16").split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+    let sequences =
+        argument(2).unwrap_or("1,4,16").split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
     let rounds: usize = argument(3).map_or(Ok(3), str::parse)?;
     let kind = resolve_kind(dtype, Device::Cpu);
     let options = LoadOptions::new(Device::Cpu, kind, Quantization::None);
@@ -69,7 +71,8 @@ fn round(
     }
     for at in PROMPT..PROMPT + DECODE {
         let token = [(at % vocab) as u32];
-        let segment = |blocks| Segment { tokens: &token, start: at, blocks, images: &[], wanted: Wanted::Last };
+        let segment =
+            |blocks| Segment { tokens: &token, start: at, blocks, images: &[], wanted: Wanted::Last };
         let segments: Vec<Segment<'_>> = tables.iter().map(|blocks| segment(blocks)).collect();
         let start = Instant::now();
         model.step(&segments)?;
@@ -80,5 +83,8 @@ fn round(
 
 fn best_and_middle(seconds: &mut [f64]) -> [f64; 2] {
     seconds.sort_by(f64::total_cmp);
-    [seconds.first().copied().unwrap_or(f64::NAN), seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)]
+    [
+        seconds.first().copied().unwrap_or(f64::NAN),
+        seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN),
+    ]
 }

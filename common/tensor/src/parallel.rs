@@ -1,10 +1,12 @@
 //! Splitting the rows of a buffer over as many threads as libtorch uses.
 
-/// Below this many elements a second thread costs more than it gives.
-const WORTH_A_THREAD: usize = 1 << 18;
+use crate::cpu::pool::{self, SharedMut};
 
-/// Calls `work(first_row, rows_of_output)` on pieces of `output`, a matrix with rows of `width` elements, each piece
-/// on its own thread when there is enough to do.
+/// Elements below which a piece is not worth handing over.
+const WORTH_A_PIECE: usize = 1 << 16;
+
+/// Calls `work(first_row, rows_of_output)` on pieces of `output`, a matrix with rows of `width` elements, on the
+/// threads of the pool when there is enough to do.
 pub(crate) fn rows<T: Send>(output: &mut [T], width: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let mut nothing = vec![(); output.len().checked_div(width).unwrap_or(0)];
     rows_with(output, width, &mut nothing, |first, output, _| work(first, output));
@@ -18,21 +20,20 @@ pub(crate) fn rows_with<T: Send, U: Send>(
     work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
 ) {
     let rows = side.len();
-    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(output.len() / WORTH_A_THREAD);
-    if threads <= 1 || rows < threads {
+    let pieces = (output.len() / WORTH_A_PIECE).min(4 * pool::threads());
+    if pieces <= 1 || rows < pieces {
         return work(0, output, side);
     }
-    let piece = rows.div_ceil(threads);
-    std::thread::scope(|scope| {
-        let mut pieces = output.chunks_mut(piece * width).zip(side.chunks_mut(piece)).enumerate();
-        let own = pieces.next();
-        for (index, (output, side)) in pieces {
-            let work = &work;
-            scope.spawn(move || work(index * piece, output, side));
-        }
-        if let Some((_, (output, side))) = own {
-            work(0, output, side);
-        }
+    let piece = rows.div_ceil(pieces);
+    let (width, outputs) = (width.min(output.len() / rows), SharedMut::new(output));
+    let sides = SharedMut::new(side);
+    pool::run(rows.div_ceil(piece), |index| {
+        let first = index * piece;
+        let count = piece.min(rows - first);
+        // SAFETY: `output` has `rows` rows of `width` elements at least, `side` one for each; pieces share none.
+        let (output, side) =
+            unsafe { (outputs.slice(first * width, count * width), sides.slice(first, count)) };
+        work(first, output, side);
     });
 }
 
