@@ -111,7 +111,8 @@ impl Answer {
         let wait = first.duration_since(self.asked).as_millis();
         let seconds = self.last.duration_since(first).as_secs_f64();
         let mut line = format!("{} tokens, the first after {wait} ms", usage.completion_tokens);
-        if usage.completion_tokens > 1 && seconds > 0.0 {
+        // What came in one piece has no pace.
+        if usage.completion_tokens > 1 && seconds > 0.02 {
             #[expect(clippy::cast_precision_loss, reason = "an answer has less than 2⁵² tokens")]
             let rate = (usage.completion_tokens - 1) as f64 / seconds;
             line.push_str(&format!(", then {rate:.1} a second"));
