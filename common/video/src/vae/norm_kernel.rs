@@ -1,42 +1,7 @@
 //! Norm and activation in one pass over host memory: libtorch needs up to seven.
 
 use tch::{Kind, Tensor};
-
-/// A float as it lies in memory.
-trait Element: Copy + Send + Sync {
-    fn widen(self) -> f32;
-    fn narrow(value: f32) -> Self;
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-    #[inline(always)]
-    fn narrow(value: f32) -> Self {
-        value
-    }
-}
-
-/// The upper half of an f32.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Bf16(u16);
-
-impl Element for Bf16 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self.0) << 16)
-    }
-    /// To nearest, ties to even.
-    #[inline(always)]
-    fn narrow(value: f32) -> Self {
-        let bits = value.to_bits();
-        let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-        Self(if value.is_nan() { 0x7fc0 } else { rounded })
-    }
-}
+use videosdgx_tensor::{HostFloat, bf16};
 
 /// Below this many elements a second thread costs more than it gives.
 const WORTH_A_THREAD: usize = 1 << 18;
@@ -51,14 +16,14 @@ pub(super) fn normalize(x: &Tensor, gamma: &[f32], silu: bool) -> Option<Tensor>
     match (x.kind(), silu) {
         (Kind::Float, false) => run::<f32, false>(x, gamma, &output),
         (Kind::Float, true) => run::<f32, true>(x, gamma, &output),
-        (Kind::BFloat16, false) => run::<Bf16, false>(x, gamma, &output),
-        (Kind::BFloat16, true) => run::<Bf16, true>(x, gamma, &output),
+        (Kind::BFloat16, false) => run::<bf16, false>(x, gamma, &output),
+        (Kind::BFloat16, true) => run::<bf16, true>(x, gamma, &output),
         _ => return None,
     }
     Some(output)
 }
 
-fn run<T: Element, const SILU: bool>(x: &Tensor, gamma: &[f32], output: &Tensor) {
+fn run<T: HostFloat, const SILU: bool>(x: &Tensor, gamma: &[f32], output: &Tensor) {
     let length = x.numel();
     if length == 0 {
         return;
@@ -87,7 +52,7 @@ fn run<T: Element, const SILU: bool>(x: &Tensor, gamma: &[f32], output: &Tensor)
     });
 }
 
-fn pixels<T: Element, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
+fn pixels<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the CPU has the feature the function is compiled for.
@@ -98,12 +63,12 @@ fn pixels<T: Element, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn pixels_avx2<T: Element, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
+fn pixels_avx2<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
     pixels_anywhere::<T, SILU>(input, gamma, output);
 }
 
 #[inline(always)]
-fn pixels_anywhere<T: Element, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
+fn pixels_anywhere<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
     let channels = gamma.len();
     let root = (channels as f32).sqrt();
     for (input, output) in input.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
@@ -117,7 +82,7 @@ fn pixels_anywhere<T: Element, const SILU: bool>(input: &[T], gamma: &[f32], out
 
 /// In 16 sums side by side, so that they fit vector registers.
 #[inline(always)]
-fn square_sum<T: Element>(values: &[T]) -> f32 {
+fn square_sum<T: HostFloat>(values: &[T]) -> f32 {
     let mut sums = [0f32; 16];
     let (chunks, rest) = values.as_chunks::<16>();
     for chunk in chunks {
