@@ -94,7 +94,10 @@ fn main() -> Result<()> {
 }
 
 fn likeliest(row: &[f32]) -> u32 {
-    row.iter().enumerate().max_by(|left, right| left.1.total_cmp(right.1)).map_or(0, |(index, _)| index as u32)
+    row.iter()
+        .enumerate()
+        .max_by(|left, right| left.1.total_cmp(right.1))
+        .map_or(0, |(index, _)| index as u32)
 }
 
 fn peak_mb() -> f64 {

@@ -55,10 +55,15 @@ impl<'a> Batch<'a> {
             wanted: Vec::new(),
         };
         for (index, segment) in segments.iter().enumerate() {
-            check(segment, limits).map_err(|reason| DecoderError::Failed(format!("segment {index}: {reason}")))?;
+            check(segment, limits)
+                .map_err(|reason| DecoderError::Failed(format!("segment {index}: {reason}")))?;
             let (row, rows) = (batch.tokens.len(), segment.tokens.len());
             batch.tokens.extend(segment.tokens.iter().map(|&token| i64::from(token)));
-            batch.positions.extend(positions::of(segment.start..segment.start + rows, segment.images, limits.merge));
+            batch.positions.extend(positions::of(
+                segment.start..segment.start + rows,
+                segment.images,
+                limits.merge,
+            ));
             match segment.wanted {
                 Wanted::None => {}
                 Wanted::Last => batch.wanted.push((row + rows - 1) as i64),
@@ -117,7 +122,10 @@ mod tests {
         assert_eq!(batch.tokens, [1, 2, 3, 4, 5, 6]);
         assert_eq!(batch.positions, [0, 1, 2, 16, 3, 4].map(Position::text));
         assert_eq!(batch.wanted, [3, 4, 5]);
-        assert_eq!(batch.sequences.iter().map(|one| (one.row, one.rows)).collect::<Vec<_>>(), [(0, 3), (3, 1), (4, 2)]);
+        assert_eq!(
+            batch.sequences.iter().map(|one| (one.row, one.rows)).collect::<Vec<_>>(),
+            [(0, 3), (3, 1), (4, 2)]
+        );
     }
 
     #[test]

@@ -55,7 +55,13 @@ impl Layer {
     }
 
     /// `[rows, hidden]`, after the first norm → what attention adds.
-    pub(crate) fn attend(&self, normed: &Tensor, step: &Step<'_>, index: usize, cache: &mut KvCache) -> Tensor {
+    pub(crate) fn attend(
+        &self,
+        normed: &Tensor,
+        step: &Step<'_>,
+        index: usize,
+        cache: &mut KvCache,
+    ) -> Tensor {
         self.attention.forward(normed, step, index, cache)
     }
 

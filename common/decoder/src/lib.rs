@@ -22,8 +22,8 @@ mod source;
 pub mod vision;
 
 pub use config::{
-    Attention, ConfigError, DecoderConfig, Family, FeedForward, Grouped, Latent, Llama3Scaling, QueryProjection,
-    RopeConfig, RopeLayout, RopeScaling, Routing, Sparse,
+    Attention, ConfigError, DecoderConfig, Family, FeedForward, Grouped, Latent, Llama3Scaling,
+    QueryProjection, RopeConfig, RopeLayout, RopeScaling, Routing, Sparse,
 };
 pub use error::LoadError;
 pub use memory::MemoryNeed;

@@ -49,14 +49,18 @@ impl Source {
         let vision = VisionConfig::parse(vision).map_err(refused)?;
         if vision.out_hidden != self.config.hidden {
             let reason = format!("is {}, the text layers are {} wide", vision.out_hidden, self.config.hidden);
-            return Err(refused(crate::ConfigError::Field { field: "vision_config.out_hidden_size".into(), reason }));
+            return Err(refused(crate::ConfigError::Field {
+                field: "vision_config.out_hidden_size".into(),
+                reason,
+            }));
         }
         Ok(Some(vision))
     }
 
     fn load_all(self, vision: Option<&VisionConfig>, options: &LoadOptions) -> Result<TextModel, LoadError> {
         let Self { config, checkpoint, layout, .. } = self;
-        let mut weights = Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
+        let mut weights =
+            Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
         if options.exact {
             weights = weights.exact();
         } else if let Some(folder) = &options.copies {

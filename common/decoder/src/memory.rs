@@ -68,11 +68,14 @@ impl Source {
     pub fn format(&self, options: &LoadOptions) -> String {
         let mut largest: (u64, String) = (0, Quantization::None.to_string());
         let mut bytes = std::collections::HashMap::<String, u64>::new();
-        for (name, entry) in self.used().filter(|(name, entry)| self.in_layers(name) && entry.shape.len() > 1) {
+        for (name, entry) in self.used().filter(|(name, entry)| self.in_layers(name) && entry.shape.len() > 1)
+        {
             let word = match entry.kind {
                 StoredKind::F8E4M3 if !is_scale(name) => "fp8".to_owned(),
                 StoredKind::Packed(kind) => kind.name().to_ascii_lowercase(),
-                StoredKind::U8 if self.checkpoint.entry(&format!("{name}.quant_map")).is_some() => "nf4".to_owned(),
+                StoredKind::U8 if self.checkpoint.entry(&format!("{name}.quant_map")).is_some() => {
+                    "nf4".to_owned()
+                }
                 StoredKind::U8 => "nvfp4".to_owned(),
                 _ => options.quantization.to_string(),
             };
@@ -96,10 +99,14 @@ impl Source {
         let count = elements(entry);
         match entry.kind {
             StoredKind::Packed(kind) if options.device == tch::Device::Cpu => block_bytes(kind, count),
-            StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 if self.is_linear(name, entry) => {
+            StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16
+                if self.is_linear(name, entry) =>
+            {
                 options.quantization.weight_bytes(count, element)
             }
-            StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 => count.saturating_mul(element),
+            StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 => {
+                count.saturating_mul(element)
+            }
             _ => entry.bytes,
         }
     }
@@ -130,7 +137,9 @@ impl Source {
         let row = (8 * config.hidden + attention.max(feed_forward.max().unwrap_or(0))).unsigned_abs();
         let logits = 3 * LOGIT_ROWS * config.vocab.unsigned_abs();
         let vision = match self.vision() {
-            Ok(Some(vision)) => PATCHES * (6 * vision.hidden + vision.intermediate + vision.patch_values()).unsigned_abs(),
+            Ok(Some(vision)) => {
+                PATCHES * (6 * vision.hidden + vision.intermediate + vision.patch_values()).unsigned_abs()
+            }
             _ => 0,
         };
         4 * (STEP_ROWS * row + logits + vision)

@@ -26,7 +26,8 @@ impl GatedUnit {
         intermediate: i64,
         bias: bool,
     ) -> Result<Self, TensorError> {
-        let gate_up = weights.fused_linear(&[(names.gate, intermediate), (names.up, intermediate)], hidden, bias)?;
+        let gate_up =
+            weights.fused_linear(&[(names.gate, intermediate), (names.up, intermediate)], hidden, bias)?;
         Ok(Self { gate_up, down: weights.linear(names.down, intermediate, hidden, bias)? })
     }
 

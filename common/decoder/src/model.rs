@@ -1,7 +1,9 @@
 //! A loaded model: what the engine calls.
 
 use tch::{Device, Kind, Tensor};
-use videosdgx_tensor::{Embedding, KvCache, Linear, PagedSegment, TensorError, add_rms_norm, guarded, rms_norm};
+use videosdgx_tensor::{
+    Embedding, KvCache, Linear, PagedSegment, TensorError, add_rms_norm, guarded, rms_norm,
+};
 use videosdgx_text::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 
 use crate::DecoderConfig;
@@ -53,7 +55,8 @@ impl TextModel {
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Logits, Failure> {
         let batch = Batch::new(segments, self.limits())?;
         let indices = |rows: &[i64]| Tensor::from_slice(rows).to_device(self.device);
-        let mut hidden = self.embedding.forward(&indices(&batch.tokens));
+        // The sum of all layers stays in f32: in bf16 each of them would round it to eight bits.
+        let mut hidden = self.embedding.forward(&indices(&batch.tokens)).to_kind(Kind::Float);
         let overlay = match &mut self.pictures {
             Some(pictures) => pictures.overlay(segments, &batch, self.device)?,
             None => None,
@@ -64,19 +67,26 @@ impl TextModel {
         let step = Step {
             angles: self.rotary.angles(&batch.positions),
             style: self.rotary.style(),
-            segments: batch.sequences.iter().map(|one| PagedSegment { start: one.start, len: one.rows, blocks: one.blocks }).collect(),
+            segments: batch
+                .sequences
+                .iter()
+                .map(|one| PagedSegment { start: one.start, len: one.rows, blocks: one.blocks })
+                .collect(),
         };
-        let eps = self.config.norm_eps;
+        let (eps, kind) = (self.config.norm_eps, self.cache.kind());
+        let add_norm = |hidden: &mut Tensor, branch: &Tensor, weight: &Tensor| {
+            add_rms_norm(hidden, &branch.to_kind(Kind::Float), weight, eps)
+        };
         let wanted = indices(&batch.wanted);
         let last = self.layers.len().saturating_sub(1);
         // What the layer before adds, not added yet.
         let mut pending: Option<Tensor> = None;
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = match pending.take() {
-                Some(branch) => add_rms_norm(&mut hidden, &branch, &layer.input_norm, eps),
+                Some(branch) => add_norm(&mut hidden, &branch, &layer.input_norm),
                 None => rms_norm(&hidden, &layer.input_norm, eps),
             };
-            let mut attended = layer.attend(&normed, &step, index, &mut self.cache);
+            let mut attended = layer.attend(&normed.to_kind(kind), &step, index, &mut self.cache);
             let deep = overlay.as_ref().and_then(|overlay| Some((overlay, overlay.deep.get(index)?)));
             if index == last && deep.is_none() && batch.wanted.len() < batch.rows() {
                 // Nobody needs the other rows of the last layer.
@@ -85,11 +95,10 @@ impl TextModel {
                 }
                 (hidden, attended) = (hidden.index_select(0, &wanted), attended.index_select(0, &wanted));
             }
-            let normed = add_rms_norm(&mut hidden, &attended, &layer.mlp_norm, eps);
-            let added = layer.feed(&normed);
+            let added = layer.feed(&add_norm(&mut hidden, &attended, &layer.mlp_norm).to_kind(kind));
             match deep {
                 Some((overlay, deep)) => {
-                    let _ = hidden.g_add_(&added).index_add_(0, &overlay.rows, &deep.to_kind(added.kind()));
+                    let _ = hidden.g_add_(&added).index_add_(0, &overlay.rows, &deep.to_kind(hidden.kind()));
                 }
                 None => pending = Some(added),
             }
@@ -102,7 +111,7 @@ impl TextModel {
             return Ok(Logits::default());
         }
         let normed = match pending {
-            Some(branch) => add_rms_norm(&mut hidden, &branch, &self.norm, eps),
+            Some(branch) => add_norm(&mut hidden, &branch, &self.norm),
             None => rms_norm(&hidden, &self.norm, eps),
         };
         let logits = self.logits(&normed).to_device(Device::Cpu);
@@ -113,10 +122,10 @@ impl TextModel {
     /// `[rows, hidden]` → `[rows, vocab]` f32. On the CPU from f32 on: in bf16 the two best of 150,000 are often equal.
     fn logits(&self, normed: &Tensor) -> Tensor {
         if self.device != Device::Cpu {
-            return self.head.forward(normed).to_kind(Kind::Float);
+            return self.head.forward(&normed.to_kind(self.cache.kind())).to_kind(Kind::Float);
         }
         // Few rows at a time multiply a weight of any type, and each row by itself alone.
-        let parts = normed.to_kind(Kind::Float).split(HEAD_ROWS, 0);
+        let parts = normed.split(HEAD_ROWS, 0);
         let parts: Vec<Tensor> = parts.iter().map(|rows| self.head.forward(rows)).collect();
         Tensor::cat(&parts, 0)
     }

@@ -135,7 +135,12 @@ pub fn expected_tensors(config: &DecoderConfig) -> Vec<(String, Vec<i64>)> {
                     list.0.push((format!("{layer}.mlp.gate.{CORRECTION_BIAS}"), vec![sparse.experts]));
                 }
                 for expert in 0..sparse.experts {
-                    list.gated(&format!("{}.experts.{expert}", name(Part::Experts)), hidden, sparse.intermediate, false);
+                    list.gated(
+                        &format!("{}.experts.{expert}", name(Part::Experts)),
+                        hidden,
+                        sparse.intermediate,
+                        false,
+                    );
                 }
                 if let Some(shared) = sparse.shared_intermediate {
                     list.gated(&format!("{layer}.{SHARED_EXPERTS}"), hidden, shared, false);

@@ -26,7 +26,10 @@ pub(crate) fn check(images: &[Arc<ImageInput>], merge: usize) -> Result<(), Stri
     for (index, image) in images.iter().enumerate() {
         let [time, height, width] = grid(image, merge);
         if time.checked_mul(height).and_then(|area| area.checked_mul(width)) != Some(image.tokens) {
-            return Err(format!("picture {index} has {} tokens and a grid of {:?}", image.tokens, image.grid));
+            return Err(format!(
+                "picture {index} has {} tokens and a grid of {:?}",
+                image.tokens, image.grid
+            ));
         }
         if image.tokens == 0 || image.position < end {
             return Err(format!("picture {index} begins at {}, before another's end", image.position));
@@ -91,12 +94,19 @@ mod tests {
         // Two of text, 2 × 3 of a picture, one of text, 1 × 1, one of text.
         let images = [image(2, [1, 4, 6]), image(9, [1, 2, 2])];
         let expected = [
-            [0, 0, 0], [1, 1, 1],
-            [2, 2, 2], [2, 2, 3], [2, 2, 4], [2, 3, 2], [2, 3, 3], [2, 3, 4],
+            [0, 0, 0],
+            [1, 1, 1],
+            [2, 2, 2],
+            [2, 2, 3],
+            [2, 2, 4],
+            [2, 3, 2],
+            [2, 3, 3],
+            [2, 3, 4],
             [5, 5, 5],
             [6, 6, 6],
             [7, 7, 7],
-        ].map(Position);
+        ]
+        .map(Position);
         assert_eq!(of(0..11, &images, 2), expected);
         for start in 0..11 {
             for end in start..=11 {

@@ -177,7 +177,10 @@ fn quantised_weights_stay_near(
     let error = median_error(&logits(family, Kind::Float, quantization, 1000));
     println!("{family} in {quantization}: {error:.3}");
     // Rows narrower than a block of 64 stay as they are in NF4: only this family has others.
-    assert!(error > 1e-4 || (quantization == Quantization::Nf4 && family != "glm4_moe"), "nothing was quantised");
+    assert!(
+        error > 1e-4 || (quantization == Quantization::Nf4 && family != "glm4_moe"),
+        "nothing was quantised"
+    );
     assert!(error < bound, "{error:.3}");
 }
 

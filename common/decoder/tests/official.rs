@@ -27,7 +27,8 @@ fn written_out(rows: &Value) -> BTreeMap<String, Vec<i64>> {
         let shape: Vec<i64> = serde_json::from_value(row["shape"].clone()).expect("numbers");
         for layer in range(row, "layers") {
             for expert in range(row, "experts") {
-                let name = pattern.replace("{layer}", &layer.to_string()).replace("{expert}", &expert.to_string());
+                let name =
+                    pattern.replace("{layer}", &layer.to_string()).replace("{expert}", &expert.to_string());
                 assert!(tensors.insert(name, shape.clone()).is_none(), "{pattern} twice");
             }
         }

@@ -118,14 +118,19 @@ fn in_integers_logits_are_within_the_files_precision() {
     let Some(mut model) = load(Kind::BFloat16, false) else { return };
     let (error, same) = compare(&mut model);
     let [moved, kept] = precision();
-    println!("integers: logits {error:.2e}, {:.2} % the same likeliest token; the file: {moved:.2e}, {:.2} %", 100.0 * same, 100.0 * kept);
+    println!(
+        "integers: logits {error:.2e}, {:.2} % the same likeliest token; the file: {moved:.2e}, {:.2} %",
+        100.0 * same,
+        100.0 * kept
+    );
     assert!(error < moved && same > kept && same > 0.95, "{error:.2e}, {same}");
 }
 
 fn precision() -> [f64; 2] {
     let path = support::folder("smollm2").join("golden.safetensors");
     let tensors = Tensor::read_safetensors(path).expect("the fixture is committed");
-    let (_, precision) = tensors.into_iter().find(|(name, _)| name == "precision").expect("is in the fixture");
+    let (_, precision) =
+        tensors.into_iter().find(|(name, _)| name == "precision").expect("is in the fixture");
     let numbers: Vec<f64> = precision.to_kind(Kind::Double).try_into().expect("numbers");
     [numbers[0], numbers[1]]
 }

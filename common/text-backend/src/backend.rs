@@ -72,7 +72,9 @@ impl DecoderBackend {
         let time = modified(&path);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*known, time) {
-            (Some((place, then, found)), Some(time)) if *place == path && *then == time => return Ok(found.clone()),
+            (Some((place, then, found)), Some(time)) if *place == path && *then == time => {
+                return Ok(found.clone());
+            }
             _ => {}
         }
         let source = self.open()?;

@@ -41,7 +41,9 @@ impl Settings {
             name: config.name.clone(),
             checkpoint: config.checkpoint.clone(),
             installed: config.models_dir.join(&config.name),
-            demonstration: told.or_else(|| config.demo_checkpoint.clone()).unwrap_or_else(default_demonstration),
+            demonstration: told
+                .or_else(|| config.demo_checkpoint.clone())
+                .unwrap_or_else(default_demonstration),
             options: LoadOptions {
                 copies: variable(COPIES_VARIABLE),
                 ..LoadOptions::new(device, resolve_kind(config.dtype, device), config.quantization)
@@ -72,7 +74,9 @@ fn holds_checkpoint(folder: &Path) -> bool {
         return true;
     }
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.map(|file| file.path()).any(|file| file.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")))
+    files
+        .map(|file| file.path())
+        .any(|file| file.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")))
 }
 
 fn same(left: &Path, right: &Path) -> bool {

@@ -47,7 +47,13 @@ impl Grouped {
         })
     }
 
-    pub(super) fn forward(&self, input: &Tensor, step: &Step<'_>, layer: usize, cache: &mut KvCache) -> Tensor {
+    pub(super) fn forward(
+        &self,
+        input: &Tensor,
+        step: &Step<'_>,
+        layer: usize,
+        cache: &mut KvCache,
+    ) -> Tensor {
         let Self { heads, kv_heads, head_dim, .. } = *self;
         let mut rows = self.qkv.forward(input);
         let norms = self.norms.as_ref();

@@ -59,7 +59,13 @@ impl Latent {
         })
     }
 
-    pub(super) fn forward(&self, input: &Tensor, step: &Step<'_>, layer: usize, cache: &mut KvCache) -> Tensor {
+    pub(super) fn forward(
+        &self,
+        input: &Tensor,
+        step: &Step<'_>,
+        layer: usize,
+        cache: &mut KvCache,
+    ) -> Tensor {
         let config = &self.config;
         let key = self.key(input, step);
         cache.write(layer, &key.unsqueeze(1), None, &step.segments);

@@ -4,7 +4,9 @@ mod grouped;
 mod latent;
 
 use tch::Tensor;
-use videosdgx_tensor::{Angles, CachedValue, KvCache, KvCacheShape, PagedSegment, RotaryStyle, TensorError, Weights};
+use videosdgx_tensor::{
+    Angles, CachedValue, KvCache, KvCacheShape, PagedSegment, RotaryStyle, TensorError, Weights,
+};
 
 use crate::names::Layout;
 use crate::{Attention as Config, DecoderConfig};
@@ -29,7 +31,11 @@ pub(crate) enum Attention {
 
 impl Attention {
     /// From the place of layer `index`.
-    pub(crate) fn load(weights: &Weights, config: &DecoderConfig, layout: Layout) -> Result<Self, TensorError> {
+    pub(crate) fn load(
+        weights: &Weights,
+        config: &DecoderConfig,
+        layout: Layout,
+    ) -> Result<Self, TensorError> {
         Ok(match &config.attention {
             Config::Grouped(grouped) => {
                 Self::Grouped(Grouped::load(weights, grouped, config.hidden, layout)?)
@@ -39,7 +45,13 @@ impl Attention {
     }
 
     /// `[rows, hidden]`, normalised → `[rows, hidden]`; writes the rows' keys and values to the cache.
-    pub(crate) fn forward(&self, input: &Tensor, step: &Step<'_>, layer: usize, cache: &mut KvCache) -> Tensor {
+    pub(crate) fn forward(
+        &self,
+        input: &Tensor,
+        step: &Step<'_>,
+        layer: usize,
+        cache: &mut KvCache,
+    ) -> Tensor {
         match self {
             Self::Grouped(grouped) => grouped.forward(input, step, layer, cache),
             Self::Latent(latent) => latent.forward(input, step, layer, cache),

@@ -43,13 +43,20 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = value.as_i64().filter(|number| bounds.contains(number)).ok_or_else(|| {
             let (low, high) = (bounds.start(), bounds.end());
-            self.refuse(name, format!("is {}, a whole number from {low} to {high} is supported", shown(value)))
+            self.refuse(
+                name,
+                format!("is {}, a whole number from {low} to {high} is supported", shown(value)),
+            )
         })?;
         Ok(Some(number))
     }
 
     /// The first of `names` that is there, as [`Fields::size`].
-    pub(crate) fn size_of_any(&self, names: &[&str], bounds: RangeInclusive<i64>) -> Result<i64, ConfigError> {
+    pub(crate) fn size_of_any(
+        &self,
+        names: &[&str],
+        bounds: RangeInclusive<i64>,
+    ) -> Result<i64, ConfigError> {
         for name in names {
             if let Some(size) = self.optional_size(name, bounds.clone())? {
                 return Ok(size);
@@ -81,9 +88,9 @@ impl<'a> Fields<'a> {
     pub(crate) fn flag_or(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
         match self.get(name) {
             None => Ok(default),
-            Some(value) => {
-                value.as_bool().ok_or_else(|| self.refuse(name, format!("is {}, not true or false", shown(value))))
-            }
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| self.refuse(name, format!("is {}, not true or false", shown(value)))),
         }
     }
 
@@ -99,10 +106,16 @@ impl<'a> Fields<'a> {
     }
 
     /// The whole numbers of a list, each within `bounds`; none when absent.
-    pub(crate) fn sizes(&self, name: &str, bounds: RangeInclusive<i64>) -> Result<Option<Vec<i64>>, ConfigError> {
+    pub(crate) fn sizes(
+        &self,
+        name: &str,
+        bounds: RangeInclusive<i64>,
+    ) -> Result<Option<Vec<i64>>, ConfigError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let list = value.as_array().and_then(|list| {
-            list.iter().map(|item| item.as_i64().filter(|item| bounds.contains(item))).collect::<Option<Vec<_>>>()
+            list.iter()
+                .map(|item| item.as_i64().filter(|item| bounds.contains(item)))
+                .collect::<Option<Vec<_>>>()
         });
         list.map(Some).ok_or_else(|| {
             let (low, high) = (bounds.start(), bounds.end());
@@ -127,7 +140,11 @@ fn shown(value: &Value) -> String {
         Value::Object(_) => "an object".into(),
         other => {
             let text = other.to_string();
-            if text.chars().count() > 40 { format!("{}…", text.chars().take(40).collect::<String>()) } else { text }
+            if text.chars().count() > 40 {
+                format!("{}…", text.chars().take(40).collect::<String>())
+            } else {
+                text
+            }
         }
     }
 }

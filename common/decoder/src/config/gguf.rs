@@ -55,7 +55,8 @@ pub(crate) fn from_metadata(file: &Gguf) -> Result<DecoderConfig, ConfigError> {
     config.insert("norm_topk_prob".into(), true.into());
     let bias = file.tensor("blk.0.attn_q.bias").is_some();
     config.insert("attention_bias".into(), bias.into());
-    let mut parsed = DecoderConfig::from_json(&Value::Object(config)).map_err(|error| in_metadata(file, error))?;
+    let mut parsed =
+        DecoderConfig::from_json(&Value::Object(config)).map_err(|error| in_metadata(file, error))?;
     if let super::Attention::Grouped(grouped) = &mut parsed.attention {
         grouped.output_bias = file.tensor("blk.0.attn_output.bias").is_some();
     }
@@ -93,9 +94,10 @@ fn rotated(file: &Gguf, config: &DecoderConfig) -> Result<(), ConfigError> {
 fn refuse_experts_of_llama(file: &Gguf, family: Family) -> Result<(), ConfigError> {
     let key = file.model_key("expert_count");
     match file.u64(&key) {
-        Some(count) if count > 0 && family == Family::Llama => {
-            Err(ConfigError::Field { field: key, reason: format!("is {count}, llama with experts is not supported") })
-        }
+        Some(count) if count > 0 && family == Family::Llama => Err(ConfigError::Field {
+            field: key,
+            reason: format!("is {count}, llama with experts is not supported"),
+        }),
         _ => Ok(()),
     }
 }
@@ -104,7 +106,8 @@ fn refuse_experts_of_llama(file: &Gguf, family: Family) -> Result<(), ConfigErro
 fn in_metadata(file: &Gguf, error: ConfigError) -> ConfigError {
     match error {
         ConfigError::Field { field, reason } => {
-            let key = SIZES.iter().find(|(_, name)| *name == field).map(|(setting, _)| file.model_key(setting));
+            let key =
+                SIZES.iter().find(|(_, name)| *name == field).map(|(setting, _)| file.model_key(setting));
             ConfigError::Field { field: key.unwrap_or(field), reason }
         }
         other => other,

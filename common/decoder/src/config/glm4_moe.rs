@@ -57,7 +57,9 @@ pub(super) fn extra_layers(fields: Fields<'_>) -> Result<usize, ConfigError> {
 fn sparse(fields: Fields<'_>) -> Result<Sparse, ConfigError> {
     match fields.text("scoring_func")? {
         None | Some("sigmoid") => {}
-        Some(other) => return Err(fields.refuse("scoring_func", format!("is {other:?}, \"sigmoid\" is supported"))),
+        Some(other) => {
+            return Err(fields.refuse("scoring_func", format!("is {other:?}, \"sigmoid\" is supported")));
+        }
     }
     let intermediate = fields.size("moe_intermediate_size", bounds::WIDTH)?;
     let shared = fields.optional_size("n_shared_experts", 0..=16)?.unwrap_or(1);

@@ -21,13 +21,17 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
         bias: fields.flag_or("attention_bias", false)?,
         latent_norm_eps: fields.optional_number("latent_norm_eps", bounds::EPS)?.unwrap_or(LATENT_NORM_EPS),
     };
-    let layout = if fields.flag_or("rope_interleave", true)? { RopeLayout::Pairs } else { RopeLayout::Halves };
+    let layout =
+        if fields.flag_or("rope_interleave", true)? { RopeLayout::Pairs } else { RopeLayout::Halves };
     let rope = RopeConfig::parse(fields, latent.rope_dim, 1e4, 1.0, layout)?;
     if rope.dim != latent.rope_dim {
-        return Err(fields.refuse("partial_rotary_factor", "is below 1, latent attention rotates its whole part"));
+        return Err(
+            fields.refuse("partial_rotary_factor", "is below 1, latent attention rotates its whole part")
+        );
     }
     if rope.scaling != RopeScaling::None {
-        return Err(fields.refuse("rope_parameters.rope_type", "is not \"default\", which latent attention needs here"));
+        return Err(fields
+            .refuse("rope_parameters.rope_type", "is not \"default\", which latent attention needs here"));
     }
     let dense = dense_layers(fields, &frame)?;
     let layers = glm4_moe::layers(fields, &frame, |layer| dense.contains(&layer))?;
@@ -60,7 +64,10 @@ fn dense_layers(fields: Fields<'_>, frame: &Frame) -> Result<Vec<i64>, ConfigErr
         match kind.as_str() {
             Some("dense") => dense.push(layer),
             Some("sparse") => {}
-            _ => return Err(fields.refuse("mlp_layer_types", format!("has {kind}; \"dense\" and \"sparse\" are known"))),
+            _ => {
+                return Err(fields
+                    .refuse("mlp_layer_types", format!("has {kind}; \"dense\" and \"sparse\" are known")));
+            }
         }
     }
     Ok(dense)

@@ -15,9 +15,7 @@ use serde_json::Value;
 
 pub(crate) use fields::Fields;
 pub(crate) use gguf::from_metadata;
-pub use parts::{
-    Attention, FeedForward, Grouped, Latent, QueryProjection, Routing, Sparse,
-};
+pub use parts::{Attention, FeedForward, Grouped, Latent, QueryProjection, Routing, Sparse};
 pub use rope::{Llama3Scaling, RopeConfig, RopeLayout, RopeScaling};
 
 /// The architecture, by transformers' `model_type`.

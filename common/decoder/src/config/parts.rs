@@ -147,7 +147,9 @@ impl Grouped {
             (Some(width), _) | (None, Some(width)) => width,
             (None, None) if hidden % heads == 0 => hidden / heads,
             (None, None) => {
-                let reason = format!("is missing, and num_attention_heads {heads} does not divide hidden_size {hidden}");
+                let reason = format!(
+                    "is missing, and num_attention_heads {heads} does not divide hidden_size {hidden}"
+                );
                 return Err(fields.refuse("head_dim", reason));
             }
         };
@@ -165,11 +167,16 @@ impl Sparse {
         }
         if let Routing::Sigmoid { groups, top_groups, .. } = self.routing {
             if self.experts % groups != 0 || self.experts / groups < 2 {
-                let reason = format!("is {groups}, which does not cut {} experts into groups of two or more", self.experts);
+                let reason = format!(
+                    "is {groups}, which does not cut {} experts into groups of two or more",
+                    self.experts
+                );
                 return Err(fields.refuse("n_group", reason));
             }
             if top_groups > groups {
-                return Err(fields.refuse("topk_group", format!("is {top_groups}, more than n_group {groups}")));
+                return Err(
+                    fields.refuse("topk_group", format!("is {top_groups}, more than n_group {groups}"))
+                );
             }
             if top_groups * (self.experts / groups) < self.top_k {
                 let reason = format!("is {top_groups}, groups that hold fewer than {} experts", self.top_k);
@@ -194,7 +201,9 @@ impl Frame {
     pub(super) fn parse(fields: Fields<'_>) -> Result<Self, ConfigError> {
         match fields.text("hidden_act")? {
             None | Some("silu") => {}
-            Some(other) => return Err(fields.refuse("hidden_act", format!("is {other:?}, \"silu\" is supported"))),
+            Some(other) => {
+                return Err(fields.refuse("hidden_act", format!("is {other:?}, \"silu\" is supported")));
+            }
         }
         if fields.flag_or("use_sliding_window", false)? {
             return Err(fields.refuse("use_sliding_window", "is true, only full attention is supported"));
@@ -211,7 +220,11 @@ impl Frame {
     }
 
     /// All layers with the same dense unit.
-    pub(super) fn dense_layers(&self, fields: Fields<'_>, bias: bool) -> Result<Vec<FeedForward>, ConfigError> {
+    pub(super) fn dense_layers(
+        &self,
+        fields: Fields<'_>,
+        bias: bool,
+    ) -> Result<Vec<FeedForward>, ConfigError> {
         let intermediate = fields.size("intermediate_size", bounds::WIDTH)?;
         Ok((0..self.layers).map(|_| FeedForward::Dense { intermediate, bias }).collect())
     }

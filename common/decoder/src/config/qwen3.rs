@@ -38,7 +38,9 @@ pub(super) fn attention(
 fn full_attention(fields: Fields<'_>) -> Result<(), ConfigError> {
     let list = fields.get("layer_types").and_then(|list| list.as_array()).map_or(&[][..], Vec::as_slice);
     match list.iter().find(|kind| kind.as_str() != Some("full_attention")) {
-        Some(kind) => Err(fields.refuse("layer_types", format!("has {kind}, only \"full_attention\" is supported"))),
+        Some(kind) => {
+            Err(fields.refuse("layer_types", format!("has {kind}, only \"full_attention\" is supported")))
+        }
         None => Ok(()),
     }
 }

@@ -101,18 +101,27 @@ fn scaling(inner: Fields<'_>, outer: Fields<'_>) -> Result<RopeScaling, ConfigEr
         "default" | "mrope" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear(factor()?)),
         "llama3" => {
-            let (low, high) = (inner.number("low_freq_factor", 1e-3..=1e6)?, inner.number("high_freq_factor", 1e-3..=1e6)?);
+            let (low, high) =
+                (inner.number("low_freq_factor", 1e-3..=1e6)?, inner.number("high_freq_factor", 1e-3..=1e6)?);
             if high <= low {
-                return Err(inner.refuse("high_freq_factor", format!("is {high}, not above low_freq_factor {low}")));
+                return Err(
+                    inner.refuse("high_freq_factor", format!("is {high}, not above low_freq_factor {low}"))
+                );
             }
             let original = match inner.optional_number("original_max_position_embeddings", 1.0..=1e9)? {
                 Some(original) => original,
                 None => outer.number("max_position_embeddings", 1.0..=1e9)?,
             };
-            Ok(RopeScaling::Llama3(Llama3Scaling { factor: factor()?, low, high, original_context: original }))
+            Ok(RopeScaling::Llama3(Llama3Scaling {
+                factor: factor()?,
+                low,
+                high,
+                original_context: original,
+            }))
         }
         other => {
-            Err(inner.refuse(name, format!("is {other:?}; \"default\", \"linear\" and \"llama3\" are supported")))
+            Err(inner
+                .refuse(name, format!("is {other:?}; \"default\", \"linear\" and \"llama3\" are supported")))
         }
     }
 }
@@ -120,13 +129,16 @@ fn scaling(inner: Fields<'_>, outer: Fields<'_>) -> Result<RopeScaling, ConfigEr
 /// `mrope_section`, which must cover the frequencies there are.
 fn sections(inner: Fields<'_>, dim: i64) -> Result<Option<[i64; 3]>, ConfigError> {
     let Some(list) = inner.sizes("mrope_section", 0..=dim)? else { return Ok(None) };
-    let sections: [i64; 3] = list
-        .try_into()
-        .map_err(|list: Vec<i64>| inner.refuse("mrope_section", format!("has {} parts, three are needed", list.len())))?;
+    let sections: [i64; 3] = list.try_into().map_err(|list: Vec<i64>| {
+        inner.refuse("mrope_section", format!("has {} parts, three are needed", list.len()))
+    })?;
     let [_, height, width] = sections;
     // Height is taken from frequencies 1, 4, 7 … below 3 · height, width from 2, 5, 8 … below 3 · width.
     if 3 * height > dim / 2 + 2 || 3 * width > dim / 2 + 2 || sections.iter().sum::<i64>() != dim / 2 {
-        return Err(inner.refuse("mrope_section", format!("is {sections:?}, which does not share out {} frequencies", dim / 2)));
+        return Err(inner.refuse(
+            "mrope_section",
+            format!("is {sections:?}, which does not share out {} frequencies", dim / 2),
+        ));
     }
     Ok(Some(sections))
 }

@@ -28,12 +28,19 @@ pub(crate) struct Choice {
 }
 
 impl Router {
-    pub(crate) fn load(weights: &Weights, name: &str, hidden: i64, config: &Sparse) -> Result<Self, TensorError> {
+    pub(crate) fn load(
+        weights: &Weights,
+        name: &str,
+        hidden: i64,
+        config: &Sparse,
+    ) -> Result<Self, TensorError> {
         let router = weights.at(name);
         let weight = router.tensor_as("weight", &[config.experts, hidden], Kind::Float)?;
         let correction = match config.routing {
             Routing::Softmax { .. } => None,
-            Routing::Sigmoid { .. } => Some(router.tensor_as(CORRECTION_BIAS, &[config.experts], Kind::Float)?),
+            Routing::Sigmoid { .. } => {
+                Some(router.tensor_as(CORRECTION_BIAS, &[config.experts], Kind::Float)?)
+            }
         };
         Ok(Self { weight, correction, config: config.clone() })
     }
@@ -43,7 +50,8 @@ impl Router {
         let logits = input.to_kind(Kind::Float).linear(&self.weight, None::<&Tensor>);
         match self.config.routing {
             Routing::Softmax { renormalize } => {
-                let (weights, experts) = logits.softmax(-1, Kind::Float).topk(self.config.top_k, -1, true, true);
+                let (weights, experts) =
+                    logits.softmax(-1, Kind::Float).topk(self.config.top_k, -1, true, true);
                 let weights = if renormalize { &weights / total(&weights) } else { weights };
                 // The reference rounds the weights to the type of the activations.
                 Choice { experts, weights: weights.to_kind(input.kind()).to_kind(Kind::Float) }
@@ -76,8 +84,10 @@ fn within_best_groups(rated: Tensor, groups: i64, top_groups: i64) -> Tensor {
     }
     let grouped = rated.unflatten(-1, [groups, -1]);
     let (best, _) = grouped.topk(2, -1, true, true);
-    let (_, chosen) = best.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float).topk(top_groups, -1, true, true);
-    let outside = Tensor::ones([rated.size()[0], groups], (Kind::Bool, rated.device())).scatter_value(-1, &chosen, 0);
+    let (_, chosen) =
+        best.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float).topk(top_groups, -1, true, true);
+    let outside =
+        Tensor::ones([rated.size()[0], groups], (Kind::Bool, rated.device())).scatter_value(-1, &chosen, 0);
     grouped.masked_fill(&outside.unsqueeze(-1), f64::NEG_INFINITY).flatten(-2, -1)
 }
 
@@ -105,7 +115,10 @@ mod tests {
         let choice = router(Routing::Softmax { renormalize: true }, None).choose(&input);
         assert_eq!(values(&choice.experts), [2.0, 3.0]);
         let weights = values(&choice.weights);
-        assert!((weights[0] - 1.0 / (1.0 + (-1f32).exp())).abs() < 1e-6 && (weights[0] + weights[1] - 1.0).abs() < 1e-6);
+        assert!(
+            (weights[0] - 1.0 / (1.0 + (-1f32).exp())).abs() < 1e-6
+                && (weights[0] + weights[1] - 1.0).abs() < 1e-6
+        );
     }
 
     #[test]

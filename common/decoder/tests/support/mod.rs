@@ -11,17 +11,18 @@ use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
 use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, ImageInput, Logits, Segment, Wanted};
 
 /// Blocks of the cache of a test's model.
-pub const BLOCKS: usize = 64;
+pub(crate) const BLOCKS: usize = 64;
 
-pub const FAMILIES: [&str; 6] = ["llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite"];
+pub(crate) const FAMILIES: [&str; 6] =
+    ["llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite"];
 
-pub fn folder(family: &str) -> PathBuf {
+pub(crate) fn folder(family: &str) -> PathBuf {
     // Tests run beside one another, and tiny models lose time in waiting for a second thread.
     videosdgx_tensor::set_threads(1);
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/text").join(family)
 }
 
-pub fn load(family: &str, kind: Kind, quantization: Quantization) -> TextModel {
+pub(crate) fn load(family: &str, kind: Kind, quantization: Quantization) -> TextModel {
     let options = LoadOptions::new(Device::Cpu, kind, quantization);
     let mut model = TextModel::load(folder(family), &options).expect("the fixture loads");
     assert_eq!(model.unused(), [""; 0], "every tensor has a place");
@@ -30,15 +31,15 @@ pub fn load(family: &str, kind: Kind, quantization: Quantization) -> TextModel {
 }
 
 /// One prompt of a fixture with what the reference makes of it.
-pub struct Golden {
-    pub tokens: Vec<u32>,
-    pub images: Vec<Arc<ImageInput>>,
+pub(crate) struct Golden {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) images: Vec<Arc<ImageInput>>,
     /// `[tokens, vocab]`
-    pub logits: Tensor,
-    pub greedy: Vec<u32>,
+    pub(crate) logits: Tensor,
+    pub(crate) greedy: Vec<u32>,
 }
 
-pub fn golden(family: &str) -> Vec<Golden> {
+pub(crate) fn golden(family: &str) -> Vec<Golden> {
     let path = folder(family).join("golden.safetensors");
     let tensors: HashMap<String, Tensor> =
         Tensor::read_safetensors(&path).expect("the fixture is committed").into_iter().collect();
@@ -58,7 +59,8 @@ pub fn golden(family: &str) -> Vec<Golden> {
 
 fn images(tensors: &HashMap<String, Tensor>) -> Vec<Arc<ImageInput>> {
     let Some(patches) = tensors.get("patches") else { return Vec::new() };
-    let list = |name: &str| -> Vec<i64> { (&tensors[name].flatten(0, -1)).try_into().expect("whole numbers") };
+    let list =
+        |name: &str| -> Vec<i64> { (&tensors[name].flatten(0, -1)).try_into().expect("whole numbers") };
     let (positions, grids) = (list("image_positions"), list("grids"));
     let mut first = 0;
     let each = positions.iter().zip(grids.chunks(3)).enumerate().map(|(index, (&position, grid))| {
@@ -78,29 +80,29 @@ fn images(tensors: &HashMap<String, Tensor>) -> Vec<Arc<ImageInput>> {
 }
 
 /// A sequence under way.
-pub struct Sequence {
-    pub tokens: Vec<u32>,
-    pub images: Vec<Arc<ImageInput>>,
+pub(crate) struct Sequence {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) images: Vec<Arc<ImageInput>>,
     /// So many of the tokens are in the cache.
-    pub computed: usize,
-    pub blocks: Vec<BlockId>,
+    pub(crate) computed: usize,
+    pub(crate) blocks: Vec<BlockId>,
     prompt: usize,
 }
 
 impl Sequence {
     /// With blocks for `room` tokens; every other of the pool, from the end, so that order is no accident.
-    pub fn new(golden: &Golden, pool: &mut Vec<BlockId>, room: usize) -> Self {
+    pub(crate) fn new(golden: &Golden, pool: &mut Vec<BlockId>, room: usize) -> Self {
         let blocks = pool.split_off(pool.len() - room.div_ceil(BLOCK_TOKENS));
         let (tokens, images) = (golden.tokens.clone(), golden.images.clone());
         Self { prompt: tokens.len(), tokens, images, computed: 0, blocks }
     }
 
-    pub fn output(&self) -> &[u32] {
+    pub(crate) fn output(&self) -> &[u32] {
         &self.tokens[self.prompt..]
     }
 
     /// The next `count` tokens that are not in the cache.
-    pub fn segment(&self, count: usize, wanted: Wanted) -> Segment<'_> {
+    pub(crate) fn segment(&self, count: usize, wanted: Wanted) -> Segment<'_> {
         let end = (self.computed + count).min(self.tokens.len());
         Segment {
             tokens: &self.tokens[self.computed..end],
@@ -111,19 +113,19 @@ impl Sequence {
         }
     }
 
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.tokens.len() - self.computed
     }
 }
 
 /// Blocks of the cache, in an order that is not theirs.
-pub fn pool() -> Vec<BlockId> {
+pub(crate) fn pool() -> Vec<BlockId> {
     let blocks = BLOCKS as u32;
     (0..blocks).map(|index| index * 37 % blocks).collect()
 }
 
 /// One step: each sequence computes at most `chunk` tokens; those that reach their end take the likeliest token.
-pub fn step(model: &mut TextModel, sequences: &mut [&mut Sequence], chunk: usize) {
+pub(crate) fn step(model: &mut TextModel, sequences: &mut [&mut Sequence], chunk: usize) {
     let ends: Vec<bool> = sequences.iter().map(|one| one.left() <= chunk).collect();
     let segments: Vec<Segment<'_>> = sequences
         .iter()
@@ -144,25 +146,25 @@ pub fn step(model: &mut TextModel, sequences: &mut [&mut Sequence], chunk: usize
 }
 
 /// Runs one sequence until it has `count` tokens of output.
-pub fn generate(model: &mut TextModel, sequence: &mut Sequence, chunk: usize, count: usize) {
+pub(crate) fn generate(model: &mut TextModel, sequence: &mut Sequence, chunk: usize, count: usize) {
     while sequence.output().len() < count {
         step(model, &mut [sequence], chunk);
     }
 }
 
-pub fn likeliest(row: &[f32]) -> u32 {
+pub(crate) fn likeliest(row: &[f32]) -> u32 {
     let best = row.iter().enumerate().max_by(|left, right| left.1.total_cmp(right.1));
     best.map_or(0, |(index, _)| index as u32)
 }
 
 /// `[rows, vocab]`
-pub fn tensor(logits: &Logits) -> Tensor {
+pub(crate) fn tensor(logits: &Logits) -> Tensor {
     let rows: Vec<Tensor> = (0..logits.rows()).map(|row| Tensor::from_slice(logits.row(row))).collect();
     Tensor::stack(&rows, 0)
 }
 
 /// ‖left − right‖ / ‖right‖
-pub fn relative(left: &Tensor, right: &Tensor) -> f64 {
+pub(crate) fn relative(left: &Tensor, right: &Tensor) -> f64 {
     assert_eq!(left.size(), right.size());
     let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
     f64::try_from((left - &right).norm() / right.norm()).expect("a number")
