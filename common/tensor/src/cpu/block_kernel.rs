@@ -1,5 +1,10 @@
 //! The inner loop of [`super::BlockMatrix`]: a strip of 16 rows of the weight with a tile of rows of the input.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators that are not inlined put the registers' arrays into memory"
+)]
+
 use super::activations::TILE;
 use super::block_matrix::{BlockFormat, CodeBits, Offset, STRIP, ScaleKind};
 use super::lanes::{Kernel, LaneFloat, Lanes};
@@ -105,13 +110,13 @@ unsafe fn product<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
                     weights[pair + GROUPS / 2] = L::high(both);
                 }
             } else {
-                for (group, weights) in weights.iter_mut().enumerate() {
-                    *weights = L::load_codes(codes.add(64 * group));
+                for group in 0..GROUPS {
+                    weights[group] = L::load_codes(codes.add(64 * group));
                 }
             }
             let scale = load_scales::<L>(half_scales, scales, 0);
             let minimums = if minimum { load_scales::<L>(half_scales, scales, STRIP) } else { L::splat(0.0) };
-            for (row, result) in result.iter_mut().enumerate() {
+            for row in 0..ROWS {
                 let correction = *x_scales.add(ROWS + row);
                 let start = if minimum { 0 } else { correction.cast_signed() };
                 let x = x.add(row * block);
@@ -119,21 +124,22 @@ unsafe fn product<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
                 if FINE {
                     whole = L::splat_i(0);
                     let mut low = L::splat_i(start);
-                    for (group, &weights) in weights.iter().enumerate() {
-                        whole = L::dot4(whole, weights, x.add(4 * group));
-                        low = L::dot4(low, weights, x.add(ROWS * block + 4 * group));
+                    for group in 0..GROUPS {
+                        whole = L::dot4(whole, weights[group], x.add(4 * group));
+                        low = L::dot4(low, weights[group], x.add(ROWS * block + 4 * group));
                     }
                     whole = L::times_128_plus(whole, low);
                 } else {
                     whole = L::splat_i(start);
-                    for (group, &weights) in weights.iter().enumerate() {
-                        whole = L::dot4(whole, weights, x.add(4 * group));
+                    for group in 0..GROUPS {
+                        whole = L::dot4(whole, weights[group], x.add(4 * group));
                     }
                 }
                 let scaled = L::mul(L::to_float(whole), L::splat(f32::from_bits(*x_scales.add(row))));
-                *result = L::fma(scaled, scale, *result);
+                result[row] = L::fma(scaled, scale, result[row]);
                 if minimum {
-                    *result = L::fma(minimums, L::splat(f32::from_bits(correction)), *result);
+                    let sum = L::splat(f32::from_bits(correction));
+                    result[row] = L::fma(minimums, sum, result[row]);
                 }
             }
             codes = codes.add(code_bytes);
@@ -141,8 +147,8 @@ unsafe fn product<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
             x = x.add(planes * ROWS * block);
             x_scales = x_scales.add(2 * ROWS);
         }
-        for (sums, result) in sums.iter_mut().zip(result) {
-            L::store(sums.as_mut_ptr(), result);
+        for row in 0..ROWS {
+            L::store(sums[row].as_mut_ptr(), result[row]);
         }
     }
 }

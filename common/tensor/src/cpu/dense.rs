@@ -1,5 +1,10 @@
 //! `y = x · Wᵀ` for few rows of x, where all that counts is reading the weights once at the memory's speed.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators that are not inlined put the registers' arrays into memory"
+)]
+
 use std::cell::RefCell;
 
 use half::{bf16, f16};
@@ -194,23 +199,23 @@ unsafe fn dots<L: Lanes, W: LaneFloat, const ROWS: usize, const COUNT: usize>(
         let mut at = 0;
         while at < width {
             let mut values = [L::splat(0.0); ROWS];
-            for (row, values) in values.iter_mut().enumerate() {
+            for row in 0..ROWS {
                 let from = weight.add(row * width + at);
-                *values =
+                values[row] =
                     if at < whole { W::load::<L>(from) } else { W::load_some::<L>(from, width - whole) };
             }
-            for (index, lanes) in lanes.iter_mut().enumerate() {
+            for index in 0..COUNT {
                 let from = input.add(index * width + at);
                 let input = if at < whole { L::load(from) } else { f32::load_some::<L>(from, width - whole) };
-                for (lanes, &values) in lanes.iter_mut().zip(&values) {
-                    *lanes = L::fma(values, input, *lanes);
+                for row in 0..ROWS {
+                    lanes[index][row] = L::fma(values[row], input, lanes[index][row]);
                 }
             }
             at += 16;
         }
-        for (sums, lanes) in sums.iter_mut().zip(lanes) {
-            for (row, lanes) in lanes.into_iter().enumerate() {
-                sums[first + row] = L::sum(lanes);
+        for index in 0..COUNT {
+            for row in 0..ROWS {
+                sums[index][first + row] = L::sum(lanes[index][row]);
             }
         }
     }

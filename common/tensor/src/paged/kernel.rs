@@ -1,5 +1,10 @@
 //! The inner loops of attention: scores, softmax and weighted values of one tile of keys.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators that are not inlined put the registers' arrays into memory"
+)]
+
 use super::CACHE_BLOCK_TOKENS;
 use super::attend::{KEY_TILE, ROW_TILE, State};
 use crate::cpu::lanes::{Kernel, LaneFloat, Lanes};
@@ -115,14 +120,14 @@ unsafe fn column_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
         let mut sums = [L::splat(0.0); ROWS];
         for _ in 0..key_dim {
             let key = T::load::<L>(keys);
-            for (row, sum) in sums.iter_mut().enumerate() {
-                *sum = L::fma(key, L::splat(*query.add(row)), *sum);
+            for row in 0..ROWS {
+                sums[row] = L::fma(key, L::splat(*query.add(row)), sums[row]);
             }
             keys = keys.add(CACHE_BLOCK_TOKENS);
             query = query.add(ROWS);
         }
-        for (row, sum) in sums.into_iter().enumerate() {
-            L::store(scores.0[row].as_mut_ptr().add(block * CACHE_BLOCK_TOKENS), sum);
+        for row in 0..ROWS {
+            L::store(scores.0[row].as_mut_ptr().add(block * CACHE_BLOCK_TOKENS), sums[row]);
         }
     }
 }
@@ -146,19 +151,21 @@ unsafe fn row_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
             let mut sums = [[L::splat(0.0); TOKENS]; ROWS];
             for at in (0..stride).step_by(16) {
                 let mut wide = [L::splat(0.0); TOKENS];
-                for (index, wide) in wide.iter_mut().enumerate() {
-                    *wide = T::load::<L>(keys.add(index * stride + at));
+                for index in 0..TOKENS {
+                    wide[index] = T::load::<L>(keys.add(index * stride + at));
                 }
-                for (row, sums) in sums.iter_mut().enumerate() {
+                for row in 0..ROWS {
+                    let sums = &mut sums[row];
                     let query = L::load(query.add(row * stride + at));
-                    for (sum, &key) in sums.iter_mut().zip(&wide) {
-                        *sum = L::fma(query, key, *sum);
+                    for index in 0..TOKENS {
+                        sums[index] = L::fma(query, wide[index], sums[index]);
                     }
                 }
             }
-            for (row, sums) in sums.into_iter().enumerate() {
-                for (index, sum) in sums.into_iter().enumerate() {
-                    scores.0[first + row][block * CACHE_BLOCK_TOKENS + token + index] = L::sum(sum);
+            for row in 0..ROWS {
+                for index in 0..TOKENS {
+                    let place = block * CACHE_BLOCK_TOKENS + token + index;
+                    scores.0[first + row][place] = L::sum(sums[row][index]);
                 }
             }
         }
@@ -243,22 +250,23 @@ impl<T: LaneFloat> Weigh<'_, T> {
                 let first = block * CACHE_BLOCK_TOKENS;
                 for token in first..self.most.min(first + CACHE_BLOCK_TOKENS) {
                     let mut wide = [L::splat(0.0); WIDE];
-                    for (index, wide) in wide.iter_mut().enumerate() {
-                        *wide = T::load::<L>(values.add(16 * index));
+                    for index in 0..WIDE {
+                        wide[index] = T::load::<L>(values.add(16 * index));
                     }
-                    for (row, sums) in sums.iter_mut().enumerate() {
+                    for row in 0..ROWS {
+                        let sums = &mut sums[row];
                         let weight = L::splat(*scores.0[self.first + row].as_ptr().add(token));
-                        for (sum, &value) in sums.iter_mut().zip(&wide) {
-                            *sum = L::fma(value, weight, *sum);
+                        for index in 0..WIDE {
+                            sums[index] = L::fma(wide[index], weight, sums[index]);
                         }
                     }
                     values = values.add(self.stride);
                 }
             }
-            for (row, sums) in sums.into_iter().enumerate() {
+            for row in 0..ROWS {
                 let to = state.values.as_mut_ptr().add((self.first + row) * self.value_stride + at);
-                for (index, sum) in sums.into_iter().enumerate() {
-                    L::store(to.add(16 * index), sum);
+                for index in 0..WIDE {
+                    L::store(to.add(16 * index), sums[row][index]);
                 }
             }
         }
