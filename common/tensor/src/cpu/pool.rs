@@ -242,7 +242,6 @@ impl<T> SharedMut<T> {
     ///
     /// # Safety
     /// They lie within the slice it was made from, which is alive and not otherwise used; no other thread has them.
-    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     pub(crate) unsafe fn slice<'a>(&self, first: usize, length: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(first), length) }
