@@ -121,8 +121,4 @@ service_environment() { # name listen state auth
     printf '%s\n' "VIDEOSDGX_LISTEN=$2" "VIDEOSDGX_STATE_DIR=$3" "VIDEOSDGX_OUTPUTS_DIR=$3/outputs" "VIDEOSDGX_AUTH_DIR=$4" \
         "VIDEOSDGX_MODELS_DIR=${VIDEOSDGX_MODELS_DIR:-$root/models}" \
         "VIDEOSDGX_DEMO_CHECKPOINT=${VIDEOSDGX_DEMO_CHECKPOINT:-$(demo_checkpoint_of "$1")}"
-    # The small language model is computed in f32: in bf16 its two likeliest words are often equal, and it takes the wrong one.
-    if is_text_service "$1" && [ ! -e "${VIDEOSDGX_MODELS_DIR:-$root/models}/$1" ] && [ -z "${VIDEOSDGX_CHECKPOINT:-}" ]; then
-        printf '%s\n' "VIDEOSDGX_DTYPE=${VIDEOSDGX_DTYPE:-f32}"
-    fi
 }

@@ -24,7 +24,8 @@ def run():
 
 
 def measured(command):
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -34,11 +35,11 @@ def against_llama():
     peer = str(Path(__file__).with_name("peer_llama.py"))
     rows = []
     for streams in ("1", "4", "16"):
-        size = [str(FILE), str(PROMPT), str(DECODE), streams, threads]
+        size = [str(PROMPT), str(DECODE), streams]
         pairs = []
         for _ in range(ROUNDS):
-            ours = measured([str(RELEASE / "examples" / "bench_text"), *size])
-            theirs = measured([sys.executable, peer, *size])
+            ours = measured([str(RELEASE / "examples" / "measure_text"), str(FILE), "auto", "none", *size])
+            theirs = measured([sys.executable, peer, str(FILE), *size, threads])
             pairs.append((ours, theirs))
         for key, name in (("prefill_tokens_per_second", f"prefill {PROMPT}"), ("decode_tokens_per_second", f"decode {DECODE}")):
             rows.append({

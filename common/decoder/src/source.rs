@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Device, Kind};
 use videosdgx_gguf::{Gguf, GgufError};
-use videosdgx_tensor::{Checkpoint, CheckpointError, Quantization, read_json};
+use videosdgx_tensor::{Checkpoint, CheckpointError, DtypeChoice, Quantization, read_json, resolve_kind};
 
 use crate::config::from_metadata;
 use crate::names::Layout;
@@ -86,6 +86,16 @@ impl Source {
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// What to compute in: as `choice` says, and when it leaves that open, what this checkpoint is best at on `device`. The
+    /// integer products of a GGUF file's blocks on the CPU take and give f32, so that nothing is gained by rounding in between.
+    #[must_use]
+    pub fn kind(&self, choice: DtypeChoice, device: Device) -> Kind {
+        match (choice, self.layout, device) {
+            (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) => Kind::Float,
+            _ => resolve_kind(choice, device),
+        }
     }
 
     /// Its files.

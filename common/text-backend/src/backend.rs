@@ -78,7 +78,7 @@ impl DecoderBackend {
             _ => {}
         }
         let source = self.open()?;
-        let options = &self.settings.options;
+        let options = &self.settings.options(&source);
         source.vision().map_err(|error| self.refused(error))?;
         let description = Description {
             name: self.settings.name.clone(),
@@ -144,7 +144,7 @@ impl TextBackend for DecoderBackend {
 
     fn load(&self) -> Result<Loaded, EngineError> {
         let source = self.open()?;
-        let need = source.memory(&self.settings.options);
+        let need = source.memory(&self.settings.options(&source));
         tracing::info!(
             checkpoint = %source.path().display(),
             architecture = source.config().family.architecture(),
@@ -152,7 +152,8 @@ impl TextBackend for DecoderBackend {
             peak_bytes = need.peak(),
             "loading"
         );
-        source.load(&self.settings.options).map(Loaded).map_err(|error| self.refused(error))
+        let options = self.settings.options(&source);
+        source.load(&options).map(Loaded).map_err(|error| self.refused(error))
     }
 }
 

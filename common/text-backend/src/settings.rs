@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use videosdgx_decoder::LoadOptions;
+use videosdgx_decoder::{LoadOptions, Source};
 use videosdgx_service::ServiceConfig;
-use videosdgx_tensor::{TensorError, resolve_device, resolve_kind};
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, TensorError, resolve_device};
 
 /// Where the demonstration checkpoint lies in a container.
 const INSTALLED_DEMONSTRATION: &str = "/usr/share/videosdgx/smollm2-135m";
@@ -25,8 +25,14 @@ pub struct Settings {
     pub installed: PathBuf,
     /// The demonstration checkpoint, used when neither of the others is.
     pub demonstration: PathBuf,
-    /// Where it lives and what it is made of.
-    pub options: LoadOptions,
+    /// Where it lives.
+    pub device: Device,
+    /// What it computes in.
+    pub dtype: DtypeChoice,
+    /// What its linears are made of.
+    pub quantization: Quantization,
+    /// Where copies of weights that were quantised while loading are kept.
+    pub copies: Option<PathBuf>,
 }
 
 impl Settings {
@@ -44,11 +50,18 @@ impl Settings {
             demonstration: told
                 .or_else(|| config.demo_checkpoint.clone())
                 .unwrap_or_else(default_demonstration),
-            options: LoadOptions {
-                copies: variable(COPIES_VARIABLE),
-                ..LoadOptions::new(device, resolve_kind(config.dtype, device), config.quantization)
-            },
+            device,
+            dtype: config.dtype,
+            quantization: config.quantization,
+            copies: variable(COPIES_VARIABLE),
         })
+    }
+
+    /// How `source` is loaded.
+    #[must_use]
+    pub fn options(&self, source: &Source) -> LoadOptions {
+        let kind = source.kind(self.dtype, self.device);
+        LoadOptions { copies: self.copies.clone(), ..LoadOptions::new(self.device, kind, self.quantization) }
     }
 
     /// The folder or file to serve and whether it is the demonstration: looked for at each call, so that a checkpoint that
@@ -102,7 +115,6 @@ fn default_demonstration() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use videosdgx_tensor::{Device, Kind, Quantization};
 
     #[test]
     fn what_was_told_comes_first_then_what_is_installed_then_the_demonstration() {
@@ -111,13 +123,15 @@ mod tests {
         for name in ["told", "installed", "demonstration"] {
             std::fs::create_dir(place(name)).expect("creates");
         }
-        let options = LoadOptions::new(Device::Cpu, Kind::Float, Quantization::None);
         let mut settings = Settings {
             name: "qwen3-4b".into(),
             checkpoint: None,
             installed: place("installed"),
             demonstration: place("demonstration"),
-            options,
+            device: Device::Cpu,
+            dtype: DtypeChoice::Auto,
+            quantization: Quantization::None,
+            copies: None,
         };
         assert_eq!(settings.location(), (place("demonstration"), true), "an empty folder is no checkpoint");
         std::fs::write(place("installed").join("model.gguf"), b"").expect("writes");

@@ -1,6 +1,6 @@
 //! Loads a language model, computes a prompt and some tokens, and prints how long it took and how much memory, as JSON.
 //!
-//! `measure CHECKPOINT [auto|bf16|f32] [none|fp8|nf4|nvfp4|int4] [PROMPT] [DECODE] [SEQUENCES]`
+//! `measure_text CHECKPOINT [auto|bf16|f32] [none|fp8|nf4|nvfp4|int4] [PROMPT] [DECODE] [SEQUENCES]`
 //!
 //! The twin of `tests/reference/full_size_text_peer.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
 
@@ -9,13 +9,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use videosdgx_decoder::{LoadOptions, Source};
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind};
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, sleep_while_waiting};
 use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, Segment, Wanted};
 
 /// Prompt tokens of a step, as the engine has it.
 const CHUNK: usize = 512;
 
 fn main() -> Result<()> {
+    sleep_while_waiting();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize| arguments.get(index).map(String::as_str);
     let number = |index: usize, default: usize| argument(index).map_or(Ok(default), str::parse::<usize>);
@@ -25,9 +26,9 @@ fn main() -> Result<()> {
     let (prompt, decode, sequences) = (number(3, 512)?, number(4, 32)?, number(5, 1)?);
     ensure!(prompt > 0 && sequences > 0, "a prompt and a sequence are needed");
 
-    let options = LoadOptions::new(Device::Cpu, resolve_kind(dtype, Device::Cpu), quantization);
     let start = Instant::now();
     let source = Source::open(checkpoint)?;
+    let options = LoadOptions::new(Device::Cpu, source.kind(dtype, Device::Cpu), quantization);
     let (need, format, parameters) = (source.memory(&options), source.format(&options), source.parameters());
     let mut model = source.load(&options)?;
     let load_seconds = start.elapsed().as_secs_f64();
