@@ -161,7 +161,12 @@ fn generation(job: &ResolvedRequest) -> Result<Generation, EngineError> {
     Ok(Generation {
         prompt: job.prompt.clone(),
         negative_prompt: job.negative_prompt.clone(),
-        first_frame: job.image.as_deref().map(first_frame::decode).transpose().map_err(EngineError::InvalidInput)?,
+        first_frame: job
+            .image
+            .as_deref()
+            .map(first_frame::decode)
+            .transpose()
+            .map_err(EngineError::InvalidInput)?,
         width: job.resolution.width,
         height: job.resolution.height,
         frames: job.num_frames,
