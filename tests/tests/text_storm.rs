@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, stream};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -198,20 +198,36 @@ async fn a_long_prompt_holds_nobody_up() -> Result<()> {
         .env("VIDEOSDGX_FAKE_STEP_MS", "20")
         .env("VIDEOSDGX_FAKE_TOKEN_US", "100")
         .start()?;
-    let (api, model) = (stack.api()?, Service::FakeText.name());
+    let api = stack.api()?;
+    // Whatever else the machine does only lengthens gaps: one quiet attempt tells.
+    let mut seen = Vec::new();
+    for attempt in 0..3 {
+        let (median, worst) = gaps_beside_a_long_prompt(&api, attempt).await?;
+        if worst <= median * 3 {
+            return Ok(());
+        }
+        seen.push((median, worst));
+    }
+    bail!("median and worst gaps of three attempts: {seen:?}");
+}
+
+/// The median and the worst time between two tokens of four streams, in the middle of which a prompt of 4,000 tokens comes.
+async fn gaps_beside_a_long_prompt(api: &Api, attempt: usize) -> Result<(Duration, Duration)> {
+    let model = Service::FakeText.name();
     let running = json!({"max_tokens": 120, "ignore_eos": true, "temperature": 0});
     let streams: Vec<_> = (0..4)
         .map(|number| {
             let (api, running) = (api.clone(), running.clone());
             tokio::spawn(async move {
-                api.chat(model, &format!("forever {number}"), &running).await?.rest().await
+                api.chat(model, &format!("forever {attempt} {number}"), &running).await?.rest().await
             })
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(600)).await;
     let arrived = Instant::now();
-    let mut long =
-        api.chat(model, &format!("count 2 {}", "storm ".repeat(660)), &json!({"max_tokens": 2})).await?;
+    let mut long = api
+        .chat(model, &format!("count 2 {attempt} {}", "storm ".repeat(660)), &json!({"max_tokens": 2}))
+        .await?;
     long.next_text().await?.context("no text")?;
     let answered = arrived.elapsed();
     let mut gaps = Vec::new();
@@ -225,8 +241,7 @@ async fn a_long_prompt_holds_nobody_up() -> Result<()> {
     println!(
         "a prompt of 4,000 tokens answered after {answered:?}; gaps of the others: median {median:?}, worst {worst:?}"
     );
-    assert!(worst <= median * 3, "median {median:?}, worst {worst:?}");
-    Ok(())
+    Ok((median, worst))
 }
 
 #[tokio::test]

@@ -24,11 +24,21 @@ pub struct LatencyConfig {
     /// Most that a step may take while streams are being decoded, in medians of the steps without prompts. Below the 3 that is
     /// promised, since the same step takes more or less long from one time to the next.
     pub slowdown: f64,
+    /// A prompt of at most so many tokens that are not in the cache is a short one.
+    pub short_prompt: usize,
+    /// A step may take so long for short prompts, whatever the median: somebody waits for the first word.
+    pub short_step: Duration,
 }
 
 impl Default for LatencyConfig {
     fn default() -> Self {
-        Self { prompt_chunk: 512, least_chunk: 4, slowdown: 2.0 }
+        Self {
+            prompt_chunk: 512,
+            least_chunk: 4,
+            slowdown: 2.0,
+            short_prompt: 256,
+            short_step: Duration::from_millis(100),
+        }
     }
 }
 
@@ -113,7 +123,7 @@ impl LowLatencyOptimizer {
     /// Tokens of prompts that the next step may take beside `decoding` running streams.
     #[must_use]
     pub fn prompt_budget(&self, decoding: usize) -> usize {
-        let LatencyConfig { prompt_chunk, least_chunk, slowdown } = self.config;
+        let LatencyConfig { prompt_chunk, least_chunk, slowdown, .. } = self.config;
         if decoding == 0 {
             return prompt_chunk;
         }
@@ -124,6 +134,25 @@ impl LowLatencyOptimizer {
             }
             _ => UNKNOWN_CHUNK.clamp(least_chunk, prompt_chunk),
         }
+    }
+
+    /// Tokens of short prompts that the next step may take beside running streams; never less than of long ones.
+    #[must_use]
+    pub fn short_budget(&self) -> usize {
+        let LatencyConfig { prompt_chunk, least_chunk, short_step, .. } = self.config;
+        let tokens = match (self.median, self.prompt_cost) {
+            (Some(median), Some(cost)) if cost > 0.0 => {
+                ((short_step.as_secs_f64() - median).max(0.0) / cost) as usize
+            }
+            _ => UNKNOWN_CHUNK,
+        };
+        tokens.clamp(least_chunk, prompt_chunk).max(self.prompt_budget(1))
+    }
+
+    /// Most tokens of a short prompt.
+    #[must_use]
+    pub fn short_prompt(&self) -> usize {
+        self.config.short_prompt
     }
 
     /// Takes in a step: how long it took, with how many tokens of prompts and how many decoded streams.
@@ -291,6 +320,21 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_short_prompt_may_fill_a_step_up_to_its_time() {
+        let mut optimizer = LowLatencyOptimizer::new(LatencyConfig::default());
+        for _ in 0..9 {
+            optimizer.record_step(20 * MS, 0, 4);
+        }
+        optimizer.record_step(40 * MS, 20, 4);
+        // 80 ms are left beside the median of 20, at 1 ms a token.
+        assert_eq!((optimizer.short_budget(), optimizer.prompt_budget(4)), (80, 20));
+        for _ in 0..64 {
+            optimizer.record_step(400 * MS, 0, 4);
+        }
+        assert_eq!(optimizer.short_budget(), optimizer.prompt_budget(4), "never less than a long one");
+    }
 
     #[test]
     fn a_prompt_alone_takes_the_whole_chunk() {

@@ -103,6 +103,8 @@ impl Core {
             max_running: self.batch.size(),
             prompt_alone: self.optimizer.prompt_budget(0).min(self.prompt_cap),
             prompt_beside: self.optimizer.prompt_budget(1).min(self.prompt_cap),
+            short_beside: self.optimizer.short_budget().min(self.prompt_cap),
+            short_prompt: self.optimizer.short_prompt(),
             hold,
         }
     }

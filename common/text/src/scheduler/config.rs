@@ -25,6 +25,9 @@ pub(crate) struct Limits {
     pub(crate) prompt_alone: usize,
     /// Tokens of prompts in a step beside decoded sequences.
     pub(crate) prompt_beside: usize,
+    /// The same while short prompts are computed, and how many tokens a short prompt has at most.
+    pub(crate) short_beside: usize,
+    pub(crate) short_prompt: usize,
     /// Nobody new is let in (somebody waits for the model to be free).
     pub(crate) hold: bool,
 }

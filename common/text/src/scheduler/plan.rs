@@ -293,11 +293,14 @@ impl Scheduler {
 
     /// Chunks of prompts, first in rank first, as far as the budget goes.
     fn plan_prompts(&mut self, order: &[SeqId], limits: Limits, plan: &mut Plan) {
-        let mut budget = if plan.decoding == 0 { limits.prompt_alone } else { limits.prompt_beside }.max(1);
+        let alone = plan.decoding == 0;
+        let budget = if alone { limits.prompt_alone } else { limits.prompt_beside }.max(1);
+        // Who waits for the answer to a short prompt is there to see it; nobody notices one longer step.
+        let short_budget = if alone { budget } else { limits.short_beside.max(budget) };
         // Blocks that this step computes: who wants the same ones waits a step and shares them.
         let mut under_way: BTreeSet<BlockHash> = BTreeSet::new();
         for seq in order {
-            if budget == 0 {
+            if plan.prompt_tokens >= short_budget {
                 break;
             }
             let waits = self
@@ -317,11 +320,15 @@ impl Scheduler {
             {
                 continue;
             }
-            let take = sequence.remaining().min(budget);
+            let allowed =
+                if sequence.newly_computed() <= limits.short_prompt { short_budget } else { budget };
+            let take = sequence.remaining().min(allowed.saturating_sub(plan.prompt_tokens));
+            if take == 0 {
+                continue;
+            }
             for index in first..(sequence.computed + take) / BLOCK_TOKENS {
                 under_way.extend(sequence.hash(index));
             }
-            budget -= take;
             plan.prompt_tokens += take;
             plan.cut += usize::from(take < sequence.remaining());
             self.push_segment(*seq, take, plan);

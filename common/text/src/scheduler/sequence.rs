@@ -88,6 +88,11 @@ impl Sequence {
         new
     }
 
+    /// Tokens of the prompt that were not found in the cache.
+    pub(super) fn newly_computed(&self) -> usize {
+        self.prompt_tokens.saturating_sub(self.cached_tokens)
+    }
+
     /// Blocks that all its tokens need.
     pub(super) fn blocks_needed(&self) -> usize {
         self.tokens.len().div_ceil(BLOCK_TOKENS)

@@ -57,6 +57,8 @@ impl World {
             max_running: random.random_range(1..9),
             prompt_alone: random.random_range(16..128),
             prompt_beside: random.random_range(1..32),
+            short_beside: random.random_range(1..64),
+            short_prompt: random.random_range(0..48),
             hold: false,
         };
         let (places, callers) = (vec![0; 120 * BLOCK_TOKENS], HashMap::new());
@@ -168,7 +170,8 @@ impl World {
 
     fn check_plan(&self, plan: &Plan) {
         let mut written: Vec<BlockId> = Vec::new();
-        let budget = if plan.decoding == 0 { self.limits.prompt_alone } else { self.limits.prompt_beside };
+        let beside = self.limits.prompt_beside.max(self.limits.short_beside);
+        let budget = if plan.decoding == 0 { self.limits.prompt_alone } else { beside };
         assert!(plan.prompt_tokens <= budget.max(1), "the budget holds");
         let mut seqs: Vec<SeqId> = plan.segments.iter().map(|segment| segment.seq).collect();
         seqs.sort_unstable();

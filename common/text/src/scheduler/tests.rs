@@ -18,7 +18,14 @@ fn scheduler(blocks: usize) -> Scheduler {
 }
 
 fn limits(max_running: usize) -> Limits {
-    Limits { max_running, prompt_alone: 512, prompt_beside: 32, hold: false }
+    Limits {
+        max_running,
+        prompt_alone: 512,
+        prompt_beside: 32,
+        short_beside: 32,
+        short_prompt: 0,
+        hold: false,
+    }
 }
 
 /// A prompt that shares no block with one of another `kind`.
@@ -58,6 +65,22 @@ fn prompts_come_in_chunks_beside_decoded_sequences() {
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 1), (second, 32)]);
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 1), (second, 6)]);
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(first, 1), (second, 1)]);
+}
+
+#[test]
+fn a_short_prompt_beside_decoded_sequences_takes_fewer_steps_than_a_long_one() {
+    let mut scheduler = scheduler(1000);
+    let limits = Limits { short_beside: 64, short_prompt: 100, ..limits(8) };
+    let first = scheduler.submit(Duration::ZERO, spec(1, 20, 50)).unwrap();
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 20)]);
+    let long = scheduler.submit(Duration::ZERO, spec(2, 300, 50)).unwrap();
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32)]);
+    let short = scheduler.submit(Duration::ZERO, spec(3, 70, 50)).unwrap();
+    // The long one was first; what it may not use is left to the short one.
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32), (short, 32)]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32), (short, 32)]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32), (short, 6)]);
+    assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (short, 1), (long, 32)]);
 }
 
 #[test]
