@@ -37,7 +37,7 @@ impl Default for LatencyConfig {
             least_chunk: 4,
             slowdown: 2.0,
             short_prompt: 256,
-            short_step: Duration::from_millis(100),
+            short_step: Duration::from_millis(150),
         }
     }
 }
@@ -328,8 +328,8 @@ mod tests {
             optimizer.record_step(20 * MS, 0, 4);
         }
         optimizer.record_step(40 * MS, 20, 4);
-        // 80 ms are left beside the median of 20, at 1 ms a token.
-        assert_eq!((optimizer.short_budget(), optimizer.prompt_budget(4)), (80, 20));
+        // 130 ms are left beside the median of 20, at 1 ms a token.
+        assert_eq!((optimizer.short_budget(), optimizer.prompt_budget(4)), (130, 20));
         for _ in 0..64 {
             optimizer.record_step(400 * MS, 0, 4);
         }
