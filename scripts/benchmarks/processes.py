@@ -1,5 +1,6 @@
 """Starts the release programs of this workspace for a benchmark."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -39,6 +40,13 @@ def token(folder):
     command = [RELEASE / "videosdgx", "token", "--subject", "bench", "--scope", "generate read admin"]
     environment = {**os.environ, "VIDEOSDGX_AUTH_DIR": str(Path(folder) / "auth")}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def measured(command):
+    """What a measuring program prints last, as JSON; ours and the peer get all threads."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 def resident_mb(pid):

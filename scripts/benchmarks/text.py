@@ -4,14 +4,13 @@ import http.client
 import json
 import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from processes import RELEASE, ROOT, peak_mb, program, temporary, token
+from processes import RELEASE, ROOT, measured, peak_mb, program, temporary, token
 
 ROUNDS = 3
 PROMPT, DECODE = 512, 128
@@ -21,12 +20,6 @@ SERVICE = "qwen3-4b"
 
 def run():
     return [*against_llama(), *criteria(), *memory()]
-
-
-def measured(command):
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
 
 
 def against_llama():

@@ -1,24 +1,15 @@
 """The demonstration video, stage by stage, ours and diffusers' in turn on the same files."""
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-from processes import RELEASE, ROOT
+from processes import RELEASE, ROOT, measured
 
 ROUNDS = 3
 CHECKPOINT = str(ROOT / "checkpoints" / "demo-shapes")
 SIZE = ["64", "64", "17", "20"]
 STAGES = {"step_seconds": "one denoising step", "denoise_seconds": "denoising, 20 steps", "decode_seconds": "VAE decode", "load_seconds": "load"}
-
-
-def measured(command):
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
 
 
 def run():

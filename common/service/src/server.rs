@@ -64,7 +64,7 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// Opens the state folder, starts the worker and listens. Call it inside an actix or tokio runtime.
+    /// Opens the state folder, starts the worker and listens. Call it inside an actix runtime.
     ///
     /// # Errors
     /// When keys, queue, folders or the address cannot be used.

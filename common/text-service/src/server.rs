@@ -44,7 +44,7 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// Starts the inference thread and listens; loads nothing. Call it inside an actix or tokio runtime.
+    /// Starts the inference thread and listens; loads nothing. Call it inside an actix runtime.
     ///
     /// # Errors
     /// When keys or the address cannot be used, or the system gives no thread.
