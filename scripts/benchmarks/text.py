@@ -3,6 +3,8 @@
 import http.client
 import json
 import os
+import selectors
+import socket
 import statistics
 import sys
 import threading
@@ -19,7 +21,7 @@ SERVICE = "qwen3-4b"
 
 
 def run():
-    return [*against_llama(), *criteria(), *memory()]
+    return [*against_llama(), *criteria(), *long_prompt(), *memory()]
 
 
 def against_llama():
@@ -75,6 +77,68 @@ def criteria(streams=4, prompt_tokens=128, tokens=100):
             row(f"tokens a second of a stream, slowest{'' if together else ' (bar: >= 20)'}", 1 / max(between), "tokens/s"),
         ]
     return rows
+
+
+def long_prompt(streams=4, tokens=1200, words=30):
+    """A prompt of some 4,000 tokens in the middle of four streams: how long the streams' tokens take, and its own first one.
+
+    Over `/stream/generate`, which says every token, also one that is but a part of a letter. One thread reads all streams and only
+    notes when something came: what is measured is the service, not its client."""
+    with temporary() as folder, program(SERVICE, folder) as (_, url):
+        key = token(folder)
+        complete(url, key, "Hello", 8)
+        part = prompt_of(url, key, 9, 118)
+        prompt = " ".join(part.replace("word9", f"word{index}") for index in range(words))
+        length = len(call(url, key, "POST", "/tokenize", {"prompt": prompt})["tokens"])
+        body = lambda prompt, tokens: {"prompt": prompt, "max_tokens": tokens, "params": {"temperature": 0, "ignore_eos": True}}
+        selector = selectors.DefaultSelector()
+        seen = {}
+
+        def begin(name, request):
+            connection = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port))
+            text = json.dumps(request).encode()
+            head = f"POST /stream/generate HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+            connection.sendall(head.encode() + f"Connection: close\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text)
+            seen[name] = []
+            selector.register(connection, selectors.EVENT_READ, name)
+
+        for stream in range(streams):
+            begin(stream, body(f"Story number {stream}: once upon a time", tokens))
+        asked, middle = None, time.perf_counter() + 2
+        while selector.get_map():
+            for ready, _ in selector.select(0.1):
+                data = ready.fileobj.recv(1 << 16)
+                seen[ready.data].append((time.perf_counter(), data))
+                if not data:
+                    selector.unregister(ready.fileobj)
+                    ready.fileobj.close()
+            if asked is None and time.perf_counter() >= middle:
+                asked = time.perf_counter()
+                begin("long", body(prompt, 2))
+    came = {name: arrivals(pieces) for name, pieces in seen.items()}
+    first = came["long"][0]
+    gaps = [(then, then - before) for name in range(streams) for before, then in zip(came[name], came[name][1:])]
+    median = statistics.median(gap for _, gap in gaps)
+    quiet = statistics.median(gap for then, gap in gaps if then < asked)
+    meanwhile = sorted(gap for then, gap in gaps if asked <= then <= first)
+    row = lambda what, value, unit: {"what": f"a prompt of {length} tokens among {streams} streams: {what}", "ours": value, "unit": unit}
+    return [
+        row("a token before it came, median", 1000 * quiet, "ms"),
+        row("a token meanwhile, median", 1000 * statistics.median(meanwhile), "ms"),
+        row(f"a token meanwhile, slowest of {len(meanwhile)}", 1000 * meanwhile[-1], "ms"),
+        row("slowest beside the median of the streams' tokens (bar: <= 3)", meanwhile[-1] / median, "times"),
+        row("tokens above 3 medians", sum(gap > 3 * median for gap in meanwhile), ""),
+        row("its first token", first - asked, "s"),
+    ]
+
+
+def arrivals(pieces):
+    """When each token of a stream came, from what was received when."""
+    times, rest = [], b""
+    for then, data in pieces:
+        *lines, rest = (rest + data).split(b"\n")
+        times += [then for line in lines if b'"type":"token"' in line]
+    return times
 
 
 def memory(tokens=200):

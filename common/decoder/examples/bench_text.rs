@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use videosdgx_decoder::{LoadOptions, Source, TextModel};
+use videosdgx_decoder::{Source, TextModel};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, sleep_while_waiting};
 use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, Segment, Wanted};
 
@@ -24,8 +24,9 @@ fn main() -> Result<()> {
         argument(2).unwrap_or("1,4,16").split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
     let rounds: usize = argument(3).map_or(Ok(3), str::parse)?;
     let source = Source::open(checkpoint)?;
-    let kind = source.kind(dtype, Device::Cpu);
-    let mut model = source.load(&LoadOptions::new(Device::Cpu, kind, Quantization::None))?;
+    let options = source.options(Device::Cpu, [dtype, DtypeChoice::Auto], Quantization::None);
+    let kind = options.kind;
+    let mut model = source.load(&options)?;
     let most = sequences.iter().copied().max().unwrap_or(1);
     let blocks = (PROMPT + DECODE).div_ceil(BLOCK_TOKENS);
     model.resize_cache(blocks * most)?;

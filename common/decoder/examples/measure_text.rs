@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use videosdgx_decoder::{LoadOptions, Source};
+use videosdgx_decoder::Source;
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, sleep_while_waiting};
 use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, Segment, Wanted};
 
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
 
     let start = Instant::now();
     let source = Source::open(checkpoint)?;
-    let options = LoadOptions::new(Device::Cpu, source.kind(dtype, Device::Cpu), quantization);
+    let options = source.options(Device::Cpu, [dtype, DtypeChoice::Auto], quantization);
     let (need, format, parameters) = (source.memory(&options), source.format(&options), source.parameters());
     let mut model = source.load(&options)?;
     let load_seconds = start.elapsed().as_secs_f64();

@@ -83,8 +83,9 @@ impl Source {
         weights.finish_copy();
         let model = TextModel {
             rotary: Rotary::new(&config.rope, factors.as_deref(), options.device),
-            cache: KvCache::new(cache_shape(&config), options.kind, options.device)?,
+            cache: KvCache::new(cache_shape(&config), options.cache_kind, options.device)?,
             device: options.device,
+            kind: options.kind,
             unused: unused(&weights, &config, layout),
             weight_bytes: weights.resident_bytes(),
             config,

@@ -60,7 +60,7 @@ impl Source {
     #[must_use]
     pub fn cache_bytes_per_token(&self, options: &LoadOptions) -> u64 {
         let width = self.config.cache_width().unsigned_abs();
-        width * self.config.layers.len() as u64 * options.kind.elt_size_in_bytes() as u64
+        width * self.config.layers.len() as u64 * options.cache_kind.elt_size_in_bytes() as u64
     }
 
     /// What the weights of the layers are held in: `options`' quantisation, or what the file has.

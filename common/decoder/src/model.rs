@@ -20,6 +20,8 @@ const HEAD_ROWS: i64 = 16;
 pub struct TextModel {
     pub(crate) config: DecoderConfig,
     pub(crate) device: Device,
+    /// What is computed in.
+    pub(crate) kind: Kind,
     pub(crate) embedding: Embedding,
     pub(crate) layers: Vec<Layer>,
     /// Weight of the norm before the head, `[hidden]`.
@@ -73,7 +75,7 @@ impl TextModel {
                 .map(|one| PagedSegment { start: one.start, len: one.rows, blocks: one.blocks })
                 .collect(),
         };
-        let (eps, kind) = (self.config.norm_eps, self.cache.kind());
+        let (eps, kind) = (self.config.norm_eps, self.kind);
         let add_norm = |hidden: &mut Tensor, branch: &Tensor, weight: &Tensor| {
             add_rms_norm(hidden, &branch.to_kind(Kind::Float), weight, eps)
         };
@@ -122,7 +124,7 @@ impl TextModel {
     /// `[rows, hidden]` → `[rows, vocab]` f32. On the CPU from f32 on: in bf16 the two best of 150,000 are often equal.
     fn logits(&self, normed: &Tensor) -> Tensor {
         if self.device != Device::Cpu {
-            return self.head.forward(&normed.to_kind(self.cache.kind())).to_kind(Kind::Float);
+            return self.head.forward(&normed.to_kind(self.kind)).to_kind(Kind::Float);
         }
         // Few rows at a time multiply a weight of any type, and each row by itself alone.
         let parts = normed.split(HEAD_ROWS, 0);

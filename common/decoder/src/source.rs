@@ -18,6 +18,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// What it computes in: `Float` or `BFloat16` (`Half` on a GPU).
     pub kind: Kind,
+    /// What its KV cache holds: `Float`, `BFloat16` or `Half`.
+    pub cache_kind: Kind,
     /// What the large linears are held in.
     pub quantization: Quantization,
     /// Computes with exactly the values that the checkpoint means, at the price of unquantised weights: for comparison
@@ -28,10 +30,10 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// Without a copy, in whatever form is fastest.
+    /// Without a copy, in whatever form is fastest; the cache holds what is computed, unrounded.
     #[must_use]
     pub fn new(device: Device, kind: Kind, quantization: Quantization) -> Self {
-        Self { device, kind, quantization, exact: false, copies: None }
+        Self { device, kind, cache_kind: kind, quantization, exact: false, copies: None }
     }
 }
 
@@ -96,6 +98,30 @@ impl Source {
             (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) => Kind::Float,
             _ => resolve_kind(choice, device),
         }
+    }
+
+    /// What the KV cache of a model that computes in `kind` holds: as `choice` says, else the same, but half precision where
+    /// [`Source::kind`] chose f32 for a GGUF file. Its weights are far coarser, and a long context is read in half the time.
+    #[must_use]
+    pub fn cache_kind(&self, choice: DtypeChoice, kind: Kind, device: Device) -> Kind {
+        match (choice, self.layout, device) {
+            (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) if kind == Kind::Float => Kind::Half,
+            (DtypeChoice::Auto, ..) => kind,
+            _ => resolve_kind(choice, device),
+        }
+    }
+
+    /// How it is loaded on `device`, with what it computes in and what its cache holds as the two choices say.
+    #[must_use]
+    pub fn options(
+        &self,
+        device: Device,
+        [dtype, cache]: [DtypeChoice; 2],
+        quantization: Quantization,
+    ) -> LoadOptions {
+        let kind = self.kind(dtype, device);
+        let cache_kind = self.cache_kind(cache, kind, device);
+        LoadOptions { cache_kind, ..LoadOptions::new(device, kind, quantization) }
     }
 
     /// Its files.

@@ -28,8 +28,11 @@ fn file() -> Option<PathBuf> {
 }
 
 fn load(kind: Kind, exact: bool) -> Option<TextModel> {
-    let options = LoadOptions { exact, ..LoadOptions::new(Device::Cpu, kind, Quantization::None) };
-    let mut model = TextModel::load(file()?, &options).expect("loads");
+    load_with(&LoadOptions { exact, ..LoadOptions::new(Device::Cpu, kind, Quantization::None) })
+}
+
+fn load_with(options: &LoadOptions) -> Option<TextModel> {
+    let mut model = TextModel::load(file()?, options).expect("loads");
     assert_eq!(model.unused(), [""; 0]);
     model.resize_cache(support::BLOCKS).expect("small");
     Some(model)
@@ -109,6 +112,27 @@ fn in_integers_from_f32_logits_are_near() {
     let (error, same) = compare(&mut model);
     println!("integers from f32: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
     assert!(error < 2e-3 && same > 0.995, "{error:.2e}, {same}");
+}
+
+/// As the services compute it unless told otherwise: integer products, and a cache in half precision.
+#[test]
+fn with_a_cache_in_half_precision_the_same_tokens_come() {
+    let options = LoadOptions {
+        cache_kind: Kind::Half,
+        ..LoadOptions::new(Device::Cpu, Kind::Float, Quantization::None)
+    };
+    let Some(mut model) = load_with(&options) else { return };
+    let (error, same) = compare(&mut model);
+    println!(
+        "integers from f32, f16 cache: logits {error:.2e}, {:.2} % the same likeliest token",
+        100.0 * same
+    );
+    assert!(error < 3e-3 && same > 0.995, "{error:.2e}, {same}");
+    for (index, Prompt { golden, .. }) in prompts().into_iter().enumerate() {
+        let mut sequence = sequence(&golden);
+        generate(&mut model, &mut sequence, 512, NEW_TOKENS);
+        assert_eq!(sequence.output(), golden.greedy, "prompt {index}");
+    }
 }
 
 /// In bf16 activations are rounded to eight bits. That moves the logits less than the file itself leaves open: the fixture

@@ -7,7 +7,7 @@ mod settings;
 use std::process::ExitCode;
 
 pub use backend::DecoderBackend;
-pub use settings::Settings;
+pub use settings::{Settings, SettingsError};
 
 /// All of a text service's `main`.
 pub fn main(name: &'static str, port: u16) -> ExitCode {

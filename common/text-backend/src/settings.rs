@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use videosdgx_decoder::{LoadOptions, Source};
-use videosdgx_service::ServiceConfig;
+use videosdgx_service::{ConfigError, ServiceConfig, Variables};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, TensorError, resolve_device};
 
 /// Where the demonstration checkpoint lies in a container.
@@ -13,6 +13,20 @@ const DEMONSTRATION_VARIABLE: &str = "VIDEOSDGX_DEMO_TEXT_CHECKPOINT";
 
 /// A folder in which copies of weights that were quantised while loading are kept; none unless told.
 const COPIES_VARIABLE: &str = "VIDEOSDGX_QUANTIZED_DIR";
+
+/// What the KV cache holds: `auto`, `bf16`, `f16` or `f32`.
+const CACHE_VARIABLE: &str = "VIDEOSDGX_KV_CACHE_DTYPE";
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The device is not there.
+    #[error(transparent)]
+    Device(#[from] TensorError),
+    /// A variable has a bad value.
+    #[error(transparent)]
+    Variable(#[from] ConfigError),
+}
 
 /// The service's configuration as a language model needs it.
 #[derive(Debug, Clone)]
@@ -29,6 +43,8 @@ pub struct Settings {
     pub device: Device,
     /// What it computes in.
     pub dtype: DtypeChoice,
+    /// What its KV cache holds.
+    pub cache_dtype: DtypeChoice,
     /// What its linears are made of.
     pub quantization: Quantization,
     /// Where copies of weights that were quantised while loading are kept.
@@ -39,9 +55,11 @@ impl Settings {
     /// Takes what the environment says and resolves `auto`.
     ///
     /// # Errors
-    /// When the device is not there.
-    pub fn from_config(config: &ServiceConfig) -> Result<Self, TensorError> {
+    /// When the device is not there, or a variable has a bad value.
+    pub fn from_config(config: &ServiceConfig) -> Result<Self, SettingsError> {
         let device = resolve_device(config.device)?;
+        let lookup = |variable: &str| std::env::var(variable).ok();
+        let cache_dtype = Variables::new(&lookup).choice(CACHE_VARIABLE)?;
         let told = variable(DEMONSTRATION_VARIABLE);
         Ok(Self {
             name: config.name.clone(),
@@ -52,6 +70,7 @@ impl Settings {
                 .unwrap_or_else(default_demonstration),
             device,
             dtype: config.dtype,
+            cache_dtype,
             quantization: config.quantization,
             copies: variable(COPIES_VARIABLE),
         })
@@ -60,8 +79,8 @@ impl Settings {
     /// How `source` is loaded.
     #[must_use]
     pub fn options(&self, source: &Source) -> LoadOptions {
-        let kind = source.kind(self.dtype, self.device);
-        LoadOptions { copies: self.copies.clone(), ..LoadOptions::new(self.device, kind, self.quantization) }
+        let options = source.options(self.device, [self.dtype, self.cache_dtype], self.quantization);
+        LoadOptions { copies: self.copies.clone(), ..options }
     }
 
     /// The folder or file to serve and whether it is the demonstration: looked for at each call, so that a checkpoint that
@@ -130,6 +149,7 @@ mod tests {
             demonstration: place("demonstration"),
             device: Device::Cpu,
             dtype: DtypeChoice::Auto,
+            cache_dtype: DtypeChoice::Auto,
             quantization: Quantization::None,
             copies: None,
         };

@@ -3,6 +3,9 @@
 //! Keys are taken in tiles of [`KEY_TILE`] by their position in the sequence. Each tile is computed for itself (largest
 //! score, sum, weighted values: Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"), and tiles are
 //! merged in order. So a row's result depends neither on the other rows nor on how the work was divided.
+//!
+//! Many rows go through a tile of keys while it lies in the second cache: the cache is read once for a whole chunk of a
+//! prompt, not once for every few of its rows.
 
 use std::cell::RefCell;
 
@@ -19,10 +22,14 @@ use crate::host;
 pub(super) const KEY_TILE: usize = TILE_BLOCKS * CACHE_BLOCK_TOKENS;
 /// Rows (a token's query heads that share a key head, token after token) that are computed together.
 pub(super) const ROW_TILE: usize = 8;
+/// Rows that share a pass over the keys.
+const ITEM_ROWS: usize = 8 * ROW_TILE;
+/// Pieces for each thread, so that threads finish together.
+const PIECES: usize = 6;
 
 /// Some rows of one segment and key head.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Item {
+struct Item {
     segment: usize,
     /// First token of the segment in the step.
     token: usize,
@@ -33,27 +40,26 @@ pub(super) struct Item {
     /// First of the rows within the segment.
     row: usize,
     rows: usize,
-    /// Key tiles that they look at.
+    /// Tiles of keys that the last row looks at.
     tiles: usize,
 }
 
 impl Item {
     /// All that is to be done, the longest of a segment first, so that the threads finish together.
-    pub(super) fn list(segments: &[PagedSegment<'_>], heads: usize, group: usize) -> Vec<Self> {
+    fn list(segments: &[PagedSegment<'_>], heads: usize, group: usize) -> Vec<Self> {
         let mut items = Vec::new();
         let mut token = 0;
         for (index, segment) in segments.iter().enumerate() {
             let all = segment.len * group;
-            for first in (0..all).step_by(ROW_TILE).rev() {
-                let rows = ROW_TILE.min(all - first);
-                let keys = segment.start + (first + rows - 1) / group + 1;
-                let tiles = keys.div_ceil(KEY_TILE);
+            for row in (0..all).step_by(ITEM_ROWS).rev() {
+                let rows = ITEM_ROWS.min(all - row);
+                let tiles = (segment.start + (row + rows - 1) / group + 1).div_ceil(KEY_TILE);
                 items.extend((0..heads).map(|head| Self {
                     segment: index,
                     token,
                     head,
                     group,
-                    row: first,
+                    row,
                     rows,
                     tiles,
                 }));
@@ -62,10 +68,159 @@ impl Item {
         }
         items
     }
+
+    fn row_tiles(&self) -> usize {
+        self.rows.div_ceil(ROW_TILE)
+    }
+
+    /// First row of a tile of rows, within the item, and how many there are.
+    fn row_tile(&self, index: usize) -> (usize, usize) {
+        let first = index * ROW_TILE;
+        (first, ROW_TILE.min(self.rows - first))
+    }
+
+    /// How many keys a row of the item sees, for a segment that begins at `start`.
+    fn keys(&self, row: usize, start: usize) -> usize {
+        start + (self.row + row) / self.group + 1
+    }
+
+    /// Tiles of keys that some row of a tile of rows sees.
+    fn tiles_of(&self, row_tile: usize, start: usize) -> usize {
+        let (first, rows) = self.row_tile(row_tile);
+        self.keys(first + rows - 1, start).div_ceil(KEY_TILE)
+    }
+
+    /// Token and query head of a row, in the step.
+    fn place(&self, row: usize) -> (usize, usize) {
+        let row = self.row + row;
+        (self.token + row / self.group, self.head * self.group + row % self.group)
+    }
 }
 
-/// Everything that the items of one call share.
-struct Call<'a, T, Q> {
+/// What one thread computes at a time.
+#[derive(Debug, Clone, Copy)]
+enum Piece {
+    /// An item from its first tile of keys to its last.
+    Whole(usize),
+    /// Some tiles of keys of an item, left in the states from `states` on: `[tiles of the item][tiles of rows]`.
+    Part { item: usize, tiles: [usize; 2], states: usize },
+}
+
+/// How items are shared out.
+struct Pieces {
+    pieces: Vec<Piece>,
+    /// What is merged afterwards: item, tile of rows, first state of the item.
+    merges: Vec<(usize, usize, usize)>,
+    states: usize,
+}
+
+impl Pieces {
+    /// An item that is more than a thread's fair share of the work is cut across its keys.
+    fn new(items: &[Item]) -> Self {
+        let threads = pool::threads();
+        let work = |item: &Item| item.row_tiles() * item.tiles;
+        let share = items.iter().map(work).sum::<usize>().div_ceil(PIECES * threads).max(1);
+        let mut all = Self { pieces: Vec::with_capacity(items.len()), merges: Vec::new(), states: 0 };
+        for (index, item) in items.iter().enumerate() {
+            if threads == 1 || work(item) <= share || item.tiles == 1 {
+                all.pieces.push(Piece::Whole(index));
+                continue;
+            }
+            let step = (share / item.row_tiles()).max(1);
+            let states = all.states;
+            all.pieces.extend((0..item.tiles).step_by(step).map(|first| Piece::Part {
+                item: index,
+                tiles: [first, item.tiles.min(first + step)],
+                states,
+            }));
+            all.merges.extend((0..item.row_tiles()).map(|row_tile| (index, row_tile, states)));
+            all.states += work(item);
+        }
+        all
+    }
+}
+
+/// A tile of rows before its values are divided by the sums.
+pub(super) struct State<'a> {
+    pub(super) marks: &'a mut Marks,
+    /// `[rows][dim, padded]`.
+    pub(super) values: &'a mut [f32],
+}
+
+impl State<'_> {
+    fn lend(&mut self) -> State<'_> {
+        State { marks: self.marks, values: self.values }
+    }
+}
+
+/// The largest score and the sum of each row.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Marks {
+    pub(super) largest: [f32; ROW_TILE],
+    pub(super) sum: [f32; ROW_TILE],
+}
+
+/// Memory for states, used again and again.
+#[derive(Default)]
+struct States {
+    marks: Vec<Marks>,
+    values: Vec<f32>,
+}
+
+impl States {
+    /// `count` states of `each` values, whatever they hold.
+    fn take(&mut self, count: usize, each: usize) -> SharedStates {
+        if self.marks.len() < count {
+            self.marks.resize(count, Marks::default());
+        }
+        if self.values.len() < count * each {
+            self.values.resize(count * each, 0.0);
+        }
+        SharedStates {
+            marks: SharedMut::new(&mut self.marks),
+            values: SharedMut::new(&mut self.values),
+            each,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct SharedStates {
+    marks: SharedMut<Marks>,
+    values: SharedMut<f32>,
+    each: usize,
+}
+
+impl SharedStates {
+    /// # Safety
+    /// `index` is below the count they were taken with, that memory is not taken again meanwhile, and nobody else uses
+    /// this state at the same time.
+    unsafe fn get<'a>(self, index: usize) -> State<'a> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let values = self.values.slice(index * self.each, self.each);
+            State { marks: &mut self.marks.slice(index, 1)[0], values }
+        }
+    }
+}
+
+/// Memory of one thread for the item it computes.
+#[derive(Default)]
+struct Scratch {
+    /// A tile of rows after the other.
+    query: Vec<f32>,
+    scores: Scores,
+    states: States,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// What the calling thread lends to all for their parts.
+    static PARTS: RefCell<States> = RefCell::default();
+}
+
+/// One call of attention over a layer: `query` `[tokens, heads, key_dim]` → `output` `[tokens, heads, dim]`.
+pub(super) struct Call<'a, T, Q> {
     store: &'a Store,
     layer: usize,
     query: &'a Rows<Q>,
@@ -76,113 +231,96 @@ struct Call<'a, T, Q> {
     cached: std::marker::PhantomData<fn() -> T>,
 }
 
-/// Computes `items` into `output` `[tokens, heads, dim]`.
-#[expect(clippy::too_many_arguments, reason = "the seam between storage and arithmetic; called once")]
-pub(super) fn run<T: LaneFloat, Q: LaneFloat>(
-    store: &Store,
-    layer: usize,
-    query: &Rows<Q>,
-    heads: usize,
-    segments: &[PagedSegment<'_>],
-    items: &[Item],
-    scale: f32,
-    output: &Tensor,
-) {
-    let output = SharedMut::new(host::slice_mut::<Q>(output));
-    let cached = std::marker::PhantomData;
-    let call = Call::<T, Q> { store, layer, query, heads, segments, scale, output, cached };
-    let parts: usize = items.iter().map(|item| item.tiles).sum();
-    // Few rows with many keys (decoding) are shared out by tiles of keys, else by rows.
-    if items.len() < 8 * pool::threads() && parts > items.len() {
-        call.by_parts(items, parts);
-    } else {
-        // Claims of a few items where each is little work.
-        let step = (items.len() / (16 * pool::threads())).clamp(1, 16);
-        pool::run(items.len().div_ceil(step), |piece| {
-            items.iter().skip(piece * step).take(step).for_each(|item| call.whole(item));
-        });
-    }
-}
-
-/// Memory of one thread for the item it computes.
-#[derive(Default)]
-struct Scratch {
-    query: Vec<f32>,
-    part: State,
-    total: State,
-    scores: Scores,
-}
-
-/// A result before it is divided by the sum.
-#[derive(Default, Clone)]
-pub(super) struct State {
-    pub(super) largest: [f32; ROW_TILE],
-    pub(super) sum: [f32; ROW_TILE],
-    /// `[rows][dim, padded]`.
-    pub(super) values: Vec<f32>,
-}
-
-impl State {
-    fn nothing(&mut self, rows: usize, stride: usize) {
-        self.largest = [f32::NEG_INFINITY; ROW_TILE];
-        self.sum = [0.0; ROW_TILE];
-        self.values.clear();
-        self.values.resize(rows * stride, 0.0);
-    }
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-impl<T: LaneFloat, Q: LaneFloat> Call<'_, T, Q> {
-    /// All tiles of an item, one after the other.
-    fn whole(&self, item: &Item) {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { query, part, total, scores } = scratch;
-            let rows = self.take_query(item, query);
-            let stride = self.values_stride();
-            total.nothing(rows, stride);
-            part.nothing(rows, stride);
-            for tile in 0..item.tiles {
-                self.part(item, tile, rows, query, scores, part);
-                dispatch(self.store.level, Merge { rows: item.rows, stride, part, total });
-            }
-            self.give(item, total);
-        });
+impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
+    pub(super) fn new(
+        (store, layer): (&'a Store, usize),
+        (query, heads): (&'a Rows<Q>, usize),
+        segments: &'a [PagedSegment<'a>],
+        scale: f32,
+        output: &Tensor,
+    ) -> Self {
+        let output = SharedMut::new(host::slice_mut::<Q>(output));
+        Self { store, layer, query, heads, segments, scale, output, cached: std::marker::PhantomData }
     }
 
-    /// Tiles side by side, then merged.
-    fn by_parts(&self, items: &[Item], parts: usize) {
-        let mut states = vec![State::default(); parts];
-        let places: Vec<(usize, usize)> = items
-            .iter()
-            .enumerate()
-            .flat_map(|(index, item)| (0..item.tiles).map(move |tile| (index, tile)))
-            .collect();
-        let stride = self.values_stride();
-        let shared = SharedMut::new(&mut states);
-        pool::run(parts, |piece| {
-            let (index, tile) = places[piece];
-            let item = &items[index];
-            SCRATCH.with_borrow_mut(|Scratch { query, scores, .. }| {
-                let rows = self.take_query(item, query);
-                // SAFETY: each piece has the state of its number.
-                let state = unsafe { &mut shared.slice(piece, 1)[0] };
-                state.nothing(rows, stride);
-                self.part(item, tile, rows, query, scores, state);
+    pub(super) fn run(&self) {
+        let key_heads = self.store.shape.heads;
+        let items = Item::list(self.segments, key_heads, self.heads / key_heads);
+        let Pieces { pieces, merges, states } = Pieces::new(&items);
+        PARTS.with_borrow_mut(|parts| {
+            let parts = parts.take(states, self.state_values());
+            // Claims of a few pieces where each is little work.
+            let step = (pieces.len() / (16 * pool::threads())).clamp(1, 16);
+            pool::run(pieces.len().div_ceil(step), |claim| {
+                for piece in pieces.iter().skip(claim * step).take(step) {
+                    match *piece {
+                        Piece::Whole(item) => self.whole(&items[item]),
+                        Piece::Part { item, tiles, states } => {
+                            self.part(&items[item], tiles, |tile, row_tile| {
+                                let index = states + tile * items[item].row_tiles() + row_tile;
+                                // SAFETY: this piece alone has these tiles of the item's states.
+                                unsafe { parts.get(index) }
+                            });
+                        }
+                    }
+                }
+            });
+            pool::run(merges.len(), |index| {
+                let (item, row_tile, states) = merges[index];
+                let item = &items[item];
+                let tiles = item.tiles_of(row_tile, self.segments[item.segment].start);
+                // SAFETY: all parts are computed, and this piece alone has the item's tile of rows.
+                let state = |tile| unsafe { parts.get(states + tile * item.row_tiles() + row_tile) };
+                let mut total = state(0);
+                for tile in 1..tiles {
+                    self.merge(item.row_tile(row_tile).1, &state(tile), &mut total);
+                }
+                self.give(item, row_tile, &total);
             });
         });
-        let mut first = 0;
-        let mut total = State::default();
-        for item in items {
-            total.nothing(kernel_rows(item.rows), stride);
-            for part in &states[first..first + item.tiles] {
-                dispatch(self.store.level, Merge { rows: item.rows, stride, part, total: &mut total });
+    }
+
+    /// All tiles of keys of an item, one after the other.
+    fn whole(&self, item: &Item) {
+        let start = self.segments[item.segment].start;
+        let row_tiles = item.row_tiles();
+        SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
+            self.take_query(item, query);
+            // Totals, then the newest part.
+            let states = states.take(row_tiles + 1, self.state_values());
+            for tile in 0..item.tiles {
+                for row_tile in (0..row_tiles).filter(|&row_tile| tile < item.tiles_of(row_tile, start)) {
+                    // SAFETY: two different ones, and the memory is this thread's.
+                    let (mut total, mut part) = unsafe { (states.get(row_tile), states.get(row_tiles)) };
+                    if tile == 0 {
+                        self.compute(item, row_tile, tile, query, scores, &mut total);
+                    } else {
+                        self.compute(item, row_tile, tile, query, scores, &mut part);
+                        self.merge(item.row_tile(row_tile).1, &part, &mut total);
+                    }
+                }
             }
-            first += item.tiles;
-            self.give(item, &total);
-        }
+            for row_tile in 0..row_tiles {
+                // SAFETY: as above.
+                let total = unsafe { states.get(row_tile) };
+                self.give(item, row_tile, &total);
+            }
+        });
+    }
+
+    /// Some tiles of keys of an item, each into the state for it and the tile of rows.
+    fn part<'s>(&self, item: &Item, [first, end]: [usize; 2], state: impl Fn(usize, usize) -> State<'s>) {
+        let start = self.segments[item.segment].start;
+        SCRATCH.with_borrow_mut(|Scratch { query, scores, .. }| {
+            self.take_query(item, query);
+            for tile in first..end {
+                for row_tile in 0..item.row_tiles() {
+                    if tile < item.tiles_of(row_tile, start) {
+                        self.compute(item, row_tile, tile, query, scores, &mut state(tile, row_tile));
+                    }
+                }
+            }
+        });
     }
 
     /// Elements of a row of values in a state.
@@ -190,47 +328,55 @@ impl<T: LaneFloat, Q: LaneFloat> Call<'_, T, Q> {
         self.store.shape.value.dim().next_multiple_of(16)
     }
 
-    /// The item's queries times the scale: `[key_dim][rows]`, or `[rows][key_dim padded]` where keys lie in rows. Gives the
-    /// number of rows that the kernel computes.
-    fn take_query(&self, item: &Item, query: &mut Vec<f32>) -> usize {
-        let rows = kernel_rows(item.rows);
-        let (step, stride) = match self.store.shape.value {
-            CachedValue::Own(_) => (rows, 1),
-            CachedValue::OfKey(_) => (1, self.store.row_stride()),
-        };
-        query.clear();
-        query.resize(rows * self.store.shape.key_dim.next_multiple_of(16), 0.0);
-        for index in 0..item.rows {
-            let row = item.row + index;
-            let values =
-                self.query.get(item.token + row / item.group, item.head * item.group + row % item.group);
-            for (k, value) in values.iter().enumerate() {
-                query[index * stride + k * step] = value.widen() * self.scale;
-            }
-        }
-        rows
+    fn state_values(&self) -> usize {
+        ROW_TILE * self.values_stride()
     }
 
-    /// Computes one tile of keys.
-    fn part(
+    /// Elements of the queries of a tile of rows.
+    fn tile_query(&self) -> usize {
+        ROW_TILE * self.store.shape.key_dim.next_multiple_of(16)
+    }
+
+    /// The item's queries times the scale, for each tile of rows `[key_dim][rows]`, or `[rows][key_dim padded]` where keys
+    /// lie in rows.
+    fn take_query(&self, item: &Item, query: &mut Vec<f32>) {
+        let each = self.tile_query();
+        query.clear();
+        query.resize(item.row_tiles() * each, 0.0);
+        for (row_tile, query) in query.chunks_exact_mut(each).enumerate() {
+            let (first, rows) = item.row_tile(row_tile);
+            let (step, stride) = match self.store.shape.value {
+                CachedValue::Own(_) => (kernel_rows(rows), 1),
+                CachedValue::OfKey(_) => (1, self.store.row_stride()),
+            };
+            for index in 0..rows {
+                let (token, head) = item.place(first + index);
+                let values = self.query.get(token, head);
+                let places = query[index * stride..].iter_mut().step_by(step);
+                places.zip(values).for_each(|(place, value)| *place = value.widen() * self.scale);
+            }
+        }
+    }
+
+    /// A tile of rows with a tile of keys.
+    fn compute(
         &self,
         item: &Item,
+        row_tile: usize,
         tile: usize,
-        rows: usize,
         query: &[f32],
         scores: &mut Scores,
-        state: &mut State,
+        state: &mut State<'_>,
     ) {
         let segment = &self.segments[item.segment];
+        let (first_row, rows) = item.row_tile(row_tile);
         let first = tile * KEY_TILE;
         // How many keys of the tile each row sees.
         let mut seen = [0usize; ROW_TILE];
-        for (index, seen) in seen.iter_mut().enumerate().take(item.rows) {
-            let keys = segment.start + (item.row + index) / item.group + 1;
-            *seen = keys.saturating_sub(first).min(KEY_TILE);
+        for (index, seen) in seen.iter_mut().enumerate().take(rows) {
+            *seen = item.keys(first_row + index, segment.start).saturating_sub(first).min(KEY_TILE);
         }
-        let most = seen[item.rows - 1];
-        let blocks = most.div_ceil(CACHE_BLOCK_TOKENS);
+        let blocks = seen[rows - 1].div_ceil(CACHE_BLOCK_TOKENS);
         let mut keys = [std::ptr::null::<T>(); TILE_BLOCKS];
         let mut values = keys;
         let table = &segment.blocks[tile * TILE_BLOCKS..][..blocks];
@@ -238,9 +384,10 @@ impl<T: LaneFloat, Q: LaneFloat> Call<'_, T, Q> {
             keys[index] = self.store.keys(self.layer, block, item.head);
             values[index] = self.store.values(self.layer, block, item.head);
         }
+        let each = self.tile_query();
         let part = Part {
-            query,
-            rows,
+            query: &query[row_tile * each..][..each],
+            rows: kernel_rows(rows),
             seen,
             keys: &keys[..blocks],
             values: &values[..blocks],
@@ -249,21 +396,24 @@ impl<T: LaneFloat, Q: LaneFloat> Call<'_, T, Q> {
             stride: self.store.row_stride(),
             value_stride: self.values_stride(),
             scores,
-            state,
+            state: state.lend(),
         };
         dispatch(self.store.level, part);
     }
 
-    /// Divides by the sums and writes the item's rows to the output.
-    fn give(&self, item: &Item, total: &State) {
+    fn merge(&self, rows: usize, part: &State<'_>, total: &mut State<'_>) {
+        dispatch(self.store.level, Merge { rows, stride: self.values_stride(), part, total: total.lend() });
+    }
+
+    /// Divides by the sums and writes a tile of rows to the output.
+    fn give(&self, item: &Item, row_tile: usize, total: &State<'_>) {
         let dim = self.store.shape.value.dim();
-        for (index, values) in total.values.chunks_exact(self.values_stride()).enumerate().take(item.rows) {
-            let row = item.row + index;
-            let token = item.token + row / item.group;
-            let place = (token * self.heads + item.head * item.group + row % item.group) * dim;
+        let (first, rows) = item.row_tile(row_tile);
+        for (index, values) in total.values.chunks_exact(self.values_stride()).enumerate().take(rows) {
+            let (token, head) = item.place(first + index);
             // SAFETY: this item alone has these rows of the output, which has a row for each token and head.
-            let to = unsafe { self.output.slice(place, dim) };
-            let factor = 1.0 / total.sum[index];
+            let to = unsafe { self.output.slice((token * self.heads + head) * dim, dim) };
+            let factor = 1.0 / total.marks.sum[index];
             to.iter_mut().zip(values).for_each(|(to, value)| *to = Q::narrow(value * factor));
         }
     }

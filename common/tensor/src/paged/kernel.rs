@@ -41,7 +41,7 @@ pub(super) struct Part<'a, T> {
     pub(super) value_stride: usize,
     pub(super) scores: &'a mut Scores,
     /// Overwritten.
-    pub(super) state: &'a mut State,
+    pub(super) state: State<'a>,
 }
 
 impl<T: LaneFloat> Kernel for Part<'_, T> {
@@ -74,8 +74,9 @@ impl<T: LaneFloat> Kernel for Part<'_, T> {
 impl<T: LaneFloat> Part<'_, T> {
     #[inline(always)]
     unsafe fn of_rows<L: Lanes, const ROWS: usize>(self) {
-        let Self { query, seen, keys, values, key_dim, by_rows, stride, value_stride, scores, state, .. } =
-            self;
+        let Self {
+            query, seen, keys, values, key_dim, by_rows, stride, value_stride, scores, mut state, ..
+        } = self;
         // SAFETY: the caller's promise.
         unsafe {
             for (block, &keys) in keys.iter().enumerate() {
@@ -91,15 +92,15 @@ impl<T: LaneFloat> Part<'_, T> {
             let mut most = 0;
             for row in 0..ROWS {
                 most = most.max(seen[row]);
-                softmax::<L>(&mut scores.0[row], seen[row], keys.len(), row, state);
+                softmax::<L>(&mut scores.0[row], seen[row], keys.len(), row, &mut state);
             }
             let mut place = Weigh { values, most, stride, value_stride, first: 0 };
             if ROWS == 8 {
-                place.rows::<L, 4>(scores, state);
+                place.rows::<L, 4>(scores, &mut state);
                 place.first = 4;
-                place.rows::<L, 4>(scores, state);
+                place.rows::<L, 4>(scores, &mut state);
             } else {
-                place.rows::<L, ROWS>(scores, state);
+                place.rows::<L, ROWS>(scores, &mut state);
             }
         }
     }
@@ -179,12 +180,12 @@ unsafe fn softmax<L: Lanes>(
     seen: usize,
     blocks: usize,
     row: usize,
-    state: &mut State,
+    state: &mut State<'_>,
 ) {
     let end = blocks * CACHE_BLOCK_TOKENS;
     if seen == 0 {
         scores[..end].fill(0.0);
-        (state.largest[row], state.sum[row]) = (f32::NEG_INFINITY, 0.0);
+        (state.marks.largest[row], state.marks.sum[row]) = (f32::NEG_INFINITY, 0.0);
         return;
     }
     scores[seen..end].fill(f32::NEG_INFINITY);
@@ -202,7 +203,7 @@ unsafe fn softmax<L: Lanes>(
             L::store(at, weight);
             sum = L::add(sum, weight);
         }
-        (state.largest[row], state.sum[row]) = (largest, L::sum(sum));
+        (state.marks.largest[row], state.marks.sum[row]) = (largest, L::sum(sum));
     }
 }
 
@@ -219,7 +220,7 @@ struct Weigh<'a, T> {
 
 impl<T: LaneFloat> Weigh<'_, T> {
     #[inline(always)]
-    unsafe fn rows<L: Lanes, const ROWS: usize>(&self, scores: &Scores, state: &mut State) {
+    unsafe fn rows<L: Lanes, const ROWS: usize>(&self, scores: &Scores, state: &mut State<'_>) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut at = 0;
@@ -240,7 +241,7 @@ impl<T: LaneFloat> Weigh<'_, T> {
         &self,
         at: usize,
         scores: &Scores,
-        state: &mut State,
+        state: &mut State<'_>,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -278,8 +279,8 @@ pub(super) struct Merge<'a> {
     pub(super) rows: usize,
     /// Elements from one row of values to the next, a multiple of 16.
     pub(super) stride: usize,
-    pub(super) part: &'a State,
-    pub(super) total: &'a mut State,
+    pub(super) part: &'a State<'a>,
+    pub(super) total: State<'a>,
 }
 
 impl Kernel for Merge<'_> {
@@ -295,19 +296,23 @@ impl Kernel for Merge<'_> {
                 && rows <= ROW_TILE
         );
         for row in 0..rows {
-            if part.largest[row] == f32::NEG_INFINITY {
+            if part.marks.largest[row] == f32::NEG_INFINITY {
                 continue;
             }
             // SAFETY: the lengths above; `dispatch` chose the level.
             unsafe {
-                let largest = L::splat(total.largest[row].max(part.largest[row]));
-                let before = L::exp(L::sub(L::splat(total.largest[row]), largest));
-                let now = L::exp(L::sub(L::splat(part.largest[row]), largest));
-                let sum = L::fma(L::splat(total.sum[row]), before, L::mul(L::splat(part.sum[row]), now));
+                let largest = L::splat(total.marks.largest[row].max(part.marks.largest[row]));
+                let before = L::exp(L::sub(L::splat(total.marks.largest[row]), largest));
+                let now = L::exp(L::sub(L::splat(part.marks.largest[row]), largest));
+                let sum = L::fma(
+                    L::splat(total.marks.sum[row]),
+                    before,
+                    L::mul(L::splat(part.marks.sum[row]), now),
+                );
                 let mut lanes = [0f32; 16];
                 L::store(lanes.as_mut_ptr(), sum);
-                total.sum[row] = lanes[0];
-                total.largest[row] = total.largest[row].max(part.largest[row]);
+                total.marks.sum[row] = lanes[0];
+                total.marks.largest[row] = total.marks.largest[row].max(part.marks.largest[row]);
                 for at in (row * stride..(row + 1) * stride).step_by(16) {
                     let (from, to) = (part.values.as_ptr().add(at), total.values.as_mut_ptr().add(at));
                     L::store(to, L::fma(L::load(to), before, L::mul(L::load(from), now)));

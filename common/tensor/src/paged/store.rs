@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
-use super::attend::{self, Item};
+use super::attend::Call;
 use super::{CACHE_BLOCK_TOKENS, CachedValue, KvCacheShape, PagedSegment};
 use crate::TensorError;
 use crate::cpu::Pages;
@@ -19,17 +19,18 @@ pub(super) struct Store {
     pub(super) kind: Kind,
     pub(super) level: Level,
     blocks: usize,
-    /// A layer each: `[blocks][heads]` of `key_elements`.
+    /// For each layer and head `[blocks]` of `key_elements`: a sequence's blocks, which are mostly neighbours, are then read
+    /// from start to end, half as fast again as in steps.
     keys: Vec<Pages>,
-    /// A layer each: `[blocks][heads]` of `value_elements`.
+    /// For each layer and head `[blocks]` of `value_elements`.
     values: Vec<Pages>,
 }
 
 impl Store {
     pub(super) fn new(shape: KvCacheShape, kind: Kind, level: Level) -> Result<Self, TensorError> {
         assert!(matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half), "a cache of {kind:?}");
-        let layers = || (0..shape.layers).map(|_| Pages::zeroed(0)).collect::<Result<Vec<_>, _>>();
-        Ok(Self { shape, kind, level, blocks: 0, keys: layers()?, values: layers()? })
+        let heads = || (0..shape.layers * shape.heads).map(|_| Pages::zeroed(0)).collect::<Result<_, _>>();
+        Ok(Self { shape, kind, level, blocks: 0, keys: heads()?, values: heads()? })
     }
 
     /// Elements of a key or value row in memory, where rows lie one after the other.
@@ -56,43 +57,41 @@ impl Store {
         }
     }
 
-    /// Bytes of the keys, and of the values, of one layer with so many blocks.
+    /// Bytes of the keys, and of the values, of one head with so many blocks.
     fn bytes(&self, blocks: usize) -> Option<[usize; 2]> {
-        let bytes = |elements: usize| {
-            blocks.checked_mul(self.shape.heads)?.checked_mul(elements * self.kind.elt_size_in_bytes())
-        };
+        let bytes = |elements: usize| blocks.checked_mul(elements * self.kind.elt_size_in_bytes());
         Some([bytes(self.key_elements())?, bytes(self.value_elements())?])
     }
 
     pub(super) fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
         let before = self.blocks;
-        self.resize_layers(blocks).inspect_err(|_| {
+        self.resize_heads(blocks).inspect_err(|_| {
             // Back to the size that was there a moment ago: only gives memory back.
-            let _ = self.resize_layers(before);
+            let _ = self.resize_heads(before);
         })?;
         self.blocks = blocks;
         Ok(())
     }
 
-    fn resize_layers(&mut self, blocks: usize) -> Result<(), TensorError> {
+    fn resize_heads(&mut self, blocks: usize) -> Result<(), TensorError> {
         let too_many = || TensorError::OutOfMemory(format!("a cache of {blocks} blocks"));
         let [keys, values] = self.bytes(blocks).ok_or_else(too_many)?;
-        self.keys.iter_mut().try_for_each(|layer| layer.resize(keys))?;
-        self.values.iter_mut().try_for_each(|layer| layer.resize(values))
+        self.keys.iter_mut().try_for_each(|head| head.resize(keys))?;
+        self.values.iter_mut().try_for_each(|head| head.resize(values))
     }
 
-    /// First element of the keys of `head` in each block of a layer.
+    /// First element of the keys of `head` in a block of a layer.
     pub(super) fn keys<T>(&self, layer: usize, block: u32, head: usize) -> *const T {
-        let index = (block as usize * self.shape.heads + head) * self.key_elements();
-        self.keys[layer].as_ptr().cast::<T>().wrapping_add(index)
+        let index = block as usize * self.key_elements();
+        self.keys[layer * self.shape.heads + head].as_ptr().cast::<T>().wrapping_add(index)
     }
 
     /// As [`Store::keys`], of the values.
     pub(super) fn values<T>(&self, layer: usize, block: u32, head: usize) -> *const T {
         match self.shape.value {
             CachedValue::Own(_) => {
-                let index = (block as usize * self.shape.heads + head) * self.value_elements();
-                self.values[layer].as_ptr().cast::<T>().wrapping_add(index)
+                let index = block as usize * self.value_elements();
+                self.values[layer * self.shape.heads + head].as_ptr().cast::<T>().wrapping_add(index)
             }
             CachedValue::OfKey(_) => self.keys(layer, block, head),
         }
@@ -139,8 +138,9 @@ impl Store {
         let value = value.map(|value| Rows::<S>::new(value, tokens, heads, self.shape.value.dim()));
         let (key_elements, value_elements, stride) =
             (self.key_elements(), self.value_elements(), self.row_stride());
-        let to_keys = SharedMut::from_ptr(self.keys[layer].as_mut_ptr().cast::<T>());
-        let to_values = SharedMut::from_ptr(self.values[layer].as_mut_ptr().cast::<T>());
+        let of_layer = layer * heads..(layer + 1) * heads;
+        let to_keys = shared::<T>(&mut self.keys[of_layer.clone()]);
+        let to_values = shared::<T>(&mut self.values[of_layer]);
         let runs = runs(segments);
         // Some tokens a piece: one alone is written before it could be handed over.
         let step = (8192 / (heads * key_dim * CACHE_BLOCK_TOKENS).max(1)).max(1);
@@ -149,15 +149,15 @@ impl Store {
         pool::run(pieces, |piece| {
             for run in runs.iter().skip(piece * step).take(step) {
                 for head in 0..heads {
-                    let place = run.block as usize * heads + head;
+                    let place = run.block as usize;
                     // SAFETY: a run is within one block, which `KvCache::check` found to be inside the cache; runs of one
                     // step are different tokens, so nobody else writes here; the rows were checked to hold `tokens`.
                     unsafe {
-                        let keys = to_keys.slice(place * key_elements, key_elements);
+                        let keys = to_keys[head].slice(place * key_elements, key_elements);
                         match &value {
                             Some(value) => {
                                 transpose(&key, head, run, keys);
-                                let values = to_values.slice(place * value_elements, value_elements);
+                                let values = to_values[head].slice(place * value_elements, value_elements);
                                 copy(value, head, run, stride, values);
                             }
                             None => copy(&key, head, run, stride, keys),
@@ -213,10 +213,13 @@ impl Store {
         let rows = Rows::<Q>::new(query, tokens, heads, self.shape.key_dim);
         let dim = self.shape.value.dim();
         let output = Tensor::empty([tokens as i64, heads as i64, dim as i64], (Q::KIND, Device::Cpu));
-        let items = Item::list(segments, self.shape.heads, heads / self.shape.heads);
-        attend::run::<T, Q>(self, layer, &rows, heads, segments, &items, scale as f32, &output);
+        Call::<T, Q>::new((self, layer), (&rows, heads), segments, scale as f32, &output).run();
         output
     }
+}
+
+fn shared<T>(heads: &mut [Pages]) -> Vec<SharedMut<T>> {
+    heads.iter_mut().map(|head| SharedMut::from_ptr(head.as_mut_ptr().cast::<T>())).collect()
 }
 
 /// Consecutive tokens of a step within one block.

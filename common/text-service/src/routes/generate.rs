@@ -12,7 +12,7 @@ use videosdgx_api::{Code, Problem, ServerEvent, ServerMessage, StreamBatch, Stre
 use videosdgx_service::shell::{Answered, Caller, Generate, body};
 use videosdgx_text::{
     OutputParser,
-    streaming::{GenerateOptions, Prompts, StreamInput},
+    streaming::{GenerateOptions, Prompts, StreamInput, StreamingComputationEngine},
 };
 
 use crate::{
@@ -167,16 +167,19 @@ fn item((number, line): Line) -> Item {
     (Some(number), body::parse::<StreamGenerate>(&line).map(Box::new).map_err(|failure| failure.0))
 }
 
-/// Results of all items, at most so many at once as the streaming engine has places; items are read when there is one.
+/// Results of all items, at most so many at once as the streaming engine gives a request places; items are read when there is
+/// one.
 fn answers(
     service: Arc<TextService>,
     ready: Arc<Ready>,
     principal: String,
     items: stream::LocalBoxStream<'static, Item>,
 ) -> stream::LocalBoxStream<'static, ServerMessage> {
-    let places = ready.streaming.config().max_concurrent_requests;
+    let streaming = ready.streaming.apart();
+    let places = streaming.config().max_concurrent_requests;
     let each = move |(index, (line, item)): (usize, Item)| {
         let (service, ready, principal) = (Arc::clone(&service), Arc::clone(&ready), principal.clone());
+        let streaming = streaming.clone();
         async move {
             let request_id = item.as_ref().ok().and_then(|asked| asked.request_id.clone());
             let envelope = {
@@ -192,7 +195,9 @@ fn answers(
                 Err(problem) => Err(problem),
             };
             match task {
-                Ok(task) => run(&service, &ready, principal, task, line).map(envelope).boxed_local(),
+                Ok(task) => {
+                    run(&service, (&ready, &streaming), principal, task, line).map(envelope).boxed_local()
+                }
                 Err(problem) => stream::once(future::ready(envelope(refused(problem, line)))).boxed_local(),
             }
         }
@@ -209,7 +214,7 @@ fn refused(problem: Problem, line: Option<u64>) -> ServerEvent {
 /// Events of one task.
 fn run(
     service: &TextService,
-    ready: &Ready,
+    (ready, streaming): (&Ready, &StreamingComputationEngine),
     principal: String,
     task: Task,
     line: Option<u64>,
@@ -231,7 +236,7 @@ fn run(
         deadline: choosing.deadline,
         principal,
     };
-    let results = ready.streaming.generate_stream(Prompts::One(StreamInput::Tokens(written.prompt)), options);
+    let results = streaming.generate_stream(Prompts::One(StreamInput::Tokens(written.prompt)), options);
     let mut reader = Reader::new(parser, stops, service.metrics.clone());
     let mut events = Events::default();
     results.flat_map(move |result| {

@@ -143,3 +143,20 @@ async fn not_more_prompts_are_under_way_than_there_are_places() {
     assert_eq!(messages.iter().filter(|message| message["type"] == "complete").count(), 12);
     assert!(service.backend.widest.load(std::sync::atomic::Ordering::Relaxed) <= 2);
 }
+
+/// Of two requests with one place each, the second need not wait for the first.
+#[actix_web::test]
+async fn one_requests_prompts_hold_up_no_other_request() {
+    let service = TestService::start_with(|wishes| {
+        wishes.settings.max_concurrent_requests = 1;
+        wishes.backend.step_time = Duration::from_millis(5);
+    })
+    .await;
+    let tester = service.tester();
+    let body = |tokens| json!({"prompt": "abc", "max_tokens": tokens, "params": {"ignore_eos": true}});
+    let mut long = tester.request(Method::POST, "/stream/generate").json(&body(1000)).send().await.unwrap();
+    assert!(long.chunk().await.unwrap().is_some(), "the long one is under way and stays so");
+    let short = lines(&tester.post("/stream/generate", body(3)).await);
+    assert_eq!(short.last().unwrap()["type"], "complete");
+    assert_eq!(tester.engine().await["running"], 1, "the long one still runs");
+}

@@ -51,7 +51,7 @@ pub struct StreamingStatistics {
 }
 
 /// Continuous processing on one [`Engine`]: single requests with a callback, or streams over any number of prompts. Clones are
-/// handles to the same.
+/// handles to the same; [`StreamingComputationEngine::apart`] is one with places of its own.
 #[derive(Debug, Clone)]
 pub struct StreamingComputationEngine(Arc<Inner>);
 
@@ -60,7 +60,7 @@ struct Inner {
     engine: Engine,
     config: StreamingConfig,
     slots: Slots,
-    counts: Counts,
+    counts: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ struct Counts {
 #[must_use]
 pub fn create_streaming_engine(engine: Engine, config: StreamingConfig) -> StreamingComputationEngine {
     let slots = Slots::new(config.max_concurrent_requests);
-    StreamingComputationEngine(Arc::new(Inner { engine, config, slots, counts: Counts::default() }))
+    StreamingComputationEngine(Arc::new(Inner { engine, config, slots, counts: Arc::default() }))
 }
 
 impl StreamingComputationEngine {
@@ -110,7 +110,7 @@ impl StreamingComputationEngine {
         .boxed()
     }
 
-    /// Answers prompts, at most `max_concurrent_requests` at once (all streams of this engine together). A lazily produced
+    /// Answers prompts, at most `max_concurrent_requests` at once (all streams of these places together). A lazily produced
     /// sequence is pulled only when a place is free.
     pub fn generate_stream(&self, prompts: impl Into<Prompts>, options: GenerateOptions) -> GenerateStream {
         let inner = Arc::clone(&self.0);
@@ -128,7 +128,16 @@ impl StreamingComputationEngine {
         GenerateStream::new(jobs.flatten_unordered(None))
     }
 
-    /// What it is doing and has done.
+    /// The same engine and counts with `max_concurrent_requests` places of its own: for a caller whose many prompts must hold
+    /// nobody else's up. The queue beneath is shared.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let Inner { engine, config, counts, .. } = &*self.0;
+        let slots = Slots::new(config.max_concurrent_requests);
+        Self(Arc::new(Inner { engine: engine.clone(), config: *config, slots, counts: Arc::clone(counts) }))
+    }
+
+    /// What it is doing and has done; `waiting` is of these places alone.
     #[must_use]
     pub fn statistics(&self) -> StreamingStatistics {
         let counts = &self.0.counts;
