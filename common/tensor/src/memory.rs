@@ -23,9 +23,10 @@ mod tests {
     #[test]
     fn a_large_allocation_shows() {
         let before = super::resident_bytes();
-        let block = std::hint::black_box(vec![1u8; 64 << 20]);
+        let block = std::hint::black_box(vec![1u8; 512 << 20]);
         let after = super::resident_bytes();
-        assert!(after >= before + (60 << 20), "{before} → {after}");
+        // Other tests give memory back meanwhile.
+        assert!(after >= before + (256 << 20), "{before} → {after}");
         drop(block);
     }
 }

@@ -17,7 +17,7 @@ use crate::host;
 /// Rows of input from which on libtorch's matrix product is faster.
 const MANY: usize = 17;
 /// Rows of the weight that are multiplied together.
-const STRIP: usize = 4;
+pub(super) const STRIP: usize = 4;
 /// Bytes of weight below which a piece is not worth claiming.
 const PIECE_BYTES: usize = 32 << 10;
 
@@ -41,26 +41,14 @@ fn few_rows_at(level: Level, input: &Tensor, weight: &Tensor, bias: Option<&Tens
         return None;
     }
     let rows = usize::try_from(weight.size()[0]).ok()?;
-    let stored = |index: usize| index * width;
     Some(match weight.kind() {
         Kind::BFloat16 => {
-            let weight = host::slice::<bf16>(weight);
-            product(level, input, width, rows, bias, |first, count, _, work| {
-                work(&weight[stored(first)..stored(first + count)]);
-            })
+            product(level, input, width, rows, bias, &Stored { weight: host::slice::<bf16>(weight), width })
         }
         Kind::Half => {
-            let weight = host::slice::<f16>(weight);
-            product(level, input, width, rows, bias, |first, count, _, work| {
-                work(&weight[stored(first)..stored(first + count)]);
-            })
+            product(level, input, width, rows, bias, &Stored { weight: host::slice::<f16>(weight), width })
         }
-        _ => {
-            let weight = host::slice::<f32>(weight);
-            product(level, input, width, rows, bias, |first, count, _, work| {
-                work(&weight[stored(first)..stored(first + count)]);
-            })
-        }
+        _ => product(level, input, width, rows, bias, &Stored { weight: host::slice::<f32>(weight), width }),
     })
 }
 
@@ -76,36 +64,109 @@ pub fn decoded_rows(
     decoded_rows_at(Level::detect(), input, rows, bias, decode)
 }
 
-fn decoded_rows_at(
+pub(super) fn decoded_rows_at(
     level: Level,
     input: &Tensor,
     rows: usize,
     bias: Option<&Tensor>,
     decode: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Option<Tensor> {
+    few(level, input, rows, bias, |width| Decoded { decode, width })
+}
+
+/// The product with the weight that `weight` gives for the input's width; `None` for a device or type that is not ours.
+pub(super) fn few<S: Strips>(
+    level: Level,
+    input: &Tensor,
+    rows: usize,
+    bias: Option<&Tensor>,
+    weight: impl FnOnce(usize) -> S,
+) -> Option<Tensor> {
     let known = matches!(input.kind(), Kind::Float | Kind::BFloat16 | Kind::Half);
     if input.device() != Device::Cpu || !known {
         return None;
     }
     let width = usize::try_from(*input.size().last()?).ok().filter(|&width| width > 0)?;
-    let source = |first: usize, count: usize, buffer: &mut Vec<f32>, work: &mut dyn FnMut(&[f32])| {
-        buffer.resize(STRIP * width, 0.0);
-        for (index, out) in buffer.chunks_exact_mut(width).enumerate().take(count) {
-            decode(first + index, out);
-        }
-        work(&buffer[..count * width]);
-    };
-    Some(product(level, input, width, rows, bias, source))
+    Some(product(level, input, width, rows, bias, &weight(width)))
 }
 
-/// `source(first, count, buffer, work)` calls `work` with rows `first..first + count` of the weight.
-fn product<W: LaneFloat>(
+/// Results of a strip: `[row of the input][row of the weight]`.
+pub(super) type Sums = [[f32; STRIP]; 4];
+
+/// A weight as it is multiplied: up to [`STRIP`] rows at a time.
+pub(super) trait Strips: Sync {
+    type Strip<'a>
+    where
+        Self: 'a;
+    /// Bytes that a row is read from.
+    fn row_bytes(&self) -> usize;
+    /// Rows `first..first + count`; `buffer` is memory of the thread.
+    fn strip<'a>(&'a self, first: usize, count: usize, buffer: &'a mut Vec<f32>) -> Self::Strip<'a>;
+    /// Multiplies them with 1, 2 or 4 rows of the input; sums of rows beyond `count` mean nothing.
+    fn dots<'a>(&'a self, level: Level, strip: &Self::Strip<'a>, input: &[f32], sums: &mut Sums);
+}
+
+/// Rows of floats as they lie in memory.
+struct Stored<'a, W> {
+    weight: &'a [W],
+    width: usize,
+}
+
+impl<W: LaneFloat> Strips for Stored<'_, W> {
+    type Strip<'a>
+        = &'a [W]
+    where
+        Self: 'a;
+
+    fn row_bytes(&self) -> usize {
+        self.width * std::mem::size_of::<W>()
+    }
+
+    fn strip<'a>(&'a self, first: usize, count: usize, _: &'a mut Vec<f32>) -> &'a [W] {
+        &self.weight[first * self.width..(first + count) * self.width]
+    }
+
+    fn dots<'a>(&'a self, level: Level, strip: &&'a [W], input: &[f32], sums: &mut Sums) {
+        dispatch(level, Dots { weight: strip, input, width: self.width, sums });
+    }
+}
+
+/// Rows that are written by a function first.
+struct Decoded<F> {
+    decode: F,
+    width: usize,
+}
+
+impl<F: Fn(usize, &mut [f32]) + Sync> Strips for Decoded<F> {
+    type Strip<'a>
+        = &'a [f32]
+    where
+        Self: 'a;
+
+    fn row_bytes(&self) -> usize {
+        self.width * std::mem::size_of::<f32>()
+    }
+
+    fn strip<'a>(&'a self, first: usize, count: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        buffer.resize(STRIP * self.width, 0.0);
+        for (index, out) in buffer.chunks_exact_mut(self.width).enumerate().take(count) {
+            (self.decode)(first + index, out);
+        }
+        &buffer[..count * self.width]
+    }
+
+    fn dots<'a>(&'a self, level: Level, strip: &&'a [f32], input: &[f32], sums: &mut Sums) {
+        dispatch(level, Dots { weight: strip, input, width: self.width, sums });
+    }
+}
+
+fn product<S: Strips>(
     level: Level,
     input: &Tensor,
     width: usize,
     rows: usize,
     bias: Option<&Tensor>,
-    source: impl Fn(usize, usize, &mut Vec<f32>, &mut dyn FnMut(&[W])) + Sync,
+    weight: &S,
 ) -> Tensor {
     let mut shape = input.size();
     if let Some(last) = shape.last_mut() {
@@ -119,7 +180,7 @@ fn product<W: LaneFloat>(
     let output = Tensor::empty(shape.as_slice(), (Kind::Float, Device::Cpu));
     let shared = SharedMut::new(host::slice_mut::<f32>(&output));
     let count = wide.len() / width;
-    let least = (PIECE_BYTES / (width * std::mem::size_of::<W>())).max(1);
+    let least = (PIECE_BYTES / weight.row_bytes().max(1)).max(1);
     let step = rows.div_ceil(8 * pool::threads()).max(least).next_multiple_of(STRIP);
     pool::run(rows.div_ceil(step), |piece| {
         thread_local! {
@@ -127,24 +188,22 @@ fn product<W: LaneFloat>(
         }
         let mut buffer = BUFFER.take();
         for first in (piece * step..rows.min((piece + 1) * step)).step_by(STRIP) {
-            let strip = STRIP.min(rows - first);
-            source(first, strip, &mut buffer, &mut |weight: &[W]| {
-                let mut row = 0;
-                while row < count {
-                    let tile = if count - row >= 4 { 4 } else { (count - row).min(2) };
-                    let input = &wide[row * width..(row + tile) * width];
-                    let mut sums = [[0f32; STRIP]; 4];
-                    dispatch(level, Dots { weight, input, width, sums: &mut sums });
-                    for (index, sums) in sums.iter().enumerate().take(tile) {
-                        // SAFETY: this piece alone has these columns.
-                        let to = unsafe { shared.slice((row + index) * rows + first, strip) };
-                        for (at, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
-                            *to = sum + bias.map_or(0.0, |bias| bias[first + at]);
-                        }
+            let strip_rows = STRIP.min(rows - first);
+            let strip = weight.strip(first, strip_rows, &mut buffer);
+            let mut row = 0;
+            while row < count {
+                let tile = if count - row >= 4 { 4 } else { (count - row).min(2) };
+                let mut sums = [[0f32; STRIP]; 4];
+                weight.dots(level, &strip, &wide[row * width..(row + tile) * width], &mut sums);
+                for (index, sums) in sums.iter().enumerate().take(tile) {
+                    // SAFETY: this piece alone has these columns.
+                    let to = unsafe { shared.slice((row + index) * rows + first, strip_rows) };
+                    for (at, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
+                        *to = sum + bias.map_or(0.0, |bias| bias[first + at]);
                     }
-                    row += tile;
                 }
-            });
+                row += tile;
+            }
         }
         BUFFER.set(buffer);
     });
@@ -156,8 +215,7 @@ struct Dots<'a, W> {
     weight: &'a [W],
     input: &'a [f32],
     width: usize,
-    /// `[row of the input][row of the weight]`.
-    sums: &'a mut [[f32; STRIP]; 4],
+    sums: &'a mut Sums,
 }
 
 impl<W: LaneFloat> Kernel for Dots<'_, W> {
@@ -189,7 +247,7 @@ unsafe fn dots<L: Lanes, W: LaneFloat, const ROWS: usize, const COUNT: usize>(
     input: &[f32],
     width: usize,
     first: usize,
-    sums: &mut [[f32; STRIP]; 4],
+    sums: &mut Sums,
 ) {
     // SAFETY: the caller's promise: whole rows; the rest of a row is taken by its count.
     unsafe {

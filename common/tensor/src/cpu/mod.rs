@@ -3,6 +3,7 @@
 mod activations;
 mod block_kernel;
 mod block_matrix;
+mod coded;
 mod dense;
 pub(crate) mod lanes;
 mod pages;
@@ -12,6 +13,7 @@ mod rotary;
 mod swiglu;
 
 pub use block_matrix::{BlockFormat, BlockMatrix, CodeBits, Offset, RowBlocks, ScaleKind};
+pub(crate) use coded::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows};
 pub use dense::{decoded_rows, few_rows};
 pub(crate) use pages::Pages;
 pub use rms::{add_rms_norm, rms_norm};

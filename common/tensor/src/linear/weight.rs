@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{tensor_bytes, widened};
 use crate::quantized::{DeviceMatrix, Ggml, Packed, PackedRows, Stored};
-use crate::{BlockFormat, BlockMatrix, TensorError, decoded_rows, few_rows};
+use crate::{BlockFormat, BlockMatrix, TensorError, few_rows};
 
 /// Up to so many rows of input a packed weight is decoded row by row and multiplied from the nearest cache; beyond, it is
 /// widened for libtorch's matrix product.
@@ -73,8 +73,7 @@ impl Weight {
             Self::Packed(weight) => {
                 let rows = weight.rows();
                 let few = input.numel() as i64 <= FEW_ROWS * weight.width() as i64;
-                let by_row = || decoded_rows(input, rows, bias, |row, out| weight.decode_row(row, out));
-                few.then(by_row).flatten().unwrap_or_else(|| {
+                few.then(|| weight.few_rows(input, bias)).flatten().unwrap_or_else(|| {
                     widened::linear(input, rows as i64, bias, |first, count| {
                         whole(weight.dense(first as usize, count as usize, input.kind()))
                     })

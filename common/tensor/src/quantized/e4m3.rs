@@ -21,7 +21,7 @@ pub(super) fn encode(value: f32) -> u8 {
 
 /// The value of an e4m3.
 #[inline(always)]
-pub(super) fn decode(code: u8) -> f32 {
+pub(crate) fn decode(code: u8) -> f32 {
     let magnitude = u32::from(code & 0x7f);
     let sign = u32::from(code & 0x80) << 24;
     let normal = f32::from_bits((magnitude << 20) + (120 << 23));

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use tch::{Kind, Tensor};
 
 use super::{e4m3, room};
-use crate::cpu::Pages;
+use crate::cpu::{CodedRow, Pages};
 use crate::host::HostFloat;
 use crate::{TensorError, host, parallel, simd};
 
@@ -69,6 +69,23 @@ impl Fp8 {
                 }
             }
         });
+    }
+
+    /// Whether a value is not a number.
+    pub(super) fn has_nan(&self) -> bool {
+        let codes = self.codes.bytes();
+        simd::vectorized(|| {
+            codes.chunks(4096).any(|codes| codes.iter().fold(false, |nan, code| nan | (code & 0x7f == 0x7f)))
+        })
+    }
+
+    /// Row `row` with a scale for each `block.1` values.
+    pub(super) fn coded_row(&self, row: usize) -> CodedRow<'_> {
+        let across = self.width.div_ceil(self.block.1);
+        CodedRow {
+            codes: &self.codes.bytes()[row * self.width..][..self.width],
+            scales: &self.scales[row / self.block.0 * across..][..across],
+        }
     }
 
     pub(super) fn resident_bytes(&self) -> u64 {

@@ -5,7 +5,7 @@
 //! for bit.
 
 mod device;
-mod e4m3;
+pub(crate) mod e4m3;
 mod fp8;
 mod ggml;
 mod nf4;

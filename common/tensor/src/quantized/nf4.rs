@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::room;
-use crate::cpu::Pages;
+use crate::cpu::{CodedRow, Pages};
 use crate::{TensorError, host, parallel, simd};
 
 /// Values that share a scale when we quantise: bitsandbytes' default.
@@ -100,6 +100,15 @@ impl Nf4 {
         for (place, value) in (first..).zip(out) {
             let code = codes[place / 2] >> (if place.is_multiple_of(2) { 4 } else { 0 });
             *value = self.table[usize::from(code & 15)] * self.absmax[place / self.block];
+        }
+    }
+
+    /// Row `row`, of which blocks are a part: the width is a multiple of the block.
+    pub(super) fn coded_row(&self, row: usize) -> CodedRow<'_> {
+        let blocks = self.width / self.block;
+        CodedRow {
+            codes: &self.codes.bytes()[row * self.width / 2..][..self.width / 2],
+            scales: &self.absmax[row * blocks..][..blocks],
         }
     }
 

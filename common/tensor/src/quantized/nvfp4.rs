@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::{e4m3, room};
-use crate::cpu::Pages;
+use crate::cpu::{CodedRow, Pages};
 use crate::{TensorError, host, parallel, simd};
 
 /// Values that share an e4m3 scale.
@@ -100,6 +100,19 @@ impl Nvfp4 {
                 }
             }
         });
+    }
+
+    /// Row `row`; its scales are put into `buffer` `[width / 16]`.
+    pub(super) fn coded_row<'a>(&'a self, row: usize, buffer: &'a mut [f32]) -> CodedRow<'a> {
+        let blocks = self.width / BLOCK;
+        let scales = &self.scales.bytes()[row * blocks..][..blocks];
+        for (out, &scale) in buffer.iter_mut().zip(scales) {
+            *out = self.combined[usize::from(scale)];
+        }
+        CodedRow {
+            codes: &self.codes.bytes()[row * self.width / 2..][..self.width / 2],
+            scales: &buffer[..blocks],
+        }
     }
 
     pub(super) fn resident_bytes(&self) -> u64 {

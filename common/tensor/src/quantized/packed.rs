@@ -3,9 +3,10 @@
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
-use super::{Fp8, Ggml, Nf4, Nvfp4};
+use super::{Fp8, Ggml, Nf4, Nvfp4, nvfp4};
+use crate::cpu::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows};
 use crate::host::HostFloat;
-use crate::{TensorError, host, parallel};
+use crate::{TensorError, decoded_rows, host, parallel};
 
 /// One weight `[rows, width]` on the host.
 pub(crate) enum Packed {
@@ -60,6 +61,73 @@ pub(crate) struct PackedRows {
     parts: Vec<(usize, Packed)>,
     rows: usize,
     width: usize,
+    form: Form,
+}
+
+/// How all parts are read while multiplying.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    E4m3 {
+        block: usize,
+    },
+    Nf4 {
+        block: usize,
+        table: [f32; 16],
+    },
+    Nvfp4,
+    /// Row by row, decoded first.
+    Rows,
+}
+
+impl Form {
+    fn of(weight: &Packed) -> Self {
+        match weight {
+            Packed::Fp8(weight @ Fp8 { width, block: (_, block), .. })
+                if !weight.has_nan()
+                    && width.is_multiple_of(16)
+                    && (block.is_multiple_of(16) || block >= width) =>
+            {
+                Self::E4m3 { block: *block }
+            }
+            Packed::Nf4(Nf4 { width, block, table, .. })
+                if width.is_multiple_of(*block) && block.is_multiple_of(16) =>
+            {
+                Self::Nf4 { block: *block, table: *table }
+            }
+            Packed::Nvfp4(_) => Self::Nvfp4,
+            _ => Self::Rows,
+        }
+    }
+}
+
+/// [`PackedRows`] of one form.
+struct Coded<'a, C> {
+    rows: &'a PackedRows,
+    code: C,
+    block: usize,
+}
+
+impl<C: Code> CodedRows for Coded<'_, C> {
+    type Code = C;
+
+    fn code(&self) -> C {
+        self.code
+    }
+
+    fn block(&self) -> usize {
+        self.block
+    }
+
+    fn row<'a>(&'a self, row: usize, buffer: &'a mut [f32]) -> CodedRow<'a> {
+        let (row, weight) = self.rows.part(row);
+        match weight {
+            Packed::Fp8(weight) => weight.coded_row(row),
+            Packed::Nf4(weight) => weight.coded_row(row),
+            Packed::Nvfp4(weight) => weight.coded_row(row, buffer),
+            // Has no such form: the kernel sees that nothing is there and panics.
+            Packed::Ggml(_) => CodedRow::default(),
+        }
+    }
 }
 
 impl PackedRows {
@@ -73,7 +141,10 @@ impl PackedRows {
             rows += weight.rows();
             parts.push((first, weight));
         }
-        Self { parts, rows, width }
+        let mut forms = parts.iter().map(|(_, weight)| Form::of(weight));
+        let first = forms.next().unwrap_or(Form::Rows);
+        let form = if forms.all(|form| form == first) { first } else { Form::Rows };
+        Self { parts, rows, width, form }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -90,9 +161,33 @@ impl PackedRows {
 
     /// Writes the values of row `row` to `out` `[width]`.
     pub(crate) fn decode_row(&self, row: usize, out: &mut [f32]) {
+        let (row, weight) = self.part(row);
+        weight.decode_row(row, out);
+    }
+
+    /// Which row of which part row `row` is.
+    fn part(&self, row: usize) -> (usize, &Packed) {
         let part = self.parts.partition_point(|(first, _)| *first <= row) - 1;
         let (first, weight) = &self.parts[part];
-        weight.decode_row(row - first, out);
+        (row - first, weight)
+    }
+
+    /// `[…, width]` times these rows → `[…, rows]` in the input's type, bias added, decoding while multiplying: for few rows
+    /// of input. `None` on another device or for another type.
+    pub(crate) fn few_rows(&self, input: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+        match self.form {
+            Form::E4m3 { block } => {
+                coded_rows(input, self.rows, bias, &Coded { rows: self, code: E4m3, block })
+            }
+            Form::Nf4 { block, table } => {
+                coded_rows(input, self.rows, bias, &Coded { rows: self, code: HighFirst(&table), block })
+            }
+            Form::Nvfp4 => {
+                let code = LowFirst(&nvfp4::TABLE);
+                coded_rows(input, self.rows, bias, &Coded { rows: self, code, block: nvfp4::BLOCK })
+            }
+            Form::Rows => decoded_rows(input, self.rows, bias, |row, out| self.decode_row(row, out)),
+        }
     }
 
     /// Rows `first..first + count` in `kind`.

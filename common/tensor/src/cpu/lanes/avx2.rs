@@ -38,6 +38,17 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_e4m3(from: *const u8) -> F {
+        unsafe {
+            let codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast()));
+            let halves = _mm256_and_si256(_mm256_slli_epi16::<7>(codes), _mm256_set1_epi16(!0x4000));
+            [
+                _mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+                _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves)),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, value: F) {
         unsafe {
             _mm256_storeu_ps(to, value[0]);

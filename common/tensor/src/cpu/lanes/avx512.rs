@@ -35,6 +35,27 @@ impl Lanes for Avx512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_e4m3(from: *const u8) -> __m512 {
+        unsafe {
+            let codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast()));
+            let halves = _mm256_and_si256(_mm256_slli_epi16::<7>(codes), _mm256_set1_epi16(!0x4000));
+            _mm512_cvtph_ps(halves)
+        }
+    }
+    #[inline(always)]
+    unsafe fn look_up<const HIGH_FIRST: bool>(table: &[f32; 16], from: *const u8) -> __m512 {
+        unsafe {
+            // A byte for each pair of lanes; the instruction looks at the lowest four bits of each lane.
+            let codes = _mm512_cvtepu8_epi64(_mm_loadl_epi64(from.cast()));
+            let places = if HIGH_FIRST {
+                _mm512_or_si512(_mm512_srli_epi64::<4>(codes), _mm512_slli_epi64::<32>(codes))
+            } else {
+                _mm512_or_si512(codes, _mm512_slli_epi64::<28>(codes))
+            };
+            _mm512_permutexvar_ps(places, _mm512_loadu_ps(table.as_ptr()))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, value: __m512) {
         unsafe { _mm512_storeu_ps(to, value) }
     }

@@ -99,6 +99,9 @@ fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<avx512::Avx512>()
 }
 
+/// What [`Lanes::load_e4m3`] is short of.
+pub(crate) const E4M3_FACTOR: f32 = 256.0;
+
 /// Operations on 16 lanes. Pointers need no alignment.
 ///
 /// # Safety
@@ -150,6 +153,24 @@ pub(crate) trait Lanes: Copy {
     unsafe fn high(codes: Self::B) -> Self::B;
     /// To each lane the sum of its four codes times the four signed bytes at `x`.
     unsafe fn dot4(sums: Self::I, codes: Self::B, x: *const i8) -> Self::I;
+
+    /// 16 values in e4m3, none of them NaN, divided by [`E4M3_FACTOR`]: their bits, moved, are IEEE half precision with
+    /// another exponent.
+    unsafe fn load_e4m3(from: *const u8) -> Self::F;
+    /// Values of `table` by the nibbles of 8 bytes, of each byte the low one first, or the high one.
+    #[inline(always)]
+    unsafe fn look_up<const HIGH_FIRST: bool>(table: &[f32; 16], from: *const u8) -> Self::F {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let codes = from.cast::<[u8; 8]>().read();
+            let mut values = [0f32; 16];
+            for (pair, code) in values.chunks_exact_mut(2).zip(codes) {
+                let nibbles = [code & 15, code >> 4].map(|nibble| table[usize::from(nibble)]);
+                pair.copy_from_slice(&if HIGH_FIRST { [nibbles[1], nibbles[0]] } else { nibbles });
+            }
+            Self::load(values.as_ptr())
+        }
+    }
 
     /// `e^a`, within 2 units in the last place; 0 below −87.4 or so, large beyond 88; NaN stays NaN.
     #[inline(always)]

@@ -55,6 +55,14 @@ impl Lanes for Portable {
         each(|index| values[index].widen())
     }
     #[inline(always)]
+    unsafe fn load_e4m3(from: *const u8) -> F {
+        let codes = unsafe { from.cast::<[u8; 16]>().read() };
+        each(|index| {
+            let bits = (u16::from(codes[index] & 0x80) << 8) | (u16::from(codes[index] & 0x7f) << 7);
+            f16::from_bits(bits).widen()
+        })
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, value: F) {
         unsafe { to.cast::<F>().write_unaligned(value) }
     }

@@ -1,0 +1,307 @@
+//! `y = x · Wᵀ` for few rows of x and a weight of small codes with scales: each code becomes a float in the register, so
+//! that only the codes are read from memory.
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators that are not inlined put the registers' arrays into memory"
+)]
+
+use tch::Tensor;
+
+use super::dense::{STRIP, Strips, Sums, few};
+use super::lanes::{E4M3_FACTOR, Kernel, Lanes, Level, dispatch};
+
+/// How 16 neighbouring values of a row are read from its codes.
+pub(crate) trait Code: Copy + Sync {
+    /// Bytes of 16 codes.
+    const BYTES: usize;
+    /// What [`Code::load`] is short of: a power of two.
+    const FACTOR: f32;
+    /// # Safety
+    /// `from` holds [`Code::BYTES`]; otherwise as [`Lanes`].
+    unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F;
+}
+
+/// e4m3 without NaN, a byte a value.
+#[derive(Clone, Copy)]
+pub(crate) struct E4m3;
+
+/// Four bits a value into a table, of each byte the low ones first.
+#[derive(Clone, Copy)]
+pub(crate) struct LowFirst<'a>(pub(crate) &'a [f32; 16]);
+
+/// Four bits a value into a table, of each byte the high ones first.
+#[derive(Clone, Copy)]
+pub(crate) struct HighFirst<'a>(pub(crate) &'a [f32; 16]);
+
+impl Code for E4m3 {
+    const BYTES: usize = 16;
+    const FACTOR: f32 = E4M3_FACTOR;
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_e4m3(from) }
+    }
+}
+
+impl Code for LowFirst<'_> {
+    const BYTES: usize = 8;
+    const FACTOR: f32 = 1.0;
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F {
+        // SAFETY: the caller's promise.
+        unsafe { L::look_up::<false>(self.0, from) }
+    }
+}
+
+impl Code for HighFirst<'_> {
+    const BYTES: usize = 8;
+    const FACTOR: f32 = 1.0;
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F {
+        // SAFETY: the caller's promise.
+        unsafe { L::look_up::<true>(self.0, from) }
+    }
+}
+
+/// A row of a weight: `value = code · scale` of its block.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct CodedRow<'a> {
+    pub(crate) codes: &'a [u8],
+    /// One for each block, the last of which may be shorter.
+    pub(crate) scales: &'a [f32],
+}
+
+/// A weight that gives its rows one by one. All have the same width, a multiple of 16.
+pub(crate) trait CodedRows: Sync {
+    type Code: Code;
+    /// What is read.
+    fn code(&self) -> Self::Code;
+    /// Values that share a scale: a multiple of 16, or at least a row.
+    fn block(&self) -> usize;
+    /// Row `row`; its scales may be put into `buffer` `[width / 16]`.
+    fn row<'a>(&'a self, row: usize, buffer: &'a mut [f32]) -> CodedRow<'a>;
+}
+
+/// `[…, K]` on the CPU times a weight of `rows` rows → `[…, rows]` in the input's type, bias added: bit for bit what
+/// [`super::decoded_rows`] gives. `None` on another device or for another type.
+pub(crate) fn coded_rows(
+    input: &Tensor,
+    rows: usize,
+    bias: Option<&Tensor>,
+    weight: &impl CodedRows,
+) -> Option<Tensor> {
+    coded_rows_at(Level::detect(), input, rows, bias, weight)
+}
+
+pub(super) fn coded_rows_at(
+    level: Level,
+    input: &Tensor,
+    rows: usize,
+    bias: Option<&Tensor>,
+    weight: &impl CodedRows,
+) -> Option<Tensor> {
+    few(level, input, rows, bias, |width| {
+        assert!(width.is_multiple_of(16) && (weight.block().is_multiple_of(16) || weight.block() >= width));
+        Coded { weight, width }
+    })
+}
+
+struct Coded<'a, W> {
+    weight: &'a W,
+    width: usize,
+}
+
+impl<W: CodedRows> Strips for Coded<'_, W> {
+    type Strip<'b>
+        = [CodedRow<'b>; STRIP]
+    where
+        Self: 'b;
+
+    fn row_bytes(&self) -> usize {
+        self.width / 16 * W::Code::BYTES
+    }
+
+    fn strip<'b>(&'b self, first: usize, count: usize, buffer: &'b mut Vec<f32>) -> Self::Strip<'b> {
+        let blocks = self.width / 16;
+        buffer.resize(STRIP * blocks, 0.0);
+        let mut rows = [CodedRow::default(); STRIP];
+        for (index, (row, buffer)) in rows.iter_mut().zip(buffer.chunks_exact_mut(blocks)).enumerate() {
+            // Where the weight ends inside a strip, its last row is computed again.
+            *row = self.weight.row(first + index.min(count - 1), buffer);
+        }
+        rows
+    }
+
+    fn dots<'b>(&'b self, level: Level, strip: &Self::Strip<'b>, input: &[f32], sums: &mut Sums) {
+        let (code, block, width) = (self.weight.code(), self.weight.block(), self.width);
+        dispatch(level, CodedDots { code, strip, block, input, width, sums });
+    }
+}
+
+/// Four rows of the weight with 1, 2 or 4 rows of the input.
+struct CodedDots<'a, C> {
+    code: C,
+    strip: &'a [CodedRow<'a>; STRIP],
+    block: usize,
+    input: &'a [f32],
+    width: usize,
+    sums: &'a mut Sums,
+}
+
+impl<C: Code> Kernel for CodedDots<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let count = self.input.len() / self.width;
+        let blocks = self.width.div_ceil(self.block);
+        assert!(
+            self.width.is_multiple_of(16)
+                && matches!(count, 1 | 2 | 4)
+                && self.strip.iter().all(|row| {
+                    row.codes.len() >= self.width / 16 * C::BYTES && row.scales.len() >= blocks
+                })
+        );
+        // SAFETY: the lengths above; `dispatch` chose the level.
+        unsafe {
+            match count {
+                1 => self.of::<L, 1>(),
+                2 => self.of::<L, 2>(),
+                _ => self.of::<L, 4>(),
+            }
+        }
+    }
+}
+
+impl<C: Code> CodedDots<'_, C> {
+    /// A lane for each place modulo 16, summed in the end.
+    #[inline(always)]
+    unsafe fn of<L: Lanes, const COUNT: usize>(self) {
+        let Self { code, strip, block, input, width, sums } = self;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let input = input.as_ptr();
+            let mut codes = [std::ptr::null(); STRIP];
+            for row in 0..STRIP {
+                codes[row] = strip[row].codes.as_ptr();
+            }
+            let mut lanes = [[L::splat(0.0); STRIP]; COUNT];
+            let (mut at, mut number) = (0, 0);
+            while at < width {
+                let mut scales = [L::splat(0.0); STRIP];
+                for row in 0..STRIP {
+                    scales[row] = L::splat(C::FACTOR * *strip[row].scales.as_ptr().add(number));
+                }
+                let end = width.min(at + block);
+                while at < end {
+                    let mut values = [L::splat(0.0); STRIP];
+                    for row in 0..STRIP {
+                        values[row] = L::mul(code.load::<L>(codes[row]), scales[row]);
+                        codes[row] = codes[row].add(C::BYTES);
+                    }
+                    for index in 0..COUNT {
+                        let input = L::load(input.add(index * width + at));
+                        for row in 0..STRIP {
+                            lanes[index][row] = L::fma(values[row], input, lanes[index][row]);
+                        }
+                    }
+                    at += 16;
+                }
+                number += 1;
+            }
+            for index in 0..COUNT {
+                for row in 0..STRIP {
+                    sums[index][row] = L::sum(lanes[index][row]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dense::decoded_rows_at;
+    use super::*;
+    use crate::quantized::e4m3;
+    use rstest::rstest;
+    use tch::{Device, Kind};
+
+    /// Random codes and scales.
+    struct Random<C> {
+        code: C,
+        width: usize,
+        block: usize,
+        codes: Vec<u8>,
+        scales: Vec<f32>,
+    }
+
+    impl<C: Code> CodedRows for Random<C> {
+        type Code = C;
+        fn code(&self) -> C {
+            self.code
+        }
+        fn block(&self) -> usize {
+            self.block
+        }
+        fn row<'a>(&'a self, row: usize, buffer: &'a mut [f32]) -> CodedRow<'a> {
+            let (bytes, blocks) = (self.width / 16 * C::BYTES, self.width.div_ceil(self.block));
+            let buffer = &mut buffer[..blocks];
+            buffer.copy_from_slice(&self.scales[row * blocks..][..blocks]);
+            CodedRow { codes: &self.codes[row * bytes..][..bytes], scales: buffer }
+        }
+    }
+
+    const ROWS: usize = 21;
+
+    fn random<C: Code>(code: C, width: usize, block: usize) -> Random<C> {
+        let numbers = |count: usize| (0..count as u32).map(|index| index.wrapping_mul(2_654_435_761) >> 13);
+        let codes = numbers(ROWS * width / 16 * C::BYTES).map(|number| number as u8);
+        // Without e4m3's NaN.
+        let codes = codes.map(|code| if code & 0x7f == 0x7f { 0x3c } else { code }).collect();
+        let scales = numbers(ROWS * width.div_ceil(block)).map(|number| number as f32 * 1e-7).collect();
+        Random { code, width, block, codes, scales }
+    }
+
+    fn agrees<C: Code>(weight: &Random<C>, value: impl Fn(usize) -> f32 + Sync) {
+        tch::manual_seed(8);
+        let blocks = weight.width.div_ceil(weight.block);
+        for level in Level::available() {
+            for (count, kind) in [(1, Kind::Float), (2, Kind::BFloat16), (7, Kind::Float)] {
+                let input =
+                    Tensor::randn([count, weight.width as i64], (Kind::Float, Device::Cpu)).to_kind(kind);
+                let bias = Tensor::randn([ROWS as i64], (Kind::Float, Device::Cpu));
+                let by_row = |row: usize, out: &mut [f32]| {
+                    for (at, out) in out.iter_mut().enumerate() {
+                        *out =
+                            value(row * weight.width + at) * weight.scales[row * blocks + at / weight.block];
+                    }
+                };
+                let expected = decoded_rows_at(level, &input, ROWS, Some(&bias), by_row);
+                let result = coded_rows_at(level, &input, ROWS, Some(&bias), weight);
+                assert_eq!(
+                    result.expect("on the CPU"),
+                    expected.expect("on the CPU"),
+                    "{level:?}, {count} rows"
+                );
+            }
+        }
+    }
+
+    #[rstest]
+    fn products_are_those_of_the_decoded_rows(
+        #[values((16, 16), (48, 32), (256, 128), (272, 128), (64, 100))] size: (usize, usize),
+    ) {
+        let (width, block) = size;
+        let bytes = random(E4m3, width, block);
+        agrees(&bytes, |place| e4m3::decode(bytes.codes[place]));
+        let table: [f32; 16] = std::array::from_fn(|index| (index as f32 * 1.3).sin());
+        let low = random(LowFirst(&table), width, block);
+        agrees(&low, |place| table[usize::from(low.codes[place / 2] >> (4 * (place % 2)) & 15)]);
+        let high = random(HighFirst(&table), width, block);
+        agrees(&high, |place| table[usize::from(high.codes[place / 2] >> (4 - 4 * (place % 2)) & 15)]);
+    }
+}
