@@ -28,7 +28,7 @@ pub use status::{
     ModelLimits, QueueStatus, Readiness, ServiceRoot, SystemReport,
 };
 pub use stream::{
-    ClientMessage, ClientProfile, ServerEvent, ServerMessage, StreamBatch, StreamCancel, StreamGenerate,
-    StreamParams, StreamProblem, StreamResume, StreamToken, StreamToolCall, Summary,
+    ClientMessage, ClientProfile, GenerateType, ServerEvent, ServerMessage, StreamBatch, StreamCancel,
+    StreamGenerate, StreamParams, StreamProblem, StreamResume, StreamToken, StreamToolCall, Summary,
 };
 pub use text::{EngineReport, GenerationRecord, TextInfo, TextMetricsReport, TextModel};

@@ -21,9 +21,14 @@ pub enum ClientMessage {
     Resume(StreamResume),
 }
 
-/// One generation: a prompt, which is gone on with, or messages, which are answered.
+/// One generation: a prompt, which is gone on with, or messages, which are answered. A field that is not known is refused: it
+/// would be a wish that nobody hears.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StreamGenerate {
+    /// As a message says it, and a line may.
+    #[serde(default, rename = "type", skip_serializing_if = "GenerateType::is_said_by_the_message")]
+    pub kind: GenerateType,
     /// Names the generation in what is sent of it; needed when several run on one connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128)]
@@ -52,8 +57,27 @@ pub struct StreamGenerate {
     pub profile: Option<ClientProfile>,
 }
 
+/// The word `generate`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GenerateType {
+    /// The only one.
+    #[default]
+    Generate,
+}
+
+impl GenerateType {
+    /// Always: [`ClientMessage`] writes it.
+    fn is_said_by_the_message(&self) -> bool {
+        match self {
+            Self::Generate => true,
+        }
+    }
+}
+
 /// Body of `POST /stream/generate`: one prompt or many with the same settings, or a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StreamBatch {
     /// A text to go on with, or several.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "prompts")]
@@ -75,6 +99,7 @@ pub struct StreamBatch {
 
 /// How tokens are chosen, and more; the names are those of `/v1/chat/completions`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StreamParams {
     /// 0 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@
 use tch::Tensor;
 
 use super::dense::{STRIP, Strips, Sums, few};
-use super::lanes::{E4M3_FACTOR, Kernel, Lanes, Level, dispatch};
+use super::lanes::{E4M3_FACTOR, Kernel, LaneFloat, Lanes, Level, dispatch};
 
 /// How 16 neighbouring values of a row are read from its codes.
 pub(crate) trait Code: Copy + Sync {
@@ -108,6 +108,54 @@ pub(super) fn coded_rows_at(
         assert!(width.is_multiple_of(16) && (weight.block().is_multiple_of(16) || weight.block() >= width));
         Coded { weight, width }
     })
+}
+
+/// Writes rows `first…` of a weight to `output`, rows of `width` values: `code · scale` in f32, rounded to the type.
+pub(crate) fn widen_rows<T: LaneFloat>(
+    weight: &impl CodedRows,
+    first: usize,
+    width: usize,
+    output: &mut [T],
+) {
+    let level = Level::detect();
+    let mut buffer = vec![0f32; width / 16];
+    for (row, output) in (first..).zip(output.chunks_exact_mut(width)) {
+        let row = weight.row(row, &mut buffer);
+        dispatch(level, Widen { code: weight.code(), row, block: weight.block(), output });
+    }
+}
+
+/// One row, value by value.
+struct Widen<'a, C, T> {
+    code: C,
+    row: CodedRow<'a>,
+    block: usize,
+    output: &'a mut [T],
+}
+
+impl<C: Code, T: LaneFloat> Kernel for Widen<'_, C, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { code, row, block, output } = self;
+        assert!(
+            output.len().is_multiple_of(16)
+                && (block.is_multiple_of(16) || block >= output.len())
+                && row.codes.len() >= output.len() / 16 * C::BYTES
+                && row.scales.len() >= output.len().div_ceil(block)
+        );
+        let mut codes = row.codes.chunks_exact(C::BYTES);
+        for (output, &scale) in output.chunks_mut(block).zip(row.scales) {
+            // SAFETY: 16 values at a time, of which a block has a whole number; `dispatch` chose the level.
+            unsafe {
+                let scale = L::splat(C::FACTOR * scale);
+                for (output, codes) in output.chunks_exact_mut(16).zip(&mut codes) {
+                    T::store::<L>(output.as_mut_ptr(), L::mul(code.load::<L>(codes.as_ptr()), scale));
+                }
+            }
+        }
+    }
 }
 
 struct Coded<'a, W> {
@@ -227,6 +275,7 @@ mod tests {
     use super::super::dense::decoded_rows_at;
     use super::*;
     use crate::quantized::e4m3;
+    use half::bf16;
     use rstest::rstest;
     use tch::{Device, Kind};
 
@@ -289,6 +338,20 @@ mod tests {
                 );
             }
         }
+        let expected: Vec<f32> = (0..ROWS * weight.width)
+            .map(|at| {
+                let (row, column) = (at / weight.width, at % weight.width);
+                value(at) * weight.scales[row * blocks + column / weight.block]
+            })
+            .collect();
+        let mut wide = vec![0f32; ROWS * weight.width];
+        widen_rows(weight, 0, weight.width, &mut wide);
+        assert_eq!(wide, expected);
+        let mut narrow = vec![bf16::ZERO; 2 * weight.width];
+        widen_rows(weight, 3, weight.width, &mut narrow);
+        let rounded =
+            expected[3 * weight.width..][..2 * weight.width].iter().map(|value| bf16::from_f32(*value));
+        assert_eq!(narrow, rounded.collect::<Vec<_>>());
     }
 
     #[rstest]

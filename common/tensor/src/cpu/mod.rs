@@ -13,7 +13,7 @@ mod rotary;
 mod swiglu;
 
 pub use block_matrix::{BlockFormat, BlockMatrix, CodeBits, Offset, RowBlocks, ScaleKind};
-pub(crate) use coded::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows};
+pub(crate) use coded::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows, widen_rows};
 pub use dense::{decoded_rows, few_rows};
 pub(crate) use pages::Pages;
 pub use rms::{add_rms_norm, rms_norm};

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
 use super::{Fp8, Ggml, Nf4, Nvfp4, nvfp4};
-use crate::cpu::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows};
+use crate::cpu::lanes::LaneFloat;
+use crate::cpu::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows, widen_rows};
 use crate::host::HostFloat;
 use crate::{TensorError, decoded_rows, host, parallel};
 
@@ -175,19 +176,20 @@ impl PackedRows {
     /// `[…, width]` times these rows → `[…, rows]` in the input's type, bias added, decoding while multiplying: for few rows
     /// of input. `None` on another device or for another type.
     pub(crate) fn few_rows(&self, input: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
-        match self.form {
-            Form::E4m3 { block } => {
-                coded_rows(input, self.rows, bias, &Coded { rows: self, code: E4m3, block })
-            }
+        match &self.form {
+            Form::E4m3 { block } => coded_rows(input, self.rows, bias, &self.coded(E4m3, *block)),
             Form::Nf4 { block, table } => {
-                coded_rows(input, self.rows, bias, &Coded { rows: self, code: HighFirst(&table), block })
+                coded_rows(input, self.rows, bias, &self.coded(HighFirst(table), *block))
             }
             Form::Nvfp4 => {
-                let code = LowFirst(&nvfp4::TABLE);
-                coded_rows(input, self.rows, bias, &Coded { rows: self, code, block: nvfp4::BLOCK })
+                coded_rows(input, self.rows, bias, &self.coded(LowFirst(&nvfp4::TABLE), nvfp4::BLOCK))
             }
             Form::Rows => decoded_rows(input, self.rows, bias, |row, out| self.decode_row(row, out)),
         }
+    }
+
+    fn coded<C: Code>(&self, code: C, block: usize) -> Coded<'_, C> {
+        Coded { rows: self, code, block }
     }
 
     /// Rows `first..first + count` in `kind`.
@@ -202,18 +204,34 @@ impl PackedRows {
         Ok(output)
     }
 
-    fn write<T: HostFloat>(&self, start: usize, output: &mut [T]) {
+    fn write<T: LaneFloat>(&self, start: usize, output: &mut [T]) {
+        let width = self.width.max(1);
         parallel::rows(output, self.width, |first, output| {
-            let mut values = vec![0f32; self.width];
-            for (row, output) in (start + first..).zip(output.chunks_mut(self.width.max(1))) {
-                self.decode_row(row, &mut values);
-                crate::simd::vectorized(|| {
-                    for (output, &value) in output.iter_mut().zip(&values) {
-                        *output = T::narrow(value);
-                    }
-                });
+            let first = start + first;
+            match &self.form {
+                Form::E4m3 { block } => widen_rows(&self.coded(E4m3, *block), first, width, output),
+                Form::Nf4 { block, table } => {
+                    widen_rows(&self.coded(HighFirst(table), *block), first, width, output);
+                }
+                Form::Nvfp4 => {
+                    let code = LowFirst(&nvfp4::TABLE);
+                    widen_rows(&self.coded(code, nvfp4::BLOCK), first, width, output);
+                }
+                Form::Rows => self.write_rows(first, output),
             }
         });
+    }
+
+    fn write_rows<T: HostFloat>(&self, first: usize, output: &mut [T]) {
+        let mut values = vec![0f32; self.width];
+        for (row, output) in (first..).zip(output.chunks_mut(self.width.max(1))) {
+            self.decode_row(row, &mut values);
+            crate::simd::vectorized(|| {
+                for (output, &value) in output.iter_mut().zip(&values) {
+                    *output = T::narrow(value);
+                }
+            });
+        }
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {

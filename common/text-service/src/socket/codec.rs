@@ -128,6 +128,8 @@ mod tests {
             (json!({"type": "sing"}), "type"),
             (json!({"type": 5}), "type"),
             (json!({"type": "generate", "prompt": 5}), "prompt"),
+            (json!({"type": "generate", "prompt": "a", "temperature": 0}), "temperature"),
+            (json!({"type": "generate", "prompt": "a", "params": {"heat": 0}}), "params.heat"),
             (json!({"type": "generate", "params": {"temperature": "hot"}}), "params.temperature"),
             (json!({"type": "generate", "messages": [{"role": "king"}]}), "messages[0].role"),
             (json!({"type": "resume"}), "stream_id"),

@@ -209,6 +209,11 @@ async fn frames_that_break_the_rules_close_with_their_code() {
     send_raw(&mut socket, 0x81, b"\xff\xfe\xfd").await;
     assert_eq!(socket.closed().await, CloseCode::Invalid);
 
+    // An opcode that means nothing.
+    let mut socket = tester.socket().await;
+    send_raw(&mut socket, 0x83, b"x").await;
+    assert_eq!(socket.closed().await, CloseCode::Protocol);
+
     let mut socket = tester.socket().await;
     for _ in 0..=100 {
         socket.socket.send(Message::text("nonsense")).await.unwrap();
