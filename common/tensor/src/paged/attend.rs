@@ -1,8 +1,9 @@
 //! Attention over the cache on the CPU: what is done by whom, and how partial results become one.
 //!
 //! Keys are taken in tiles of [`KEY_TILE`] by their position in the sequence. Each tile is computed for itself (largest
-//! score, sum, weighted values: Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"), and tiles are
-//! merged in order. So a row's result depends neither on the other rows nor on how the work was divided.
+//! score, sum, weighted values: Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"); tiles are merged in
+//! order to spans ([`spans`]), and spans in order to the result. So a row's result depends neither on the other rows nor on how
+//! the work was divided, which is between spans.
 //!
 //! Many rows go through a tile of keys while it lies in the second cache: the cache is read once for a whole chunk of a
 //! prompt, not once for every few of its rows.
@@ -26,6 +27,23 @@ pub(super) const ROW_TILE: usize = 8;
 const ITEM_ROWS: usize = 8 * ROW_TILE;
 /// Pieces for each thread, so that threads finish together.
 const PIECES: usize = 6;
+
+/// The spans of the first `tiles` tiles of keys, `[first, end]` each: single tiles at first, so that threads can share a short
+/// context; longer ones further on, or the parts of a long context would take more memory than they are worth.
+fn spans(tiles: usize) -> impl Iterator<Item = [usize; 2]> {
+    let first = move |tile: usize| (tile < tiles).then_some(tile);
+    std::iter::successors(first(0), move |&tile| first(span_end(tile)))
+        .map(move |tile| [tile, span_end(tile).min(tiles)])
+}
+
+/// Where the span that begins with `tile` ends.
+fn span_end(tile: usize) -> usize {
+    match tile {
+        0..16 => tile + 1,
+        16..64 => tile + 4,
+        _ => tile + 16,
+    }
+}
 
 /// Some rows of one segment and key head.
 #[derive(Debug, Clone, Copy)]
@@ -102,8 +120,8 @@ impl Item {
 enum Piece {
     /// An item from its first tile of keys to its last.
     Whole(usize),
-    /// Some tiles of keys of an item, left in the states from `states` on: `[tiles of the item][tiles of rows]`.
-    Part { item: usize, tiles: [usize; 2], states: usize },
+    /// Some spans of an item, left in the states from `states` on: `[spans of the item][tiles of rows]`.
+    Part { item: usize, spans: [usize; 2], states: usize },
 }
 
 /// How items are shared out.
@@ -126,15 +144,18 @@ impl Pieces {
                 all.pieces.push(Piece::Whole(index));
                 continue;
             }
-            let step = (share / item.row_tiles()).max(1);
             let states = all.states;
-            all.pieces.extend((0..item.tiles).step_by(step).map(|first| Piece::Part {
-                item: index,
-                tiles: [first, item.tiles.min(first + step)],
-                states,
-            }));
+            // First span and first tile of the piece, and how many spans there are so far.
+            let (mut first, mut begin, mut count) = (0, 0, 0);
+            for [_, end] in spans(item.tiles) {
+                count += 1;
+                if (end - begin) * item.row_tiles() >= share || end == item.tiles {
+                    all.pieces.push(Piece::Part { item: index, spans: [first, count], states });
+                    (first, begin) = (count, end);
+                }
+            }
             all.merges.extend((0..item.row_tiles()).map(|row_tile| (index, row_tile, states)));
-            all.states += work(item);
+            all.states += count * item.row_tiles();
         }
         all
     }
@@ -255,10 +276,10 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
                 for piece in pieces.iter().skip(claim * step).take(step) {
                     match *piece {
                         Piece::Whole(item) => self.whole(&items[item]),
-                        Piece::Part { item, tiles, states } => {
-                            self.part(&items[item], tiles, |tile, row_tile| {
-                                let index = states + tile * items[item].row_tiles() + row_tile;
-                                // SAFETY: this piece alone has these tiles of the item's states.
+                        Piece::Part { item, spans, states } => {
+                            self.part(&items[item], spans, |span, row_tile| {
+                                let index = states + span * items[item].row_tiles() + row_tile;
+                                // SAFETY: this piece alone has these spans of the item's states.
                                 unsafe { parts.get(index) }
                             });
                         }
@@ -270,57 +291,83 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
                 let item = &items[item];
                 let tiles = item.tiles_of(row_tile, self.segments[item.segment].start);
                 // SAFETY: all parts are computed, and this piece alone has the item's tile of rows.
-                let state = |tile| unsafe { parts.get(states + tile * item.row_tiles() + row_tile) };
+                let state = |span| unsafe { parts.get(states + span * item.row_tiles() + row_tile) };
                 let mut total = state(0);
-                for tile in 1..tiles {
-                    self.merge(item.row_tile(row_tile).1, &state(tile), &mut total);
+                for span in 1..spans(tiles).count() {
+                    self.merge(item.row_tile(row_tile).1, &state(span), &mut total);
                 }
                 self.give(item, row_tile, &total);
             });
         });
     }
 
-    /// All tiles of keys of an item, one after the other.
+    /// All spans of an item, one after the other.
     fn whole(&self, item: &Item) {
         let start = self.segments[item.segment].start;
         let row_tiles = item.row_tiles();
         SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
             self.take_query(item, query);
-            // Totals, then the newest part.
-            let states = states.take(row_tiles + 1, self.state_values());
-            for tile in 0..item.tiles {
-                for row_tile in (0..row_tiles).filter(|&row_tile| tile < item.tiles_of(row_tile, start)) {
-                    // SAFETY: two different ones, and the memory is this thread's.
-                    let (mut total, mut part) = unsafe { (states.get(row_tile), states.get(row_tiles)) };
-                    if tile == 0 {
-                        self.compute(item, row_tile, tile, query, scores, &mut total);
-                    } else {
-                        self.compute(item, row_tile, tile, query, scores, &mut part);
-                        self.merge(item.row_tile(row_tile).1, &part, &mut total);
+            // Totals, the newest span, and its newest tile.
+            let states = states.take(2 * row_tiles + 1, self.state_values());
+            // SAFETY: the memory is this thread's, and those that are in use at the same time are different ones.
+            let state = |index: usize| unsafe { states.get(index) };
+            for span in spans(item.tiles) {
+                let place = |row_tile| if span[0] == 0 { row_tile } else { row_tiles + row_tile };
+                self.span(
+                    item,
+                    span,
+                    (query, scores),
+                    |row_tile| state(place(row_tile)),
+                    state(2 * row_tiles),
+                );
+                for row_tile in 0..row_tiles {
+                    if span[0] > 0 && span[0] < item.tiles_of(row_tile, start) {
+                        let rows = item.row_tile(row_tile).1;
+                        self.merge(rows, &state(row_tiles + row_tile), &mut state(row_tile));
                     }
                 }
             }
             for row_tile in 0..row_tiles {
-                // SAFETY: as above.
-                let total = unsafe { states.get(row_tile) };
-                self.give(item, row_tile, &total);
+                self.give(item, row_tile, &state(row_tile));
             }
         });
     }
 
-    /// Some tiles of keys of an item, each into the state for it and the tile of rows.
+    /// Spans `first..end` of an item, each into the states for it and the tiles of rows.
     fn part<'s>(&self, item: &Item, [first, end]: [usize; 2], state: impl Fn(usize, usize) -> State<'s>) {
-        let start = self.segments[item.segment].start;
-        SCRATCH.with_borrow_mut(|Scratch { query, scores, .. }| {
+        SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
             self.take_query(item, query);
-            for tile in first..end {
-                for row_tile in 0..item.row_tiles() {
-                    if tile < item.tiles_of(row_tile, start) {
-                        self.compute(item, row_tile, tile, query, scores, &mut state(tile, row_tile));
-                    }
-                }
+            let states = states.take(1, self.state_values());
+            for (number, span) in spans(item.tiles).enumerate().take(end).skip(first) {
+                // SAFETY: the only one, of this thread's memory.
+                let newest = unsafe { states.get(0) };
+                self.span(item, span, (query, scores), |row_tile| state(number, row_tile), newest);
             }
         });
+    }
+
+    /// The tiles of keys of one span, each with all tiles of rows that see it, into the states for those; `newest` is memory
+    /// for one tile.
+    fn span<'s>(
+        &self,
+        item: &Item,
+        [first, end]: [usize; 2],
+        (query, scores): (&[f32], &mut Scores),
+        state: impl Fn(usize) -> State<'s>,
+        mut newest: State<'_>,
+    ) {
+        let start = self.segments[item.segment].start;
+        for tile in first..end {
+            for row_tile in (0..item.row_tiles()).filter(|&row_tile| tile < item.tiles_of(row_tile, start)) {
+                let mut total = state(row_tile);
+                if tile == first {
+                    self.compute(item, row_tile, tile, query, scores, &mut total);
+                } else {
+                    self.compute(item, row_tile, tile, query, scores, &mut newest);
+                    self.merge(item.row_tile(row_tile).1, &newest, &mut total);
+                }
+            }
+        }
     }
 
     /// Elements of a row of values in a state.
@@ -422,4 +469,24 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
 /// The kernel is compiled for some numbers of rows; the rest is filled up.
 fn kernel_rows(rows: usize) -> usize {
     if rows <= 4 { rows } else { ROW_TILE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spans;
+
+    #[test]
+    fn spans_cover_every_tile_once_and_begin_at_the_same_places_however_many_there_are() {
+        let all: Vec<[usize; 2]> = spans(300).collect();
+        for tiles in 0..300 {
+            let mut end = 0;
+            for (span, known) in spans(tiles).zip(&all) {
+                assert_eq!((span[0], known[0]), (end, end), "{tiles} tiles");
+                assert!(span[1] == known[1] || span[1] == tiles, "{tiles} tiles: {span:?}");
+                end = span[1];
+            }
+            assert_eq!(end, tiles);
+        }
+        assert_eq!(spans(1024).count(), 16 + 12 + 60);
+    }
 }

@@ -151,6 +151,38 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
     }
 }
 
+/// Over contexts whose keys are taken in longer spans.
+#[rstest]
+fn long_contexts_agree_with_libtorch_and_in_every_chunking(
+    #[values(2047, 3000, 8190, 10_230)] start: usize,
+    #[values((2, 3, 16, CachedValue::Own(16)), (1, 4, 24, CachedValue::OfKey(16)))] sizes: (
+        usize,
+        usize,
+        usize,
+        CachedValue,
+    ),
+) {
+    tch::manual_seed(24);
+    let (heads, group, key_dim, value) = sizes;
+    let shape = KvCacheShape { layers: 1, heads, key_dim, value };
+    let (sequences, blocks) = sequences(&[(start, 70), (40, 1)]);
+    let query = random(&[71, heads * group, key_dim], Kind::Float);
+    for level in Level::available() {
+        let (mut ours, mut reference) =
+            (host(shape, Kind::Float, level, blocks), gathered(shape, Kind::Float, blocks));
+        fill(&mut [&mut ours, &mut reference], &sequences, Kind::Float);
+        let all = ours.attention(0, &query, &segments(&sequences), 0.3);
+        let error = relative(&all, &reference.attention(0, &query, &segments(&sequences), 0.3));
+        assert!(error < 2e-6, "{level:?}: {error}");
+        for (first, len) in [(0, 1), (1, 4), (5, 33), (69, 1)] {
+            let rows = |tensor: &Tensor| tensor.narrow(0, first as i64, len as i64);
+            let alone = [PagedSegment { start: start + first, len, blocks: &sequences[0].blocks }];
+            let part = ours.attention(0, &rows(&query), &alone, 0.3);
+            assert_eq!(part, rows(&all), "{level:?}: {len} from {first}");
+        }
+    }
+}
+
 #[rstest]
 fn what_stays_survives_resizing(#[values(true, false)] on_host: bool, #[values(true, false)] own: bool) {
     tch::manual_seed(23);
