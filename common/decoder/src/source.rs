@@ -92,8 +92,7 @@ impl Source {
 
     /// What to compute in: as `choice` says, and when it leaves that open, what this checkpoint is best at on `device`. The
     /// integer products of a GGUF file's blocks on the CPU take and give f32, so that nothing is gained by rounding in between.
-    #[must_use]
-    pub fn kind(&self, choice: DtypeChoice, device: Device) -> Kind {
+    fn kind(&self, choice: DtypeChoice, device: Device) -> Kind {
         match (choice, self.layout, device) {
             (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) => Kind::Float,
             _ => resolve_kind(choice, device),
@@ -101,9 +100,8 @@ impl Source {
     }
 
     /// What the KV cache of a model that computes in `kind` holds: as `choice` says, else the same, but half precision where
-    /// [`Source::kind`] chose f32 for a GGUF file. Its weights are far coarser, and a long context is read in half the time.
-    #[must_use]
-    pub fn cache_kind(&self, choice: DtypeChoice, kind: Kind, device: Device) -> Kind {
+    /// [`Source::kind`] chose f32 for a GGUF file. Its weights are far coarser, and a context takes half the bytes.
+    fn cache_kind(&self, choice: DtypeChoice, kind: Kind, device: Device) -> Kind {
         match (choice, self.layout, device) {
             (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) if kind == Kind::Float => Kind::Half,
             (DtypeChoice::Auto, ..) => kind,

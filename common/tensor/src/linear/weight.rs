@@ -8,7 +8,7 @@ use super::{tensor_bytes, widened};
 use crate::quantized::{DeviceMatrix, Ggml, Packed, PackedRows, Stored};
 use crate::{BlockFormat, BlockMatrix, TensorError, few_rows};
 
-/// Up to so many rows of input a packed weight is decoded row by row and multiplied from the nearest cache; beyond, it is
+/// Up to so many rows of input a packed weight is decoded while it is multiplied; beyond, it is
 /// widened for libtorch's matrix product.
 const FEW_ROWS: i64 = 8;
 

@@ -92,11 +92,6 @@ impl KvCache {
         self.shape
     }
 
-    /// Element type.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// How many blocks it has.
     pub fn blocks(&self) -> usize {
         self.blocks

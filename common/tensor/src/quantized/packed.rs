@@ -1,4 +1,4 @@
-//! Formats that are held packed and decoded row by row while multiplying.
+//! Formats that are held packed and decoded while multiplying.
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
@@ -84,9 +84,9 @@ impl Form {
     fn of(weight: &Packed) -> Self {
         match weight {
             Packed::Fp8(weight @ Fp8 { width, block: (_, block), .. })
-                if !weight.has_nan()
-                    && width.is_multiple_of(16)
-                    && (block.is_multiple_of(16) || block >= width) =>
+                if width.is_multiple_of(16)
+                    && (block.is_multiple_of(16) || block >= width)
+                    && !weight.has_nan() =>
             {
                 Self::E4m3 { block: *block }
             }
