@@ -1,7 +1,6 @@
 //! VideosDGX: video.
 
 pub mod clip;
-pub mod mp4;
 pub mod picture;
 pub mod schedulers;
 pub mod text;

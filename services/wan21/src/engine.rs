@@ -6,12 +6,10 @@ use videosdgx_api::{
     GenerateRequest, ModelDescription, OutputFormat, Problem, ResolvedRequest, SchedulerName, Stage,
 };
 use videosdgx_model::{MemoryProbe, SystemMemory};
+use videosdgx_mp4::{Mp4Error, VideoFormat, VideoWriter};
 use videosdgx_service::{Engine, EngineError, GenerateContext, first_frame, limits};
 use videosdgx_tensor::{CheckpointError, Quantization, TensorError, release_code_pages};
-use videosdgx_video::{
-    mp4::{Mp4Error, VideoFormat, VideoWriter},
-    vae::Tiling,
-};
+use videosdgx_video::vae::Tiling;
 
 use crate::{
     description::describe,

@@ -1,7 +1,7 @@
 //! Writes a test video: `make_video FILE (h264|av1) WIDTH HEIGHT FRAMES`. Left half pure red, right half a gradient with
 //! a moving square.
 
-use videosdgx_video::mp4::{VideoFormat, VideoWriter};
+use videosdgx_mp4::{VideoFormat, VideoWriter};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::Mp4Error;
-use super::av1::Av1Encoder;
-use super::color::Picture;
-use super::format::{VideoCodec, VideoFormat};
-use super::h264::H264Encoder;
-use super::mux::Muxer;
-use super::track::TrackKind;
+use crate::Mp4Error;
+use crate::av1::Av1Encoder;
+use crate::color::Picture;
+use crate::format::{VideoCodec, VideoFormat};
+use crate::h264::H264Encoder;
+use crate::mux::Muxer;
+use crate::track::TrackKind;
 
 /// Encodes a video frame by frame into an MP4 file.
 ///

@@ -7,10 +7,10 @@ use openh264::encoder::{
 };
 use openh264::formats::YUVSlices;
 
-use super::Mp4Error;
-use super::color::Picture;
-use super::format::VideoFormat;
-use super::track::{CodecConfig, Sample};
+use crate::Mp4Error;
+use crate::color::Picture;
+use crate::format::VideoFormat;
+use crate::track::{CodecConfig, Sample};
 
 /// Quantiser of every frame, 0 to 51: at 20 a coded picture is hard to tell from its source.
 const QP: u8 = 20;
@@ -20,14 +20,14 @@ const PPS: u8 = 8;
 const ACCESS_UNIT_DELIMITER: u8 = 9;
 
 /// Turns pictures into samples of length-prefixed NAL units.
-pub(super) struct H264Encoder {
+pub(crate) struct H264Encoder {
     encoder: Encoder,
     sps: Vec<u8>,
     pps: Vec<u8>,
 }
 
 impl H264Encoder {
-    pub(super) fn new(format: &VideoFormat) -> Result<Self, Mp4Error> {
+    pub(crate) fn new(format: &VideoFormat) -> Result<Self, Mp4Error> {
         let config = EncoderConfig::new()
             .complexity(Complexity::High)
             .profile(Profile::High)
@@ -45,7 +45,7 @@ impl H264Encoder {
     }
 
     /// Encodes the next picture; openh264 answers each at once.
-    pub(super) fn encode(&mut self, picture: &Picture) -> Result<Sample, Mp4Error> {
+    pub(crate) fn encode(&mut self, picture: &Picture) -> Result<Sample, Mp4Error> {
         let (width, height) = (picture.width, picture.height);
         let planes = YUVSlices::new(
             (&picture.y, &picture.cb, &picture.cr),
@@ -77,7 +77,7 @@ impl H264Encoder {
     }
 
     /// `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 5.3.3).
-    pub(super) fn config(&self) -> Result<CodecConfig, Mp4Error> {
+    pub(crate) fn config(&self) -> Result<CodecConfig, Mp4Error> {
         let &[_, profile, compatibility, level, ..] = self.sps.as_slice() else {
             return Err(failed("no sequence parameter set"));
         };

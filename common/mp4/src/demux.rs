@@ -3,28 +3,28 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use super::Mp4Error;
+use crate::Mp4Error;
 
 /// Most bytes of a `moov` that are read.
 const MAX_MOOV: u64 = 64 << 20;
 
 /// The video track of a file.
 #[derive(Debug)]
-pub(super) struct VideoTrack {
-    pub(super) width: u32,
-    pub(super) height: u32,
+pub(crate) struct VideoTrack {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
     /// Units of time a second.
-    pub(super) timescale: u32,
+    pub(crate) timescale: u32,
     /// In units of `timescale`.
-    pub(super) duration: u64,
+    pub(crate) duration: u64,
     /// Content of `avcC`.
-    pub(super) avc: Vec<u8>,
+    pub(crate) avc: Vec<u8>,
     /// Place in the file and size of each sample.
-    pub(super) samples: Vec<(u64, u32)>,
+    pub(crate) samples: Vec<(u64, u32)>,
 }
 
 impl VideoTrack {
-    pub(super) fn read(file: &mut File) -> Result<Self, Mp4Error> {
+    pub(crate) fn read(file: &mut File) -> Result<Self, Mp4Error> {
         let moov = read_moov(file)?;
         for trak in children(&moov).filter(|(kind, _)| kind == b"trak").map(|(_, content)| content) {
             let mdia = child(trak, b"mdia")?;

@@ -7,9 +7,9 @@ use std::path::Path;
 use openh264::decoder::{DecodeOptions, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
 
-use super::Mp4Error;
-use super::color::Picture;
-use super::demux::VideoTrack;
+use crate::Mp4Error;
+use crate::color::Picture;
+use crate::demux::VideoTrack;
 
 /// Largest sample that is read.
 const MAX_SAMPLE: u32 = 256 << 20;

@@ -5,17 +5,17 @@
 
 /// A picture in planar 4:2:0.
 #[derive(Debug, Clone)]
-pub(super) struct Picture {
+pub(crate) struct Picture {
     /// Pixels a row of `y`, even.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     /// Rows of `y`, even.
-    pub(super) height: usize,
+    pub(crate) height: usize,
     /// Luma, 16 to 235: `[height, width]`.
-    pub(super) y: Vec<u8>,
+    pub(crate) y: Vec<u8>,
     /// Blue difference, 16 to 240: `[height / 2, width / 2]`.
-    pub(super) cb: Vec<u8>,
+    pub(crate) cb: Vec<u8>,
     /// Red difference, as `cb`.
-    pub(super) cr: Vec<u8>,
+    pub(crate) cr: Vec<u8>,
 }
 
 /// Luma weights of BT.709.
@@ -42,13 +42,13 @@ const HALF: i32 = 1 << 15;
 
 impl Picture {
     /// A black picture.
-    pub(super) fn new(width: usize, height: usize) -> Self {
+    pub(crate) fn new(width: usize, height: usize) -> Self {
         let chroma = (width / 2) * (height / 2);
         Self { width, height, y: vec![16; width * height], cb: vec![128; chroma], cr: vec![128; chroma] }
     }
 
     /// Overwrites the picture. `rgb`: `[height, width, 3]`, 0 to 255.
-    pub(super) fn set_rgb(&mut self, rgb: &[u8]) {
+    pub(crate) fn set_rgb(&mut self, rgb: &[u8]) {
         debug_assert_eq!(rgb.len(), self.width * self.height * 3);
         for (y, pixel) in self.y.iter_mut().zip(rgb.chunks_exact(3)) {
             let [r, g, b] = [0, 1, 2].map(|c| i32::from(pixel[c]));
@@ -77,7 +77,7 @@ impl Picture {
     }
 
     /// The picture as RGB8 `[height, width, 3]`, every chroma sample repeated over its four pixels.
-    pub(super) fn to_rgb(&self) -> Vec<u8> {
+    pub(crate) fn to_rgb(&self) -> Vec<u8> {
         let mut rgb = vec![0; self.width * self.height * 3];
         for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
             let (row, column) = (i / self.width, i % self.width);

@@ -1,18 +1,18 @@
 //! One track of a file: its samples' sizes and places, and the `trak` box that describes them.
 
-use super::boxes::BoxWriter;
-use super::format::VideoFormat;
+use crate::boxes::BoxWriter;
+use crate::format::VideoFormat;
 
 /// What a track holds. Every kind of track is muxed the same way; only the header and the sample entry differ.
 #[derive(Debug)]
-pub(super) enum TrackKind {
+pub(crate) enum TrackKind {
     /// Pictures.
     Video(VideoFormat),
 }
 
 /// How the samples of a track are to be decoded: the codec's box inside of the sample entry.
 #[derive(Debug)]
-pub(super) enum CodecConfig {
+pub(crate) enum CodecConfig {
     /// Content of `avcC` (ISO/IEC 14496-15).
     Avc(Vec<u8>),
     /// Content of `av1C` (AV1 Codec ISO Media File Format Binding).
@@ -21,15 +21,15 @@ pub(super) enum CodecConfig {
 
 /// An encoded sample.
 #[derive(Debug)]
-pub(super) struct Sample {
-    pub(super) data: Vec<u8>,
+pub(crate) struct Sample {
+    pub(crate) data: Vec<u8>,
     /// Decoding can start here.
-    pub(super) key: bool,
+    pub(crate) key: bool,
 }
 
 /// A track while it grows. Samples have equal durations and are presented in the order in which they are stored.
 #[derive(Debug)]
-pub(super) struct Track {
+pub(crate) struct Track {
     kind: TrackKind,
     sizes: Vec<u32>,
     /// Numbers (from 1) of the samples at which decoding can start.
@@ -51,12 +51,12 @@ struct Chunk {
 const SAMPLE_DURATION: u32 = 512;
 
 impl Track {
-    pub(super) fn new(kind: TrackKind) -> Self {
+    pub(crate) fn new(kind: TrackKind) -> Self {
         Self { kind, sizes: Vec::new(), key_samples: Vec::new(), chunks: Vec::new(), end: 0 }
     }
 
     /// Notes a sample that was stored at `offset` of the media data.
-    pub(super) fn push(&mut self, size: u32, key: bool, offset: u64) {
+    pub(crate) fn push(&mut self, size: u32, key: bool, offset: u64) {
         self.sizes.push(size);
         let number = self.sizes.len() as u32;
         if key {
@@ -71,17 +71,17 @@ impl Track {
         self.end = offset + u64::from(size);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sizes.is_empty()
     }
 
     /// Units of time a second.
-    pub(super) fn timescale(&self) -> u32 {
+    pub(crate) fn timescale(&self) -> u32 {
         self.samples_per_second() * SAMPLE_DURATION
     }
 
     /// In units of `timescale`.
-    pub(super) fn duration(&self) -> u64 {
+    pub(crate) fn duration(&self) -> u64 {
         self.sizes.len() as u64 * u64::from(SAMPLE_DURATION)
     }
 
@@ -93,7 +93,7 @@ impl Track {
 
     /// Writes `trak`. `movie_duration` is this track's duration in the movie's timescale; the media data begins at
     /// `media_start` of the file.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         w: &mut BoxWriter,
         id: u32,

@@ -5,7 +5,19 @@
 //! (`moov` before `mdat`), has a key frame at least every [`KEY_FRAME_SECONDS`], no reordered frames, and says in the
 //! bitstream and in the container that its colours are BT.709 in limited range, 4:2:0.
 //!
-//! Nothing in this module touches libtorch.
+//! ```no_run
+//! use videosdgx_mp4::{VideoFormat, VideoReader, VideoWriter};
+//!
+//! # fn main() -> Result<(), videosdgx_mp4::Mp4Error> {
+//! let format = VideoFormat::h264(64, 48, 16);
+//! let mut writer = VideoWriter::create("gray.mp4", format)?;
+//! for _ in 0..16 {
+//!     writer.push_frame(&vec![128; format.frame_bytes()])?;
+//! }
+//! writer.finish()?;
+//! assert_eq!(VideoReader::open("gray.mp4")?.frames(), 16);
+//! # Ok(()) }
+//! ```
 
 mod av1;
 mod boxes;

@@ -2,13 +2,13 @@
 
 /// A buffer in which boxes are nested.
 #[derive(Debug, Default)]
-pub(super) struct BoxWriter {
+pub(crate) struct BoxWriter {
     bytes: Vec<u8>,
 }
 
 impl BoxWriter {
     /// Writes a box: its size is filled in after `content` is written.
-    pub(super) fn nest(&mut self, kind: &[u8; 4], content: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest(&mut self, kind: &[u8; 4], content: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.u32(0);
         self.raw(kind);
@@ -18,45 +18,45 @@ impl BoxWriter {
     }
 
     /// Writes a box that begins with version and flags.
-    pub(super) fn full(&mut self, kind: &[u8; 4], version: u8, flags: u32, content: impl FnOnce(&mut Self)) {
+    pub(crate) fn full(&mut self, kind: &[u8; 4], version: u8, flags: u32, content: impl FnOnce(&mut Self)) {
         self.nest(kind, |w| {
             w.u32(u32::from(version) << 24 | flags);
             content(w);
         });
     }
 
-    pub(super) fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
 
-    pub(super) fn u16(&mut self, value: u16) {
+    pub(crate) fn u16(&mut self, value: u16) {
         self.raw(&value.to_be_bytes());
     }
 
-    pub(super) fn u32(&mut self, value: u32) {
+    pub(crate) fn u32(&mut self, value: u32) {
         self.raw(&value.to_be_bytes());
     }
 
-    pub(super) fn u64(&mut self, value: u64) {
+    pub(crate) fn u64(&mut self, value: u64) {
         self.raw(&value.to_be_bytes());
     }
 
-    pub(super) fn zeros(&mut self, count: usize) {
+    pub(crate) fn zeros(&mut self, count: usize) {
         self.bytes.resize(self.bytes.len() + count, 0);
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// The identity matrix of `mvhd` and `tkhd`: no rotation.
-    pub(super) fn identity_matrix(&mut self) {
+    pub(crate) fn identity_matrix(&mut self) {
         for value in [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000] {
             self.u32(value);
         }
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use videosdgx_video::mp4::{KEY_FRAME_SECONDS, Mp4Error, VideoFormat, VideoReader, VideoWriter};
+use videosdgx_mp4::{KEY_FRAME_SECONDS, Mp4Error, VideoFormat, VideoReader, VideoWriter};
 
 const WIDTH: usize = 96;
 const HEIGHT: usize = 64;
@@ -93,7 +93,7 @@ fn frames_come_back_in_order_with_their_colors() {
 #[test]
 fn the_index_precedes_the_media_and_names_its_colors() {
     let folder = tempfile::tempdir().unwrap();
-    let formats = [small(24), VideoFormat { codec: videosdgx_video::mp4::VideoCodec::Av1, ..small(24) }];
+    let formats = [small(24), VideoFormat { codec: videosdgx_mp4::VideoCodec::Av1, ..small(24) }];
     for (format, entry, config) in [(formats[0], "avc1", "avcC"), (formats[1], "av01", "av1C")] {
         let path = folder.path().join("video.mp4");
         write(&path, format, 30, [255, 0, 0]);
@@ -122,7 +122,7 @@ fn the_index_precedes_the_media_and_names_its_colors() {
 fn key_frames_are_at_most_two_seconds_apart() {
     let folder = tempfile::tempdir().unwrap();
     let (fps, frames) = (10, 50);
-    for codec in [small(fps).codec, videosdgx_video::mp4::VideoCodec::Av1] {
+    for codec in [small(fps).codec, videosdgx_mp4::VideoCodec::Av1] {
         let path = folder.path().join("video.mp4");
         write(&path, VideoFormat { codec, ..small(fps) }, frames, [0, 0, 255]);
         let file = std::fs::read(&path).unwrap();

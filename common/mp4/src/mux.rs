@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::Mp4Error;
-use super::boxes::BoxWriter;
-use super::track::{CodecConfig, Sample, Track, TrackKind};
+use crate::Mp4Error;
+use crate::boxes::BoxWriter;
+use crate::track::{CodecConfig, Sample, Track, TrackKind};
 
 /// Bytes moved at a time when room for `moov` is made.
 const MOVE_BYTES: u64 = 1 << 20;
@@ -15,7 +15,7 @@ const MDAT_HEADER: u64 = 16;
 
 /// Writes samples into `mdat` and, at the end, `moov` in front of it. Memory: a few bytes a sample.
 #[derive(Debug)]
-pub(super) struct Muxer {
+pub(crate) struct Muxer {
     file: BufWriter<File>,
     tracks: Vec<Track>,
     /// Where `mdat` begins: behind `ftyp`.
@@ -26,7 +26,7 @@ pub(super) struct Muxer {
 
 impl Muxer {
     /// Creates the file, replacing one that is there.
-    pub(super) fn create(path: &Path, tracks: Vec<TrackKind>, brand: &[u8; 4]) -> Result<Self, Mp4Error> {
+    pub(crate) fn create(path: &Path, tracks: Vec<TrackKind>, brand: &[u8; 4]) -> Result<Self, Mp4Error> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut file = BufWriter::with_capacity(1 << 18, file);
         let mut w = BoxWriter::default();
@@ -43,7 +43,7 @@ impl Muxer {
     }
 
     /// Stores the next sample of a track (an index into the tracks given to [`Muxer::create`]).
-    pub(super) fn push(&mut self, track: usize, sample: &Sample) -> Result<(), Mp4Error> {
+    pub(crate) fn push(&mut self, track: usize, sample: &Sample) -> Result<(), Mp4Error> {
         let size = u32::try_from(sample.data.len())
             .map_err(|_| Mp4Error::Invalid("a sample is larger than 4 GiB".to_owned()))?;
         self.file.write_all(&sample.data)?;
@@ -53,7 +53,7 @@ impl Muxer {
     }
 
     /// Writes `moov` between `ftyp` and `mdat`, with one configuration a track.
-    pub(super) fn finish(mut self, configs: &[CodecConfig]) -> Result<(), Mp4Error> {
+    pub(crate) fn finish(mut self, configs: &[CodecConfig]) -> Result<(), Mp4Error> {
         if self.tracks.iter().any(Track::is_empty) {
             return Err(Mp4Error::Empty);
         }

@@ -1,6 +1,6 @@
 //! What a video file is to hold.
 
-use super::Mp4Error;
+use crate::Mp4Error;
 
 /// Longest distance between two key frames.
 pub const KEY_FRAME_SECONDS: u32 = 2;
@@ -73,7 +73,7 @@ impl VideoFormat {
     }
 
     /// Frames between two key frames at most.
-    pub(super) fn key_frame_interval(&self) -> u32 {
+    pub(crate) fn key_frame_interval(&self) -> u32 {
         self.fps * KEY_FRAME_SECONDS
     }
 }

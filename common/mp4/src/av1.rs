@@ -6,10 +6,10 @@ use rav1e::prelude::{
     EncoderStatus, FrameType, MatrixCoefficients, PixelRange, Rational, TransferCharacteristics,
 };
 
-use super::Mp4Error;
-use super::color::Picture;
-use super::format::VideoFormat;
-use super::track::{CodecConfig, Sample};
+use crate::Mp4Error;
+use crate::color::Picture;
+use crate::format::VideoFormat;
+use crate::track::{CodecConfig, Sample};
 
 /// rav1e's preset, 0 (slow) to 10 (fast).
 const SPEED: u8 = 9;
@@ -20,14 +20,14 @@ const OBU_SEQUENCE_HEADER: u8 = 1;
 const OBU_TEMPORAL_DELIMITER: u8 = 2;
 
 /// Turns pictures into temporal units. Some pictures are looked ahead, so samples come late and in order.
-pub(super) struct Av1Encoder {
+pub(crate) struct Av1Encoder {
     context: Context<u8>,
     level: u8,
     sequence_header: Vec<u8>,
 }
 
 impl Av1Encoder {
-    pub(super) fn new(format: &VideoFormat) -> Result<Self, Mp4Error> {
+    pub(crate) fn new(format: &VideoFormat) -> Result<Self, Mp4Error> {
         let level = level(format);
         let interval = u64::from(format.key_frame_interval());
         let encoder = EncoderConfig {
@@ -55,7 +55,7 @@ impl Av1Encoder {
     }
 
     /// Gives the encoder a picture and takes the samples that are ready.
-    pub(super) fn encode(&mut self, picture: &Picture) -> Result<Vec<Sample>, Mp4Error> {
+    pub(crate) fn encode(&mut self, picture: &Picture) -> Result<Vec<Sample>, Mp4Error> {
         let mut frame = self.context.new_frame();
         let chroma = picture.width / 2;
         let planes = [(&picture.y, picture.width), (&picture.cb, chroma), (&picture.cr, chroma)];
@@ -67,7 +67,7 @@ impl Av1Encoder {
     }
 
     /// The samples that were still looked ahead.
-    pub(super) fn finish(&mut self) -> Result<Vec<Sample>, Mp4Error> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<Sample>, Mp4Error> {
         self.context.send_frame(None).map_err(failed)?;
         self.receive()
     }
@@ -99,7 +99,7 @@ impl Av1Encoder {
     }
 
     /// `AV1CodecConfigurationRecord` (AV1 ISO-BMFF binding, 2.3.3) of the main profile in 8 bits, 4:2:0.
-    pub(super) fn config(&self) -> Result<CodecConfig, Mp4Error> {
+    pub(crate) fn config(&self) -> Result<CodecConfig, Mp4Error> {
         if self.sequence_header.is_empty() {
             return Err(failed("no sequence header"));
         }
