@@ -1,37 +1,43 @@
-# How the programs of this house are built, started, awaited and stopped natively. Sourced after lib.sh.
+# Functions that build, start, await and stop the programs natively. Sourced after lib.sh.
 # shellcheck shell=bash
 
 # shellcheck disable=SC2154 # root comes from lib.sh
 bin=$(target_dir)/release
 
-# Services that exist in this house.
-service_names() { find "$root/services" -mindepth 2 -maxdepth 2 -name Cargo.toml -printf '%h\n' | xargs -rn 1 basename | sort; }
+# field_of NAME KEY: a value of one service in services/manifest.toml; without a name, that of every service. Presets have tables of their own
+# ([[service.presets]]) and are not read.
+field_of() {
+    awk -v wanted="$1" -v key="$2" '
+        /^\[/ { table = $1; next }
+        table == "[[service]]" && /^[a-z_]+ *=/ {
+            value = $0
+            sub(/^[a-z_]+ *= */, "", value)
+            gsub(/"/, "", value)
+            if ($1 == "name") name = value
+            if ($1 == key && (wanted == "" || name == wanted)) print value
+        }' "$root/services/manifest.toml"
+}
+
+service_names() { field_of "" name; }
 
 is_service() { service_names | grep -qxF -- "$1"; }
+
+# video or text
+kind_of() { field_of "$1" kind; }
 
 # variable_of wan21 PORT → VIDEOSDGX_WAN21_PORT
 variable_of() { printf 'VIDEOSDGX_%s_%s\n' "$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')" "$2"; }
 
-# Port of a program of ours: docs/architecture.md has the list; VIDEOSDGX_<NAME>_PORT wins.
+# Port of the gateway or a service: VIDEOSDGX_<NAME>_PORT, by default the manifest's.
 port_of() {
     local variable default
-    case "$1" in
-    gateway) default=8080 ;;
-    ltx2) default=8001 ;;
-    wan21) default=8002 ;;
-    magi1) default=8003 ;;
-    waver) default=8004 ;;
-    glm47) default=8005 ;;
-    qwen3-4b) default=8006 ;;
-    qwen3-coder-30b) default=8007 ;;
-    qwen3-vl-2b) default=8008 ;;
-    retrieval) default=8009 ;;
-    sensors) default=8010 ;;
-    *) die "no port is laid down for $1" "set $(variable_of "$1" PORT)" ;;
-    esac
+    if [ "$1" = gateway ]; then default=8080; else default=$(field_of "$1" port); fi
     variable=$(variable_of "$1" PORT)
     printf '%s\n' "${!variable:-$default}"
 }
+
+# Folder of what a service serves until a checkpoint has been pulled for it.
+demo_checkpoint_of() { printf '%s\n' "$root/checkpoints/$(field_of "$1" demo_checkpoint)"; }
 
 binary_of() { if [ "$1" = gateway ]; then echo videosdgx-gateway; else echo "$1"; fi; }
 
@@ -106,14 +112,6 @@ stop_program() { # name pidfile grace
         fi
     fi
     rm -f "$pidfile"
-}
-
-# Services that make text rather than videos.
-is_text_service() { case "$1" in glm47 | qwen3-*) ;; *) return 1 ;; esac }
-
-# What a service serves while nobody has pulled an official checkpoint for it.
-demo_checkpoint_of() {
-    if is_text_service "$1"; then echo "$root/checkpoints/smollm2-135m"; else echo "$root/checkpoints/demo-shapes"; fi
 }
 
 # Settings of a service natively, beside those in the caller's environment.

@@ -114,14 +114,10 @@ impl DecoderBackend {
     }
 
     fn hint(&self) -> String {
-        let pulled = match self.settings.name.as_str() {
-            "glm47" => "glm-4.7-flash",
-            "qwen3-coder-30b" => "qwen3-coder-30b-a3b",
-            "qwen3-vl-2b" => "qwen3-vl-2b-instruct",
-            _ => "qwen3-4b-instruct-2507",
-        };
+        let preset = videosdgx_manifest::service(&self.settings.name)
+            .map_or("--list", |service| service.default_preset.as_str());
         format!(
-            "fetch one with `videosdgx pull {pulled}`, bring the small one with `scripts/setup smollm2`, or point \
+            "fetch one with `videosdgx pull {preset}`, fetch the small demonstration model with `scripts/setup smollm2`, or point \
              VIDEOSDGX_CHECKPOINT at a folder with config.json and safetensors or at a GGUF file"
         )
     }

@@ -1,5 +1,5 @@
 //! What the text services have in common: any checkpoint that [`videosdgx_decoder`] computes, behind the skeleton of
-//! `videosdgx-text-service`. A service is a name, a port and [`main()`].
+//! `videosdgx-text-service`. A service is a name in `services/manifest.toml` and [`main()`].
 
 mod backend;
 mod settings;
@@ -9,10 +9,10 @@ use std::process::ExitCode;
 pub use backend::DecoderBackend;
 pub use settings::{Settings, SettingsError};
 
-/// All of a text service's `main`.
-pub fn main(name: &'static str, port: u16) -> ExitCode {
+/// The `main` of a text service; its default port is the one in `services/manifest.toml`.
+pub fn main(name: &'static str) -> ExitCode {
     videosdgx_tensor::sleep_while_waiting();
-    videosdgx_text_service::main(name, port, |config| {
+    videosdgx_text_service::main(name, videosdgx_manifest::port(name), |config| {
         Settings::from_config(config).map(DecoderBackend::new).map_err(|error| error.to_string())
     })
 }

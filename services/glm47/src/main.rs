@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    videosdgx_text_backend::main("glm47", 8005)
+    videosdgx_text_backend::main("glm47")
 }

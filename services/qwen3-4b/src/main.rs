@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    videosdgx_text_backend::main("qwen3-4b", 8006)
+    videosdgx_text_backend::main("qwen3-4b")
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    videosdgx_text_backend::main("qwen3-coder-30b", 8007)
+    videosdgx_text_backend::main("qwen3-coder-30b")
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    videosdgx_text_backend::main("qwen3-vl-2b", 8008)
+    videosdgx_text_backend::main("qwen3-vl-2b")
 }

@@ -225,8 +225,10 @@ fn checkpoint_error(error: CheckpointError) -> EngineError {
 }
 
 fn hint(path: &Path) -> String {
+    let preset =
+        videosdgx_manifest::service(NAME).map_or("--list", |service| service.default_preset.as_str());
     format!(
-        "fetch one with `videosdgx pull wan2.1-t2v-1.3b`, or point VIDEOSDGX_CHECKPOINT at a folder with {}",
+        "fetch one with `videosdgx pull {preset}`, or point VIDEOSDGX_CHECKPOINT at a folder with {}",
         path.file_name().map_or_else(|| "model_index.json".into(), |name| name.to_string_lossy())
     )
 }

@@ -6,7 +6,7 @@ use wan21::{NAME, Settings, WanEngine};
 
 fn main() -> ExitCode {
     videosdgx_tensor::sleep_while_waiting();
-    videosdgx_service::main(NAME, 8002, |config| {
+    videosdgx_service::main(NAME, videosdgx_manifest::port(NAME), |config| {
         Settings::from_config(config).map(WanEngine::new).map_err(|error| error.to_string())
     })
 }

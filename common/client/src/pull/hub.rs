@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Digest, PullError, SafePath, preset::Layout};
+use super::{Digest, PullError, SafePath, layout::Layout};
 use crate::{ClientError, error::host_of};
 
 /// Where published checkpoints are unless `HF_ENDPOINT` says otherwise.

@@ -9,12 +9,11 @@ mod error;
 mod file;
 mod folder;
 mod hub;
+mod layout;
 mod place;
-mod preset;
 
 pub use checksum::Digest;
 pub use error::PullError;
 pub use folder::{PullEvent, PullReport, pull};
 pub use hub::{DEFAULT_ENDPOINT, Hub, RemoteFile};
 pub use place::SafePath;
-pub use preset::{PRESETS, Preset};

@@ -5,7 +5,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar};
-use videosdgx_client::pull::{Hub, PRESETS, Preset, PullEvent, pull};
+use videosdgx_client::pull::{Hub, PullEvent, pull};
 
 use crate::{
     args::Pull,
@@ -15,25 +15,28 @@ use crate::{
 
 pub(crate) async fn run(command: Pull) -> Result<(), Failure> {
     let Some(checkpoint) = command.checkpoint.filter(|_| !command.list) else {
-        for preset in &PRESETS {
+        for (_, preset) in videosdgx_manifest::presets() {
             println!("{:<27} {:<38} {}", preset.name, preset.repository, preset.about);
         }
         return Ok(());
     };
-    let preset = Preset::by_name(&checkpoint);
-    let repository = match preset {
-        Some(preset) => preset.repository,
+    let known = videosdgx_manifest::preset(&checkpoint);
+    let repository = match known {
+        Some((_, preset)) => preset.repository.as_str(),
         None if checkpoint.contains('/') => &checkpoint,
         None => {
-            let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
-            let message =
-                format!("{checkpoint:?} is none of {} and no repository (owner/name)", names.join(", "));
+            let names: Vec<_> =
+                videosdgx_manifest::presets().map(|(_, preset)| preset.name.as_str()).collect();
+            let message = format!(
+                "{checkpoint:?} is neither a preset ({}) nor a repository (owner/name)",
+                names.join(", ")
+            );
             return Err(Failure::new(Exit::Refused, message));
         }
     };
-    let name = preset.map_or_else(
+    let name = known.map_or_else(
         || repository.rsplit('/').next().unwrap_or(repository).to_lowercase(),
-        |preset| preset.name.to_owned(),
+        |(_, preset)| preset.name.clone(),
     );
     let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()).map(Into::into);
     let hub = Hub::new(&command.endpoint, repository, &command.revision, token)?;
@@ -49,7 +52,7 @@ pub(crate) async fn run(command: Pull) -> Result<(), Failure> {
         report.fetched
     );
     println!("{}", report.folder.display());
-    let service = command.service.as_deref().or(preset.map(|preset| preset.service));
+    let service = command.service.as_deref().or(known.map(|(service, _)| service.name.as_str()));
     if let Some(service) = service {
         activate(&command.models_dir, service, &name, command.activate)?;
     }
