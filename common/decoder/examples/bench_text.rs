@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use videosdgx_decoder::{Source, TextModel};
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, LogitsRequest, Segment};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, sleep_while_waiting};
-use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, Segment, Wanted};
 
 const PROMPT: usize = 512;
 const DECODE: usize = 128;
@@ -67,13 +67,19 @@ fn round(
         let tokens: Vec<u32> =
             (0..PROMPT).map(|at| ((at * 7919 + index * 131 + 13) % vocab) as u32).collect();
         let start = Instant::now();
-        model.step(&[Segment { tokens: &tokens, start: 0, blocks, images: &[], wanted: Wanted::Last }])?;
+        model.step(&[Segment {
+            tokens: &tokens,
+            start: 0,
+            blocks,
+            images: &[],
+            logits: LogitsRequest::Last,
+        }])?;
         prefills.push(start.elapsed().as_secs_f64());
     }
     for at in PROMPT..PROMPT + DECODE {
         let token = [(at % vocab) as u32];
         let segment =
-            |blocks| Segment { tokens: &token, start: at, blocks, images: &[], wanted: Wanted::Last };
+            |blocks| Segment { tokens: &token, start: at, blocks, images: &[], logits: LogitsRequest::Last };
         let segments: Vec<Segment<'_>> = tables.iter().map(|blocks| segment(blocks)).collect();
         let start = Instant::now();
         model.step(&segments)?;

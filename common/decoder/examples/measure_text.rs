@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use videosdgx_decoder::Source;
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, LogitsRequest, Segment};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, sleep_while_waiting};
-use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, Segment, Wanted};
 
 /// Prompt tokens of a step, as the engine has it.
 const CHUNK: usize = 512;
@@ -48,8 +48,8 @@ fn main() -> Result<()> {
     for (index, blocks) in tables.iter().enumerate() {
         for first in (0..prompt).step_by(CHUNK) {
             let last = (first + CHUNK).min(prompt);
-            let wanted = if last == prompt { Wanted::Last } else { Wanted::None };
-            let segment = Segment { tokens: &tokens[first..last], start: first, blocks, images: &[], wanted };
+            let logits = if last == prompt { LogitsRequest::Last } else { LogitsRequest::None };
+            let segment = Segment { tokens: &tokens[first..last], start: first, blocks, images: &[], logits };
             let logits = model.step(&[segment])?;
             if last == prompt {
                 next[index] = likeliest(logits.row(0));
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
                 start: prompt + step,
                 blocks,
                 images: &[],
-                wanted: Wanted::Last,
+                logits: LogitsRequest::Last,
             })
             .collect();
         let logits = model.step(&segments)?;

@@ -1,6 +1,6 @@
 //! The segments of a step laid end to end, checked.
 
-use videosdgx_text::{BLOCK_TOKENS, BlockId, DecoderError, Segment, Wanted};
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, DecoderError, LogitsRequest, Segment};
 
 use crate::positions::{self, Position};
 
@@ -64,10 +64,10 @@ impl<'a> Batch<'a> {
                 segment.images,
                 limits.merge,
             ));
-            match segment.wanted {
-                Wanted::None => {}
-                Wanted::Last => batch.wanted.push((row + rows - 1) as i64),
-                Wanted::All => batch.wanted.extend((row..row + rows).map(|row| row as i64)),
+            match segment.logits {
+                LogitsRequest::None => {}
+                LogitsRequest::Last => batch.wanted.push((row + rows - 1) as i64),
+                LogitsRequest::All => batch.wanted.extend((row..row + rows).map(|row| row as i64)),
             }
             batch.sequences.push(Sequence { row, rows, start: segment.start, blocks: segment.blocks });
         }
@@ -107,16 +107,21 @@ mod tests {
 
     const LIMITS: Limits = Limits { vocab: 100, max_context: 64, blocks: 4, merge: 0 };
 
-    fn segment<'a>(tokens: &'a [u32], start: usize, blocks: &'a [BlockId], wanted: Wanted) -> Segment<'a> {
-        Segment { tokens, start, blocks, images: &[], wanted }
+    fn segment<'a>(
+        tokens: &'a [u32],
+        start: usize,
+        blocks: &'a [BlockId],
+        logits: LogitsRequest,
+    ) -> Segment<'a> {
+        Segment { tokens, start, blocks, images: &[], logits }
     }
 
     #[test]
     fn segments_lie_end_to_end() {
         let segments = [
-            segment(&[1, 2, 3], 0, &[0], Wanted::None),
-            segment(&[4], 16, &[2, 1], Wanted::Last),
-            segment(&[5, 6], 3, &[3], Wanted::All),
+            segment(&[1, 2, 3], 0, &[0], LogitsRequest::None),
+            segment(&[4], 16, &[2, 1], LogitsRequest::Last),
+            segment(&[5, 6], 3, &[3], LogitsRequest::All),
         ];
         let batch = Batch::new(&segments, LIMITS).expect("fits");
         assert_eq!(batch.tokens, [1, 2, 3, 4, 5, 6]);
@@ -131,12 +136,12 @@ mod tests {
     #[test]
     fn what_would_touch_other_memory_is_refused() {
         for (bad, reason) in [
-            (segment(&[], 0, &[0], Wanted::None), "no tokens"),
-            (segment(&[1], 16, &[0], Wanted::None), "has 1 blocks, 2 are needed"),
-            (segment(&[1], 0, &[4], Wanted::None), "names block 4 of 4"),
-            (segment(&[100], 0, &[0], Wanted::None), "names token 100"),
-            (segment(&[1], 64, &[0; 8], Wanted::None), "ends at 65"),
-            (segment(&[1], usize::MAX, &[0; 8], Wanted::None), "the context holds 64"),
+            (segment(&[], 0, &[0], LogitsRequest::None), "no tokens"),
+            (segment(&[1], 16, &[0], LogitsRequest::None), "has 1 blocks, 2 are needed"),
+            (segment(&[1], 0, &[4], LogitsRequest::None), "names block 4 of 4"),
+            (segment(&[100], 0, &[0], LogitsRequest::None), "names token 100"),
+            (segment(&[1], 64, &[0; 8], LogitsRequest::None), "ends at 65"),
+            (segment(&[1], usize::MAX, &[0; 8], LogitsRequest::None), "the context holds 64"),
         ] {
             let error = Batch::new(&[bad], LIMITS).expect_err(reason).to_string();
             assert!(error.contains(reason), "{error}");

@@ -1,4 +1,4 @@
-//! Language models on libtorch: the decoder families by configuration, each a [`videosdgx_text::Decoder`].
+//! Language models on libtorch: the decoder families by configuration, each a [`videosdgx_decoder_api::Decoder`].
 //!
 //! [`Source`] opens a published checkpoint (a transformers folder or a GGUF file), says what it is and what it will take;
 //! [`TextModel`] is one in memory. One transformer serves all six families of [`Family`]: what differs is in

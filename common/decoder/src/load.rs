@@ -23,7 +23,7 @@ impl TextModel {
     /// # Errors
     /// As [`Source::open`] and [`Source::load`].
     ///
-    /// [`Decoder::resize_cache`]: videosdgx_text::Decoder::resize_cache
+    /// [`Decoder::resize_cache`]: videosdgx_decoder_api::Decoder::resize_cache
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, LoadError> {
         Source::open(path)?.load(options)
     }

@@ -1,10 +1,10 @@
 //! A loaded model: what the engine calls.
 
 use tch::{Device, Kind, Tensor};
+use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_tensor::{
     Embedding, KvCache, Linear, PagedSegment, TensorError, add_rms_norm, guarded, rms_norm,
 };
-use videosdgx_text::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 
 use crate::DecoderConfig;
 use crate::attention::Step;
@@ -169,7 +169,7 @@ impl From<TensorError> for Failure {
     fn from(error: TensorError) -> Self {
         Self(match error {
             TensorError::OutOfMemory(message) => DecoderError::OutOfMemory(message),
-            other => DecoderError::Failed(other.to_string()),
+            other => DecoderError::backend(other),
         })
     }
 }

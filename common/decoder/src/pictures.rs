@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use tch::{Device, Tensor};
-use videosdgx_text::{ImageInput, Segment};
+use videosdgx_decoder_api::{ImageInput, Segment};
 
 use crate::batch::Batch;
 use crate::model::Failure;

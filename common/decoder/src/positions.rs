@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use videosdgx_text::ImageInput;
+use videosdgx_decoder_api::ImageInput;
 
 /// Time, height and width; all the same for text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ mod support;
 
 use rstest::rstest;
 use support::{BLOCKS, Golden, Sequence, generate, golden, load, pool, relative, step, tensor};
+use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, LogitsRequest};
 use videosdgx_tensor::{Kind, Quantization, Tensor};
-use videosdgx_text::{BLOCK_TOKENS, Decoder, Wanted};
 
 /// Of the norm of the logits, in f32.
 const EXACT: f64 = 1e-4;
@@ -25,7 +25,7 @@ fn logits(family: &str, kind: Kind, quantization: Quantization, chunk: usize) ->
         let mut sequence = Sequence::new(&golden, &mut pool(), room(&golden));
         let mut rows = Vec::new();
         while sequence.left() > 0 {
-            let segment = sequence.segment(chunk, Wanted::All);
+            let segment = sequence.segment(chunk, LogitsRequest::All);
             let length = segment.tokens.len();
             rows.push(tensor(&model.step(&[segment]).expect("computes")));
             sequence.computed += length;
@@ -192,7 +192,7 @@ fn a_step_that_breaks_the_contract_is_an_error_and_leaves_the_cache() {
     generate(&mut model, &mut sequence, 1000, 4);
     let mut wrong = Sequence::new(golden, &mut pool(), room(golden));
     wrong.tokens[3] = 5000;
-    let error = model.step(&[wrong.segment(1000, Wanted::Last)]).expect_err("refused").to_string();
+    let error = model.step(&[wrong.segment(1000, LogitsRequest::Last)]).expect_err("refused").to_string();
     assert!(error.contains("names token 5000 of 200"), "{error}");
     generate(&mut model, &mut sequence, 1000, NEW_TOKENS);
     assert_eq!(sequence.output(), golden.greedy);

@@ -8,8 +8,8 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use support::folder;
 use videosdgx_decoder::{LoadOptions, Source, TextModel, expected_tensors};
+use videosdgx_decoder_api::{Decoder, LogitsRequest};
 use videosdgx_tensor::{Device, Kind, Quantization};
-use videosdgx_text::{Decoder, Wanted};
 
 fn options(quantization: Quantization) -> LoadOptions {
     LoadOptions::new(Device::Cpu, Kind::BFloat16, quantization)
@@ -116,7 +116,7 @@ fn a_copy_of_quantised_weights_is_the_same_model() {
         let mut model = TextModel::load(folder("qwen3_moe"), &options).expect("loads");
         model.resize_cache(support::BLOCKS).expect("small");
         let sequence = support::Sequence::new(&golden, &mut support::pool(), golden.tokens.len());
-        support::tensor(&model.step(&[sequence.segment(1000, Wanted::All)]).expect("computes"))
+        support::tensor(&model.step(&[sequence.segment(1000, LogitsRequest::All)]).expect("computes"))
     };
     let first = logits();
     let files = || std::fs::read_dir(copies.path()).expect("reads").count();

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use rstest::rstest;
 use videosdgx_decoder::{LoadOptions, TextModel};
+use videosdgx_decoder_api::{
+    BLOCK_TOKENS, BlockId, Decoder as _, DecoderError, ImageInput, LogitsRequest, Segment,
+};
 use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
-use videosdgx_text::image::ImageProcessor;
-use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder as _, DecoderError, ImageInput, Segment, Wanted};
+use videosdgx_text::image::PicturePreprocessor;
 
 /// The fixture's placeholder.
 const PLACEHOLDER: u32 = 150;
@@ -36,7 +38,7 @@ fn golden() -> Golden {
         ids.into_iter().map(|id| u32::try_from(id).expect("an id")).collect()
     };
     let prompt = ids("ids");
-    let processor = ImageProcessor::open(&fixture("model")).expect("opens");
+    let processor = PicturePreprocessor::open(&fixture("model")).expect("opens");
     let mut from = 0;
     let images = ["rgb.png", "tall.png"].map(|name| {
         let bytes = std::fs::read(fixture("images").join(name)).expect("is committed");
@@ -84,7 +86,7 @@ fn logits(model: &mut TextModel, golden: &Golden, tokens: &[u32], chunk: usize) 
             start: index * chunk,
             blocks: &blocks,
             images: &golden.images,
-            wanted: Wanted::All,
+            logits: LogitsRequest::All,
         };
         let logits = model.step(&[segment]).expect("computes");
         rows.extend((0..logits.rows()).map(|row| logits.row(row).to_vec()));
@@ -124,7 +126,7 @@ fn greedy_tokens_are_those_of_transformers(#[values(5, 23, 1000)] chunk: usize) 
             start: golden.prompt.len() + tokens.len() - 1,
             blocks: &blocks,
             images: &golden.images,
-            wanted: Wanted::Last,
+            logits: LogitsRequest::Last,
         };
         next = best(model.step(&[segment]).expect("computes").row(0));
     }
@@ -165,7 +167,7 @@ fn others_in_the_batch_change_nothing() {
                     start,
                     blocks: &tables[index],
                     images,
-                    wanted: Wanted::All,
+                    logits: LogitsRequest::All,
                 }
             })
             .collect();
@@ -193,8 +195,13 @@ fn a_picture_that_does_not_fit_fails_the_step_and_not_the_model() {
     wrong.patches.pop();
     let images = [Arc::new(wrong), Arc::clone(&golden.images[1])];
     let blocks = blocks(0);
-    let segment =
-        Segment { tokens: &golden.prompt, start: 0, blocks: &blocks, images: &images, wanted: Wanted::Last };
+    let segment = Segment {
+        tokens: &golden.prompt,
+        start: 0,
+        blocks: &blocks,
+        images: &images,
+        logits: LogitsRequest::Last,
+    };
     assert!(matches!(model.step(&[segment]), Err(DecoderError::Failed(_))));
     let rows = logits(&mut model, &golden, &golden.prompt, 1000);
     assert!(error(&rows[0], &golden.logits[0]) < 1e-5);

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use support::{Golden, Sequence, generate, relative, tensor};
 use videosdgx_decoder::{LoadOptions, TextModel};
+use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, LogitsRequest};
 use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
-use videosdgx_text::{BLOCK_TOKENS, Decoder, Wanted};
 
 const PROMPTS: usize = 10;
 const NEW_TOKENS: usize = 64;
@@ -77,7 +77,8 @@ fn compare(model: &mut TextModel) -> (f64, f64) {
         let after_prompt = golden.tokens.len() as i64 - 1;
         let mut whole = sequence(&golden);
         whole.tokens.extend(&golden.greedy);
-        let logits = tensor(&model.step(&[whole.segment(usize::MAX / 2, Wanted::All)]).expect("computes"));
+        let logits =
+            tensor(&model.step(&[whole.segment(usize::MAX / 2, LogitsRequest::All)]).expect("computes"));
         let row = logits.get(after_prompt).slice(0, 0, None, COLUMN_STEP);
         sum += relative(&row, &golden.logits);
         let ours: Vec<i64> = logits.argmax(-1, false).try_into().expect("whole numbers");

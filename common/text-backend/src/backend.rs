@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use videosdgx_api::TextModel as Description;
 use videosdgx_decoder::{LoadError, Source, TextModel};
+use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_service::EngineError;
 use videosdgx_tensor::{CheckpointError, Device, Kind, TensorError, release_code_pages};
-use videosdgx_text::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_text_service::TextBackend;
 
 use crate::Settings;

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use videosdgx_api::TextModel;
+use videosdgx_decoder_api::Decoder;
 use videosdgx_model::Load;
 use videosdgx_service::EngineError;
-use videosdgx_text::Decoder;
 
 /// What a text service plugs into the skeleton. Only [`TextBackend::load`] touches weights.
 pub trait TextBackend: Send + Sync + 'static {

@@ -12,8 +12,10 @@ use std::{
 
 use serde_json::{Map, Value, json};
 use videosdgx_api::TextModel;
+use videosdgx_decoder_api::{
+    BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, LogitsRequest, Segment,
+};
 use videosdgx_service::{EngineError, ServiceConfig};
-use videosdgx_text::{BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, Segment, Wanted};
 
 use crate::TextBackend;
 
@@ -225,10 +227,10 @@ impl Decoder for FakeDecoder {
                 self.cache[block][at % BLOCK_TOKENS] = *token;
             }
             self.computed.fetch_add(segment.tokens.len() as u64, Ordering::Relaxed);
-            let rows = match segment.wanted {
-                Wanted::None => 0..0,
-                Wanted::Last => segment.tokens.len() - 1..segment.tokens.len(),
-                Wanted::All => 0..segment.tokens.len(),
+            let rows = match segment.logits {
+                LogitsRequest::None => 0..0,
+                LogitsRequest::Last => segment.tokens.len() - 1..segment.tokens.len(),
+                LogitsRequest::All => 0..segment.tokens.len(),
             };
             for row in rows {
                 let known = self.tokens(segment, segment.start + row + 1);

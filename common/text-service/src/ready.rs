@@ -8,8 +8,8 @@ use std::{
 use videosdgx_api::{Problem, TextModel};
 use videosdgx_service::{EngineError, shell::VERSION};
 use videosdgx_text::{
-    AssetsError, ChatTemplate, Engine, OutputFormat, TextAssets, Tokenizer,
-    image::ImageProcessor,
+    AssetsError, ChatTemplate, OutputFormat, TextAssets, TextEngine, Tokenizer,
+    image::PicturePreprocessor,
     streaming::{StreamingComputationEngine, StreamingConfig, create_streaming_engine},
 };
 
@@ -23,8 +23,8 @@ pub(crate) struct Ready {
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) format: OutputFormat,
     /// None: it takes no pictures.
-    pub(crate) images: Option<ImageProcessor>,
-    pub(crate) engine: Engine,
+    pub(crate) images: Option<PicturePreprocessor>,
+    pub(crate) engine: TextEngine,
     pub(crate) streaming: StreamingComputationEngine,
     /// Most tokens of prompt and answer together.
     pub(crate) max_context: usize,
@@ -43,7 +43,7 @@ impl Ready {
         let template = assets.template().map_err(unusable)?.cloned();
         let format = assets.output_format().map_err(unusable)?;
         let images = if model.vision {
-            let processor = ImageProcessor::open(&location).map_err(|error| {
+            let processor = PicturePreprocessor::open(&location).map_err(|error| {
                 Problem::from(EngineError::CheckpointInvalid {
                     file: location.clone(),
                     reason: error.to_string(),

@@ -14,7 +14,7 @@ use videosdgx_service::{
     shell::{self, Shell, Stops, system},
 };
 use videosdgx_text::{
-    Engine,
+    TextEngine,
     telemetry::{StreamingTelemetryCollector, TelemetryConfig},
 };
 
@@ -68,7 +68,7 @@ impl Running {
         let start_engine = {
             let telemetry = telemetry.clone();
             Box::new(move |config, language| {
-                Engine::start(loader.clone(), config, language, telemetry.clone())
+                TextEngine::start(loader.clone(), config, language, telemetry.clone())
             })
         };
         let metrics = TextMetrics::new(&shell.metrics);

@@ -8,7 +8,7 @@ use videosdgx_service::{
     EngineError,
     shell::{Answered, Face, Failure, Operation, Shell, off_the_reactor},
 };
-use videosdgx_text::{Engine, EngineConfig, Language, telemetry::StreamingTelemetryCollector};
+use videosdgx_text::{EngineConfig, Language, TextEngine, telemetry::StreamingTelemetryCollector};
 
 use crate::{
     backend::Front, metrics::TextMetrics, openapi, ready::Ready, routes, settings::TextSettings,
@@ -38,7 +38,7 @@ impl Face for TextFace {
 
 /// Starts an engine over the backend's loader, whatever the backend's types are.
 pub(crate) type StartEngine =
-    Box<dyn Fn(EngineConfig, Arc<dyn Language>) -> std::io::Result<Engine> + Send + Sync>;
+    Box<dyn Fn(EngineConfig, Arc<dyn Language>) -> std::io::Result<TextEngine> + Send + Sync>;
 
 /// One text service in one process.
 pub(crate) struct TextService {

@@ -5,7 +5,6 @@ mod assets;
 mod cache;
 mod constraint;
 pub mod controllers;
-mod decoder;
 mod detokenizer;
 mod engine;
 mod event;
@@ -24,13 +23,10 @@ mod tools;
 
 pub use assets::{AssetsError, CheckpointLanguage, GenerationDefaults, TextAssets};
 pub use constraint::{ConstraintCompiler, ConstraintError, Matcher};
-pub use decoder::{
-    BLOCK_TOKENS, BlockId, Decoder, DecoderError, DecoderShape, ImageInput, Logits, Segment, Wanted,
-};
 pub use detokenizer::Detokenizer;
 pub use engine::{
-    CacheUsage, Engine, EngineConfig, EngineHooks, EngineSnapshot, KvCacheSize, Language, PrefixSharing,
-    StreamOptions, SubmitError, TextDecoder, TextPiece, TokenMask, TokenMatcher, TokenStream,
+    CacheUsage, EngineConfig, EngineHooks, EngineSnapshot, KvCacheSize, Language, PrefixSharing,
+    StreamOptions, SubmitError, TextDecoder, TextEngine, TextPiece, TokenMask, TokenMatcher, TokenStream,
 };
 pub use event::{
     Choice, Completed, ErrorCode, FinishReason, StreamError, StreamEvent, StreamSummary, TokenEvent,

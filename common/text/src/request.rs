@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ImageInput;
+use videosdgx_decoder_api::ImageInput;
 
 /// One sequence to generate.
 #[derive(Debug, Clone)]

@@ -10,9 +10,11 @@ use videosdgx_model::{Load, LoaderConfig, ModelLoader};
 
 use crate::telemetry::StreamingTelemetryCollector;
 use crate::{
-    BLOCK_TOKENS, Completed, Constraint, Decoder, DecoderError, DecoderShape, Engine, EngineConfig,
-    GenerationRequest, Language, Logits, Prompt, SamplingParams, Segment, StopConditions, StreamError,
-    StreamEvent, TextDecoder, TextPiece, TokenMask, TokenMatcher, TokenStream, Wanted,
+    Completed, Constraint, EngineConfig, GenerationRequest, Language, Prompt, SamplingParams, StopConditions,
+    StreamError, StreamEvent, TextDecoder, TextEngine, TextPiece, TokenMask, TokenMatcher, TokenStream,
+};
+use videosdgx_decoder_api::{
+    BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, LogitsRequest, Segment,
 };
 
 /// Ids below it are letters from `!` on; the decoder's rows have four more, which nobody may choose.
@@ -148,7 +150,7 @@ impl Decoder for FakeDecoder {
                 return Err(DecoderError::Failed("poison".to_owned()));
             }
             assert!(!bomb, "bomb");
-            if segment.wanted == Wanted::Last {
+            if segment.logits == LogitsRequest::Last {
                 rows.extend((0..VOCAB as u64 + 4).map(|id| logit(hash, id, nothing)));
             }
         }
@@ -276,7 +278,7 @@ impl TokenMatcher for Literal {
 
 /// An engine over a fake decoder.
 pub(crate) struct Rig {
-    pub(crate) engine: Engine,
+    pub(crate) engine: TextEngine,
     pub(crate) stage: Stage,
     pub(crate) loader: ModelLoader<FakeLoad>,
     pub(crate) telemetry: StreamingTelemetryCollector,
@@ -296,7 +298,7 @@ impl Rig {
         let stage = Stage::new(script);
         let loader = ModelLoader::new(FakeLoad(stage.clone()), LoaderConfig::new("fake")).unwrap();
         let telemetry = StreamingTelemetryCollector::default();
-        let engine = Engine::start(loader.clone(), config, Arc::new(Letters), telemetry.clone()).unwrap();
+        let engine = TextEngine::start(loader.clone(), config, Arc::new(Letters), telemetry.clone()).unwrap();
         Self { engine, stage, loader, telemetry }
     }
 

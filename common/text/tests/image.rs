@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use videosdgx_text::image::{ImageConfig, ImageProcessor, ProcessedImage};
+use videosdgx_text::image::{ImageConfig, PicturePreprocessor, ProcessedImage};
 
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/vision").join(path)
@@ -17,19 +17,19 @@ fn files() -> Vec<(String, Value)> {
     files.into_iter().collect()
 }
 
-fn process(processor: &ImageProcessor, name: &str) -> ProcessedImage {
+fn process(processor: &PicturePreprocessor, name: &str) -> ProcessedImage {
     let bytes = std::fs::read(fixture("images").join(name)).expect("the fixture is committed");
     processor.process(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn tiny() -> ImageProcessor {
-    ImageProcessor::open(&fixture("model")).expect("opens")
+fn tiny() -> PicturePreprocessor {
+    PicturePreprocessor::open(&fixture("model")).expect("opens")
 }
 
 /// Every kind of PNG, and lossless WebP: bit for bit, enlarged and made smaller.
 #[test]
 fn patches_of_lossless_files_are_transformers_own() {
-    let processors = [("tiny", tiny()), ("published", ImageProcessor::new(ImageConfig::default()))];
+    let processors = [("tiny", tiny()), ("published", PicturePreprocessor::new(ImageConfig::default()))];
     let mut wrong = Vec::new();
     let mut checked = 0;
     for (name, file) in files() {
@@ -84,13 +84,13 @@ fn the_digest_names_the_content() {
     let digest = |name: &str| process(&processor, name).digest;
     assert_eq!(digest("rgb.png"), digest("rgb.png"));
     assert_ne!(digest("rgb.png"), digest("turned.png"));
-    let other = ImageProcessor::new(ImageConfig { std: [0.4; 3], ..processor.config().clone() });
+    let other = PicturePreprocessor::new(ImageConfig { std: [0.4; 3], ..processor.config().clone() });
     assert_ne!(digest("rgb.png"), process(&other, "rgb.png").digest);
 }
 
 #[test]
 fn no_picture_has_more_tokens_than_asked_for() {
-    let whole = ImageProcessor::new(ImageConfig::default());
+    let whole = PicturePreprocessor::new(ImageConfig::default());
     for most in [1, 2, 3, 4, 7, 16, 100] {
         let processor = whole.clone().with_most_tokens(most);
         for name in ["rgb.png", "tall.png", "small.png"] {

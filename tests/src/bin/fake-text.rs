@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use videosdgx_text::{Decoder, DecoderError, DecoderShape, Logits, Segment};
+use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_text_service::{
     EngineError, TextBackend, TextModel,
     fake::{FakeBackend, FakeDecoder},

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rstest::rstest;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
+use videosdgx_decoder_api::ImageInput;
 use videosdgx_tensor::{Checkpoint, Quantization, TensorError, Weights, guarded};
-use videosdgx_text::ImageInput;
-use videosdgx_text::image::ImageProcessor;
+use videosdgx_text::image::PicturePreprocessor;
 
 use super::{Features, VisionConfig, VisionTower};
 use crate::names::VISION;
@@ -40,7 +40,7 @@ fn tower(kind: Kind) -> VisionTower {
 
 /// The two pictures of the fixture with their places in its prompt.
 fn images() -> [Arc<ImageInput>; 2] {
-    let processor = ImageProcessor::open(&fixture("model")).expect("opens");
+    let processor = PicturePreprocessor::open(&fixture("model")).expect("opens");
     let ids = Vec::<i64>::try_from(&golden()["ids"]).expect("numbers");
     let mut from = 0;
     ["rgb.png", "tall.png"].map(|name| {

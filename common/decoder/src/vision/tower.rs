@@ -1,8 +1,8 @@
 //! The tower as a whole.
 
 use tch::{Kind, Tensor};
+use videosdgx_decoder_api::{DecoderError, ImageInput};
 use videosdgx_tensor::{Linear, TensorError, Weights};
-use videosdgx_text::{DecoderError, ImageInput};
 
 use super::VisionConfig;
 use super::block::Block;

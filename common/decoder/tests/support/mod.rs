@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use videosdgx_decoder::{LoadOptions, TextModel};
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, ImageInput, Logits, LogitsRequest, Segment};
 use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
-use videosdgx_text::{BLOCK_TOKENS, BlockId, Decoder, ImageInput, Logits, Segment, Wanted};
 
 /// Blocks of the cache of a test's model.
 pub(crate) const BLOCKS: usize = 64;
@@ -102,14 +102,14 @@ impl Sequence {
     }
 
     /// The next `count` tokens that are not in the cache.
-    pub(crate) fn segment(&self, count: usize, wanted: Wanted) -> Segment<'_> {
+    pub(crate) fn segment(&self, count: usize, logits: LogitsRequest) -> Segment<'_> {
         let end = (self.computed + count).min(self.tokens.len());
         Segment {
             tokens: &self.tokens[self.computed..end],
             start: self.computed,
             blocks: &self.blocks,
             images: &self.images,
-            wanted,
+            logits,
         }
     }
 
@@ -130,7 +130,7 @@ pub(crate) fn step(model: &mut TextModel, sequences: &mut [&mut Sequence], chunk
     let segments: Vec<Segment<'_>> = sequences
         .iter()
         .zip(&ends)
-        .map(|(one, &end)| one.segment(chunk, if end { Wanted::Last } else { Wanted::None }))
+        .map(|(one, &end)| one.segment(chunk, if end { LogitsRequest::Last } else { LogitsRequest::None }))
         .collect();
     let lengths: Vec<usize> = segments.iter().map(|segment| segment.tokens.len()).collect();
     let logits = model.step(&segments).expect("computes");

@@ -9,7 +9,7 @@ use std::{
 use futures::StreamExt as _;
 use tokio::sync::Notify;
 use videosdgx_api::{ClientProfile, ServerEvent};
-use videosdgx_text::Engine;
+use videosdgx_text::TextEngine;
 
 use super::buffer::{Due, EventLog};
 use crate::{metrics::TextMetrics, output::Output, stream::events::Events};
@@ -25,7 +25,7 @@ pub(crate) struct KeptStream {
     principal: String,
     pub(crate) request_id: Option<String>,
     pub(crate) resumable: bool,
-    engine: Engine,
+    engine: TextEngine,
     engine_id: String,
     epoch: Instant,
     state: Mutex<State>,
@@ -208,7 +208,7 @@ impl KeptStreams {
         self: &Arc<Self>,
         new: NewStream,
         output: Output,
-        engine: Engine,
+        engine: TextEngine,
         reader: Arc<Notify>,
     ) -> Arc<KeptStream> {
         let stream = Arc::new(KeptStream {

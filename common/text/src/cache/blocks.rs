@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::BlockHash;
-use crate::BlockId;
+use videosdgx_decoder_api::BlockId;
 
 /// Hands out blocks of the KV cache. A block is free; or held by one or more sequences (its count); or cached: held by
 /// nobody and kept, under the hash of its content, until its place is needed, least lately used first.

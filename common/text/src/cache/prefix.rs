@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{BLOCK_TOKENS, ImageInput};
+use videosdgx_decoder_api::{BLOCK_TOKENS, ImageInput};
 
 /// Names what a full block holds and everything before it: the first half of a SHA-256, since with a weaker hash a forged
 /// collision would show one caller another's cache.

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::{BlockHash, BlockManager, block_hash, root_hash};
-use crate::{BLOCK_TOKENS, BlockId};
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId};
 
 /// A sequence of full blocks of one token each, drawn from few tokens so that beginnings are often the same.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! One step on the model, tried again when it fails.
 
 use crate::scheduler::{PlannedSegment, SeqId};
-use crate::{Decoder, DecoderError, Logits, Segment, Wanted};
+use videosdgx_decoder_api::{Decoder, DecoderError, Logits, LogitsRequest, Segment};
 
 /// What came of a step.
 pub(super) struct Computed {
@@ -67,15 +67,18 @@ fn step<M: Decoder>(
                 start: planned.start,
                 blocks: &planned.blocks,
                 images: &planned.images,
-                wanted: if planned.chooses { Wanted::Last } else { Wanted::None },
+                logits: if planned.chooses { LogitsRequest::Last } else { LogitsRequest::None },
             }
         })
         .collect();
-    let wanted = segments.iter().filter(|segment| segment.wanted == Wanted::Last).count();
+    let requested = segments.iter().filter(|segment| segment.logits == LogitsRequest::Last).count();
     let logits = model.step(&segments)?;
-    if logits.rows() == wanted {
+    if logits.rows() == requested {
         Ok(logits)
     } else {
-        Err(DecoderError::Failed(format!("the model gave {} rows of logits for {wanted}", logits.rows())))
+        Err(DecoderError::Failed(format!(
+            "the model returned {} rows of logits instead of {requested}",
+            logits.rows()
+        )))
     }
 }

@@ -8,7 +8,7 @@ use videosdgx_model::{MemoryProbe, SystemMemory};
 
 use crate::controllers::{BatchSizeConfig, MemoryPressureConfig};
 
-/// Settings of an [`crate::Engine`].
+/// Settings of an [`crate::TextEngine`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
     /// The model's name, for logs and names of threads.

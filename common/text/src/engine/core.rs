@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::live::Live;
+use super::sequence_state::SequenceState;
 use super::{EngineConfig, EngineSnapshot, SubmitError};
 use crate::controllers::{
     AdaptiveBatchSizeController, LatencyConfig, LowLatencyOptimizer, MemoryPressureMonitor,
@@ -16,7 +16,7 @@ use crate::{CacheUsage, ErrorCode, FinishReason};
 /// What the lock protects.
 pub(super) struct Core {
     pub(super) scheduler: Scheduler,
-    pub(super) live: HashMap<SeqId, Live>,
+    pub(super) states: HashMap<SeqId, SequenceState>,
     names: HashMap<SeqId, String>,
     ids: HashMap<String, SeqId>,
     pub(super) batch: AdaptiveBatchSizeController,
@@ -33,7 +33,7 @@ pub(super) struct Core {
     /// Who is in the step that is being computed.
     pub(super) in_step: Vec<SeqId>,
     /// The inference thread is inside a burst.
-    pub(super) in_burst: bool,
+    pub(super) in_step_loop: bool,
     /// Readers that fell behind since the batch-size controller last looked.
     pub(super) fell_behind: usize,
     pub(super) draining: bool,
@@ -76,7 +76,7 @@ impl Core {
                 ageing: config.ageing,
                 slow_reader_limit: config.slow_reader_limit,
             }),
-            live: HashMap::new(),
+            states: HashMap::new(),
             names: HashMap::new(),
             ids: HashMap::new(),
             batch,
@@ -88,7 +88,7 @@ impl Core {
             full_cache_limit: 0,
             prompt_cap: config.prompt_chunk.max(1),
             in_step: Vec::new(),
-            in_burst: false,
+            in_step_loop: false,
             fell_behind: 0,
             draining: false,
             closed: false,
@@ -125,15 +125,15 @@ impl Core {
         self.ids.get(id).copied()
     }
 
-    pub(super) fn remember(&mut self, seq: SeqId, id: String, live: Live) {
-        self.live.insert(seq, live);
+    pub(super) fn remember(&mut self, seq: SeqId, id: String, state: SequenceState) {
+        self.states.insert(seq, state);
         self.names.insert(seq, id.clone());
         self.ids.insert(id, seq);
     }
 
     /// A sequence has left the scheduler.
     pub(super) fn forget(&mut self, seq: SeqId) {
-        self.live.remove(&seq);
+        self.states.remove(&seq);
         if let Some(id) = self.names.remove(&seq) {
             self.ids.remove(&id);
         }

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::core::ending;
-use super::live::Chosen;
+use super::sequence_state::Chosen;
 use super::shared::Shared;
 use super::stream::EventBuffer;
 use super::{TextDecoder, TextPiece};
@@ -25,7 +25,7 @@ const TOGETHER: usize = 32;
 /// To the delivery thread, in the order in which things happened.
 pub(super) enum Message {
     /// A stream begins.
-    Open(SeqId, Box<Outlet>),
+    Open(SeqId, Box<StreamSink>),
     /// Tokens of one step.
     Tokens {
         /// When they were chosen.
@@ -63,7 +63,7 @@ impl Message {
 }
 
 /// The delivery thread's end of one stream.
-pub(super) struct Outlet {
+pub(super) struct StreamSink {
     pub(super) buffer: Arc<EventBuffer>,
     pub(super) text: Box<dyn TextDecoder>,
     pub(super) recorder: StreamRecorder,
@@ -71,7 +71,7 @@ pub(super) struct Outlet {
     pub(super) cached_tokens: usize,
 }
 
-impl Outlet {
+impl StreamSink {
     fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.prompt_tokens,
@@ -109,13 +109,13 @@ impl TextDecoder for Silent {
 /// The thread's state.
 pub(super) struct Delivery {
     shared: Arc<Shared>,
-    outlets: HashMap<SeqId, Box<Outlet>>,
+    sinks: HashMap<SeqId, Box<StreamSink>>,
     wakers: Vec<Waker>,
 }
 
 impl Delivery {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, outlets: HashMap::new(), wakers: Vec::new() }
+        Self { shared, sinks: HashMap::new(), wakers: Vec::new() }
     }
 
     /// Works until the engine is closed and its streams have ended.
@@ -172,8 +172,8 @@ impl Delivery {
     /// Whether it goes on.
     fn handle(&mut self, message: Message) -> bool {
         match message {
-            Message::Open(seq, outlet) => {
-                self.outlets.insert(seq, outlet);
+            Message::Open(seq, sink) => {
+                self.sinks.insert(seq, sink);
             }
             Message::Tokens { at, batch, tokens } => {
                 for token in tokens {
@@ -195,8 +195,8 @@ impl Delivery {
                 });
             }
             Message::Left(seq) => {
-                if let Some(outlet) = self.outlets.remove(&seq) {
-                    outlet.complete(FinishReason::Cancelled, String::new(), None);
+                if let Some(sink) = self.sinks.remove(&seq) {
+                    sink.complete(FinishReason::Cancelled, String::new(), None);
                     self.shared.stream_closed();
                 }
             }
@@ -212,8 +212,8 @@ impl Delivery {
         }
         tracing::error!(model = self.shared.config.model, "text_decoder_panicked");
         self.shared.remove(seq);
-        if let Some(outlet) = self.outlets.get_mut(&seq) {
-            outlet.text = Box::new(Silent);
+        if let Some(sink) = self.sinks.get_mut(&seq) {
+            sink.text = Box::new(Silent);
         }
         self.error(seq, ErrorCode::StepFailed, "the token could not be made text".to_owned(), false);
         self.end(seq, FinishReason::Error, None);
@@ -222,16 +222,16 @@ impl Delivery {
     fn token(&mut self, at: Instant, batch: usize, token: TokenOut) {
         let TokenOut { seq, chosen, cached_tokens } = token;
         // Who is not there has ended already, by a stop string or by leaving.
-        let Some(outlet) = self.outlets.get_mut(&seq) else { return };
-        outlet.cached_tokens = cached_tokens;
+        let Some(sink) = self.sinks.get_mut(&seq) else { return };
+        sink.cached_tokens = cached_tokens;
         if chosen.hidden {
             let matched = self.shared.language.token_bytes(chosen.id);
             self.end(seq, FinishReason::Stop, Some(String::from_utf8_lossy(&matched).into_owned()));
             return;
         }
-        let piece = outlet.text.push(chosen.id);
-        let position = outlet.recorder.tokens();
-        let latency = outlet.recorder.token(at, batch);
+        let piece = sink.text.push(chosen.id);
+        let position = sink.recorder.tokens();
+        let latency = sink.recorder.token(at, batch);
         let language = &self.shared.language;
         let logprob = chosen.logprobs.map(|row| with_bytes(row, |id| language.token_bytes(id)));
         let event = TokenEvent { id: chosen.id, text: piece.text, position, latency, logprob };
@@ -245,30 +245,30 @@ impl Delivery {
     }
 
     fn error(&mut self, seq: SeqId, code: ErrorCode, message: String, recoverable: bool) {
-        let Some(outlet) = self.outlets.get_mut(&seq) else { return };
-        let position = outlet.recorder.tokens();
-        outlet.recorder.error(code, recoverable);
+        let Some(sink) = self.sinks.get_mut(&seq) else { return };
+        let position = sink.recorder.tokens();
+        sink.recorder.error(code, recoverable);
         self.push(seq, StreamEvent::Error(StreamError { code, message, recoverable, position }));
     }
 
     /// Ends a stream, with the text that was held back.
     fn end(&mut self, seq: SeqId, reason: FinishReason, matched: Option<String>) {
-        let Some(outlet) = self.outlets.get_mut(&seq) else { return };
-        let text = outlet.text.finish();
+        let Some(sink) = self.sinks.get_mut(&seq) else { return };
+        let text = sink.text.finish();
         self.finish(seq, reason, text, matched);
     }
 
     fn finish(&mut self, seq: SeqId, reason: FinishReason, text: String, matched: Option<String>) {
-        let Some(outlet) = self.outlets.remove(&seq) else { return };
-        let (buffer, event) = outlet.complete(reason, text, matched);
+        let Some(sink) = self.sinks.remove(&seq) else { return };
+        let (buffer, event) = sink.complete(reason, text, matched);
         self.wakers.extend(buffer.push(event, || {}));
         self.shared.stream_closed();
     }
 
     fn push(&mut self, seq: SeqId, event: StreamEvent) {
-        let Some(outlet) = self.outlets.get(&seq) else { return };
+        let Some(sink) = self.sinks.get(&seq) else { return };
         let shared = &self.shared;
-        let waker = outlet.buffer.push(event, || {
+        let waker = sink.buffer.push(event, || {
             let mut core = shared.lock();
             core.scheduler.reader_slow(shared.now(), seq);
             core.fell_behind += 1;

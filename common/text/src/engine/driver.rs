@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use videosdgx_model::{Load, LoaderError, ModelLoader};
 
-use super::burst::{Burst, LoaderView, Progress};
 use super::delivery::Message;
 use super::shared::Shared;
-use crate::{Decoder, ErrorCode};
+use super::step_loop::{LoaderView, Progress, StepLoop};
+use crate::ErrorCode;
+use videosdgx_decoder_api::Decoder;
 
 /// After a burst that could do nothing though there is work, it looks again only after this time or when something happens.
 const REST: Duration = Duration::from_millis(20);
@@ -30,7 +31,7 @@ where
                 };
                 LoaderView { loads: snapshot.loads, waiting: snapshot.waiting, in_use }
             };
-            Burst::new(&inner, model, &look).run()
+            StepLoop::new(&inner, model, &look).run()
         });
         match outcome {
             Ok(Progress::Some) => {}
@@ -65,8 +66,8 @@ fn rest(shared: &Shared) {
 fn failed<E: std::error::Error>(shared: &Shared, error: &LoaderError<E>) {
     let model = &shared.config.model;
     let mut core = shared.lock();
-    let in_burst = std::mem::take(&mut core.in_burst);
-    if !in_burst || !matches!(error, LoaderError::Panicked(_)) {
+    let in_step_loop = std::mem::take(&mut core.in_step_loop);
+    if !in_step_loop || !matches!(error, LoaderError::Panicked(_)) {
         drop(core);
         tracing::warn!(model, %error, "model_unavailable");
         shared.fail_all(ErrorCode::ModelUnavailable, &error.to_string());
@@ -75,7 +76,7 @@ fn failed<E: std::error::Error>(shared: &Shared, error: &LoaderError<E>) {
     // The loader has dropped the model. Who was in the step is tried again, alone; the others are only computed anew.
     let mut suspects = std::mem::take(&mut core.in_step);
     if suspects.is_empty() {
-        suspects = core.scheduler.live();
+        suspects = core.scheduler.sequence_ids();
     }
     core.counts.failed += 1;
     core.scheduler.crashed(shared.now(), &suspects);

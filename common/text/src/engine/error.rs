@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Why [`crate::Engine::submit`] refused; nothing was queued.
+/// Why [`crate::TextEngine::submit`] refused; nothing was queued.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// As many requests as may wait are waiting.

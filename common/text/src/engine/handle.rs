@@ -10,8 +10,8 @@ use std::time::Instant;
 use futures::future::{BoxFuture, FutureExt as _};
 use videosdgx_model::{Load, ModelLoader};
 
-use super::delivery::{Delivery, Message, Outlet};
-use super::live::Live;
+use super::delivery::{Delivery, Message, StreamSink};
+use super::sequence_state::SequenceState;
 use super::shared::Shared;
 use super::stream::EventBuffer;
 use super::{
@@ -21,12 +21,13 @@ use super::{
 use crate::sampler::Sampler;
 use crate::scheduler::{QueueFull, SequenceSpec};
 use crate::telemetry::StreamingTelemetryCollector;
-use crate::{Decoder, ErrorCode, FinishReason, GenerationRequest};
+use crate::{ErrorCode, FinishReason, GenerationRequest};
+use videosdgx_decoder_api::Decoder;
 
 /// Generates text for many callers with one model. Clones are handles to the same; when the last is gone and its streams have
 /// ended, its threads end.
 #[derive(Clone)]
-pub struct Engine(Arc<Handle>);
+pub struct TextEngine(Arc<Handle>);
 
 struct Handle(Arc<Shared>);
 
@@ -38,7 +39,7 @@ impl Drop for Handle {
     }
 }
 
-impl Engine {
+impl TextEngine {
     /// Starts the engine's two threads; loads nothing.
     ///
     /// # Errors
@@ -56,7 +57,7 @@ impl Engine {
         Self::start_with(loader, config, language, telemetry, EngineHooks::default())
     }
 
-    /// As [`Engine::start`], with its own view of the machine.
+    /// As [`TextEngine::start`], with its own view of the machine.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -96,10 +97,10 @@ impl Engine {
         self.submit_with(request, StreamOptions::default())
     }
 
-    /// As [`Engine::submit`].
+    /// As [`TextEngine::submit`].
     ///
     /// # Errors
-    /// As [`Engine::submit`].
+    /// As [`TextEngine::submit`].
     pub fn submit_with(
         &self,
         request: GenerationRequest,
@@ -118,20 +119,20 @@ impl Engine {
             request;
         let seed = sampling.seed.unwrap_or_else(random_seed);
         let buffer = Arc::new(EventBuffer::new(options.buffer_size.unwrap_or(config.buffer_size)));
-        let outlet = Box::new(Outlet {
+        let sink = Box::new(StreamSink {
             buffer: Arc::clone(&buffer),
             text: shared.language.text_decoder(&prompt.tokens, &stop.strings),
             recorder: shared.telemetry.open(&id, Instant::now()),
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: 0,
         });
-        let live = Live {
+        let state = SequenceState {
             sampler: Sampler::new(sampling, seed, vocab, logprobs, &prompt.tokens),
             matcher,
             stop,
             position: 0,
         };
-        let max_tokens = live.stop.max_tokens.min(config.max_context - prompt.tokens.len());
+        let max_tokens = state.stop.max_tokens.min(config.max_context - prompt.tokens.len());
         let now = shared.now();
         let spec = SequenceSpec {
             salt: match config.prefix_sharing {
@@ -157,10 +158,10 @@ impl Engine {
             }
         };
         core.counts.requests += 1;
-        core.remember(seq, id.clone(), live);
+        core.remember(seq, id.clone(), state);
         shared.stream_opened();
         // Inside the lock, so that the delivery thread knows the stream before its first token.
-        shared.send(Message::Open(seq, outlet));
+        shared.send(Message::Open(seq, sink));
         shared.release(core);
         let owner = Arc::clone(shared);
         Ok(TokenStream::new(id, seq, buffer, owner))
@@ -257,8 +258,8 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-impl fmt::Debug for Engine {
+impl fmt::Debug for TextEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("model", &self.config().model).finish_non_exhaustive()
+        f.debug_struct("TextEngine").field("model", &self.config().model).finish_non_exhaustive()
     }
 }

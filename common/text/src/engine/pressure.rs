@@ -7,7 +7,7 @@ use videosdgx_model::process_resident_bytes;
 use super::KvCacheSize;
 use super::shared::Shared;
 use crate::controllers::{MemoryAction, MemoryPressure, MemoryReading};
-use crate::{BLOCK_TOKENS, Decoder, DecoderShape};
+use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, DecoderShape};
 
 /// Looks at the memory from the inference thread if it is time, and gives up what the monitor says.
 pub(super) fn look<M: Decoder>(shared: &Shared, model: &mut M) {

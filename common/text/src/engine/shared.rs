@@ -73,7 +73,7 @@ impl Shared {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To the delivery thread, which lives as long as there are streams.
+    /// To the delivery thread, which states as long as there are streams.
     pub(super) fn send(&self, message: Message) {
         // It is gone only when no stream is left to be told.
         let _ = self.delivery.send(message);
@@ -114,7 +114,7 @@ impl Shared {
     /// Ends all sequences with an error.
     pub(super) fn fail_all(&self, code: ErrorCode, message: &str) {
         let mut core = self.lock();
-        let live = core.scheduler.live();
+        let live = core.scheduler.sequence_ids();
         for seq in &live {
             core.scheduler.cancel(self.now(), *seq);
             core.forget(*seq);

@@ -37,7 +37,7 @@ pub struct EngineSnapshot {
     pub draining: bool,
 }
 
-/// Blocks of the KV cache, [`crate::BLOCK_TOKENS`] tokens each.
+/// Blocks of the KV cache, [`videosdgx_decoder_api::BLOCK_TOKENS`] tokens each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheUsage {
     /// Blocks there are memory for.

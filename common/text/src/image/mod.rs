@@ -3,10 +3,10 @@
 
 mod config;
 mod error;
-mod processor;
+mod preprocessor;
 mod resize;
 
 pub use config::ImageConfig;
 pub use error::ImageError;
-pub use processor::{ImageProcessor, ProcessedImage};
+pub use preprocessor::{PicturePreprocessor, ProcessedImage};
 pub use videosdgx_picture::DecodeLimits;

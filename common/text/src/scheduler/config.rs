@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ImageInput;
+use videosdgx_decoder_api::ImageInput;
 
 /// Settings of a scheduler.
 #[derive(Debug, Clone, Copy)]

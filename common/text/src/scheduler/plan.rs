@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sequence::{Sequence, Standing};
+use super::sequence::{Sequence, SequenceStatus};
 use super::state::{Ended, EndedBy};
 use super::{Limits, Scheduler, SeqId};
 use crate::cache::BlockHash;
-use crate::{BLOCK_TOKENS, BlockId, ImageInput};
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, ImageInput};
 
 /// Fewest blocks by which the cache grows.
 const GROWTH: usize = 64;
@@ -62,14 +62,14 @@ impl Scheduler {
     /// but who holds which blocks, so a failed step can simply be planned again.
     pub(crate) fn plan(&mut self, now: Duration, limits: Limits) -> Plan {
         self.expire(now);
-        let running = self.sequences.values().filter(|sequence| sequence.standing == Standing::Running);
+        let running = self.sequences.values().filter(|sequence| sequence.status == SequenceStatus::Running);
         self.fairness.advance(now, running.map(|sequence| &*sequence.principal));
         let before = self.cache.capacity();
         if !limits.hold {
             self.admit(now, limits.max_running.max(1));
         }
         let mut plan = Plan::default();
-        let mut order = self.by_rank(|standing| standing == Standing::Running);
+        let mut order = self.by_rank(|status| status == SequenceStatus::Running);
         // Who was in a step that crashed runs alone until it has got through one.
         if let Some(suspect) = order.iter().copied().find(|seq| self.sequences[seq].crashes > 0) {
             order = vec![suspect];
@@ -81,12 +81,12 @@ impl Scheduler {
         plan
     }
 
-    /// Sequences in a standing, first in rank first.
-    fn by_rank(&self, wanted: impl Fn(Standing) -> bool) -> Vec<SeqId> {
+    /// Sequences in a status, first in rank first.
+    fn by_rank(&self, wanted: impl Fn(SequenceStatus) -> bool) -> Vec<SeqId> {
         let mut order: Vec<(i64, SeqId)> = self
             .sequences
             .iter()
-            .filter(|(_, sequence)| wanted(sequence.standing))
+            .filter(|(_, sequence)| wanted(sequence.status))
             .map(|(seq, sequence)| (sequence.rank, *seq))
             .collect();
         order.sort_unstable();
@@ -107,16 +107,16 @@ impl Scheduler {
                 && let Some(sequence) = self.sequences.get_mut(&victim)
             {
                 // It keeps its blocks as long as nobody needs them.
-                sequence.standing = Standing::Waiting;
+                sequence.status = SequenceStatus::Waiting;
                 self.counts.preemptions += 1;
             }
-            if self.let_in(candidate) {
+            if self.try_admit(candidate) {
                 continue;
             }
             if let Some(victim) = displaced.and_then(|victim| self.sequences.get_mut(&victim)) {
                 // It was for nothing; who has lost its blocks meanwhile waits all the same.
                 if !victim.blocks.is_empty() {
-                    victim.standing = Standing::Running;
+                    victim.status = SequenceStatus::Running;
                     self.counts.preemptions -= 1;
                 }
                 break;
@@ -132,7 +132,8 @@ impl Scheduler {
 
     /// The waiting sequence whose turn it is.
     fn next_waiting(&self) -> Option<SeqId> {
-        let waiting = self.sequences.iter().filter(|(_, sequence)| sequence.standing == Standing::Waiting);
+        let waiting =
+            self.sequences.iter().filter(|(_, sequence)| sequence.status == SequenceStatus::Waiting);
         let turn = |sequence: &Sequence| {
             let penalty = self.fairness.penalty(&sequence.principal).as_micros();
             sequence.rank.saturating_add(i64::try_from(penalty).unwrap_or(i64::MAX))
@@ -145,14 +146,14 @@ impl Scheduler {
         let wants = self.sequences.get(&candidate)?;
         self.sequences
             .iter()
-            .filter(|(_, sequence)| sequence.standing == Standing::Running)
+            .filter(|(_, sequence)| sequence.status == SequenceStatus::Running)
             .filter(|(_, sequence)| sequence.priority < wants.priority && sequence.rank > wants.rank)
             .max_by_key(|(seq, sequence)| (sequence.rank, **seq))
             .map(|(seq, _)| *seq)
     }
 
     /// Gives a waiting sequence the blocks that all its tokens need, as many as possible shared; whether they were to be had.
-    fn let_in(&mut self, candidate: SeqId) -> bool {
+    fn try_admit(&mut self, candidate: SeqId) -> bool {
         let Some(sequence) = self.sequences.get_mut(&candidate) else { return false };
         let mut found = sequence.computed / BLOCK_TOKENS;
         let mut found_cached = 0;
@@ -197,12 +198,12 @@ impl Scheduler {
             match self.cache.take() {
                 Some(block) => sequence.blocks.push(block),
                 None => {
-                    self.put_back(candidate);
+                    self.preempt(candidate);
                     return false;
                 }
             }
         }
-        sequence.standing = Standing::Running;
+        sequence.status = SequenceStatus::Running;
         true
     }
 
@@ -213,25 +214,25 @@ impl Scheduler {
         let Some(wants) = self.sequences.get(&candidate) else { return false };
         let (priority, rank) = (wants.priority, wants.rank);
         let wanted = blocks + margin;
-        let idle = self.by_rank(|standing| standing != Standing::Running);
+        let idle = self.by_rank(|status| status != SequenceStatus::Running);
         for holder in idle.into_iter().rev().filter(|holder| *holder != candidate) {
             if self.cache.available() >= wanted {
                 return true;
             }
             if !self.sequences[&holder].blocks.is_empty() {
-                self.put_back(holder);
+                self.preempt(holder);
             }
         }
         while self.cache.available() < wanted {
             let victim = self
                 .sequences
                 .iter()
-                .filter(|(_, sequence)| sequence.standing == Standing::Running)
+                .filter(|(_, sequence)| sequence.status == SequenceStatus::Running)
                 .filter(|(_, sequence)| sequence.priority < priority && sequence.rank > rank)
                 .max_by_key(|(seq, sequence)| (sequence.rank, **seq))
                 .map(|(seq, _)| *seq);
             match victim {
-                Some(victim) => self.put_back(victim),
+                Some(victim) => self.preempt(victim),
                 None => return false,
             }
         }
@@ -251,10 +252,9 @@ impl Scheduler {
     /// The newest token of each running sequence, first in rank first.
     fn plan_decoding(&mut self, order: &[SeqId], plan: &mut Plan) {
         for seq in order {
-            let ready = self
-                .sequences
-                .get(seq)
-                .is_some_and(|sequence| sequence.standing == Standing::Running && sequence.remaining() == 1);
+            let ready = self.sequences.get(seq).is_some_and(|sequence| {
+                sequence.status == SequenceStatus::Running && sequence.remaining() == 1
+            });
             if ready && self.hold_blocks(*seq) {
                 plan.decoding += 1;
                 self.push_segment(*seq, 1, plan);
@@ -267,7 +267,7 @@ impl Scheduler {
     fn hold_blocks(&mut self, seq: SeqId) -> bool {
         loop {
             let Some(sequence) = self.sequences.get_mut(&seq) else { return false };
-            if sequence.standing != Standing::Running {
+            if sequence.status != SequenceStatus::Running {
                 return false;
             }
             if sequence.blocks.len() >= sequence.blocks_needed() {
@@ -281,11 +281,11 @@ impl Scheduler {
             if self.cache.available() > 0 {
                 continue;
             }
-            let idle = self.by_rank(|standing| standing != Standing::Running);
+            let idle = self.by_rank(|status| status != SequenceStatus::Running);
             let holder = idle.into_iter().rev().find(|holder| !self.sequences[holder].blocks.is_empty());
-            let victim = holder.or_else(|| self.by_rank(|standing| standing == Standing::Running).pop());
+            let victim = holder.or_else(|| self.by_rank(|status| status == SequenceStatus::Running).pop());
             match victim {
-                Some(victim) => self.put_back(victim),
+                Some(victim) => self.preempt(victim),
                 None => return false,
             }
         }
@@ -303,10 +303,9 @@ impl Scheduler {
             if plan.prompt_tokens >= short_budget {
                 break;
             }
-            let waits = self
-                .sequences
-                .get(seq)
-                .is_none_or(|sequence| sequence.standing != Standing::Running || sequence.remaining() <= 1);
+            let waits = self.sequences.get(seq).is_none_or(|sequence| {
+                sequence.status != SequenceStatus::Running || sequence.remaining() <= 1
+            });
             if waits {
                 continue;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::SequenceSpec;
 use crate::cache::{BlockHash, block_hash, root_hash};
-use crate::{BLOCK_TOKENS, BlockId, ImageInput};
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, ImageInput};
 
 /// A sequence within one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub(crate) struct SeqId(pub(crate) u64);
 
 /// Where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum SequenceStatus {
     Waiting,
     Running,
     Paused { since: Duration },
@@ -26,7 +26,7 @@ pub(super) struct Sequence {
     pub(super) deadline: Option<Duration>,
     /// Arrival moved earlier by priority, microseconds; lower goes first.
     pub(super) rank: i64,
-    pub(super) standing: Standing,
+    pub(super) status: SequenceStatus,
     /// Prompt and output.
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_tokens: usize,
@@ -58,7 +58,7 @@ impl Sequence {
             principal: spec.principal,
             priority: spec.priority,
             deadline: spec.deadline,
-            standing: Standing::Waiting,
+            status: SequenceStatus::Waiting,
             prompt_tokens: spec.tokens.len(),
             max_len: spec.tokens.len() + spec.max_tokens.max(1),
             tokens: spec.tokens,

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
-use crate::{BLOCK_TOKENS, BlockId};
+use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId};
 
 /// The content of a token's place in the cache: the whole sequence up to it, hashed.
 type Content = u64;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fairness::Fairness;
-use super::sequence::{Sequence, Standing};
+use super::sequence::{Sequence, SequenceStatus};
 use super::{SchedulerConfig, SeqId, SequenceSpec};
+use crate::CacheUsage;
 use crate::cache::BlockManager;
-use crate::{BLOCK_TOKENS, CacheUsage};
+use videosdgx_decoder_api::BLOCK_TOKENS;
 
 /// As many sequences wait as may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,13 +126,14 @@ impl Scheduler {
     /// The reader is behind: the sequence pauses until it has caught up. A sequence that is paused already stays so.
     pub(crate) fn reader_slow(&mut self, now: Duration, seq: SeqId) {
         if let Some(sequence) = self.sequences.get_mut(&seq) {
-            sequence.standing = Standing::Paused { since: now };
+            sequence.status = SequenceStatus::Paused { since: now };
         }
     }
 
     /// The reader is behind, but it reads: its time begins anew.
     pub(crate) fn reader_reads(&mut self, now: Duration, seq: SeqId) {
-        if let Some(Sequence { standing: Standing::Paused { since }, .. }) = self.sequences.get_mut(&seq) {
+        if let Some(Sequence { status: SequenceStatus::Paused { since }, .. }) = self.sequences.get_mut(&seq)
+        {
             *since = now;
         }
     }
@@ -141,11 +143,11 @@ impl Scheduler {
     pub(crate) fn reader_ready(&mut self, seq: SeqId, max_running: usize) {
         let may_run = self.running() < 2 * max_running;
         if let Some(sequence) = self.sequences.get_mut(&seq)
-            && matches!(sequence.standing, Standing::Paused { .. })
+            && matches!(sequence.status, SequenceStatus::Paused { .. })
         {
             let complete = sequence.blocks.len() >= sequence.blocks_needed() || sequence.remaining() == 1;
             let runs = may_run && !sequence.blocks.is_empty() && complete;
-            sequence.standing = if runs { Standing::Running } else { Standing::Waiting };
+            sequence.status = if runs { SequenceStatus::Running } else { SequenceStatus::Waiting };
         }
     }
 
@@ -182,8 +184,8 @@ impl Scheduler {
             sequence.computed = 0;
             sequence.published = 0;
             sequence.max_len = sequence.max_len.min(max_context);
-            if sequence.standing == Standing::Running {
-                sequence.standing = Standing::Waiting;
+            if sequence.status == SequenceStatus::Running {
+                sequence.status = SequenceStatus::Waiting;
             }
         }
     }
@@ -210,7 +212,7 @@ impl Scheduler {
             .map(|(seq, _)| *seq)
             .collect();
         for seq in beyond {
-            self.put_back(seq);
+            self.preempt(seq);
         }
         self.cache.resize(capacity);
     }
@@ -238,7 +240,7 @@ impl Scheduler {
                 .map(|(seq, _)| *seq)
                 .collect();
             for seq in far {
-                self.put_back(seq);
+                self.preempt(seq);
             }
             self.cache.drop_cached();
         }
@@ -247,10 +249,10 @@ impl Scheduler {
 
     /// Preempts the running sequence that came last in rank, if another one runs; whether it did.
     pub(crate) fn preempt_last(&mut self) -> bool {
-        let last = self.sequences.iter().filter(|(_, sequence)| sequence.standing == Standing::Running);
+        let last = self.sequences.iter().filter(|(_, sequence)| sequence.status == SequenceStatus::Running);
         match last.max_by_key(|(seq, sequence)| (sequence.rank, **seq)).map(|(seq, _)| *seq) {
             Some(seq) if self.running() > 1 => {
-                self.put_back(seq);
+                self.preempt(seq);
                 true
             }
             _ => false,
@@ -265,9 +267,9 @@ impl Scheduler {
             .iter()
             .filter_map(|(seq, sequence)| {
                 let slow = |since: Duration| now >= since.saturating_add(limit);
-                let by = match sequence.standing {
+                let by = match sequence.status {
                     _ if sequence.deadline.is_some_and(|deadline| now >= deadline) => EndedBy::Deadline,
-                    Standing::Paused { since } if slow(since) => EndedBy::SlowReader,
+                    SequenceStatus::Paused { since } if slow(since) => EndedBy::SlowReader,
                     _ => return None,
                 };
                 Some(Ended { seq: *seq, by })
@@ -283,8 +285,8 @@ impl Scheduler {
     pub(crate) fn next_expiry(&self) -> Option<Duration> {
         let limit = self.config.slow_reader_limit;
         let of = |sequence: &Sequence| {
-            let slow = match sequence.standing {
-                Standing::Paused { since } => Some(since.saturating_add(limit)),
+            let slow = match sequence.status {
+                SequenceStatus::Paused { since } => Some(since.saturating_add(limit)),
                 _ => None,
             };
             [sequence.deadline, slow].into_iter().flatten().min()
@@ -303,18 +305,18 @@ impl Scheduler {
     }
 
     /// All live sequences.
-    pub(crate) fn live(&self) -> Vec<SeqId> {
+    pub(crate) fn sequence_ids(&self) -> Vec<SeqId> {
         self.sequences.keys().copied().collect()
     }
 
     /// Whether a step could do something.
     pub(crate) fn has_work(&self) -> bool {
-        self.sequences.values().any(|sequence| !matches!(sequence.standing, Standing::Paused { .. }))
+        self.sequences.values().any(|sequence| !matches!(sequence.status, SequenceStatus::Paused { .. }))
     }
 
     /// How many run.
     pub(crate) fn running(&self) -> usize {
-        self.standing(|standing| standing == Standing::Running)
+        self.count_with(|status| status == SequenceStatus::Running)
     }
 
     /// How many are alive.
@@ -326,8 +328,8 @@ impl Scheduler {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             running: self.running(),
-            waiting: self.standing(|standing| standing == Standing::Waiting),
-            paused: self.standing(|standing| matches!(standing, Standing::Paused { .. })),
+            waiting: self.count_with(|status| status == SequenceStatus::Waiting),
+            paused: self.count_with(|status| matches!(status, SequenceStatus::Paused { .. })),
             ..self.counts
         }
     }
@@ -344,15 +346,15 @@ impl Scheduler {
     }
 
     /// Takes a sequence's blocks from it, to be computed anew; a running one waits again.
-    pub(super) fn put_back(&mut self, seq: SeqId) {
+    pub(super) fn preempt(&mut self, seq: SeqId) {
         let Some(sequence) = self.sequences.get_mut(&seq) else { return };
         for block in sequence.blocks.drain(..).rev() {
             self.cache.release(block);
         }
         sequence.computed = 0;
         sequence.published = 0;
-        if sequence.standing == Standing::Running {
-            sequence.standing = Standing::Waiting;
+        if sequence.status == SequenceStatus::Running {
+            sequence.status = SequenceStatus::Waiting;
             self.counts.preemptions += 1;
         }
     }
@@ -372,8 +374,8 @@ impl Scheduler {
         true
     }
 
-    fn standing(&self, wanted: impl Fn(Standing) -> bool) -> usize {
-        self.sequences.values().filter(|sequence| wanted(sequence.standing)).count()
+    fn count_with(&self, wanted: impl Fn(SequenceStatus) -> bool) -> usize {
+        self.sequences.values().filter(|sequence| wanted(sequence.status)).count()
     }
 
     fn not_running(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::BLOCK_TOKENS;
+use videosdgx_decoder_api::BLOCK_TOKENS;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,10 +10,10 @@ use super::slots::{Slot, Slots};
 use super::{
     GenerateOptions, GenerateStream, Prompts, StreamInput, StreamOutcome, StreamRequest, StreamResult,
 };
-use crate::engine::{Engine, StreamOptions, TokenStream};
+use crate::engine::{StreamOptions, TextEngine, TokenStream};
 use crate::{Completed, StreamError, StreamEvent, SubmitError};
 
-/// Streams over prompts that this process has begun: their ids differ also where several of these stand on one [`Engine`].
+/// Streams over prompts that this process has begun: their ids differ also where several of these stand on one [`TextEngine`].
 static STREAMS: AtomicU64 = AtomicU64::new(0);
 
 /// Settings of a [`StreamingComputationEngine`].
@@ -50,14 +50,14 @@ pub struct StreamingStatistics {
     pub tokens: u64,
 }
 
-/// Continuous processing on one [`Engine`]: single requests with a callback, or streams over any number of prompts. Clones are
+/// Continuous processing on one [`TextEngine`]: single requests with a callback, or streams over any number of prompts. Clones are
 /// handles to the same; [`StreamingComputationEngine::apart`] is one with places of its own.
 #[derive(Debug, Clone)]
 pub struct StreamingComputationEngine(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    engine: Engine,
+    engine: TextEngine,
     config: StreamingConfig,
     slots: Slots,
     counts: Arc<Counts>,
@@ -75,7 +75,7 @@ struct Counts {
 
 /// A [`StreamingComputationEngine`] over `engine`.
 #[must_use]
-pub fn create_streaming_engine(engine: Engine, config: StreamingConfig) -> StreamingComputationEngine {
+pub fn create_streaming_engine(engine: TextEngine, config: StreamingConfig) -> StreamingComputationEngine {
     let slots = Slots::new(config.max_concurrent_requests);
     StreamingComputationEngine(Arc::new(Inner { engine, config, slots, counts: Arc::default() }))
 }
@@ -155,7 +155,7 @@ impl StreamingComputationEngine {
 
     /// The engine beneath.
     #[must_use]
-    pub fn engine(&self) -> &Engine {
+    pub fn engine(&self) -> &TextEngine {
         &self.0.engine
     }
 

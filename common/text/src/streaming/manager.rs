@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{StreamingComputationEngine, StreamingConfig, StreamingStatistics, create_streaming_engine};
-use crate::engine::Engine;
+use crate::engine::TextEngine;
 
 /// Holds engines by name. Clones are handles to the same.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ impl StreamingComputationManager {
     pub fn create_streaming_engine(
         &self,
         name: impl Into<String>,
-        engine: Engine,
+        engine: TextEngine,
     ) -> StreamingComputationEngine {
         let created = create_streaming_engine(engine, self.config);
         self.lock().insert(name.into(), created.clone());

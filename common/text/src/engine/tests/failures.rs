@@ -11,7 +11,7 @@ use crate::telemetry::StreamingTelemetryCollector;
 use crate::testing::{
     BOMB, Letters, NOTHING, POISON, Rig, Script, Stage, collect, config, fake_load, request,
 };
-use crate::{Engine, EngineHooks, ErrorCode, FinishReason, KvCacheSize};
+use crate::{EngineHooks, ErrorCode, FinishReason, KvCacheSize, TextEngine};
 
 #[test]
 fn a_failed_step_is_tried_again_and_changes_nothing() {
@@ -110,7 +110,7 @@ fn a_sequence_larger_than_the_whole_cache_says_so() {
 struct Gauge {
     available: AtomicU64,
     unloads: AtomicUsize,
-    engine: OnceLock<Engine>,
+    engine: OnceLock<TextEngine>,
     seen: Mutex<Vec<(usize, bool, usize)>>,
 }
 
@@ -142,7 +142,7 @@ fn memory_pressure_gives_up_sequences_then_caches_then_idle_models_and_no_stream
     config.batch.device_memory = Some(64 << 30);
     config.memory_pressure.interval = Duration::ZERO;
     let telemetry = StreamingTelemetryCollector::default();
-    let engine = Engine::start_with(loader, config, Arc::new(Letters), telemetry, hooks).unwrap();
+    let engine = TextEngine::start_with(loader, config, Arc::new(Letters), telemetry, hooks).unwrap();
     // Fills the cache with something to drop.
     assert_eq!(collect(engine.submit(request("a", 1, 2000, 2)).unwrap()).ids.len(), 2);
     assert!(engine.snapshot().cache.cached >= 124);

@@ -8,11 +8,11 @@ use videosdgx_picture::{Background, DecodeLimits, Filter, Picture, decode, dimen
 
 use super::resize::{MOST_RATIO, smart_size};
 use super::{ImageConfig, ImageError};
-use crate::ImageInput;
+use videosdgx_decoder_api::ImageInput;
 
 /// Makes patches of pictures as one checkpoint wants them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ImageProcessor {
+pub struct PicturePreprocessor {
     config: ImageConfig,
     limits: DecodeLimits,
     most_tokens: usize,
@@ -40,7 +40,7 @@ impl ProcessedImage {
     }
 }
 
-impl ImageProcessor {
+impl PicturePreprocessor {
     /// With [`DecodeLimits::default`].
     #[must_use]
     pub fn new(config: ImageConfig) -> Self {
@@ -76,7 +76,7 @@ impl ImageProcessor {
         &self.config
     }
 
-    /// How many placeholder tokens [`ImageProcessor::process`] will give, by the file's header: patches take 24 KiB a token (of
+    /// How many placeholder tokens [`PicturePreprocessor::process`] will give, by the file's header: patches take 24 KiB a token (of
     /// Qwen3-VL), so a prompt that is too long is better refused before they are made.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::sampler::{RowLogprobs, SampleError, Sampler};
 use crate::{ErrorCode, FinishReason, StopConditions};
 
 /// Chooses the tokens of one sequence and knows when it ends.
-pub(super) struct Live {
+pub(super) struct SequenceState {
     pub(super) sampler: Sampler,
     pub(super) matcher: Option<Box<dyn TokenMatcher>>,
     pub(super) stop: StopConditions,
@@ -24,7 +24,7 @@ pub(super) struct Chosen {
     pub(super) hidden: bool,
 }
 
-impl Live {
+impl SequenceState {
     /// Chooses the next token from a row of logits; `last`: there is room for no other after it.
     ///
     /// # Errors

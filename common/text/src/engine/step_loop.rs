@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use super::TokenMask;
 use super::compute::{Computed, compute};
 use super::delivery::{Message, TokenOut};
-use super::live::Live;
 use super::pressure::{self, cache_limit, fewer_sequences, shorter_cache};
+use super::sequence_state::SequenceState;
 use super::shared::Shared;
+use crate::ErrorCode;
 use crate::scheduler::{Growth, Plan, PlannedSegment, SegmentDone, SeqId};
-use crate::{BLOCK_TOKENS, Decoder, DecoderError, ErrorCode};
+use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, DecoderError};
 
 /// After so long, others who want the model get their turn.
 const LONGEST: Duration = Duration::from_millis(250);
@@ -44,7 +45,7 @@ pub(super) enum Progress {
 }
 
 /// Steps until nothing is to do or others want the model.
-pub(super) struct Burst<'a, M> {
+pub(super) struct StepLoop<'a, M> {
     shared: &'a Shared,
     model: &'a mut M,
     look: &'a dyn Fn() -> LoaderView,
@@ -54,7 +55,7 @@ pub(super) struct Burst<'a, M> {
     mask: TokenMask,
 }
 
-impl<'a, M: Decoder> Burst<'a, M> {
+impl<'a, M: Decoder> StepLoop<'a, M> {
     pub(super) fn new(shared: &'a Shared, model: &'a mut M, look: &'a dyn Fn() -> LoaderView) -> Self {
         let now = Instant::now();
         let mask = TokenMask::new(shared.language.vocab());
@@ -77,14 +78,14 @@ impl<'a, M: Decoder> Burst<'a, M> {
             (progress, empty) = (Progress::Some, 0);
             self.step(&plan);
         }
-        self.shared.lock().in_burst = false;
+        self.shared.lock().in_step_loop = false;
         progress
     }
 
     fn enter(&mut self) {
         let shared = self.shared;
         let mut core = shared.lock();
-        core.in_burst = true;
+        core.in_step_loop = true;
         if core.loads == self.view.loads {
             return;
         }
@@ -188,10 +189,10 @@ impl<'a, M: Decoder> Burst<'a, M> {
         plan: &Plan,
         computed: &mut Computed,
     ) -> (Vec<SegmentDone>, Vec<TokenOut>, Vec<Failure>) {
-        let mut lives: Vec<(SeqId, Live)> = {
+        let mut states: Vec<(SeqId, SequenceState)> = {
             let mut core = self.shared.lock();
             let choosing = plan.segments.iter().filter(|segment| segment.chooses);
-            choosing.filter_map(|segment| core.live.remove_entry(&segment.seq)).collect()
+            choosing.filter_map(|segment| core.states.remove_entry(&segment.seq)).collect()
         };
         let (mut done, mut tokens, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (numbers, logits) in &mut computed.done {
@@ -204,8 +205,10 @@ impl<'a, M: Decoder> Burst<'a, M> {
                 }
                 row += 1;
                 // Who is not there left while the step was computed.
-                let Some((_, live)) = lives.iter_mut().find(|(seq, _)| *seq == segment.seq) else { continue };
-                match live.choose(logits.row_mut(row - 1), &mut self.mask, segment.last) {
+                let Some((_, state)) = states.iter_mut().find(|(seq, _)| *seq == segment.seq) else {
+                    continue;
+                };
+                match state.choose(logits.row_mut(row - 1), &mut self.mask, segment.last) {
                     Ok(chosen) => {
                         let (token, ends) = (Some(chosen.id), chosen.end.is_some());
                         done.push(SegmentDone { seq: segment.seq, computed, token, ends });
@@ -220,9 +223,9 @@ impl<'a, M: Decoder> Burst<'a, M> {
             }
         }
         let mut core = self.shared.lock();
-        for (seq, live) in lives {
+        for (seq, state) in states {
             if core.scheduler.contains(seq) {
-                core.live.insert(seq, live);
+                core.states.insert(seq, state);
             }
         }
         drop(core);
@@ -243,7 +246,7 @@ impl<'a, M: Decoder> Burst<'a, M> {
                     }
                     ErrorCode::MemoryLimitExceeded
                 }
-                DecoderError::Failed(_) => ErrorCode::StepFailed,
+                DecoderError::Failed(_) | DecoderError::Backend(_) => ErrorCode::StepFailed,
             };
             tracing::error!(model = self.shared.config.model, %error, "step_failed_twice");
             failures.push((segment.seq, code, error.to_string()));
