@@ -71,9 +71,9 @@ impl std::str::FromStr for SharingWord {
 
     fn from_str(text: &str) -> Result<Self, UnknownChoice> {
         Ok(Self(match text {
-            "everybody" => PrefixSharing::Everybody,
-            "principal" => PrefixSharing::Principal,
-            "nobody" => PrefixSharing::Nobody,
+            "everybody" => PrefixSharing::All,
+            "principal" => PrefixSharing::PerPrincipal,
+            "nobody" => PrefixSharing::Off,
             _ => {
                 return Err(UnknownChoice::new(
                     "sharing of prefixes",
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!((engine.max_context, engine.batch.max), (2048, 3));
         assert_eq!(settings.engine("m", 8192).max_context, 4096);
         assert_eq!(engine.kv_cache, KvCacheSize::Bytes(500_000_000));
-        assert_eq!(engine.prefix_sharing, PrefixSharing::Principal);
+        assert_eq!(engine.prefix_sharing, PrefixSharing::PerPrincipal);
         assert_eq!(settings.origins, ["https://a.example", "http://localhost:3000"]);
     }
 

@@ -1,45 +1,48 @@
-//! One step on the model, tried again when it fails.
+//! Computes one step on the model, with retries.
 
 use crate::scheduler::{PlannedSegment, SeqId};
 use videosdgx_decoder_api::{Decoder, DecoderError, Logits, LogitsRequest, Segment};
 
-/// What came of a step.
-pub(super) struct Computed {
-    /// Segments that were computed, by their number in the plan, with the logits of those that choose, in order.
+/// Result of a step.
+pub(super) struct StepOutcome {
+    /// Groups of segments (indices in the plan) that were computed together, each with the logits of those of its segments that
+    /// sample, in order.
     pub(super) done: Vec<(Vec<usize>, Logits)>,
-    /// Segments that failed twice.
+    /// Segments (indices in the plan) that failed twice, with the last error.
     pub(super) failed: Vec<(usize, DecoderError)>,
-    /// The first failure, when the second attempt got through for all that is in `done`.
+    /// Error of the first attempt; the segments in `done` then succeeded on a retry.
     pub(super) first_failure: Option<DecoderError>,
 }
 
-impl Computed {
-    /// Who is in `done`.
-    pub(super) fn done_seqs(&self, segments: &[PlannedSegment]) -> Vec<SeqId> {
+impl StepOutcome {
+    /// Sequences of the segments in `done`.
+    pub(super) fn done_sequences(&self, segments: &[PlannedSegment]) -> Vec<SeqId> {
         self.done.iter().flat_map(|(numbers, _)| numbers).map(|number| segments[*number].seq).collect()
     }
 }
 
-/// Computes the segments together; when that fails, once more after `relieve` (which gives memory back when that was what
-/// failed); when that fails too, each alone, so that only the ones that cannot be computed are lost.
+/// Computes the segments in one call. After a failure it calls `relieve` (which may free memory) and retries once; after a
+/// second failure it computes each segment on its own, so that only the segments at fault are lost.
 pub(super) fn compute<M: Decoder>(
     model: &mut M,
     segments: &[PlannedSegment],
     relieve: impl FnOnce(&mut M, &DecoderError),
-) -> Computed {
+) -> StepOutcome {
     let all: Vec<usize> = (0..segments.len()).collect();
     let first = match step(model, segments, &all) {
-        Ok(logits) => return Computed { done: vec![(all, logits)], failed: Vec::new(), first_failure: None },
+        Ok(logits) => {
+            return StepOutcome { done: vec![(all, logits)], failed: Vec::new(), first_failure: None };
+        }
         Err(error) => error,
     };
     relieve(model, &first);
     let second = match step(model, segments, &all) {
         Ok(logits) => {
-            return Computed { done: vec![(all, logits)], failed: Vec::new(), first_failure: Some(first) };
+            return StepOutcome { done: vec![(all, logits)], failed: Vec::new(), first_failure: Some(first) };
         }
         Err(error) => error,
     };
-    let mut computed = Computed { done: Vec::new(), failed: Vec::new(), first_failure: Some(first) };
+    let mut computed = StepOutcome { done: Vec::new(), failed: Vec::new(), first_failure: Some(first) };
     if let [only] = all[..] {
         computed.failed.push((only, second));
         return computed;
@@ -67,7 +70,7 @@ fn step<M: Decoder>(
                 start: planned.start,
                 blocks: &planned.blocks,
                 images: &planned.images,
-                logits: if planned.chooses { LogitsRequest::Last } else { LogitsRequest::None },
+                logits: if planned.samples { LogitsRequest::Last } else { LogitsRequest::None },
             }
         })
         .collect();

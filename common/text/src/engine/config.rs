@@ -1,4 +1,4 @@
-//! Settings of an engine.
+//! Configuration of the engine.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,39 +8,46 @@ use videosdgx_model::{MemoryProbe, SystemMemory};
 
 use crate::controllers::{BatchSizeConfig, MemoryPressureConfig};
 
-/// Settings of an [`crate::TextEngine`].
+/// Configuration of a [`TextEngine`](crate::TextEngine).
+///
+/// ```
+/// use videosdgx_text::{EngineConfig, KvCacheSize};
+///
+/// let config = EngineConfig { kv_cache: KvCacheSize::Bytes(2 << 30), ..EngineConfig::new("qwen3-4b", 32_768) };
+/// assert_eq!((config.queue_capacity, config.prompt_chunk), (256, 512));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
-    /// The model's name, for logs and names of threads.
+    /// Name of the model, for logs and thread names.
     pub model: String,
-    /// Most tokens of a sequence, prompt and output together; the loaded model may lower it.
+    /// Maximum length of a sequence in tokens, prompt and output together; the loaded model may lower it.
     pub max_context: usize,
-    /// How many sequences run at once.
+    /// How many sequences run at the same time.
     pub batch: BatchSizeConfig,
-    /// Most requests that wait for a place; one more is refused.
+    /// Maximum number of queued requests (default: 256); further ones are refused.
     pub queue_capacity: usize,
-    /// Events a stream holds for its reader; a sequence pauses when they are not read.
+    /// Capacity of a stream's event buffer (default: 100); the sequence pauses while the buffer is full.
     pub buffer_size: usize,
-    /// Most tokens of prompts in one step; less while other streams are being decoded.
+    /// Maximum number of prompt tokens in one step (default: 512); lower while other streams are decoded.
     pub prompt_chunk: usize,
-    /// Most that a step may take, as a multiple of the median step without prompts, while streams are being decoded.
+    /// Maximum duration of a step while streams are decoded, as a multiple of the median step without prompts (default: 2).
     pub prompt_slowdown: f64,
-    /// Size of the KV cache.
+    /// Maximum size of the KV cache.
     pub kv_cache: KvCacheSize,
-    /// So long a wait is worth one step of priority.
+    /// Waiting time that counts as much as one level of priority (default: 2 s).
     pub ageing: Duration,
-    /// Deadline of requests that name none.
+    /// Deadline of requests without one (default: none).
     pub default_deadline: Option<Duration>,
-    /// A stream whose reader takes nothing for so long is ended.
+    /// A stream whose reader reads nothing for this long is ended (default: 30 s).
     pub slow_reader_limit: Duration,
-    /// Whose prefixes are shared.
+    /// Which requests share cached prefixes.
     pub prefix_sharing: PrefixSharing,
-    /// When memory counts as short.
+    /// Thresholds of the memory monitor.
     pub memory_pressure: MemoryPressureConfig,
 }
 
 impl EngineConfig {
-    /// The defaults for a model of this context.
+    /// Default configuration for a model with this context length.
     #[must_use]
     pub fn new(model: impl Into<String>, max_context: usize) -> Self {
         Self {
@@ -55,57 +62,58 @@ impl EngineConfig {
             ageing: Duration::from_secs(2),
             default_deadline: None,
             slow_reader_limit: Duration::from_secs(30),
-            prefix_sharing: PrefixSharing::Everybody,
+            prefix_sharing: PrefixSharing::All,
             memory_pressure: MemoryPressureConfig::default(),
         }
     }
 }
 
-/// How large the KV cache may become. It begins small and grows as it is needed.
+/// Maximum size of the KV cache. The cache starts small and grows on demand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum KvCacheSize {
-    /// So many bytes.
+    /// Fixed number of bytes.
     Bytes(u64),
-    /// A share of the memory that is free when the model was loaded, 0 to 1; never more than `at_most` bytes.
-    Free {
-        /// The share.
+    /// Share of the memory that is free once the model is loaded, at most `max_bytes`.
+    ShareOfFree {
+        /// The share, 0 to 1.
         share: f64,
-        /// Bytes.
-        at_most: u64,
+        /// Upper limit in bytes.
+        max_bytes: u64,
     },
 }
 
 impl Default for KvCacheSize {
     fn default() -> Self {
-        Self::Free { share: 0.3, at_most: 16 << 30 }
+        Self::ShareOfFree { share: 0.3, max_bytes: 16 << 30 }
     }
 }
 
-/// Who may find whose prompts in the cache. Finding is visible as a shorter time to the first token.
+/// Which requests share cached prompt prefixes. A hit is observable as a shorter time to the first token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PrefixSharing {
-    /// All requests share, so that a system prompt is computed once.
+    /// All requests, so that a system prompt is computed once.
     #[default]
-    Everybody,
-    /// Only requests of one principal share.
-    Principal,
-    /// Nothing is shared.
-    Nobody,
+    All,
+    /// Requests of the same principal.
+    PerPrincipal,
+    /// None.
+    Off,
 }
 
-/// What one stream does differently.
+/// Options of a single stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StreamOptions {
-    /// Instead of [`EngineConfig::buffer_size`]; at least 1.
+    /// Overrides [`EngineConfig::buffer_size`]; at least 1.
     pub buffer_size: Option<usize>,
 }
 
-/// What the engine asks of the machine around it.
+/// Access of the engine to the machine and the process around it.
 #[derive(Clone)]
 pub struct EngineHooks {
-    /// Where the memory is read from.
+    /// Source of memory readings.
     pub memory: Arc<dyn MemoryProbe>,
-    /// Called on the inference thread when memory is extremely short: unload what is idle elsewhere, without waiting for it.
+    /// Called on the inference thread at [`MemoryPressure::Extreme`](crate::controllers::MemoryPressure::Extreme); should request
+    /// the unloading of idle models without waiting for it.
     pub unload_idle: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 

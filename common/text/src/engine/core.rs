@@ -1,4 +1,4 @@
-//! The part of the engine that a lock protects.
+//! The engine's state behind its lock.
 
 use std::collections::HashMap;
 use std::task::Waker;
@@ -9,11 +9,11 @@ use super::{EngineConfig, EngineSnapshot, SubmitError};
 use crate::controllers::{
     AdaptiveBatchSizeController, LatencyConfig, LowLatencyOptimizer, MemoryPressureMonitor,
 };
-use crate::scheduler::{Ended, EndedBy, Limits, Scheduler, SchedulerConfig, SeqId};
+use crate::scheduler::{EndCause, EndedSequence, Limits, Scheduler, SchedulerConfig, SeqId};
 use crate::telemetry::StreamingTelemetryCollector;
 use crate::{CacheUsage, ErrorCode, FinishReason};
 
-/// What the lock protects.
+/// State shared by all threads of the engine, protected by one lock.
 pub(super) struct Core {
     pub(super) scheduler: Scheduler,
     pub(super) states: HashMap<SeqId, SequenceState>,
@@ -22,28 +22,29 @@ pub(super) struct Core {
     pub(super) batch: AdaptiveBatchSizeController,
     pub(super) optimizer: LowLatencyOptimizer,
     pub(super) memory: MemoryPressureMonitor,
-    /// When the memory is looked at again.
-    pub(super) next_look: Option<Instant>,
-    /// Which load of the model the cache belongs to.
+    /// Time of the next memory check.
+    pub(super) next_memory_check: Option<Instant>,
+    /// Load count of the loader for which the cache is valid.
     pub(super) loads: u64,
     pub(super) block_bytes: u64,
     pub(super) full_cache_limit: usize,
-    /// Most tokens of prompts in a step, since more of them did not fit into memory.
+    /// Maximum number of prompt tokens in a step, lowered after a step ran out of memory.
     pub(super) prompt_cap: usize,
-    /// Who is in the step that is being computed.
+    /// Sequences in the step that is being computed.
     pub(super) in_step: Vec<SeqId>,
-    /// The inference thread is inside a burst.
+    /// The inference thread is inside a [`StepLoop`](super::step_loop::StepLoop).
     pub(super) in_step_loop: bool,
-    /// Readers that fell behind since the batch-size controller last looked.
+    /// Readers that fell behind since the batch-size controller's last check.
     pub(super) fell_behind: usize,
     pub(super) draining: bool,
     pub(super) closed: bool,
-    pub(super) room: Vec<Waker>,
+    /// Tasks that wait for queue space.
+    pub(super) queue_wakers: Vec<Waker>,
     pub(super) counts: StepCounts,
-    shown: Shown,
+    reported: ReportedCounts,
 }
 
-/// What the engine itself counts.
+/// Counters of the engine itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StepCounts {
     pub(super) steps: u64,
@@ -53,9 +54,9 @@ pub(super) struct StepCounts {
     pub(super) refused: u64,
 }
 
-/// What the metrics have been told already.
+/// Counter values already reported to the metrics.
 #[derive(Debug, Clone, Copy, Default)]
-struct Shown {
+struct ReportedCounts {
     prefix_queries: u64,
     prefix_hits: u64,
     prompt_tokens: u64,
@@ -82,7 +83,7 @@ impl Core {
             batch,
             optimizer: LowLatencyOptimizer::new(latency),
             memory: MemoryPressureMonitor::new(config.memory_pressure),
-            next_look: None,
+            next_memory_check: None,
             loads: 0,
             block_bytes: 0,
             full_cache_limit: 0,
@@ -92,9 +93,9 @@ impl Core {
             fell_behind: 0,
             draining: false,
             closed: false,
-            room: Vec::new(),
+            queue_wakers: Vec::new(),
             counts: StepCounts::default(),
-            shown: Shown::default(),
+            reported: ReportedCounts::default(),
         }
     }
 
@@ -109,8 +110,8 @@ impl Core {
         }
     }
 
-    /// Whether a request with this id can be taken at all.
-    pub(super) fn refuse_if_closed(&self, id: &str) -> Result<(), SubmitError> {
+    /// Refuses a request when the engine is shutting down or the id is in use.
+    pub(super) fn check_acceptable(&self, id: &str) -> Result<(), SubmitError> {
         if self.draining || self.closed {
             return Err(SubmitError::Draining);
         }
@@ -120,48 +121,48 @@ impl Core {
         Ok(())
     }
 
-    /// The live stream with this id.
+    /// The active stream with this id.
     pub(super) fn find(&self, id: &str) -> Option<SeqId> {
         self.ids.get(id).copied()
     }
 
-    pub(super) fn remember(&mut self, seq: SeqId, id: String, state: SequenceState) {
+    pub(super) fn insert(&mut self, seq: SeqId, id: String, state: SequenceState) {
         self.states.insert(seq, state);
         self.names.insert(seq, id.clone());
         self.ids.insert(id, seq);
     }
 
-    /// A sequence has left the scheduler.
-    pub(super) fn forget(&mut self, seq: SeqId) {
+    /// Drops the state of a sequence that has left the scheduler.
+    pub(super) fn remove(&mut self, seq: SeqId) {
         self.states.remove(&seq);
         if let Some(id) = self.names.remove(&seq) {
             self.ids.remove(&id);
         }
     }
 
-    /// Who was ended by the scheduler itself.
-    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+    /// Takes the sequences that the scheduler ended by itself.
+    pub(super) fn take_ended(&mut self) -> Vec<EndedSequence> {
         let ended = self.scheduler.take_ended();
         for one in &ended {
-            self.forget(one.seq);
+            self.remove(one.seq);
         }
         ended
     }
 
-    /// Whether there is room in the queue; else `waker` is woken when there is.
-    pub(super) fn has_room(&mut self, waker: &Waker) -> bool {
-        if self.scheduler.has_room() || self.draining {
+    /// Whether the queue has space; otherwise `waker` is woken once it has.
+    pub(super) fn has_queue_space(&mut self, waker: &Waker) -> bool {
+        if self.scheduler.has_queue_space() || self.draining {
             return true;
         }
-        self.room.retain(|known| !known.will_wake(waker));
-        self.room.push(waker.clone());
+        self.queue_wakers.retain(|known| !known.will_wake(waker));
+        self.queue_wakers.push(waker.clone());
         false
     }
 
     /// Refuses new requests from now on.
     pub(super) fn start_draining(&mut self) -> Vec<Waker> {
         self.draining = true;
-        std::mem::take(&mut self.room)
+        std::mem::take(&mut self.queue_wakers)
     }
 
     pub(super) fn cache_usage(&self) -> CacheUsage {
@@ -190,8 +191,8 @@ impl Core {
         }
     }
 
-    /// Brings the metrics up to date.
-    pub(super) fn show(&mut self, telemetry: &StreamingTelemetryCollector) {
+    /// Updates gauges and counters of the metrics.
+    pub(super) fn update_metrics(&mut self, telemetry: &StreamingTelemetryCollector) {
         let metrics = telemetry.metrics();
         let counts = self.scheduler.counts();
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -202,32 +203,32 @@ impl Core {
         let usage = self.cache_usage();
         metrics.cache_usage.set(usage.used_share());
         metrics.cache_bytes.set(i64::try_from(usage.capacity as u64 * usage.block_bytes).unwrap_or(i64::MAX));
-        let shown = &mut self.shown;
+        let reported = &mut self.reported;
         for (counter, now, before) in [
-            (&metrics.prefix_queries, counts.prefix_queries, &mut shown.prefix_queries),
-            (&metrics.prefix_hits, counts.prefix_hits, &mut shown.prefix_hits),
-            (&metrics.prompt_tokens, counts.prompt_tokens, &mut shown.prompt_tokens),
-            (&metrics.preemptions, counts.preemptions, &mut shown.preemptions),
+            (&metrics.prefix_queries, counts.prefix_queries, &mut reported.prefix_queries),
+            (&metrics.prefix_hits, counts.prefix_hits, &mut reported.prefix_hits),
+            (&metrics.prompt_tokens, counts.prompt_tokens, &mut reported.prompt_tokens),
+            (&metrics.preemptions, counts.preemptions, &mut reported.preemptions),
         ] {
-            // A displaced sequence that stays after all is counted back.
+            // The preemption counter may decrease: a displaced sequence that keeps its slot is subtracted again.
             counter.inc_by(now.saturating_sub(*before));
             *before = now.max(*before);
         }
     }
 }
 
-/// How a stream that the scheduler ended is told.
-pub(super) fn ending(by: EndedBy) -> (FinishReason, ErrorCode, &'static str) {
-    match by {
-        EndedBy::Deadline => (FinishReason::Deadline, ErrorCode::DeadlineExceeded, "the deadline passed"),
-        EndedBy::SlowReader => {
+/// How the end of a sequence by the scheduler is reported to its stream.
+pub(super) fn end_report(cause: EndCause) -> (FinishReason, ErrorCode, &'static str) {
+    match cause {
+        EndCause::Deadline => (FinishReason::Deadline, ErrorCode::DeadlineExceeded, "the deadline passed"),
+        EndCause::SlowReader => {
             (FinishReason::Error, ErrorCode::ReaderTooSlow, "the stream was not read for too long")
         }
-        EndedBy::Memory => (
+        EndCause::Memory => (
             FinishReason::Error,
             ErrorCode::MemoryLimitExceeded,
-            "the sequence does not fit into the cache, shorten the prompt or give the cache more memory",
+            "the sequence does not fit into the KV cache; shorten the prompt or give the cache more memory",
         ),
-        EndedBy::Crashes => (FinishReason::Error, ErrorCode::StepFailed, "the step failed twice"),
+        EndCause::Crashes => (FinishReason::Error, ErrorCode::StepFailed, "the step failed twice"),
     }
 }

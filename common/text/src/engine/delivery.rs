@@ -1,4 +1,5 @@
-//! The thread that turns tokens into text and hands events on, while the inference thread computes the next step already.
+//! The delivery thread: turns tokens into text and sends events to the streams' buffers while the inference thread computes the
+//! next step.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,46 +9,46 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::core::ending;
-use super::sequence_state::Chosen;
+use super::core::end_report;
+use super::sequence_state::SampledToken;
 use super::shared::Shared;
 use super::stream::EventBuffer;
 use super::{TextDecoder, TextPiece};
 use crate::controllers::DeliveryMode;
 use crate::sampler::with_bytes;
-use crate::scheduler::{Ended, SeqId};
+use crate::scheduler::{EndedSequence, SeqId};
 use crate::telemetry::StreamRecorder;
 use crate::{Completed, ErrorCode, FinishReason, StreamError, StreamEvent, TokenEvent, Usage};
 
-/// Most messages that are handed on together.
-const TOGETHER: usize = 32;
+/// Maximum number of messages handled before readers are woken, in transfer-focused mode.
+const MAX_BATCHED_MESSAGES: usize = 32;
 
-/// To the delivery thread, in the order in which things happened.
+/// Messages to the delivery thread, in the order of the events they report.
 pub(super) enum Message {
-    /// A stream begins.
+    /// A stream starts.
     Open(SeqId, Box<StreamSink>),
     /// Tokens of one step.
     Tokens {
-        /// When they were chosen.
+        /// When they were sampled.
         at: Instant,
-        /// Sequences in the step.
+        /// Number of sequences in the step.
         batch: usize,
         tokens: Vec<TokenOut>,
     },
-    /// A step failed and succeeded when tried again.
+    /// A step with these sequences failed and succeeded on a retry.
     Recovered { seqs: Vec<SeqId>, message: String },
-    /// A stream ends, with the error that ends it.
+    /// A stream ends, possibly with an error.
     End { seq: SeqId, reason: FinishReason, error: Option<(ErrorCode, String)> },
-    /// Its reader is gone.
-    Left(SeqId),
-    /// There will be no more messages.
+    /// The stream's reader was dropped.
+    ReaderDropped(SeqId),
+    /// No further messages follow.
     Close,
 }
 
 /// A token of one stream.
 pub(super) struct TokenOut {
     pub(super) seq: SeqId,
-    pub(super) chosen: Chosen,
+    pub(super) sampled: SampledToken,
     pub(super) cached_tokens: usize,
 }
 
@@ -56,13 +57,13 @@ impl Message {
         Self::End { seq, reason: FinishReason::Error, error: Some((code, message)) }
     }
 
-    pub(super) fn ended(ended: Ended) -> Self {
-        let (reason, code, message) = ending(ended.by);
+    pub(super) fn ended(ended: EndedSequence) -> Self {
+        let (reason, code, message) = end_report(ended.cause);
         Self::End { seq: ended.seq, reason, error: Some((code, message.to_owned())) }
     }
 }
 
-/// The delivery thread's end of one stream.
+/// The writing end of one stream.
 pub(super) struct StreamSink {
     pub(super) buffer: Arc<EventBuffer>,
     pub(super) text: Box<dyn TextDecoder>,
@@ -80,7 +81,7 @@ impl StreamSink {
         }
     }
 
-    /// Sums up and gives the last event.
+    /// Finishes the recorder and returns the last event.
     fn complete(
         self,
         reason: FinishReason,
@@ -93,10 +94,10 @@ impl StreamSink {
     }
 }
 
-/// Instead of a text decoder that failed.
-struct Silent;
+/// Replaces a text decoder that panicked.
+struct NullTextDecoder;
 
-impl TextDecoder for Silent {
+impl TextDecoder for NullTextDecoder {
     fn push(&mut self, _id: u32) -> TextPiece {
         TextPiece::default()
     }
@@ -106,7 +107,7 @@ impl TextDecoder for Silent {
     }
 }
 
-/// The thread's state.
+/// State of the delivery thread.
 pub(super) struct Delivery {
     shared: Arc<Shared>,
     sinks: HashMap<SeqId, Box<StreamSink>>,
@@ -118,7 +119,7 @@ impl Delivery {
         Self { shared, sinks: HashMap::new(), wakers: Vec::new() }
     }
 
-    /// Works until the engine is closed and its streams have ended.
+    /// Runs until the engine is closed and its streams have ended.
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
         loop {
             let message = match self.next(messages) {
@@ -131,11 +132,11 @@ impl Delivery {
             let begun = Instant::now();
             self.shared.delivering.store(true, Ordering::Relaxed);
             let tokens = matches!(message, Message::Tokens { .. });
-            let mut goes_on = self.handle(message);
+            let mut running = self.handle(message);
             if tokens && self.shared.lock().optimizer.mode() == DeliveryMode::TransferFocused {
-                // Delivering is what takes long: hand on what has gathered, and wake each reader once.
-                for message in messages.try_iter().take(TOGETHER) {
-                    goes_on &= self.handle(message);
+                // Delivery is the bottleneck: handle all pending messages, then wake each reader once.
+                for message in messages.try_iter().take(MAX_BATCHED_MESSAGES) {
+                    running &= self.handle(message);
                 }
             }
             for waker in self.wakers.drain(..) {
@@ -145,19 +146,19 @@ impl Delivery {
             if tokens {
                 self.shared.lock().optimizer.record_delivery(begun.elapsed());
             }
-            if !goes_on {
+            if !running {
                 return;
             }
         }
     }
 
-    /// The next message; `None` when something is due to be ended first.
+    /// The next message; `None` when a deadline or a reader's timeout expires first.
     fn next(&self, messages: &Receiver<Message>) -> Option<Message> {
         let due = self.shared.lock().scheduler.next_expiry();
         let received = match due {
             None => return Some(messages.recv().unwrap_or(Message::Close)),
             Some(due) => {
-                // A hair late rather than a hair early, or it would look again at once.
+                // Rounded up: waking before the expiry would loop without waiting.
                 let wait = due.saturating_sub(self.shared.now()) + Duration::from_millis(1);
                 messages.recv_timeout(wait)
             }
@@ -169,7 +170,7 @@ impl Delivery {
         }
     }
 
-    /// Whether it goes on.
+    /// Handles one message; `false` after [`Message::Close`].
     fn handle(&mut self, message: Message) -> bool {
         match message {
             Message::Open(seq, sink) => {
@@ -194,7 +195,7 @@ impl Delivery {
                     this.end(seq, reason, None);
                 });
             }
-            Message::Left(seq) => {
+            Message::ReaderDropped(seq) => {
                 if let Some(sink) = self.sinks.remove(&seq) {
                     sink.complete(FinishReason::Cancelled, String::new(), None);
                     self.shared.stream_closed();
@@ -205,7 +206,7 @@ impl Delivery {
         true
     }
 
-    /// A fault in the tokenizer's side ends the stream that met it, and not all others with it.
+    /// Runs `work` for one stream. A panic (of the tokenizer's side) ends this stream only.
     fn guarded(&mut self, seq: SeqId, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_ok() {
             return;
@@ -213,33 +214,33 @@ impl Delivery {
         tracing::error!(model = self.shared.config.model, "text_decoder_panicked");
         self.shared.remove(seq);
         if let Some(sink) = self.sinks.get_mut(&seq) {
-            sink.text = Box::new(Silent);
+            sink.text = Box::new(NullTextDecoder);
         }
-        self.error(seq, ErrorCode::StepFailed, "the token could not be made text".to_owned(), false);
+        self.error(seq, ErrorCode::StepFailed, "the token could not be decoded to text".to_owned(), false);
         self.end(seq, FinishReason::Error, None);
     }
 
     fn token(&mut self, at: Instant, batch: usize, token: TokenOut) {
-        let TokenOut { seq, chosen, cached_tokens } = token;
-        // Who is not there has ended already, by a stop string or by leaving.
+        let TokenOut { seq, sampled, cached_tokens } = token;
+        // A missing stream has already ended: by a stop string, or because its reader was dropped.
         let Some(sink) = self.sinks.get_mut(&seq) else { return };
         sink.cached_tokens = cached_tokens;
-        if chosen.hidden {
-            let matched = self.shared.language.token_bytes(chosen.id);
+        if sampled.hidden {
+            let matched = self.shared.language.token_bytes(sampled.id);
             self.end(seq, FinishReason::Stop, Some(String::from_utf8_lossy(&matched).into_owned()));
             return;
         }
-        let piece = sink.text.push(chosen.id);
+        let piece = sink.text.push(sampled.id);
         let position = sink.recorder.tokens();
         let latency = sink.recorder.token(at, batch);
         let language = &self.shared.language;
-        let logprob = chosen.logprobs.map(|row| with_bytes(row, |id| language.token_bytes(id)));
-        let event = TokenEvent { id: chosen.id, text: piece.text, position, latency, logprob };
+        let logprob = sampled.logprobs.map(|row| with_bytes(row, |id| language.token_bytes(id)));
+        let event = TokenEvent { id: sampled.id, text: piece.text, position, latency, logprob };
         self.push(seq, StreamEvent::Token(event));
         if let Some(stop) = piece.stop {
             self.shared.remove(seq);
             self.finish(seq, FinishReason::Stop, String::new(), Some(stop));
-        } else if let Some(reason) = chosen.end {
+        } else if let Some(reason) = sampled.end {
             self.end(seq, reason, None);
         }
     }
@@ -251,7 +252,7 @@ impl Delivery {
         self.push(seq, StreamEvent::Error(StreamError { code, message, recoverable, position }));
     }
 
-    /// Ends a stream, with the text that was held back.
+    /// Ends a stream, with the text held back so far.
     fn end(&mut self, seq: SeqId, reason: FinishReason, matched: Option<String>) {
         let Some(sink) = self.sinks.get_mut(&seq) else { return };
         let text = sink.text.finish();

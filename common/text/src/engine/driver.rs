@@ -1,4 +1,4 @@
-//! The thread that brings the engine's work to the loader's inference thread.
+//! The driver thread: submits the engine's work to the loader's inference thread.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::step_loop::{LoaderView, Progress, StepLoop};
 use crate::ErrorCode;
 use videosdgx_decoder_api::Decoder;
 
-/// After a burst that could do nothing though there is work, it looks again only after this time or when something happens.
-const REST: Duration = Duration::from_millis(20);
+/// Pause after a step loop that could compute nothing although sequences exist; a new event ends it earlier.
+const IDLE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Runs bursts while there is work, and sleeps while there is none; ends when the engine is closed and nobody is left.
+/// Runs step loops while there is work and sleeps otherwise; returns when the engine is closed and no sequence is left.
 pub(super) fn run<L>(shared: &Arc<Shared>, loader: &ModelLoader<L>)
 where
     L: Load,
@@ -23,7 +23,7 @@ where
     while wait_for_work(shared) {
         let (inner, view) = (Arc::clone(shared), loader.clone());
         let outcome = loader.run_blocking(move |model| {
-            let look = || {
+            let loader_view = || {
                 let snapshot = view.snapshot();
                 let in_use = match snapshot.state {
                     videosdgx_model::State::Loaded { in_use, .. } => in_use,
@@ -31,18 +31,18 @@ where
                 };
                 LoaderView { loads: snapshot.loads, waiting: snapshot.waiting, in_use }
             };
-            StepLoop::new(&inner, model, &look).run()
+            StepLoop::new(&inner, model, &loader_view).run()
         });
         match outcome {
             Ok(Progress::Some) => {}
-            Ok(Progress::None) => rest(shared),
+            Ok(Progress::None) => pause(shared),
             Err(error) => failed(shared, &error),
         }
     }
     shared.send(Message::Close);
 }
 
-/// Whether there is work; `false` at the end.
+/// Blocks until there is work (`true`) or the engine is closed and empty (`false`).
 fn wait_for_work(shared: &Shared) -> bool {
     let mut core = shared.lock();
     loop {
@@ -52,14 +52,14 @@ fn wait_for_work(shared: &Shared) -> bool {
         if core.closed && core.scheduler.len() == 0 {
             return false;
         }
-        core = shared.work_came.wait(core).unwrap_or_else(PoisonError::into_inner);
+        core = shared.work_available.wait(core).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-fn rest(shared: &Shared) {
+fn pause(shared: &Shared) {
     let core = shared.lock();
     if core.scheduler.has_work() {
-        drop(shared.work_came.wait_timeout(core, REST).unwrap_or_else(PoisonError::into_inner));
+        drop(shared.work_available.wait_timeout(core, IDLE_PAUSE).unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -73,7 +73,7 @@ fn failed<E: std::error::Error>(shared: &Shared, error: &LoaderError<E>) {
         shared.fail_all(ErrorCode::ModelUnavailable, &error.to_string());
         return;
     }
-    // The loader has dropped the model. Who was in the step is tried again, alone; the others are only computed anew.
+    // The loader has dropped the model. The sequences of the step are retried one at a time; the others are only recomputed.
     let mut suspects = std::mem::take(&mut core.in_step);
     if suspects.is_empty() {
         suspects = core.scheduler.sequence_ids();
@@ -86,8 +86,5 @@ fn failed<E: std::error::Error>(shared: &Shared, error: &LoaderError<E>) {
     for seq in &ended {
         shared.send(Message::ended(*seq));
     }
-    shared.send(Message::Recovered {
-        seqs: suspects,
-        message: "the step failed and is tried again".to_owned(),
-    });
+    shared.send(Message::Recovered { seqs: suspects, message: "the step failed and is retried".to_owned() });
 }

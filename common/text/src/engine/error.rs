@@ -1,41 +1,41 @@
-//! Why a request is not taken.
+//! Errors of submission.
 
 use std::time::Duration;
 
-/// Why [`crate::TextEngine::submit`] refused; nothing was queued.
+/// Why [`TextEngine::submit`](crate::TextEngine::submit) refused a request; nothing was queued.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// As many requests as may wait are waiting.
-    #[error("{waiting} requests are waiting already, try again in {} s", retry_after.as_secs())]
+    /// The queue is full.
+    #[error("the queue is full ({waiting} requests), try again in {} s", retry_after.as_secs())]
     QueueFull {
-        /// How many wait.
+        /// Number of waiting requests.
         waiting: usize,
-        /// When a place is likely to be free; at least a second, whole seconds.
+        /// Estimated time until a queue place is free; whole seconds, at least 1.
         retry_after: Duration,
     },
     /// The service is shutting down.
     #[error("the service is shutting down, try another one")]
     Draining,
-    /// The prompt leaves no room for an answer.
+    /// The prompt leaves no room for output.
     #[error("the prompt has {prompt_tokens} tokens and the context holds {max_context}, shorten the prompt")]
     ContextExceeded {
-        /// Tokens of the prompt.
+        /// Number of tokens of the prompt.
         prompt_tokens: usize,
-        /// Most tokens of prompt and output together.
+        /// Maximum number of tokens of prompt and output together.
         max_context: usize,
     },
-    /// A field has a value that cannot be.
+    /// A field has an invalid value.
     #[error("{field}: {reason}")]
     Invalid {
-        /// Its name in [`crate::GenerationRequest`].
+        /// Name of the field in [`GenerationRequest`](crate::GenerationRequest).
         field: &'static str,
-        /// What would be right.
+        /// The allowed values.
         reason: String,
     },
-    /// The schema, expression or grammar cannot be used.
+    /// The schema, regular expression or grammar cannot be compiled.
     #[error("the constraint cannot be used: {0}")]
     Constraint(String),
-    /// A live stream has this id.
-    #[error("a stream named {0} is alive, choose another id")]
+    /// An active stream has this id.
+    #[error("a stream with the id {0} is active, choose another id")]
     DuplicateId(String),
 }

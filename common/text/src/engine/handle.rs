@@ -1,4 +1,4 @@
-//! The engine as its callers see it.
+//! The public handle of the engine.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -24,8 +24,32 @@ use crate::telemetry::StreamingTelemetryCollector;
 use crate::{ErrorCode, FinishReason, GenerationRequest};
 use videosdgx_decoder_api::Decoder;
 
-/// Generates text for many callers with one model. Clones are handles to the same; when the last is gone and its streams have
-/// ended, its threads end.
+/// Generates text for many callers with one model, batching their sequences into common steps.
+///
+/// Clones are handles to the same engine. Its threads end once the last handle is dropped and all streams have ended.
+///
+/// ```no_run
+/// use futures::StreamExt as _;
+/// use videosdgx_text::{GenerationRequest, Prompt, StreamEvent, SubmitError, TextEngine};
+///
+/// async fn generate(engine: &TextEngine) -> Result<String, SubmitError> {
+///     let tokens = engine.language().encode("Once upon a time").expect("valid text");
+///     let mut stream = engine.submit(GenerationRequest {
+///         id: "example".to_owned(),
+///         prompt: Prompt { tokens, images: Vec::new() },
+///         ..GenerationRequest::default()
+///     })?;
+///     let mut text = String::new();
+///     while let Some(event) = stream.next().await {
+///         match event {
+///             StreamEvent::Token(token) => text += &token.text,
+///             StreamEvent::Completed(completed) => text += &completed.text,
+///             StreamEvent::Error(error) => eprintln!("{}", error.message),
+///         }
+///     }
+///     Ok(text)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct TextEngine(Arc<Handle>);
 
@@ -40,10 +64,10 @@ impl Drop for Handle {
 }
 
 impl TextEngine {
-    /// Starts the engine's two threads; loads nothing.
+    /// Starts the engine's two threads. The model is loaded on the first request.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When a thread cannot be spawned.
     pub fn start<L>(
         loader: ModelLoader<L>,
         config: EngineConfig,
@@ -57,10 +81,10 @@ impl TextEngine {
         Self::start_with(loader, config, language, telemetry, EngineHooks::default())
     }
 
-    /// As [`TextEngine::start`], with its own view of the machine.
+    /// As [`TextEngine::start`], with custom hooks to the machine.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When a thread cannot be spawned.
     pub fn start_with<L>(
         loader: ModelLoader<L>,
         mut config: EngineConfig,
@@ -89,15 +113,16 @@ impl TextEngine {
         Ok(Self(Arc::new(Handle(shared))))
     }
 
-    /// Queues a request. Does not wait, but compiling a constraint may take long: submit those from a thread that may block.
+    /// Queues a request without waiting. Compiling a constraint may take long, so submit requests with a constraint from a thread
+    /// that may block.
     ///
     /// # Errors
-    /// When the request cannot be taken; see [`SubmitError`].
+    /// When the request is refused; see [`SubmitError`].
     pub fn submit(&self, request: GenerationRequest) -> Result<TokenStream, SubmitError> {
         self.submit_with(request, StreamOptions::default())
     }
 
-    /// As [`TextEngine::submit`].
+    /// As [`TextEngine::submit`], with options for the stream.
     ///
     /// # Errors
     /// As [`TextEngine::submit`].
@@ -110,7 +135,8 @@ impl TextEngine {
         let config = &shared.config;
         let vocab = shared.language.vocab();
         validate::check(&request, vocab, config.max_context)?;
-        self.check_place(&request.id)?;
+        // Checked again under the lock below; here it spares the work for a request that is refused anyway.
+        shared.lock().check_acceptable(&request.id)?;
         let matcher = match &request.constraint {
             None => None,
             Some(constraint) => Some(shared.language.matcher(constraint).map_err(SubmitError::Constraint)?),
@@ -136,9 +162,9 @@ impl TextEngine {
         let now = shared.now();
         let spec = SequenceSpec {
             salt: match config.prefix_sharing {
-                PrefixSharing::Everybody => String::new(),
-                PrefixSharing::Principal => format!("principal {principal}"),
-                PrefixSharing::Nobody => format!("request {id} {:016x}", random_seed()),
+                PrefixSharing::All => String::new(),
+                PrefixSharing::PerPrincipal => format!("principal {principal}"),
+                PrefixSharing::Off => format!("request {id} {:016x}", random_seed()),
             },
             principal,
             priority,
@@ -148,7 +174,7 @@ impl TextEngine {
             deadline: deadline.or(config.default_deadline).map(|deadline| now.saturating_add(deadline)),
         };
         let mut core = shared.lock();
-        core.refuse_if_closed(&id)?;
+        core.check_acceptable(&id)?;
         let seq = match core.scheduler.submit(now, spec) {
             Ok(seq) => seq,
             Err(full) => {
@@ -158,44 +184,44 @@ impl TextEngine {
             }
         };
         core.counts.requests += 1;
-        core.remember(seq, id.clone(), state);
+        core.insert(seq, id.clone(), state);
         shared.stream_opened();
-        // Inside the lock, so that the delivery thread knows the stream before its first token.
+        // Under the lock, so that the delivery thread gets this message before the stream's first token.
         shared.send(Message::Open(seq, sink));
         shared.release(core);
         let owner = Arc::clone(shared);
         Ok(TokenStream::new(id, seq, buffer, owner))
     }
 
-    /// Ready when the queue has room (or the engine drains); somebody else may be quicker.
-    pub fn room(&self) -> BoxFuture<'static, ()> {
+    /// Resolves when the queue has space or the engine is draining. Another caller may take the space first.
+    pub fn wait_for_queue_space(&self) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(self.shared());
         poll_fn(
             move |context| {
-                if shared.lock().has_room(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
+                if shared.lock().has_queue_space(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
             },
         )
         .boxed()
     }
 
-    /// Ends a stream with [`crate::FinishReason::Cancelled`]; whether it was alive.
+    /// Ends a stream with [`crate::FinishReason::Cancelled`]; `false` when no active stream has this id.
     pub fn cancel(&self, id: &str) -> bool {
         let shared = self.shared();
         let Some(seq) = shared.lock().find(id) else { return false };
-        let was_alive = shared.remove(seq);
-        if was_alive {
+        let was_active = shared.remove(seq);
+        if was_active {
             shared.send(Message::End { seq, reason: FinishReason::Cancelled, error: None });
         }
-        was_alive
+        was_active
     }
 
-    /// What it is doing.
+    /// Current state and counters.
     #[must_use]
     pub fn snapshot(&self) -> EngineSnapshot {
         self.shared().lock().snapshot()
     }
 
-    /// Refuses new requests from now on; ready when all streams have ended.
+    /// Refuses new requests from now on; resolves when all streams have ended.
     pub fn drain(&self) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(self.shared());
         start_draining(&shared);
@@ -214,27 +240,22 @@ impl TextEngine {
         shared.fail_all(ErrorCode::Draining, "the service is shutting down, connect again");
     }
 
-    /// Its settings.
+    /// The engine's configuration.
     #[must_use]
     pub fn config(&self) -> &EngineConfig {
         &self.shared().config
     }
 
-    /// Its tokenizer's side.
+    /// Tokenizer and constraints of the checkpoint.
     #[must_use]
     pub fn language(&self) -> &Arc<dyn Language> {
         &self.shared().language
     }
 
-    /// What its streams took.
+    /// Latencies, throughput and errors of the streams.
     #[must_use]
     pub fn telemetry(&self) -> &StreamingTelemetryCollector {
         &self.shared().telemetry
-    }
-
-    /// Refuses before any work is done for a request that has no chance.
-    fn check_place(&self, id: &str) -> Result<(), SubmitError> {
-        self.shared().lock().refuse_if_closed(id)
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -243,8 +264,8 @@ impl TextEngine {
 }
 
 fn start_draining(shared: &Shared) {
-    let waiting = shared.lock().start_draining();
-    for waker in waiting {
+    let wakers = shared.lock().start_draining();
+    for waker in wakers {
         waker.wake();
     }
 }
@@ -253,7 +274,7 @@ fn queue_full(full: QueueFull) -> SubmitError {
     SubmitError::QueueFull { waiting: full.waiting, retry_after: full.retry_after }
 }
 
-/// From the system's randomness, which the standard library takes for its hash maps.
+/// From the system's random source, by way of the standard library's hash keys.
 fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,102 +1,102 @@
-//! What the engine asks of the tokenizer's side: text for tokens, and which tokens a constraint allows.
+//! The interface between the engine and the tokenizer: decoding of tokens, and the tokens a constraint allows.
 
 use crate::Constraint;
 
-/// Tokens and text of one checkpoint. Shared by all threads; needs no weights.
+/// Tokenizer and constraints of one checkpoint. Shared by all threads; does not need the model to be loaded.
 pub trait Language: Send + Sync + 'static {
-    /// Ids at or above it are padding of the model's output and never chosen.
+    /// Size of the vocabulary. Ids at or above it are padding of the model's output and never sampled.
     fn vocab(&self) -> usize;
 
-    /// Tokens of a text, special tokens of the beginning included where the checkpoint wants them.
+    /// Encodes a text, with the checkpoint's initial special tokens if it has any.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// Why the text cannot be encoded.
     fn encode(&self, text: &str) -> Result<Vec<u32>, String>;
 
-    /// Bytes of a token, which need not be whole characters.
+    /// Bytes of a token, which may be an incomplete UTF-8 sequence.
     fn token_bytes(&self, id: u32) -> Vec<u8>;
 
-    /// The text that follows `prompt`, token by token, ended by any of `stop`.
+    /// A decoder for the text that follows `prompt`, which ends at any of the `stop` strings.
     fn text_decoder(&self, prompt: &[u32], stop: &[String]) -> Box<dyn TextDecoder>;
 
-    /// Follows a constraint from its beginning. May take long for a large grammar.
+    /// Compiles a constraint. May take long for a large grammar.
     ///
     /// # Errors
-    /// What is wrong with the constraint.
+    /// Why the constraint is invalid.
     fn matcher(&self, constraint: &Constraint) -> Result<Box<dyn TokenMatcher>, String>;
 }
 
-/// Text of one sequence as it grows.
+/// Decodes the tokens of one sequence incrementally.
 pub trait TextDecoder: Send {
-    /// Takes the next token.
+    /// Decodes the next token.
     fn push(&mut self, id: u32) -> TextPiece;
 
-    /// The text that was held back, at the end of a sequence that met no stop string.
+    /// Returns the text held back so far, at the end of a sequence without a stop string.
     fn finish(&mut self) -> String;
 }
 
-/// What a token adds.
+/// Text that a token adds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TextPiece {
-    /// Text that can be shown now.
+    /// Text that can be output now.
     pub text: String,
-    /// The stop string that was met; it and what follows is not shown, and nothing is pushed any more.
+    /// The stop string that was reached. Neither it nor the text after it is output, and no further token may be pushed.
     pub stop: Option<String>,
 }
 
-/// Which tokens a constraint allows next, following one sequence.
+/// State of a constraint along one sequence.
 pub trait TokenMatcher: Send {
-    /// Sets in `mask` (cleared before) the tokens that may come next, the end token where the text may end here.
+    /// Sets the allowed next tokens in `mask`, which the caller has cleared; includes the end token if the text may end here.
     ///
     /// # Errors
-    /// The constraint cannot go on.
+    /// Why the constraint cannot be continued.
     fn allowed(&mut self, mask: &mut TokenMask) -> Result<(), String>;
 
-    /// Takes the chosen token; whether the constraint is complete and nothing may follow.
+    /// Advances by the sampled token; `true` when the constraint is complete and no further token is allowed.
     ///
     /// # Errors
-    /// The token was not allowed.
+    /// When the token was not allowed.
     fn accept(&mut self, id: u32) -> Result<bool, String>;
 }
 
-/// A set of token ids, a bit each.
+/// A set of token ids, one bit per id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TokenMask {
     words: Vec<u32>,
 }
 
 impl TokenMask {
-    /// The empty set with room for ids below `vocab`.
+    /// The empty set, for ids below `vocab`.
     #[must_use]
     pub fn new(vocab: usize) -> Self {
         Self { words: vec![0; vocab.div_ceil(32)] }
     }
 
-    /// Makes it empty.
+    /// Removes all ids.
     pub fn clear(&mut self) {
         self.words.fill(0);
     }
 
-    /// Adds `id`; beyond the room it does nothing.
+    /// Adds `id`; ignored when it is out of range.
     pub fn allow(&mut self, id: u32) {
         if let Some(word) = self.words.get_mut(id as usize / 32) {
             *word |= 1 << (id % 32);
         }
     }
 
-    /// Whether `id` is in it.
+    /// Whether the set contains `id`.
     #[must_use]
     pub fn allows(&self, id: u32) -> bool {
         self.words.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)
     }
 
-    /// The bits, 32 ids a word, the lowest id in the lowest bit.
+    /// The bits, 32 ids per word, lowest id in the least significant bit.
     #[must_use]
     pub fn words(&self) -> &[u32] {
         &self.words
     }
 
-    /// The bits, to be written in one go.
+    /// The bits, for writing whole words.
     pub fn words_mut(&mut self) -> &mut [u32] {
         &mut self.words
     }

@@ -1,8 +1,9 @@
-//! The engine: takes requests, runs steps of many sequences on the loader's inference thread, and hands out streams of events.
+//! The engine: accepts requests, computes steps of many sequences on the loader's inference thread, and returns streams of
+//! events.
 //!
-//! Three places work together and share one small lock: callers submit and read ([`TextEngine`], [`TokenStream`]); the inference
-//! thread plans, computes and samples in bursts; the delivery thread turns tokens into text and events while the next step
-//! is computed already. Nothing spins when nothing is to do, and nothing is loaded before the first request.
+//! Three kinds of threads share one lock. Callers submit requests and read events ([`TextEngine`], [`TokenStream`]). The inference
+//! thread plans, computes and samples in a step loop. The delivery thread turns tokens into text and events while the next step
+//! is computed. All threads sleep while there is no work, and the model is loaded on the first request.
 
 mod compute;
 mod config;

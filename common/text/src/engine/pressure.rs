@@ -1,4 +1,4 @@
-//! The memory, looked at now and then, and what follows from it.
+//! Periodic memory checks and the reactions to memory pressure.
 
 use std::time::Instant;
 
@@ -9,15 +9,15 @@ use super::shared::Shared;
 use crate::controllers::{MemoryAction, MemoryPressure, MemoryReading};
 use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, DecoderShape};
 
-/// Looks at the memory from the inference thread if it is time, and gives up what the monitor says.
-pub(super) fn look<M: Decoder>(shared: &Shared, model: &mut M) {
+/// Reads the memory if the check interval has passed and executes the monitor's action. Runs on the inference thread.
+pub(super) fn check_memory<M: Decoder>(shared: &Shared, model: &mut M) {
     let now = Instant::now();
     {
         let mut core = shared.lock();
-        if core.next_look.is_some_and(|next| now < next) {
+        if core.next_memory_check.is_some_and(|next| now < next) {
             return;
         }
-        core.next_look = Some(now + shared.config.memory_pressure.interval);
+        core.next_memory_check = Some(now + shared.config.memory_pressure.interval);
     }
     shared.telemetry.record_memory(process_resident_bytes());
     let Some(memory) = shared.hooks.memory.memory() else { return };
@@ -37,11 +37,11 @@ pub(super) fn look<M: Decoder>(shared: &Shared, model: &mut M) {
         MemoryAction::FewerSequences => fewer_sequences(shared),
         MemoryAction::ShorterCaches => {
             fewer_sequences(shared);
-            shorter_cache(shared, model, true);
+            shrink_cache(shared, model, true);
         }
         MemoryAction::UnloadIdle => {
             fewer_sequences(shared);
-            shorter_cache(shared, model, true);
+            shrink_cache(shared, model, true);
             if let Some(unload) = &shared.hooks.unload_idle {
                 unload();
             }
@@ -54,7 +54,7 @@ pub(super) fn look<M: Decoder>(shared: &Shared, model: &mut M) {
     }
 }
 
-/// Fewer may run, and who is beyond that waits again.
+/// Lowers the number of sequences that may run and preempts those beyond it.
 pub(super) fn fewer_sequences(shared: &Shared) {
     let mut core = shared.lock();
     if let Some(decision) = core.batch.relieve_memory() {
@@ -64,14 +64,13 @@ pub(super) fn fewer_sequences(shared: &Shared) {
     shared.release(core);
 }
 
-/// Drops what is only kept for its content and gives its memory back. With `hold` (only between steps) sequences may be put back
-/// for it, and the cache then grows to half of what it was
-/// at most until memory is there again, or to what the largest live sequence may need.
-pub(super) fn shorter_cache<M: Decoder>(shared: &Shared, model: &mut M, hold: bool) {
+/// Drops cached prefixes and frees their memory. With `limit_growth` (only between steps) it may also preempt sequences, and it
+/// limits the cache to half of its previous size (or the need of the largest active sequence) until the pressure is over.
+pub(super) fn shrink_cache<M: Decoder>(shared: &Shared, model: &mut M, limit_growth: bool) {
     let mut core = shared.lock();
     let before = core.scheduler.cache_usage().capacity;
-    let blocks = core.scheduler.shrink_cache(hold);
-    if hold {
+    let blocks = core.scheduler.shrink_cache(limit_growth);
+    if limit_growth {
         let limit = (before / 2).max(core.scheduler.largest_need()).min(core.full_cache_limit);
         core.scheduler.set_cache_limit(limit);
     }
@@ -81,13 +80,13 @@ pub(super) fn shorter_cache<M: Decoder>(shared: &Shared, model: &mut M, hold: bo
     }
 }
 
-/// Most blocks of the cache.
+/// Maximum number of cache blocks.
 pub(super) fn cache_limit(shared: &Shared, shape: &DecoderShape) -> usize {
     let bytes = match shared.config.kv_cache {
         KvCacheSize::Bytes(bytes) => bytes,
-        KvCacheSize::Free { share, at_most } => {
-            let available = shared.hooks.memory.memory().map_or(at_most, |memory| memory.available);
-            at_most.min((available as f64 * share.clamp(0.0, 1.0)) as u64)
+        KvCacheSize::ShareOfFree { share, max_bytes } => {
+            let available = shared.hooks.memory.memory().map_or(max_bytes, |memory| memory.available);
+            max_bytes.min((available as f64 * share.clamp(0.0, 1.0)) as u64)
         }
     };
     let block = (shape.cache_bytes_per_token * BLOCK_TOKENS as u64).max(1);

@@ -1,40 +1,40 @@
-//! What the inference thread keeps of one sequence beside its tokens.
+//! Per-sequence state of the inference thread, apart from the tokens.
 
 use super::{TokenMask, TokenMatcher};
 use crate::sampler::{RowLogprobs, SampleError, Sampler};
 use crate::{ErrorCode, FinishReason, StopConditions};
 
-/// Chooses the tokens of one sequence and knows when it ends.
+/// Samples the tokens of one sequence and detects its end.
 pub(super) struct SequenceState {
     pub(super) sampler: Sampler,
     pub(super) matcher: Option<Box<dyn TokenMatcher>>,
     pub(super) stop: StopConditions,
-    /// Tokens chosen so far.
+    /// Number of tokens sampled so far.
     pub(super) position: usize,
 }
 
-/// A token that was chosen.
+/// A sampled token.
 #[derive(Debug)]
-pub(super) struct Chosen {
+pub(super) struct SampledToken {
     pub(super) id: u32,
     pub(super) logprobs: Option<RowLogprobs>,
-    /// It ends the sequence.
+    /// Why the sequence ends with this token, if it does.
     pub(super) end: Option<FinishReason>,
-    /// It is an end token: not shown.
+    /// It is an end token, which is not output.
     pub(super) hidden: bool,
 }
 
 impl SequenceState {
-    /// Chooses the next token from a row of logits; `last`: there is room for no other after it.
+    /// Samples the next token from a row of logits. `last`: the sequence reaches its maximum length with it.
     ///
     /// # Errors
-    /// Why the sequence cannot go on.
-    pub(super) fn choose(
+    /// Why the sequence cannot be continued.
+    pub(super) fn sample(
         &mut self,
         row: &mut [f32],
         mask: &mut TokenMask,
         last: bool,
-    ) -> Result<Chosen, (ErrorCode, String)> {
+    ) -> Result<SampledToken, (ErrorCode, String)> {
         let constraint = |reason: String| (ErrorCode::ConstraintFailed, reason);
         let allowed = match &mut self.matcher {
             None => None,
@@ -46,7 +46,7 @@ impl SequenceState {
         };
         let sampled = self.sampler.sample(row, self.position, allowed).map_err(|error| match error {
             SampleError::NoLogits => {
-                (ErrorCode::StepFailed, "the model's output has no usable number".to_owned())
+                (ErrorCode::StepFailed, "the model's output has no finite value".to_owned())
             }
             SampleError::NothingAllowed => constraint("the constraint allows no token here".to_owned()),
         })?;
@@ -60,6 +60,6 @@ impl SequenceState {
             end = Some(FinishReason::Stop);
         }
         let end = end.or(last.then_some(FinishReason::Length));
-        Ok(Chosen { id: sampled.id, logprobs: sampled.logprobs, end, hidden })
+        Ok(SampledToken { id: sampled.id, logprobs: sampled.logprobs, end, hidden })
     }
 }

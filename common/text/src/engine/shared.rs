@@ -1,4 +1,4 @@
-//! What callers, the inference thread and the delivery thread share.
+//! State shared by callers, the inference thread and the delivery thread.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -11,13 +11,13 @@ use super::delivery::Message;
 use super::stream::StreamOwner;
 use super::{EngineConfig, EngineHooks, Language};
 use crate::ErrorCode;
-use crate::scheduler::{Ended, SeqId};
+use crate::scheduler::{EndedSequence, SeqId};
 use crate::telemetry::StreamingTelemetryCollector;
 
-/// So many steps may be computed before the tokens of the first are delivered.
-const STEPS_AHEAD: usize = 4;
+/// Maximum number of computed steps whose tokens are not delivered yet.
+const MAX_UNDELIVERED_STEPS: usize = 4;
 
-/// Shared by all threads. Locks are taken in this order: a stream's buffer, then the core.
+/// Shared by all threads. Lock order: a stream's buffer, then the core.
 pub(super) struct Shared {
     pub(super) config: EngineConfig,
     pub(super) hooks: EngineHooks,
@@ -25,15 +25,15 @@ pub(super) struct Shared {
     pub(super) telemetry: StreamingTelemetryCollector,
     epoch: Instant,
     core: Mutex<Core>,
-    /// The driver waits here for work.
-    pub(super) work_came: Condvar,
+    /// Signals work to the driver thread.
+    pub(super) work_available: Condvar,
     pub(super) delivery: Sender<Message>,
-    /// The delivery thread is at work.
+    /// The delivery thread is handling messages.
     pub(super) delivering: AtomicBool,
-    /// Steps whose tokens were sent to the delivery thread and not handed on yet.
+    /// Steps whose tokens were sent to the delivery thread and are not delivered yet.
     undelivered: Mutex<usize>,
     delivered: Condvar,
-    /// Streams whose last event was not handed on yet.
+    /// Streams whose last event is not delivered yet.
     open: AtomicUsize,
     drained: Mutex<Vec<Waker>>,
 }
@@ -54,7 +54,7 @@ impl Shared {
             telemetry,
             epoch: Instant::now(),
             core: Mutex::new(core),
-            work_came: Condvar::new(),
+            work_available: Condvar::new(),
             delivery,
             delivering: AtomicBool::new(false),
             undelivered: Mutex::new(0),
@@ -73,28 +73,30 @@ impl Shared {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To the delivery thread, which states as long as there are streams.
+    /// Sends a message to the delivery thread, which runs as long as there are streams.
     pub(super) fn send(&self, message: Message) {
-        // It is gone only when no stream is left to be told.
+        // Sending fails only after the thread has ended, when no stream is left.
         let _ = self.delivery.send(message);
     }
 
-    /// Lets go of the core, then wakes who waits for room, if there is some, and the driver, if there is work (or an end).
+    /// Updates the metrics and unlocks the core; then wakes tasks that wait for queue space if there is some, and the driver if there
+    /// is work or the engine has ended.
     pub(super) fn release(&self, mut core: MutexGuard<'_, Core>) {
-        let room = if core.scheduler.has_room() { std::mem::take(&mut core.room) } else { Vec::new() };
-        core.show(&self.telemetry);
+        let has_space = core.scheduler.has_queue_space();
+        let wakers = if has_space { std::mem::take(&mut core.queue_wakers) } else { Vec::new() };
+        core.update_metrics(&self.telemetry);
         let notify = core.scheduler.has_work() || (core.closed && core.scheduler.len() == 0);
         drop(core);
         if notify {
-            self.work_came.notify_one();
+            self.work_available.notify_one();
         }
-        for waker in room {
+        for waker in wakers {
             waker.wake();
         }
     }
 
-    /// Ends what is past its deadline; gives who was ended.
-    pub(super) fn expire(&self) -> Vec<Ended> {
+    /// Ends sequences past their deadline or reader timeout and returns them.
+    pub(super) fn expire(&self) -> Vec<EndedSequence> {
         let mut core = self.lock();
         core.scheduler.expire(self.now());
         let ended = core.take_ended();
@@ -102,34 +104,34 @@ impl Shared {
         ended
     }
 
-    /// Ends a sequence from outside; whether it was alive.
+    /// Ends a sequence on request of a caller; `false` when it had ended already.
     pub(super) fn remove(&self, seq: SeqId) -> bool {
         let mut core = self.lock();
-        let was_alive = core.scheduler.cancel(self.now(), seq);
-        core.forget(seq);
+        let was_active = core.scheduler.cancel(self.now(), seq);
+        core.remove(seq);
         self.release(core);
-        was_alive
+        was_active
     }
 
     /// Ends all sequences with an error.
     pub(super) fn fail_all(&self, code: ErrorCode, message: &str) {
         let mut core = self.lock();
-        let live = core.scheduler.sequence_ids();
-        for seq in &live {
+        let active = core.scheduler.sequence_ids();
+        for seq in &active {
             core.scheduler.cancel(self.now(), *seq);
-            core.forget(*seq);
+            core.remove(*seq);
         }
         self.release(core);
-        for seq in live {
+        for seq in active {
             self.send(Message::failed(seq, code, message.to_owned()));
         }
     }
 
-    /// Sends a step's tokens; waits when the delivery thread is many steps behind (its processor was taken from it), since only
-    /// what has been delivered can pause a stream whose reader is slow.
+    /// Sends a step's tokens. Blocks while the delivery thread is several steps behind (for lack of processor time), because only
+    /// delivered tokens can pause a stream whose reader is slow.
     pub(super) fn send_tokens(&self, message: Message) {
         let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
-        while *undelivered >= STEPS_AHEAD {
+        while *undelivered >= MAX_UNDELIVERED_STEPS {
             undelivered = self.delivered.wait(undelivered).unwrap_or_else(PoisonError::into_inner);
         }
         *undelivered += 1;
@@ -137,7 +139,7 @@ impl Shared {
         self.send(message);
     }
 
-    /// The tokens of a step were handed on.
+    /// Called by the delivery thread after the tokens of a step.
     pub(super) fn tokens_delivered(&self) {
         *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.delivered.notify_one();
@@ -155,7 +157,7 @@ impl Shared {
         }
     }
 
-    /// Whether no stream is open; else `waker` is woken when the last has closed.
+    /// Whether no stream is open; otherwise `waker` is woken when the last one has closed.
     pub(super) fn is_drained(&self, waker: &Waker) -> bool {
         let mut drained = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
         if self.open.load(Ordering::Acquire) == 0 {
@@ -168,8 +170,8 @@ impl Shared {
 }
 
 impl StreamOwner for Shared {
-    fn reader_reads(&self, seq: SeqId) {
-        self.lock().scheduler.reader_reads(self.now(), seq);
+    fn reader_progressed(&self, seq: SeqId) {
+        self.lock().scheduler.reader_progressed(self.now(), seq);
     }
 
     fn reader_caught_up(&self, seq: SeqId) {
@@ -179,8 +181,8 @@ impl StreamOwner for Shared {
         self.release(core);
     }
 
-    fn reader_left(&self, seq: SeqId) {
+    fn reader_dropped(&self, seq: SeqId) {
         self.remove(seq);
-        self.send(Message::Left(seq));
+        self.send(Message::ReaderDropped(seq));
     }
 }

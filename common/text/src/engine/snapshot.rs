@@ -1,59 +1,59 @@
-//! An engine at one moment.
+//! State of an engine at one moment.
 
-/// What an engine is doing and has done.
+/// Current state and counters of an engine; counters start with the engine.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EngineSnapshot {
-    /// Sequences in the steps now.
+    /// Sequences that take part in steps.
     pub running: usize,
-    /// Requests waiting for a place, preempted ones included.
+    /// Requests waiting for a slot, preempted sequences included.
     pub waiting: usize,
-    /// Sequences whose reader is slow.
+    /// Sequences paused because their reader is slow.
     pub paused: usize,
-    /// How many may run now (the batch-size controller's decision).
+    /// Maximum number of running sequences at the moment, set by the batch-size controller.
     pub max_running: usize,
-    /// The KV cache.
+    /// Usage of the KV cache.
     pub cache: CacheUsage,
-    /// Tokens of prompts that were looked for in the cache.
+    /// Prompt tokens looked up in the cache.
     pub prefix_queries: u64,
-    /// Of those, found.
+    /// Prompt tokens found in the cache.
     pub prefix_hits: u64,
-    /// Tokens of prompts computed.
+    /// Prompt tokens computed or found in the cache.
     pub prompt_tokens: u64,
-    /// Tokens generated.
+    /// Output tokens generated.
     pub generated_tokens: u64,
-    /// Sequences put back to make room.
+    /// Preemptions of sequences in favour of others.
     pub preemptions: u64,
     /// Steps computed.
     pub steps: u64,
-    /// Steps that failed and succeeded when tried again.
+    /// Steps that failed and succeeded on a retry.
     pub recovered_steps: u64,
     /// Steps that failed twice.
     pub failed_steps: u64,
-    /// Requests taken since the start.
+    /// Requests accepted.
     pub requests: u64,
-    /// Requests refused since the start.
+    /// Requests refused because the queue was full.
     pub refused: u64,
-    /// Whether new requests are refused.
+    /// Whether the engine is shutting down and refuses new requests.
     pub draining: bool,
 }
 
-/// Blocks of the KV cache, [`videosdgx_decoder_api::BLOCK_TOKENS`] tokens each.
+/// Usage of the KV cache in blocks of [`BLOCK_TOKENS`](videosdgx_decoder_api::BLOCK_TOKENS) tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheUsage {
-    /// Blocks there are memory for.
+    /// Allocated blocks.
     pub capacity: usize,
-    /// Blocks there may be.
+    /// Maximum number of blocks.
     pub limit: usize,
-    /// Blocks that sequences hold.
+    /// Blocks held by sequences.
     pub used: usize,
-    /// Blocks that nobody holds and that are kept for their content.
+    /// Blocks held by no sequence whose content is kept for later requests.
     pub cached: usize,
-    /// Bytes of a block; 0 before the model is loaded.
+    /// Bytes per block; 0 before the model is loaded.
     pub block_bytes: u64,
 }
 
 impl CacheUsage {
-    /// Share of the limit that sequences hold, 0 to 1.
+    /// Blocks held by sequences as a share of the limit, 0 to 1.
     #[must_use]
     pub fn used_share(&self) -> f64 {
         if self.limit == 0 { 0.0 } else { self.used as f64 / self.limit as f64 }

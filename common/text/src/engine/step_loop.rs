@@ -1,72 +1,72 @@
-//! Steps, one after another, on the inference thread.
+//! The loop of steps on the inference thread.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::TokenMask;
-use super::compute::{Computed, compute};
+use super::compute::{StepOutcome, compute};
 use super::delivery::{Message, TokenOut};
-use super::pressure::{self, cache_limit, fewer_sequences, shorter_cache};
+use super::pressure::{cache_limit, check_memory, fewer_sequences, shrink_cache};
 use super::sequence_state::SequenceState;
 use super::shared::Shared;
 use crate::ErrorCode;
 use crate::scheduler::{Growth, Plan, PlannedSegment, SegmentDone, SeqId};
 use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, DecoderError};
 
-/// After so long, others who want the model get their turn.
-const LONGEST: Duration = Duration::from_millis(250);
-/// Time between two looks at who else wants the model.
-const LOOK: Duration = Duration::from_millis(20);
-/// Plans without a segment before it gives up.
-const EMPTY_PLANS: usize = 4;
-/// Steps between two looks at how many readers keep up.
+/// Duration of the loop after which it yields the model to other users.
+const MAX_DURATION: Duration = Duration::from_millis(250);
+/// Interval between two checks for other users of the model.
+const YIELD_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Number of consecutive plans without a segment after which the loop ends.
+const MAX_EMPTY_PLANS: usize = 4;
+/// Steps between two measurements of how many readers keep up.
 const NETWORK_STEPS: u64 = 10;
-/// Fewer streams than this say nothing about the network.
-const NETWORK_STREAMS: usize = 4;
-/// A chunk of a prompt is cut down no further when it does not fit into memory.
-const LEAST_CHUNK: usize = 32;
+/// Minimum number of streams for a measurement of the network.
+const MIN_NETWORK_STREAMS: usize = 4;
+/// Smallest prompt chunk, in tokens, to which out-of-memory errors may reduce the chunk size.
+const MIN_CHUNK: usize = 32;
 
-/// What the loader says of itself.
+/// State of the model loader, as far as the loop needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LoaderView {
-    /// Loads so far: another one is another model with an empty cache.
+    /// Number of loads so far; a new load means an empty cache.
     pub(super) loads: u64,
-    /// Who waits for an unload (or after one).
+    /// Callers that wait for an unload, or for the model after one.
     pub(super) waiting: usize,
-    /// Uses that run or are granted, this one included.
+    /// Granted uses of the model, this one included.
     pub(super) in_use: usize,
 }
 
-/// Whether a burst computed anything.
+/// Whether a step loop computed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Some,
     None,
 }
 
-/// Steps until nothing is to do or others want the model.
+/// Computes steps until there is no work or other users need the model.
 pub(super) struct StepLoop<'a, M> {
     shared: &'a Shared,
     model: &'a mut M,
-    look: &'a dyn Fn() -> LoaderView,
+    loader: &'a dyn Fn() -> LoaderView,
     begun: Instant,
-    looked: Instant,
+    last_check: Instant,
     view: LoaderView,
     mask: TokenMask,
 }
 
 impl<'a, M: Decoder> StepLoop<'a, M> {
-    pub(super) fn new(shared: &'a Shared, model: &'a mut M, look: &'a dyn Fn() -> LoaderView) -> Self {
+    pub(super) fn new(shared: &'a Shared, model: &'a mut M, loader: &'a dyn Fn() -> LoaderView) -> Self {
         let now = Instant::now();
         let mask = TokenMask::new(shared.language.vocab());
-        Self { shared, model, look, begun: now, looked: now, view: look(), mask }
+        Self { shared, model, loader, begun: now, last_check: now, view: loader(), mask }
     }
 
     pub(super) fn run(mut self) -> Progress {
-        self.enter();
+        self.begin();
         let (mut progress, mut empty) = (Progress::None, 0);
-        while !self.others_want_it() && empty < EMPTY_PLANS {
-            pressure::look(self.shared, self.model);
+        while !self.must_yield() && empty < MAX_EMPTY_PLANS {
+            check_memory(self.shared, self.model);
             let Some(plan) = self.plan() else { break };
             if plan.segments.is_empty() {
                 empty += 1;
@@ -82,7 +82,8 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         progress
     }
 
-    fn enter(&mut self) {
+    /// Marks the loop as running; after a new load of the model, sets the cache's limits.
+    fn begin(&mut self) {
         let shared = self.shared;
         let mut core = shared.lock();
         core.in_step_loop = true;
@@ -103,14 +104,15 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         tracing::info!(model = shared.config.model, blocks = limit, bytes, "kv_cache_limit");
     }
 
-    /// An unload waits until what runs has ended (nobody new is let in meanwhile); other uses wait for a while only.
-    fn others_want_it(&mut self) -> bool {
+    /// Whether another user of the model has waited for [`MAX_DURATION`]. (A pending unload does not end the loop: running sequences
+    /// finish first, and no new ones are admitted.)
+    fn must_yield(&mut self) -> bool {
         let now = Instant::now();
-        if now.duration_since(self.looked) >= LOOK {
-            self.looked = now;
-            self.view = (self.look)();
+        if now.duration_since(self.last_check) >= YIELD_CHECK_INTERVAL {
+            self.last_check = now;
+            self.view = (self.loader)();
         }
-        self.view.in_use > 1 && now.duration_since(self.begun) >= LONGEST
+        self.view.in_use > 1 && now.duration_since(self.begun) >= MAX_DURATION
     }
 
     /// The next step; `None` when there is no work.
@@ -132,8 +134,8 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         (has_work || !plan.segments.is_empty()).then_some(plan)
     }
 
-    /// Gives the cache the blocks that the plan needs; whether they were to be had. When not, it takes as many as there are (to
-    /// within a sixteenth of what was wanted) and makes do with them.
+    /// Grows the cache to the plan's size; `false` when memory is short. It then grows the cache as far as possible (found by
+    /// bisection, to within 1/16 of the requested growth) and makes that the limit.
     fn grow(&mut self, plan: &Plan) -> bool {
         let Some(Growth { before, blocks }) = plan.grow else { return true };
         let Err(error) = self.model.resize_cache(blocks) else { return true };
@@ -162,19 +164,19 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         let mut computed = compute(self.model, &plan.segments, |model, error| {
             tracing::warn!(model = shared.config.model, %error, "step_failed_once");
             if matches!(error, DecoderError::OutOfMemory(_)) {
-                shorter_cache(shared, model, false);
+                shrink_cache(shared, model, false);
             }
         });
         let took = begun.elapsed();
-        let (done, tokens, mut failed) = self.choose(plan, &mut computed);
+        let (done, tokens, mut failed) = self.sample(plan, &mut computed);
         failed.extend(self.failures(plan, &computed));
         if computed.first_failure.is_some() && !done.is_empty() {
-            let seqs = computed.done_seqs(&plan.segments);
-            let message = "a step failed and succeeded when tried again".to_owned();
+            let seqs = computed.done_sequences(&plan.segments);
+            let message = "a step failed and succeeded on a retry".to_owned();
             shared.send(Message::Recovered { seqs, message });
         }
         let tokens_at = Instant::now();
-        self.settle(plan, &computed, &done, &failed, took, prefetched);
+        self.record(plan, &computed, &done, &failed, took, prefetched);
         if !tokens.is_empty() {
             shared.send_tokens(Message::Tokens { at: tokens_at, batch: plan.segments.len(), tokens });
         }
@@ -183,38 +185,38 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         }
     }
 
-    /// Chooses tokens; the sequences' samplers are out of the core meanwhile, so that callers need not wait.
-    fn choose(
+    /// Samples tokens. The sequences' states are taken out of the core meanwhile, so that callers are not blocked.
+    fn sample(
         &mut self,
         plan: &Plan,
-        computed: &mut Computed,
+        computed: &mut StepOutcome,
     ) -> (Vec<SegmentDone>, Vec<TokenOut>, Vec<Failure>) {
         let mut states: Vec<(SeqId, SequenceState)> = {
             let mut core = self.shared.lock();
-            let choosing = plan.segments.iter().filter(|segment| segment.chooses);
-            choosing.filter_map(|segment| core.states.remove_entry(&segment.seq)).collect()
+            let sampling = plan.segments.iter().filter(|segment| segment.samples);
+            sampling.filter_map(|segment| core.states.remove_entry(&segment.seq)).collect()
         };
         let (mut done, mut tokens, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (numbers, logits) in &mut computed.done {
             let mut row = 0;
             for segment in numbers.iter().map(|number| &plan.segments[*number]) {
                 let computed = segment.start + segment.tokens.len();
-                if !segment.chooses {
+                if !segment.samples {
                     done.push(SegmentDone { seq: segment.seq, computed, token: None, ends: false });
                     continue;
                 }
                 row += 1;
-                // Who is not there left while the step was computed.
+                // A missing sequence was removed while the step was computed.
                 let Some((_, state)) = states.iter_mut().find(|(seq, _)| *seq == segment.seq) else {
                     continue;
                 };
-                match state.choose(logits.row_mut(row - 1), &mut self.mask, segment.last) {
-                    Ok(chosen) => {
-                        let (token, ends) = (Some(chosen.id), chosen.end.is_some());
+                match state.sample(logits.row_mut(row - 1), &mut self.mask, segment.last) {
+                    Ok(sampled) => {
+                        let (token, ends) = (Some(sampled.id), sampled.end.is_some());
                         done.push(SegmentDone { seq: segment.seq, computed, token, ends });
                         tokens.push(TokenOut {
                             seq: segment.seq,
-                            chosen,
+                            sampled,
                             cached_tokens: segment.cached_tokens,
                         });
                     }
@@ -232,16 +234,16 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         (done, tokens, failed)
     }
 
-    /// Segments that failed twice. A chunk of a prompt for which memory was short is tried again, smaller.
-    fn failures(&self, plan: &Plan, computed: &Computed) -> Vec<Failure> {
+    /// Errors of the segments that failed twice, except prompt chunks that ran out of memory: those are retried with a smaller chunk.
+    fn failures(&self, plan: &Plan, computed: &StepOutcome) -> Vec<Failure> {
         let mut failures = Vec::new();
         for (number, error) in &computed.failed {
             let segment: &PlannedSegment = &plan.segments[*number];
             let code = match error {
                 DecoderError::OutOfMemory(_) => {
                     fewer_sequences(self.shared);
-                    if segment.tokens.len() > LEAST_CHUNK {
-                        self.shared.lock().prompt_cap = (segment.tokens.len() / 2).max(LEAST_CHUNK);
+                    if segment.tokens.len() > MIN_CHUNK {
+                        self.shared.lock().prompt_cap = (segment.tokens.len() / 2).max(MIN_CHUNK);
                         continue;
                     }
                     ErrorCode::MemoryLimitExceeded
@@ -254,11 +256,11 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         failures
     }
 
-    /// Tells scheduler, controllers and metrics what the step did.
-    fn settle(
+    /// Records the step in scheduler, controllers and metrics.
+    fn record(
         &self,
         plan: &Plan,
-        computed: &Computed,
+        computed: &StepOutcome,
         done: &[SegmentDone],
         failed: &[Failure],
         took: Duration,
@@ -270,16 +272,16 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         core.in_step.clear();
         core.scheduler.step_done(shared.now(), done);
         for done in done.iter().filter(|done| done.ends) {
-            core.forget(done.seq);
+            core.remove(done.seq);
         }
         for (seq, ..) in failed {
             core.scheduler.cancel(shared.now(), *seq);
-            core.forget(*seq);
+            core.remove(*seq);
         }
         core.counts.steps += 1;
         core.counts.failed += u64::from(!computed.failed.is_empty());
         core.counts.recovered += u64::from(computed.first_failure.is_some() && computed.failed.is_empty());
-        // A step that was tried again says nothing about how long steps take.
+        // The duration of a retried step is not representative.
         if computed.first_failure.is_none() {
             core.optimizer.record_step(took, plan.prompt_tokens, plan.decoding);
         }
@@ -295,7 +297,7 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
             let fell_behind = std::mem::take(&mut core.fell_behind);
             let streams = core.scheduler.counts();
             let streams = streams.running + streams.paused;
-            if streams >= NETWORK_STREAMS {
+            if streams >= MIN_NETWORK_STREAMS {
                 let stability = 1.0 - fell_behind as f64 / streams as f64;
                 decisions.extend(core.batch.record_network(stability));
             }
@@ -311,5 +313,5 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
     }
 }
 
-/// A sequence that cannot go on.
+/// A sequence that cannot be continued.
 type Failure = (SeqId, ErrorCode, String);

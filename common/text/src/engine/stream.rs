@@ -1,4 +1,4 @@
-//! The reader's end of a stream, and the buffer before it.
+//! The reading end of a stream, and its event buffer.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,20 +11,20 @@ use futures::{Stream, StreamExt as _};
 use crate::StreamEvent;
 use crate::scheduler::SeqId;
 
-/// Who is told what the reader does.
+/// Receives notifications about the reader of a stream.
 pub(crate) trait StreamOwner: Send + Sync {
-    /// The reader, who is behind, has taken something.
-    fn reader_reads(&self, seq: SeqId);
-    /// The reader has taken enough: its sequence may go on.
+    /// A reader that is behind has read an event.
+    fn reader_progressed(&self, seq: SeqId);
+    /// The reader has read enough for its sequence to continue.
     fn reader_caught_up(&self, seq: SeqId);
-    /// The reader is gone.
-    fn reader_left(&self, seq: SeqId);
+    /// The reader was dropped.
+    fn reader_dropped(&self, seq: SeqId);
 }
 
-/// Events of one generation as they come. Dropping it cancels the generation; its place is free with the next step.
+/// Stream of the events of one generation. Dropping it cancels the generation; its slot is free from the next step on.
 ///
-/// The last event is [`StreamEvent::Completed`]; then the stream ends. When its buffer is full, its sequence (and no other)
-/// pauses until half of the buffer has been read.
+/// The last event is [`StreamEvent::Completed`]. While the buffer is full, its own sequence pauses, until half of the buffer has
+/// been read; other sequences are not affected.
 pub struct TokenStream {
     id: String,
     seq: SeqId,
@@ -44,13 +44,13 @@ impl TokenStream {
         &self.id
     }
 
-    /// How many events are ready now.
+    /// Number of buffered events.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.buffer.lock().events.len()
     }
 
-    /// Waits for an event and takes it with up to `most - 1` further ones that are ready already; empty at the end.
+    /// Waits for an event and returns it together with up to `most - 1` further buffered ones; empty at the end of the stream.
     pub async fn next_many(&mut self, most: usize) -> Vec<StreamEvent> {
         let mut events: Vec<StreamEvent> = self.next().await.into_iter().collect();
         while !events.is_empty() && events.len() < most {
@@ -76,13 +76,13 @@ impl TokenStream {
         Some(event)
     }
 
-    /// Inside the buffer's lock, so that "slow" and "caught up" reach the scheduler in the order in which they happened.
+    /// Must be called under the buffer's lock, so that "slow" and "caught up" reach the scheduler in order.
     fn caught_up(&self, state: &mut BufferState) {
         if state.slow && state.events.len() <= self.buffer.capacity / 2 {
             state.slow = false;
             self.owner.reader_caught_up(self.seq);
         } else if state.slow {
-            self.owner.reader_reads(self.seq);
+            self.owner.reader_progressed(self.seq);
         }
     }
 }
@@ -102,7 +102,7 @@ impl Stream for TokenStream {
             state.waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        // An event came between the two looks.
+        // An event arrived between the two checks.
         drop(state);
         context.waker().wake_by_ref();
         Poll::Pending
@@ -112,12 +112,12 @@ impl Stream for TokenStream {
 impl Drop for TokenStream {
     fn drop(&mut self) {
         let mut state = self.buffer.lock();
-        state.left = true;
+        state.closed = true;
         state.waker = None;
         state.events = VecDeque::new();
         drop(state);
         if !self.ended {
-            self.owner.reader_left(self.seq);
+            self.owner.reader_dropped(self.seq);
         }
     }
 }
@@ -128,7 +128,7 @@ impl fmt::Debug for TokenStream {
     }
 }
 
-/// Events between the delivery thread and a reader.
+/// Buffer of events between the delivery thread and a reader.
 #[derive(Debug)]
 pub(crate) struct EventBuffer {
     capacity: usize,
@@ -139,22 +139,22 @@ pub(crate) struct EventBuffer {
 struct BufferState {
     events: VecDeque<StreamEvent>,
     waker: Option<Waker>,
-    /// The sequence was paused for this reader.
+    /// The sequence is paused because of this reader.
     slow: bool,
-    /// The reader is gone.
-    left: bool,
+    /// The reader was dropped.
+    closed: bool,
 }
 
 impl EventBuffer {
-    /// For `capacity` events; those of steps already under way come on top.
+    /// A buffer of `capacity` events. Events of steps in progress may exceed it.
     pub(crate) fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), state: Mutex::default() }
     }
 
-    /// Adds an event; calls `slow`, inside the lock, when the reader should be waited for. Gives who is to be woken.
+    /// Adds an event and returns the waker of a waiting reader. Calls `slow`, under the lock, when the buffer becomes full.
     pub(crate) fn push(&self, event: StreamEvent, slow: impl FnOnce()) -> Option<Waker> {
         let mut state = self.lock();
-        if state.left {
+        if state.closed {
             return None;
         }
         state.events.push_back(event);

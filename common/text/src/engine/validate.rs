@@ -1,9 +1,9 @@
-//! What a request must look like before it is queued.
+//! Validation of requests before they are queued.
 
 use super::SubmitError;
 use crate::{GenerationRequest, SamplingParams};
 
-/// Checks every field that the engine itself depends on.
+/// Checks every field that the engine depends on.
 pub(super) fn check(
     request: &GenerationRequest,
     vocab: usize,
@@ -11,7 +11,7 @@ pub(super) fn check(
 ) -> Result<(), SubmitError> {
     let prompt = &request.prompt;
     if prompt.tokens.is_empty() {
-        return invalid("prompt", "needs at least one token");
+        return invalid("prompt", "must have at least one token");
     }
     if let Some(id) = prompt.tokens.iter().find(|id| **id as usize >= vocab) {
         return invalid("prompt", format!("token {id} is not in the vocabulary of {vocab}"));
@@ -24,7 +24,12 @@ pub(super) fn check(
         let end = image.position.checked_add(image.tokens);
         match end {
             Some(end) if image.position >= after && end <= prompt.tokens.len() => after = end,
-            _ => return invalid("prompt", "a picture's placeholders are not in the prompt, in order"),
+            _ => {
+                return invalid(
+                    "prompt",
+                    "the placeholders of an image are outside the prompt or out of order",
+                );
+            }
         }
     }
     if request.stop.max_tokens == 0 {

@@ -21,4 +21,4 @@ mod tests;
 pub(crate) use config::{Limits, SchedulerConfig, SequenceSpec};
 pub(crate) use plan::{Growth, Plan, PlannedSegment};
 pub(crate) use sequence::SeqId;
-pub(crate) use state::{Ended, EndedBy, QueueFull, Scheduler, SegmentDone};
+pub(crate) use state::{EndCause, EndedSequence, QueueFull, Scheduler, SegmentDone};

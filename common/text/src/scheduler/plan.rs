@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sequence::{Sequence, SequenceStatus};
-use super::state::{Ended, EndedBy};
+use super::state::{EndCause, EndedSequence};
 use super::{Limits, Scheduler, SeqId};
 use crate::cache::BlockHash;
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, ImageInput};
@@ -50,7 +50,7 @@ pub(crate) struct PlannedSegment {
     pub(crate) blocks: Vec<BlockId>,
     pub(crate) images: Vec<Arc<ImageInput>>,
     /// Whether a token is chosen after the last of them.
-    pub(crate) chooses: bool,
+    pub(crate) samples: bool,
     /// The chosen token will be the last there is room for.
     pub(crate) last: bool,
     /// Tokens of the prompt found in the cache.
@@ -126,7 +126,7 @@ impl Scheduler {
                 break;
             }
             self.remove(now, candidate);
-            self.ended.push(Ended { seq: candidate, by: EndedBy::Memory });
+            self.ended.push(EndedSequence { seq: candidate, cause: EndCause::Memory });
         }
     }
 
@@ -357,15 +357,15 @@ impl Scheduler {
     fn push_segment(&mut self, seq: SeqId, take: usize, plan: &mut Plan) {
         let Some(sequence) = self.sequences.get(&seq) else { return };
         let end = sequence.computed + take;
-        let chooses = end == sequence.tokens.len();
+        let samples = end == sequence.tokens.len();
         plan.segments.push(PlannedSegment {
             seq,
             tokens: sequence.tokens[sequence.computed..end].to_vec(),
             start: sequence.computed,
             blocks: sequence.blocks[..end.div_ceil(BLOCK_TOKENS)].to_vec(),
             images: sequence.images.clone(),
-            chooses,
-            last: chooses && end + 1 >= sequence.max_len,
+            samples,
+            last: samples && end + 1 >= sequence.max_len,
             cached_tokens: sequence.cached_tokens,
         });
     }

@@ -83,7 +83,7 @@ impl World {
         if let Ok(seq) = self.scheduler.submit(self.now, spec) {
             self.callers.insert(seq, Caller { prompt, wanted, got: Vec::new(), paused: false });
         } else {
-            assert!(!self.scheduler.has_room());
+            assert!(!self.scheduler.has_queue_space());
         }
     }
 
@@ -189,7 +189,7 @@ impl World {
                     &*segment.tokens,
                     "the tokens follow what is computed"
                 );
-                assert_eq!(segment.chooses, end == tokens.len());
+                assert_eq!(segment.samples, end == tokens.len());
                 for (position, wanted) in contents(&tokens[..segment.start]).into_iter().enumerate() {
                     let found = self.places[place(segment, position)];
                     assert_eq!(found, wanted, "position {position} holds what it should");
@@ -216,9 +216,9 @@ impl World {
             for (position, content) in contents.iter().enumerate().skip(segment.start) {
                 self.places[place(segment, position)] = *content;
             }
-            let token = segment.chooses.then(|| (contents[computed - 1] % 5) as u32);
+            let token = segment.samples.then(|| (contents[computed - 1] % 5) as u32);
             caller.got.extend(token);
-            assert_eq!(segment.last, segment.chooses && caller.got.len() == caller.wanted);
+            assert_eq!(segment.last, segment.samples && caller.got.len() == caller.wanted);
             done.push(SegmentDone { seq: segment.seq, computed, token, ends: segment.last });
             if segment.last {
                 self.callers.remove(&segment.seq);

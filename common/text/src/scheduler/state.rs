@@ -21,14 +21,14 @@ pub(crate) struct QueueFull {
 
 /// A sequence that the scheduler ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct EndedSequence {
     pub(crate) seq: SeqId,
-    pub(crate) by: EndedBy,
+    pub(crate) cause: EndCause,
 }
 
 /// Why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EndedBy {
+pub(crate) enum EndCause {
     /// Its deadline passed.
     Deadline,
     /// Its reader took nothing for too long.
@@ -73,7 +73,7 @@ pub(crate) struct Scheduler {
     /// Most blocks there may be.
     pub(super) cache_limit: usize,
     pub(super) fairness: Fairness,
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Vec<EndedSequence>,
     pub(super) counts: Counts,
     /// Mean time between two ends, seconds, and the newest end.
     departures: Option<(f64, Duration)>,
@@ -97,7 +97,7 @@ impl Scheduler {
     }
 
     /// Whether one more may wait.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn has_queue_space(&self) -> bool {
         self.not_running() < self.config.queue_capacity
     }
 
@@ -107,7 +107,7 @@ impl Scheduler {
     /// When the queue is full.
     pub(crate) fn submit(&mut self, now: Duration, spec: SequenceSpec) -> Result<SeqId, QueueFull> {
         debug_assert!(!spec.tokens.is_empty());
-        if !self.has_room() {
+        if !self.has_queue_space() {
             let gap = self.departures.map_or(1.0, |(gap, _)| gap);
             let retry_after = Duration::from_secs(gap.ceil().clamp(1.0, 60.0) as u64);
             return Err(QueueFull { waiting: self.not_running(), retry_after });
@@ -131,7 +131,7 @@ impl Scheduler {
     }
 
     /// The reader is behind, but it reads: its time begins anew.
-    pub(crate) fn reader_reads(&mut self, now: Duration, seq: SeqId) {
+    pub(crate) fn reader_progressed(&mut self, now: Duration, seq: SeqId) {
         if let Some(Sequence { status: SequenceStatus::Paused { since }, .. }) = self.sequences.get_mut(&seq)
         {
             *since = now;
@@ -197,7 +197,7 @@ impl Scheduler {
             sequence.crashes += 1;
             if sequence.crashes >= 2 {
                 self.remove(now, *seq);
-                self.ended.push(Ended { seq: *seq, by: EndedBy::Crashes });
+                self.ended.push(EndedSequence { seq: *seq, cause: EndCause::Crashes });
             }
         }
     }
@@ -262,17 +262,17 @@ impl Scheduler {
     /// Ends what is past its deadline, and who waits too long for its reader.
     pub(crate) fn expire(&mut self, now: Duration) {
         let limit = self.config.slow_reader_limit;
-        let late: Vec<Ended> = self
+        let late: Vec<EndedSequence> = self
             .sequences
             .iter()
             .filter_map(|(seq, sequence)| {
                 let slow = |since: Duration| now >= since.saturating_add(limit);
-                let by = match sequence.status {
-                    _ if sequence.deadline.is_some_and(|deadline| now >= deadline) => EndedBy::Deadline,
-                    SequenceStatus::Paused { since } if slow(since) => EndedBy::SlowReader,
+                let cause = match sequence.status {
+                    _ if sequence.deadline.is_some_and(|deadline| now >= deadline) => EndCause::Deadline,
+                    SequenceStatus::Paused { since } if slow(since) => EndCause::SlowReader,
                     _ => return None,
                 };
-                Some(Ended { seq: *seq, by })
+                Some(EndedSequence { seq: *seq, cause })
             })
             .collect();
         for ended in late {
@@ -295,7 +295,7 @@ impl Scheduler {
     }
 
     /// Who was ended since this was last asked.
-    pub(crate) fn take_ended(&mut self) -> Vec<Ended> {
+    pub(crate) fn take_ended(&mut self) -> Vec<EndedSequence> {
         std::mem::take(&mut self.ended)
     }
 

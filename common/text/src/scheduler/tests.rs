@@ -46,7 +46,7 @@ fn step(scheduler: &mut Scheduler, now: Duration, limits: Limits) -> Vec<(SeqId,
         .map(|segment| SegmentDone {
             seq: segment.seq,
             computed: segment.start + segment.tokens.len(),
-            token: segment.chooses.then_some(7),
+            token: segment.samples.then_some(7),
             ends: segment.last,
         })
         .collect();
@@ -141,7 +141,7 @@ fn the_queue_is_bounded_and_says_when_to_come_again() {
     let full = scheduler.submit(Duration::ZERO, spec(1, 10, 10)).unwrap_err();
     assert_eq!((full.waiting, full.retry_after), (64, SECOND));
     step(&mut scheduler, Duration::ZERO, limits(1));
-    assert!(scheduler.has_room());
+    assert!(scheduler.has_queue_space());
 }
 
 #[test]
@@ -237,7 +237,10 @@ fn what_does_not_fit_even_alone_ends_with_a_word() {
     let ended = scheduler.take_ended();
     assert_eq!(
         ended,
-        [Ended { seq: large, by: EndedBy::Memory }, Ended { seq: growing, by: EndedBy::Memory }]
+        [
+            EndedSequence { seq: large, cause: EndCause::Memory },
+            EndedSequence { seq: growing, cause: EndCause::Memory }
+        ]
     );
     assert!(!scheduler.has_work());
 }
@@ -256,11 +259,11 @@ fn a_slow_reader_pauses_only_itself_and_ends_after_its_limit() {
     scheduler.reader_slow(2 * SECOND, slow);
     assert_eq!(scheduler.next_expiry(), Some(32 * SECOND));
     // Reading something, however little, is reading.
-    scheduler.reader_reads(10 * SECOND, slow);
+    scheduler.reader_progressed(10 * SECOND, slow);
     step(&mut scheduler, 32 * SECOND, limits(1));
     assert_eq!(scheduler.take_ended(), []);
     step(&mut scheduler, 40 * SECOND, limits(1));
-    assert_eq!(scheduler.take_ended(), [Ended { seq: slow, by: EndedBy::SlowReader }]);
+    assert_eq!(scheduler.take_ended(), [EndedSequence { seq: slow, cause: EndCause::SlowReader }]);
 }
 
 #[test]
@@ -305,7 +308,7 @@ fn who_was_in_a_crash_runs_alone_and_ends_after_the_second() {
     assert_eq!(plan.segments.len(), 1);
     scheduler.crashed(Duration::ZERO, &[plan.segments[0].seq]);
     scheduler.cache_lost(1000, 4096);
-    assert_eq!(scheduler.take_ended(), [Ended { seq: seqs[1], by: EndedBy::Crashes }]);
+    assert_eq!(scheduler.take_ended(), [EndedSequence { seq: seqs[1], cause: EndCause::Crashes }]);
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(seqs[0], 11)]);
 }
 

@@ -180,14 +180,14 @@ impl Inner {
             let (inner, request_id) = (Arc::clone(&self), request_id.clone());
             async move {
                 let (mut events, mut active) = match answer {
-                    Answer::Ended => return None,
+                    Answer::EndedSequence => return None,
                     Answer::Waiting(request, mut active) => match inner.submit(*request).await {
                         Ok(events) => (events, active),
                         Err(refused) => {
                             active.end(|counts| &counts.failed);
                             return Some((
                                 StreamResult { request_id, index, output: Err(refused) },
-                                Answer::Ended,
+                                Answer::EndedSequence,
                             ));
                         }
                     },
@@ -197,7 +197,7 @@ impl Inner {
                 let next = match &event {
                     StreamEvent::Completed(end) => {
                         active.end(|counts| counts.of(end));
-                        Answer::Ended
+                        Answer::EndedSequence
                     }
                     StreamEvent::Token(_) => {
                         inner.counts.tokens.fetch_add(1, Ordering::Relaxed);
@@ -216,7 +216,7 @@ impl Inner {
         let options = StreamOptions { buffer_size: Some(self.config.buffer_size) };
         loop {
             match self.engine.submit_with(request.clone(), options) {
-                Err(SubmitError::QueueFull { .. }) => self.engine.room().await,
+                Err(SubmitError::QueueFull { .. }) => self.engine.wait_for_queue_space().await,
                 taken => return taken,
             }
         }
@@ -226,7 +226,7 @@ impl Inner {
 enum Answer {
     Waiting(Box<StreamRequest>, Active),
     Running(TokenStream, Active),
-    Ended,
+    EndedSequence,
 }
 
 /// A request with a place; counts itself however it ends.

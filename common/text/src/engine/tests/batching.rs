@@ -84,7 +84,7 @@ fn equal_prompts_submitted_together_are_computed_once() {
 #[test]
 fn prefixes_are_shared_as_far_as_the_settings_say() {
     for (sharing, same, other) in
-        [(PrefixSharing::Everybody, 96, 96), (PrefixSharing::Principal, 96, 0), (PrefixSharing::Nobody, 0, 0)]
+        [(PrefixSharing::All, 96, 96), (PrefixSharing::PerPrincipal, 96, 0), (PrefixSharing::Off, 0, 0)]
     {
         let mut config = config();
         config.prefix_sharing = sharing;

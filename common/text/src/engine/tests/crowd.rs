@@ -25,7 +25,7 @@ async fn caller(rig: &Rig, number: u32, mut random: StdRng) -> Option<FinishReas
     let mut stream = loop {
         match rig.engine.submit(wanted.clone()) {
             Ok(stream) => break stream,
-            Err(SubmitError::QueueFull { .. }) => rig.engine.room().await,
+            Err(SubmitError::QueueFull { .. }) => rig.engine.wait_for_queue_space().await,
             Err(other) => panic!("{other}"),
         }
     };

@@ -224,7 +224,7 @@ fn a_full_queue_says_when_to_come_again_and_room_is_told() {
         }
         other => panic!("{other:?}"),
     }
-    let mut room = rig.engine.room();
+    let mut room = rig.engine.wait_for_queue_space();
     assert!((&mut room).now_or_never().is_none());
     rig.stage.open();
     block_on(room);
