@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::header::{ORIGIN, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use videosdgx_api::Code;
-use videosdgx_auth::Principal;
+use videosdgx_auth::Identity;
 
 use crate::Gateway;
 use crate::event_stream::{EventStream, is_event_stream};
@@ -50,9 +50,9 @@ pub(crate) async fn forward(
     let upgrade = tunnel::wanted(&parts.headers).then(|| parts.headers.get(UPGRADE).cloned()).flatten();
     let client_side =
         upgrade.is_some().then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>()).flatten();
-    let mut place = match (&upgrade, parts.extensions.get::<Principal>()) {
-        (Some(_), Some(principal)) => {
-            let taken = gateway.sockets.take(principal.shared_subject());
+    let mut place = match (&upgrade, parts.extensions.get::<Identity>()) {
+        (Some(_), Some(identity)) => {
+            let taken = gateway.sockets.take(identity.principal().shared());
             Some(taken.inspect_err(|_| gateway.metrics.limited("sockets"))?)
         }
         _ => None,

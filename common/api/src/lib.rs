@@ -8,6 +8,7 @@ mod ids;
 mod job;
 mod metrics;
 pub mod openai;
+mod principal;
 mod problem;
 mod status;
 mod stream;
@@ -22,6 +23,7 @@ pub use generate::{
 pub use ids::{InvalidId, JobId, Priority};
 pub use job::{Job, JobList, JobStatus, Stage};
 pub use metrics::{InferenceRecord, MetricsReport};
+pub use principal::Principal;
 pub use problem::{Code, Problem};
 pub use status::{
     Endpoint, Freed, Gpu, Health, Info, LoaderReport, LoaderState, MemoryReport, ModelDescription,

@@ -2,7 +2,7 @@
 //!
 //! The gateway and every service use this crate with the same configuration, so a service that is reachable
 //! directly is no hole. A caller shows a JWT in `Authorization: Bearer`; the [`Verifier`] turns it into a
-//! [`Principal`] or a [`Denied`] that looks the same from outside whatever was wrong with the token.
+//! [`Identity`] or a [`Denied`] that looks the same from outside whatever was wrong with the token.
 //!
 //! ```no_run
 //! # async fn handler() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,8 +10,8 @@
 //!
 //! let verifier = Verifier::from_config(&AuthConfig::from_env()?)?;
 //! // In a handler: every value of the request's `Authorization` header, as bytes.
-//! let principal = verifier.authenticate([b"Bearer eyJ...".as_slice()]).await?;
-//! principal.require(Scope::Generate)?;
+//! let identity = verifier.authenticate([b"Bearer eyJ...".as_slice()]).await?;
+//! identity.require(Scope::Generate)?;
 //! # Ok(()) }
 //! ```
 //!
@@ -23,10 +23,10 @@ mod config;
 mod denied;
 mod error;
 mod fetcher;
+mod identity;
 mod key;
 mod key_folder;
 mod key_set;
-mod principal;
 mod scope;
 mod signer;
 mod token_cache;
@@ -38,8 +38,8 @@ pub use error::AuthError;
 #[cfg(feature = "http")]
 pub use fetcher::HttpJwksFetcher;
 pub use fetcher::{FetchFuture, JwksFetcher};
+pub use identity::Identity;
 pub use key_folder::KeyFolder;
-pub use principal::Principal;
 pub use scope::{Scope, Scopes};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use signer::Signer;

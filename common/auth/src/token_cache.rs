@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use crate::Principal;
+use crate::Identity;
 
 /// Most tokens remembered.
 const CAPACITY: usize = 1024;
@@ -19,7 +19,7 @@ pub(crate) struct TokenCache {
 }
 
 struct Entry {
-    principal: Principal,
+    identity: Identity,
     /// First second at which the token is no longer good, leeway included.
     dead_at: u64,
 }
@@ -29,12 +29,12 @@ impl TokenCache {
         Sha256::digest(token.as_bytes()).into()
     }
 
-    pub(crate) fn get(&self, token: &Fingerprint, now: u64) -> Option<Principal> {
+    pub(crate) fn get(&self, token: &Fingerprint, now: u64) -> Option<Identity> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(token).filter(|entry| now < entry.dead_at).map(|entry| entry.principal.clone())
+        entries.get(token).filter(|entry| now < entry.dead_at).map(|entry| entry.identity.clone())
     }
 
-    pub(crate) fn put(&self, token: Fingerprint, principal: Principal, dead_at: u64, now: u64) {
+    pub(crate) fn put(&self, token: Fingerprint, identity: Identity, dead_at: u64, now: u64) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= CAPACITY {
             entries.retain(|_, entry| now < entry.dead_at);
@@ -42,7 +42,7 @@ impl TokenCache {
         if entries.len() >= CAPACITY {
             entries.clear();
         }
-        entries.insert(token, Entry { principal, dead_at });
+        entries.insert(token, Entry { identity, dead_at });
     }
 
     pub(crate) fn clear(&self) {
@@ -52,19 +52,21 @@ impl TokenCache {
 
 #[cfg(test)]
 mod tests {
+    use videosdgx_api::Principal;
+
     use super::*;
     use crate::Scope;
 
     #[test]
     fn an_entry_dies_with_its_token_and_the_cache_stays_small() {
         let cache = TokenCache::default();
-        let principal = Principal::new("ada", [Scope::Read]);
+        let identity = Identity::new(Principal::new("ada"), [Scope::Read]);
         let key = TokenCache::fingerprint("a.b.c");
-        cache.put(key, principal.clone(), 100, 0);
-        assert_eq!(cache.get(&key, 99), Some(principal.clone()));
+        cache.put(key, identity.clone(), 100, 0);
+        assert_eq!(cache.get(&key, 99), Some(identity.clone()));
         assert_eq!(cache.get(&key, 100), None);
         for number in 0..3 * CAPACITY {
-            cache.put(TokenCache::fingerprint(&number.to_string()), principal.clone(), 1000, 0);
+            cache.put(TokenCache::fingerprint(&number.to_string()), identity.clone(), 1000, 0);
             assert!(cache.entries.lock().unwrap().len() <= CAPACITY);
         }
     }

@@ -4,14 +4,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::Validation;
 use jsonwebtoken::jwk::JwkSet;
 use tokio::sync::Mutex;
+use videosdgx_api::Principal;
 
 use crate::claims::{Claims, TokenHeader};
 use crate::key::VerifyingKey;
 use crate::key_set::KeySet;
 use crate::token_cache::TokenCache;
-use crate::{AuthConfig, AuthError, Denied, JwksFetcher, KeyFolder, LEEWAY_SECONDS, Principal, Scopes};
+use crate::{AuthConfig, AuthError, Denied, Identity, JwksFetcher, KeyFolder, LEEWAY_SECONDS, Scopes};
 
-/// Turns the `Authorization` header into a [`Principal`]. Cheap to clone; shared by all handlers.
+/// Turns the `Authorization` header into an [`Identity`]. Cheap to clone; shared by all handlers.
 #[derive(Clone)]
 pub struct Verifier {
     inner: Arc<Inner>,
@@ -82,7 +83,7 @@ impl Verifier {
     pub async fn authenticate<'a>(
         &self,
         values: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Principal, Denied> {
+    ) -> Result<Identity, Denied> {
         let token = bearer_token(values)?;
         match self.verify(token) {
             Err(denied) if denied == UNKNOWN_KEY => {
@@ -100,14 +101,14 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Denied::Unauthenticated`], whatever is wrong.
-    pub fn verify(&self, token: &str) -> Result<Principal, Denied> {
+    pub fn verify(&self, token: &str) -> Result<Identity, Denied> {
         if token.len() > crate::MAX_TOKEN_BYTES {
             return Err(Denied::unauthenticated("the token is too long"));
         }
         let now = unix_seconds();
         let fingerprint = TokenCache::fingerprint(token);
-        if let Some(principal) = self.inner.seen.get(&fingerprint, now) {
-            return Ok(principal);
+        if let Some(identity) = self.inner.seen.get(&fingerprint, now) {
+            return Ok(identity);
         }
         let header = TokenHeader::parse(token)?;
         let keys = self.keys();
@@ -116,10 +117,10 @@ impl Verifier {
             match self.verify_with(token, key) {
                 Ok(claims) => {
                     let scopes = Scopes::from_claim(claims.scope.as_deref().unwrap_or(""));
-                    let principal = Principal::new(claims.sub, scopes);
+                    let identity = Identity::new(Principal::new(claims.sub), scopes);
                     let dead_at = (claims.exp as u64).saturating_add(LEEWAY_SECONDS);
-                    self.inner.seen.put(fingerprint, principal.clone(), dead_at, now);
-                    return Ok(principal);
+                    self.inner.seen.put(fingerprint, identity.clone(), dead_at, now);
+                    return Ok(identity);
                 }
                 Err(reason) => denied = reason,
             }

@@ -31,5 +31,6 @@ pub use event::EventStream;
 pub use keeper::LeaseKeeper;
 pub use queue::{Answer, Queue, wait};
 pub use record::{Cursor, Ended, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, ListQuery, Progress};
-pub use submission::{IdempotencyKey, Principal, Submission, Submitted};
+pub use submission::{IdempotencyKey, Submission, Submitted};
 pub use totals::{Counts, Totals};
+pub use videosdgx_api::Principal;

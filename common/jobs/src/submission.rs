@@ -1,31 +1,6 @@
 //! What goes into the queue.
 
-use std::{fmt, sync::Arc};
-
-use videosdgx_api::{JobId, JobStatus, Priority};
-
-/// Whose job it is: the `sub` of a verified token. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Principal(Arc<str>);
-
-impl Principal {
-    /// The principal of that name.
-    pub fn new(name: impl AsRef<str>) -> Self {
-        Self(Arc::from(name.as_ref()))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use videosdgx_api::{JobId, JobStatus, Principal, Priority};
 
 /// What a client sends to make a repeated submission the same job.
 #[derive(Debug, Clone, PartialEq, Eq)]

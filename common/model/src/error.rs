@@ -1,6 +1,79 @@
-//! Why a model is not there.
+//! Why a model cannot be described, loaded or used.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+
+use videosdgx_api::{Code, Problem};
+
+/// Stable code of a failure that has no more exact one.
+pub const GENERATION_FAILED: &str = "generation_failed";
+
+/// Why a model cannot be described or loaded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ModelError {
+    /// There is no checkpoint. Answered with 503 `checkpoint_missing`.
+    #[error("there is no checkpoint: {} is missing; {hint}", .path.display())]
+    CheckpointMissing {
+        /// The folder or file that was looked for.
+        path: PathBuf,
+        /// The command that fetches it.
+        hint: String,
+    },
+    /// There is a checkpoint that cannot be used. Answered with 503 `checkpoint_invalid`.
+    #[error("the checkpoint cannot be used: {}: {reason}", .file.display())]
+    CheckpointInvalid {
+        /// The file at fault.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The allocator or the device refused. Answered with 503 `insufficient_memory`.
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
+    /// Any other failure; the next use tries again. Answered with 500 `internal`.
+    #[error(transparent)]
+    Failed(Arc<dyn Error + Send + Sync>),
+}
+
+impl ModelError {
+    /// [`ModelError::Failed`] from an error or a message.
+    pub fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(source.into().into())
+    }
+
+    /// The stable code that a job or a response carries.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::CheckpointMissing { .. } => Code::CheckpointMissing.as_str(),
+            Self::CheckpointInvalid { .. } => Code::CheckpointInvalid.as_str(),
+            Self::OutOfMemory(_) => Code::InsufficientMemory.as_str(),
+            Self::Failed(_) => GENERATION_FAILED,
+        }
+    }
+}
+
+/// The one place where a model's failure becomes a problem document.
+impl From<&ModelError> for Problem {
+    fn from(error: &ModelError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ModelError::CheckpointMissing { .. } => {
+                Self::new(Code::CheckpointMissing, detail).with_retry_after(60)
+            }
+            ModelError::CheckpointInvalid { .. } => {
+                Self::new(Code::CheckpointInvalid, detail).with_retry_after(60)
+            }
+            ModelError::OutOfMemory(_) => Self::new(Code::InsufficientMemory, detail).with_retry_after(30),
+            ModelError::Failed(_) => Self::new(Code::Internal, detail),
+        }
+    }
+}
+
+impl From<ModelError> for Problem {
+    fn from(error: ModelError) -> Self {
+        Self::from(&error)
+    }
+}
 
 /// Errors of a loader; one failure answers many callers, hence `Clone`.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,7 @@ mod memory;
 mod snapshot;
 
 pub use budget::{Evictable, MemoryBudget, Permit, Shortage, ShortageHook};
-pub use error::LoaderError;
+pub use error::{GENERATION_FAILED, LoaderError, ModelError};
 pub use host::Host;
 pub use load::{Load, LoaderConfig, ReleaseHook};
 pub use loader::ModelLoader;

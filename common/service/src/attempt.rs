@@ -8,6 +8,7 @@ use std::{
 use videosdgx_api::{LoaderState, ResolvedRequest, Stage};
 use videosdgx_jobs::{Claim, JobOutput, Progress, Signal, wait};
 use videosdgx_model::ModelLoader;
+use videosdgx_shell::Loader as _;
 
 use crate::{
     Engine, EngineError, GenerateContext, Interrupt, InterruptReason,
@@ -15,7 +16,6 @@ use crate::{
     job_view::{self, Used},
     outputs::Outputs,
     service::Service,
-    shell::Loader as _,
     worker::Fault,
 };
 

@@ -1,14 +1,11 @@
-//! The wall between serving and inference.
+//! The interface between serving and inference.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use videosdgx_api::{Code, GenerateRequest, ModelDescription, Problem, ResolvedRequest};
-use videosdgx_model::Load;
+use videosdgx_model::{Load, ModelError};
 
 use crate::{Cancelled, GenerateContext};
-
-/// Code of jobs whose engine failed without a more exact reason.
-pub(crate) const GENERATION_FAILED: &str = "generation_failed";
 
 /// What a video service plugs into the skeleton. Methods without `Model` never touch weights.
 pub trait Engine: Send + Sync + 'static {
@@ -19,8 +16,8 @@ pub trait Engine: Send + Sync + 'static {
     /// that a checkpoint which appears while the service runs is seen.
     ///
     /// # Errors
-    /// [`EngineError::CheckpointMissing`] or [`EngineError::CheckpointInvalid`].
-    fn describe(&self) -> Result<ModelDescription, EngineError>;
+    /// [`ModelError::CheckpointMissing`] or [`ModelError::CheckpointInvalid`].
+    fn describe(&self) -> Result<ModelDescription, ModelError>;
 
     /// Fills in the model's defaults and checks every limit: [`crate::limits::resolve`], then what only this model knows.
     /// Nothing invalid is ever enqueued. Runs on a thread that may block.
@@ -33,18 +30,18 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Engine::describe`].
-    fn declared_peak(&self) -> Result<u64, EngineError>;
+    fn declared_peak(&self) -> Result<u64, ModelError>;
 
     /// Brings the weights into memory, on the inference thread.
     ///
     /// # Errors
-    /// Why it cannot; the process goes on and the next use tries again.
-    fn load(&self) -> Result<Self::Model, EngineError>;
+    /// Why the model cannot be loaded; the process continues and the next use tries again.
+    fn load(&self) -> Result<Self::Model, ModelError>;
 
     /// Runs one job on the inference thread; writes the finished file to [`GenerateContext::output_path`].
     ///
     /// # Errors
-    /// See [`EngineError`] for what becomes of the job. A panic counts as [`EngineError::Failed`].
+    /// See [`EngineError`] for what becomes of the job. A panic counts as [`ModelError::Failed`].
     fn generate(
         &self,
         model: &mut Self::Model,
@@ -53,78 +50,61 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<(), EngineError>;
 }
 
-/// An engine as something to load.
+/// An engine as what a [`videosdgx_model::ModelLoader`] loads.
 #[derive(Debug)]
 pub(crate) struct EngineLoad<E>(pub(crate) Arc<E>);
 
 impl<E: Engine> Load for EngineLoad<E> {
     type Model = E::Model;
-    type Error = EngineError;
+    type Error = ModelError;
 
-    fn declared_peak(&self) -> Result<u64, EngineError> {
+    fn declared_peak(&self) -> Result<u64, ModelError> {
         self.0.declared_peak()
     }
 
-    fn load(&self) -> Result<E::Model, EngineError> {
+    fn load(&self) -> Result<E::Model, ModelError> {
         self.0.load()
     }
 }
 
-/// Why an engine could not do what it was asked.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+/// Why a job ended without a video.
+#[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Nothing is there. Answered with 503 `checkpoint_missing`.
-    #[error("there is no checkpoint: {} is missing; {hint}", .path.display())]
-    CheckpointMissing {
-        /// The folder or file that was looked for.
-        path: PathBuf,
-        /// The command that fetches it.
-        hint: String,
-    },
-    /// Something is there that cannot be used. Answered with 503 `checkpoint_invalid`.
-    #[error("the checkpoint cannot be used: {}: {reason}", .file.display())]
-    CheckpointInvalid {
-        /// The file at fault.
-        file: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The allocator or the device refused; the job fails with `insufficient_memory`.
-    #[error("out of memory: {0}")]
-    OutOfMemory(String),
+    /// The model cannot be used. [`ModelError::Failed`] is tried again, up to the limit of attempts; the others fail the job.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// The disk is full; the job waits and is tried again without using up an attempt.
     #[error("no space left: {0}")]
-    StorageFull(String),
-    /// [`GenerateContext::check_cancelled`] said so: hand its error on with `?`.
+    StorageFull(#[source] std::io::Error),
+    /// [`GenerateContext::check_cancelled`] said so: pass its error on with `?`.
     #[error("cancelled")]
     Cancelled,
     /// Fails the job without another attempt.
     #[error(transparent)]
     InvalidInput(Problem),
-    /// The job is tried again, up to the cap of attempts.
-    #[error("{0}")]
-    Failed(String),
 }
 
 impl EngineError {
-    /// The stable code that a job (or an answer) carries.
+    /// A failure of which another attempt may end differently, from an error or a message.
+    pub fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Model(ModelError::failed(source))
+    }
+
+    /// The stable code that a job carries.
     #[must_use]
-    pub fn code(&self) -> String {
+    pub fn code(&self) -> &str {
         match self {
-            Self::CheckpointMissing { .. } => Code::CheckpointMissing.as_str().to_owned(),
-            Self::CheckpointInvalid { .. } => Code::CheckpointInvalid.as_str().to_owned(),
-            Self::OutOfMemory(_) => Code::InsufficientMemory.as_str().to_owned(),
-            Self::Cancelled => "cancelled".to_owned(),
-            Self::InvalidInput(problem) => problem.code.clone(),
-            Self::StorageFull(_) => Code::StorageFull.as_str().to_owned(),
-            Self::Failed(_) => GENERATION_FAILED.to_owned(),
+            Self::Model(error) => error.code(),
+            Self::Cancelled => "cancelled",
+            Self::InvalidInput(problem) => &problem.code,
+            Self::StorageFull(_) => Code::StorageFull.as_str(),
         }
     }
 
     /// Whether another attempt could end differently.
     #[must_use]
     pub fn is_worth_another_attempt(&self) -> bool {
-        matches!(self, Self::Failed(_))
+        matches!(self, Self::Model(ModelError::Failed(_)))
     }
 }
 
@@ -134,32 +114,12 @@ impl From<Cancelled> for EngineError {
     }
 }
 
-/// Files that an engine writes: a full disk is told from other failures.
+/// Files that an engine writes: a full disk is distinguished from other failures.
 impl From<std::io::Error> for EngineError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::StorageFull(error.to_string())
-            }
-            _ => Self::Failed(error.to_string()),
-        }
-    }
-}
-
-impl From<EngineError> for Problem {
-    fn from(error: EngineError) -> Self {
-        let detail = error.to_string();
-        match error {
-            EngineError::CheckpointMissing { .. } => {
-                Self::new(Code::CheckpointMissing, detail).with_retry_after(60)
-            }
-            EngineError::CheckpointInvalid { .. } => {
-                Self::new(Code::CheckpointInvalid, detail).with_retry_after(60)
-            }
-            EngineError::OutOfMemory(_) => Self::new(Code::InsufficientMemory, detail).with_retry_after(30),
-            EngineError::StorageFull(_) => Self::new(Code::StorageFull, detail).with_retry_after(30),
-            EngineError::InvalidInput(problem) => problem,
-            EngineError::Cancelled | EngineError::Failed(_) => Self::new(Code::Internal, detail),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::StorageFull(error),
+            _ => Self::failed(error),
         }
     }
 }

@@ -15,6 +15,7 @@ use videosdgx_api::{
     GenerateRequest, ModelDescription, ModelLimits, OutputFormat, Problem, Resolution, ResolvedRequest,
     SchedulerName, Stage,
 };
+use videosdgx_model::ModelError;
 
 use crate::{Engine, EngineError, GenerateContext, limits};
 
@@ -53,9 +54,9 @@ impl Default for FakeEngine {
 impl Engine for FakeEngine {
     type Model = Vec<u8>;
 
-    fn describe(&self) -> Result<ModelDescription, EngineError> {
+    fn describe(&self) -> Result<ModelDescription, ModelError> {
         if let Some(path) = self.checkpoint.clone().filter(|path| !path.exists()) {
-            return Err(EngineError::CheckpointMissing { path, hint: "make the folder".to_owned() });
+            return Err(ModelError::CheckpointMissing { path, hint: "make the folder".to_owned() });
         }
         Ok(ModelDescription {
             name: "fake".to_owned(),
@@ -97,18 +98,18 @@ impl Engine for FakeEngine {
         Ok(resolved)
     }
 
-    fn declared_peak(&self) -> Result<u64, EngineError> {
+    fn declared_peak(&self) -> Result<u64, ModelError> {
         self.describe()?;
         Ok(self.declared_peak)
     }
 
-    fn load(&self) -> Result<Vec<u8>, EngineError> {
+    fn load(&self) -> Result<Vec<u8>, ModelError> {
         self.describe()?;
         std::thread::sleep(self.load_time);
         if let Some(file) =
             self.checkpoint.as_ref().map(|path| path.join("broken")).filter(|file| file.exists())
         {
-            return Err(EngineError::CheckpointInvalid { file, reason: "it says so itself".to_owned() });
+            return Err(ModelError::CheckpointInvalid { file, reason: "it says so itself".to_owned() });
         }
         self.loads.fetch_add(1, Ordering::Relaxed);
         Ok(vec![1; 1 << 20])
@@ -128,12 +129,14 @@ impl Engine for FakeEngine {
         let time = match word {
             "abort" => std::process::abort(),
             "panic" => return Err(bug()),
-            "fail" => return Err(EngineError::Failed("the prompt said so".to_owned())),
+            "fail" => return Err(EngineError::failed("the prompt said so")),
             "invalid" => {
                 return Err(EngineError::InvalidInput(Problem::field("prompt", "the prompt said so")));
             }
-            "oom" => return Err(EngineError::OutOfMemory("the prompt said so".to_owned())),
-            "full" => return Err(EngineError::StorageFull("the prompt said so".to_owned())),
+            "oom" => return Err(ModelError::OutOfMemory("the prompt said so".to_owned()).into()),
+            "full" => {
+                return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, "the prompt said so").into());
+            }
             "slow" | "stubborn" => Duration::try_from_secs_f64(seconds).unwrap_or(self.job_time),
             _ => self.job_time,
         };

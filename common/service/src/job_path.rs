@@ -3,7 +3,9 @@
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
 use videosdgx_api::JobId;
 
-use crate::{problem_response::job_not_found, shell::Failure};
+use videosdgx_shell::Failure;
+
+use crate::problem_response::job_not_found;
 
 /// The `{id}` of a path. What is no id is no job.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use videosdgx_api::{Job, JobStatus, ResolvedRequest, Stage};
 use videosdgx_jobs::JobRecord;
 
-use crate::shell::{Answered, Failure};
+use videosdgx_shell::{Failure, HandlerResult};
 
 /// What is stored with a completed job.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub(crate) fn request(body: &str) -> Result<ResolvedRequest, serde_json::Error> 
 }
 
 /// The job of the service `model_name`.
-pub(crate) fn job(model_name: &str, record: JobRecord) -> Answered<Job> {
+pub(crate) fn job(model_name: &str, record: JobRecord) -> HandlerResult<Job> {
     let request = request(&record.body)
         .map_err(|error| Failure::internal(format!("job {} cannot be read: {error}", record.id)))?;
     let completed = record.status == JobStatus::Completed;

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::{Engine, Running, ServiceConfig, openapi, shell};
+use videosdgx_shell::ServiceConfig;
+
+use crate::{Engine, Running, VideoSettings, openapi};
 
 /// All of a video service's `main`: reads the environment, builds the engine, serves until SIGTERM or SIGINT.
 ///
@@ -18,5 +20,14 @@ pub fn main<E: Engine>(
     default_port: u16,
     build: impl FnOnce(&ServiceConfig) -> Result<E, String>,
 ) -> ExitCode {
-    shell::main(name, default_port, openapi::document, build, Running::start)
+    videosdgx_shell::main(
+        name,
+        default_port,
+        openapi::document,
+        |config| {
+            let settings = VideoSettings::from_env(&config.name).map_err(|error| error.to_string())?;
+            Ok((build(config)?, settings))
+        },
+        async |(engine, settings), config| Running::start(engine, config, settings).await,
+    )
 }

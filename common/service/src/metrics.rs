@@ -8,7 +8,7 @@ use prometheus_client::{
 use videosdgx_api::{JobStatus, Stage};
 use videosdgx_jobs::{Counts, Totals};
 
-use crate::shell::{ShellMetrics, set_counter};
+use videosdgx_shell::{ShellMetrics, set_counter};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {

@@ -2,11 +2,9 @@
 
 use utoipa::OpenApi;
 use videosdgx_api::{Code, JobEvent, Problem};
+use videosdgx_shell::{Access, Policy, complete_document, routes as common};
 
-use crate::{
-    routes,
-    shell::{Access, Policy, complete_document, routes as common},
-};
+use crate::routes;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -1,52 +1,44 @@
-//! Starting a video service, and stopping it without cutting anybody off.
+//! Starting a video service, and stopping it without interrupting running work.
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix_web::{dev::ServerHandle, web};
-use videosdgx_auth::AuthError;
 use videosdgx_jobs::{
     Queue, QueueError,
     sqlite::{SqliteOptions, SqliteQueue},
 };
 use videosdgx_model::ModelLoader;
+use videosdgx_shell::{ServiceConfig, Shell, Stoppable, system};
 
 use crate::{
-    Engine, ServiceConfig,
+    Engine, VideoSettings,
     engine::EngineLoad,
     metrics::JobMetrics,
     outputs::Outputs,
     routes,
     running_job::RunningJob,
-    service::{Front, Service, VideoFace},
-    shell::{self, Shell, Stops, system},
+    service::{ErasedEngine, Service, VideoServiceInfo},
     sweep,
     worker::Worker,
 };
 
-/// What a job that was told to stop gets to do so.
+/// Time that an interrupted job gets to stop.
 const STOP_TIME: Duration = Duration::from_secs(4);
 
-/// Why a service does not start.
+/// Why a video service does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The keys cannot be used.
+    /// Keys, a folder, a thread or a socket are not available.
     #[error(transparent)]
-    Auth(#[from] AuthError),
+    Shell(#[from] videosdgx_shell::StartError),
     /// The queue cannot be opened.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// A folder, a thread or a socket.
-    #[error("cannot {action}: {source}")]
-    System {
-        /// What was tried.
-        action: String,
-        /// What the system answered.
-        source: std::io::Error,
-    },
 }
 
 /// A service that runs in this process.
@@ -68,23 +60,29 @@ impl Running {
     ///
     /// # Errors
     /// When keys, queue, folders or the address cannot be used.
-    pub async fn start<E: Engine>(engine: E, config: ServiceConfig) -> Result<Self, StartError> {
+    pub async fn start<E: Engine>(
+        engine: E,
+        config: ServiceConfig,
+        settings: VideoSettings,
+    ) -> Result<Self, StartError> {
         let engine = Arc::new(engine);
-        let front: Arc<dyn Front> = Arc::clone(&engine) as _;
-        let loader = ModelLoader::new(EngineLoad(Arc::clone(&engine)), shell::loader_config(&config))
-            .map_err(system("start the inference thread"))?;
-        let face = Arc::new(VideoFace(Arc::clone(&front)));
-        let shell = Arc::new(Shell::new(config, face, Arc::new(loader.clone()))?);
+        let erased: Arc<dyn ErasedEngine> = Arc::clone(&engine) as _;
+        let loader =
+            ModelLoader::new(EngineLoad(Arc::clone(&engine)), videosdgx_shell::loader_config(&config))
+                .map_err(system("start the inference thread"))?;
+        let info = Arc::new(VideoServiceInfo(Arc::clone(&erased)));
+        let shell = Arc::new(Shell::new(config, info, Arc::new(loader.clone()))?);
         let config = &shell.config;
         std::fs::create_dir_all(&config.state_dir)
             .map_err(system(format!("make {}", config.state_dir.display())))?;
         let outputs =
-            Outputs::open(&config.outputs_dir, &config.state_dir).map_err(system("use the folders"))?;
-        let queue = open_queue(config, &outputs)?;
-        let (listener, address) = shell::bind(config)?;
+            Outputs::open(&settings.outputs_dir, &config.state_dir).map_err(system("use the folders"))?;
+        let queue = open_queue(&config.state_dir, &settings, &outputs)?;
+        let (listener, address) = videosdgx_shell::bind(config)?;
         let (gone_sender, gone) = tokio::sync::oneshot::channel();
         let service = web::Data::new(Service {
-            engine: front,
+            engine: erased,
+            settings,
             queue,
             outputs,
             metrics: JobMetrics::new(&shell.metrics),
@@ -100,7 +98,8 @@ impl Running {
                 routes::configure(config);
             }
         };
-        let server = shell::serve(&service.shell, listener, routes).map_err(system("start the server"))?;
+        let server =
+            videosdgx_shell::serve(&service.shell, listener, routes).map_err(system("start the server"))?;
         let handle = server.handle();
         actix_web::rt::spawn(server);
         let worker = Worker::new(Arc::clone(&service), engine, loader);
@@ -147,7 +146,7 @@ impl Running {
                 tracing::warn!(job_id = %lease.job, %error, "job_not_given_back");
             }
         }
-        shell::close_server(&service.shell, &server, deadline).await;
+        videosdgx_shell::close_server(&service.shell, &server, deadline).await;
         service.shell.loader.close();
         drop(service);
         if over && tokio::time::timeout(STOP_TIME, gone).await.is_err() {
@@ -158,7 +157,7 @@ impl Running {
     }
 }
 
-impl Stops for Running {
+impl Stoppable for Running {
     fn url(&self) -> String {
         Running::url(self)
     }
@@ -169,9 +168,13 @@ impl Stops for Running {
 }
 
 /// Files of jobs that are forgotten, by their owner or by age, go with them.
-fn open_queue(config: &ServiceConfig, outputs: &Outputs) -> Result<Arc<dyn Queue>, QueueError> {
+fn open_queue(
+    state_dir: &Path,
+    settings: &VideoSettings,
+    outputs: &Outputs,
+) -> Result<Arc<dyn Queue>, QueueError> {
     let outputs = outputs.clone();
-    let options = SqliteOptions::new(&config.state_dir).with_config(config.queue.clone()).with_on_forgotten(
+    let options = SqliteOptions::new(state_dir).with_config(settings.queue.clone()).with_on_forgotten(
         Arc::new(move |forgotten| {
             if let Some(name) = &forgotten.output_path {
                 outputs.remove(name);

@@ -1,28 +1,25 @@
-//! What the routes of a video service share.
+//! The state that the handlers of a video service share.
 
 use std::sync::Arc;
 
 use videosdgx_api::{GenerateRequest, LoaderReport, ModelDescription, Problem, QueueStatus, ResolvedRequest};
 use videosdgx_jobs::{Counts, Queue, Totals};
+use videosdgx_model::ModelError;
+use videosdgx_shell::{HandlerResult, Operation, ServiceInfo, Shell};
 
 use crate::{
-    Engine, EngineError, estimate,
-    metrics::JobMetrics,
-    openapi,
-    outputs::Outputs,
-    routes,
-    running_job::RunningJob,
-    shell::{Answered, Face, Operation, Shell},
+    Engine, VideoSettings, estimate, metrics::JobMetrics, openapi, outputs::Outputs,
+    problem_response::queue_failure, routes, running_job::RunningJob,
 };
 
-/// An engine without its types: what routes may ask of it.
-pub(crate) trait Front: Send + Sync {
-    fn describe(&self) -> Result<ModelDescription, EngineError>;
+/// An engine without its type parameter, as the routes use it.
+pub(crate) trait ErasedEngine: Send + Sync {
+    fn describe(&self) -> Result<ModelDescription, ModelError>;
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem>;
 }
 
-impl<E: Engine> Front for E {
-    fn describe(&self) -> Result<ModelDescription, EngineError> {
+impl<E: Engine> ErasedEngine for E {
+    fn describe(&self) -> Result<ModelDescription, ModelError> {
         Engine::describe(self)
     }
 
@@ -32,10 +29,10 @@ impl<E: Engine> Front for E {
 }
 
 /// A video service as the shell's routes see it.
-pub(crate) struct VideoFace(pub(crate) Arc<dyn Front>);
+pub(crate) struct VideoServiceInfo(pub(crate) Arc<dyn ErasedEngine>);
 
-impl Face for VideoFace {
-    fn checkpoint(&self) -> Result<String, EngineError> {
+impl ServiceInfo for VideoServiceInfo {
+    fn checkpoint(&self) -> Result<String, ModelError> {
         self.0.describe().map(|model| model.checkpoint)
     }
 
@@ -51,7 +48,8 @@ impl Face for VideoFace {
 /// One video service in one process: the shell, and a queue of jobs.
 pub(crate) struct Service {
     pub(crate) shell: Arc<Shell>,
-    pub(crate) engine: Arc<dyn Front>,
+    pub(crate) engine: Arc<dyn ErasedEngine>,
+    pub(crate) settings: VideoSettings,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) outputs: Outputs,
     pub(crate) metrics: JobMetrics,
@@ -66,9 +64,9 @@ impl Service {
         self.shell.name()
     }
 
-    pub(crate) async fn queue_status(&self) -> Answered<QueueStatus> {
-        let counts = self.queue.counts().await?;
-        let totals = self.queue.totals().await?;
+    pub(crate) async fn queue_status(&self) -> HandlerResult<QueueStatus> {
+        let counts = self.queue.counts().await.map_err(queue_failure)?;
+        let totals = self.queue.totals().await.map_err(queue_failure)?;
         Ok(self.queue_status_of(&counts, &totals, &self.shell.loader.report()))
     }
 
@@ -81,8 +79,8 @@ impl Service {
             cancelled: counts.cancelled,
             dead: counts.dead,
             queued_by_priority: counts.queued_by_priority.to_vec(),
-            workers: self.shell.config.queue.workers,
-            capacity: self.shell.config.queue.max_queued as u64,
+            workers: self.settings.queue.workers,
+            capacity: self.settings.queue.max_queued as u64,
             estimated_wait_seconds: estimate::seconds_until_done(
                 counts.queued() + 1,
                 counts.running,

@@ -49,7 +49,7 @@ fn is_orphan(service: &Service, file: &OutputFile) -> bool {
     }
     match wait(service.queue.find(&file.job)) {
         Ok(Some(record)) => record.output.is_none_or(|output| output.path != file.name),
-        Ok(None) => older_than(service, file, service.shell.config.queue.retention.max_age),
+        Ok(None) => older_than(service, file, service.settings.queue.retention.max_age),
         Err(error) => {
             tracing::warn!(job_id = %file.job, %error, "output_not_swept");
             false

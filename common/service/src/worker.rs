@@ -8,14 +8,15 @@ use std::{
 
 use videosdgx_api::{Code, JobId};
 use videosdgx_jobs::{Answer, Claim, Ended, JobFailure, Lease, LeaseKeeper, QueueError, wait};
-use videosdgx_model::{LoaderError, ModelLoader};
+use videosdgx_model::{GENERATION_FAILED, LoaderError, ModelError, ModelLoader};
+use videosdgx_shell::loader_code;
 
 use crate::{
     Engine, EngineError, Interrupt, InterruptReason,
     attempt::{Attempt, Finished},
-    engine::{EngineLoad, GENERATION_FAILED},
+    engine::EngineLoad,
     service::Service,
-    shell, sweep,
+    sweep,
 };
 
 /// How long a claim waits before the worker looks round.
@@ -33,15 +34,15 @@ pub(crate) enum Fault {
     /// The stored request, or a file beside it, cannot be read: no attempt will ever succeed.
     Unreadable(String),
     /// No model, or a panic.
-    Loader(LoaderError<EngineError>),
+    Loader(LoaderError<ModelError>),
     /// The engine said so.
     Engine(Box<EngineError>),
 }
 
-impl From<LoaderError<EngineError>> for Fault {
-    fn from(error: LoaderError<EngineError>) -> Self {
+impl From<LoaderError<ModelError>> for Fault {
+    fn from(error: LoaderError<ModelError>) -> Self {
         match error {
-            LoaderError::Load(error) => EngineError::clone(&error).into(),
+            LoaderError::Load(error) => EngineError::from(ModelError::clone(&error)).into(),
             error => Self::Loader(error),
         }
     }
@@ -107,7 +108,7 @@ impl<E: Engine> Worker<E> {
         let interrupt = Interrupt::of_claim(claim.cancel.clone());
         service.running_job.began(lease.clone(), interrupt.clone());
         let keeper =
-            LeaseKeeper::start(Arc::clone(&service.queue), claim, service.shell.config.queue.renew_every);
+            LeaseKeeper::start(Arc::clone(&service.queue), claim, service.settings.queue.renew_every);
         if let Err(error) = &keeper {
             tracing::error!(%error, "lease_keeper_not_started");
         }
@@ -177,18 +178,18 @@ impl<E: Engine> Worker<E> {
                     }
                     None => self.give_up(lease, GENERATION_FAILED, "the engine stopped by itself", true),
                 },
-                EngineError::StorageFull(reason) => self.wait_out(lease, Code::StorageFull.as_str(), &reason),
+                EngineError::StorageFull(source) => {
+                    self.wait_out(lease, Code::StorageFull.as_str(), &source.to_string())
+                }
                 error => {
-                    self.give_up(lease, &error.code(), &error.to_string(), error.is_worth_another_attempt())
+                    self.give_up(lease, error.code(), &error.to_string(), error.is_worth_another_attempt())
                 }
             },
             Fault::Loader(LoaderError::Closed) => give_back(),
             Fault::Loader(error @ LoaderError::InsufficientMemory { .. }) => {
                 self.wait_out(lease, Code::InsufficientMemory.as_str(), &error.to_string())
             }
-            Fault::Loader(error) => {
-                self.give_up(lease, &shell::loader_code(&error), &error.to_string(), true)
-            }
+            Fault::Loader(error) => self.give_up(lease, &loader_code(&error), &error.to_string(), true),
             Fault::Unreadable(reason) => self.give_up(lease, Code::Internal.as_str(), &reason, false),
         }
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use videosdgx_api::TextModel as Description;
 use videosdgx_decoder::{LoadError, Source, TextModel};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
-use videosdgx_service::EngineError;
+use videosdgx_model::ModelError;
 use videosdgx_tensor::{CheckpointError, Device, Kind, TensorError, release_code_pages};
 use videosdgx_text_service::TextBackend;
 
@@ -61,13 +61,13 @@ impl DecoderBackend {
         Self { settings, known: Mutex::new(None) }
     }
 
-    fn open(&self) -> Result<Source, EngineError> {
+    fn open(&self) -> Result<Source, ModelError> {
         let (path, _) = self.settings.location();
         Source::open(&path).map_err(|error| self.refused(error))
     }
 
     /// Looks at the checkpoint again only when another lies there.
-    fn found(&self) -> Result<Found, EngineError> {
+    fn found(&self) -> Result<Found, ModelError> {
         let (path, demonstration) = self.settings.location();
         let time = modified(&path);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,19 +97,19 @@ impl DecoderBackend {
         Ok(found)
     }
 
-    fn refused(&self, error: LoadError) -> EngineError {
+    fn refused(&self, error: LoadError) -> ModelError {
         match error {
             LoadError::Config { file, error } => {
-                EngineError::CheckpointInvalid { file, reason: error.to_string() }
+                ModelError::CheckpointInvalid { file, reason: error.to_string() }
             }
             LoadError::Tensor(TensorError::Checkpoint(CheckpointError::Missing { path })) => {
-                EngineError::CheckpointMissing { hint: self.hint(), path }
+                ModelError::CheckpointMissing { hint: self.hint(), path }
             }
             LoadError::Tensor(TensorError::Checkpoint(CheckpointError::Invalid { file, reason })) => {
-                EngineError::CheckpointInvalid { file, reason }
+                ModelError::CheckpointInvalid { file, reason }
             }
-            LoadError::Tensor(TensorError::OutOfMemory(detail)) => EngineError::OutOfMemory(detail),
-            LoadError::Tensor(other) => EngineError::Failed(other.to_string()),
+            LoadError::Tensor(TensorError::OutOfMemory(detail)) => ModelError::OutOfMemory(detail),
+            LoadError::Tensor(other) => ModelError::failed(other),
         }
     }
 
@@ -126,19 +126,19 @@ impl DecoderBackend {
 impl TextBackend for DecoderBackend {
     type Model = Loaded;
 
-    fn describe(&self) -> Result<Description, EngineError> {
+    fn describe(&self) -> Result<Description, ModelError> {
         self.found().map(|found| found.description)
     }
 
-    fn location(&self) -> Result<PathBuf, EngineError> {
+    fn location(&self) -> Result<PathBuf, ModelError> {
         Ok(self.open()?.path().to_owned())
     }
 
-    fn declared_peak(&self) -> Result<u64, EngineError> {
+    fn declared_peak(&self) -> Result<u64, ModelError> {
         self.found().map(|found| found.peak)
     }
 
-    fn load(&self) -> Result<Loaded, EngineError> {
+    fn load(&self) -> Result<Loaded, ModelError> {
         let source = self.open()?;
         let need = source.memory(&self.settings.options(&source));
         tracing::info!(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use videosdgx_decoder::{LoadOptions, Source};
-use videosdgx_service::{ConfigError, ServiceConfig, Variables};
+use videosdgx_shell::{ConfigError, ServiceConfig, Variables};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, TensorError, resolve_device};
 
 /// Where the demonstration checkpoint lies in a container.

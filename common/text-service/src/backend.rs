@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use videosdgx_api::TextModel;
 use videosdgx_decoder_api::Decoder;
 use videosdgx_model::Load;
-use videosdgx_service::EngineError;
+use videosdgx_model::ModelError;
 
 /// What a text service plugs into the skeleton. Only [`TextBackend::load`] touches weights.
 pub trait TextBackend: Send + Sync + 'static {
@@ -16,41 +16,41 @@ pub trait TextBackend: Send + Sync + 'static {
     /// appears while the service runs is seen. May block.
     ///
     /// # Errors
-    /// [`EngineError::CheckpointMissing`] or [`EngineError::CheckpointInvalid`].
-    fn describe(&self) -> Result<TextModel, EngineError>;
+    /// [`ModelError::CheckpointMissing`] or [`ModelError::CheckpointInvalid`].
+    fn describe(&self) -> Result<TextModel, ModelError>;
 
     /// The checkpoint's folder, or its GGUF file: tokenizer, chat template, generation and picture settings are read from there,
     /// once, at the first request.
     ///
     /// # Errors
     /// As [`TextBackend::describe`].
-    fn location(&self) -> Result<PathBuf, EngineError>;
+    fn location(&self) -> Result<PathBuf, ModelError>;
 
     /// Most bytes that weights and computing will need, without the KV cache, for the memory budget.
     ///
     /// # Errors
     /// As [`TextBackend::describe`].
-    fn declared_peak(&self) -> Result<u64, EngineError>;
+    fn declared_peak(&self) -> Result<u64, ModelError>;
 
     /// Brings the weights into memory, on the inference thread.
     ///
     /// # Errors
     /// Why it cannot; the process goes on and the next use tries again.
-    fn load(&self) -> Result<Self::Model, EngineError>;
+    fn load(&self) -> Result<Self::Model, ModelError>;
 }
 
 /// A backend without its types: what routes may ask of it.
-pub(crate) trait Front: Send + Sync {
-    fn describe(&self) -> Result<TextModel, EngineError>;
-    fn location(&self) -> Result<PathBuf, EngineError>;
+pub(crate) trait ErasedBackend: Send + Sync {
+    fn describe(&self) -> Result<TextModel, ModelError>;
+    fn location(&self) -> Result<PathBuf, ModelError>;
 }
 
-impl<B: TextBackend> Front for B {
-    fn describe(&self) -> Result<TextModel, EngineError> {
+impl<B: TextBackend> ErasedBackend for B {
+    fn describe(&self) -> Result<TextModel, ModelError> {
         TextBackend::describe(self)
     }
 
-    fn location(&self) -> Result<PathBuf, EngineError> {
+    fn location(&self) -> Result<PathBuf, ModelError> {
         TextBackend::location(self)
     }
 }
@@ -61,13 +61,13 @@ pub(crate) struct BackendLoad<B>(pub(crate) Arc<B>);
 
 impl<B: TextBackend> Load for BackendLoad<B> {
     type Model = B::Model;
-    type Error = EngineError;
+    type Error = ModelError;
 
-    fn declared_peak(&self) -> Result<u64, EngineError> {
+    fn declared_peak(&self) -> Result<u64, ModelError> {
         self.0.declared_peak()
     }
 
-    fn load(&self) -> Result<B::Model, EngineError> {
+    fn load(&self) -> Result<B::Model, ModelError> {
         self.0.load()
     }
 }

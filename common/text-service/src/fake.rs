@@ -15,7 +15,8 @@ use videosdgx_api::TextModel;
 use videosdgx_decoder_api::{
     BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, LogitsRequest, Segment,
 };
-use videosdgx_service::{EngineError, ServiceConfig};
+use videosdgx_model::ModelError;
+use videosdgx_shell::ServiceConfig;
 
 use crate::TextBackend;
 
@@ -146,10 +147,10 @@ fn letter(byte: u32) -> char {
 impl TextBackend for FakeBackend {
     type Model = FakeDecoder;
 
-    fn describe(&self) -> Result<TextModel, EngineError> {
+    fn describe(&self) -> Result<TextModel, ModelError> {
         let file = self.folder.join("config.json");
         if !file.exists() {
-            return Err(EngineError::CheckpointMissing { path: file, hint: "make it again".to_owned() });
+            return Err(ModelError::CheckpointMissing { path: file, hint: "make it again".to_owned() });
         }
         Ok(TextModel {
             name: "fake".to_owned(),
@@ -165,21 +166,21 @@ impl TextBackend for FakeBackend {
         })
     }
 
-    fn location(&self) -> Result<PathBuf, EngineError> {
+    fn location(&self) -> Result<PathBuf, ModelError> {
         Ok(self.folder.clone())
     }
 
-    fn declared_peak(&self) -> Result<u64, EngineError> {
+    fn declared_peak(&self) -> Result<u64, ModelError> {
         self.describe()?;
         Ok(self.declared_peak)
     }
 
-    fn load(&self) -> Result<FakeDecoder, EngineError> {
+    fn load(&self) -> Result<FakeDecoder, ModelError> {
         self.describe()?;
         std::thread::sleep(self.load_time);
         let broken = self.folder.join("broken");
         if broken.exists() {
-            return Err(EngineError::CheckpointInvalid {
+            return Err(ModelError::CheckpointInvalid {
                 file: broken,
                 reason: "it says so itself".to_owned(),
             });

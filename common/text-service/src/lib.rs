@@ -1,5 +1,5 @@
 //! The skeleton of a text service: everything between a socket and a [`TextBackend`]. On the shell that every service has
-//! (`videosdgx_service::shell`) it puts OpenAI's chat and text completions, the WebSocket `/stream`, `/stream/generate`, and what
+//! (`videosdgx_shell`) it puts OpenAI's chat and text completions, the WebSocket `/stream`, `/stream/generate`, and what
 //! a service says of itself. It promises that whatever is wrong with a request is named before anything is computed, that a client
 //! which leaves frees its place within a step, and that SIGTERM lets streams end within the grace time. It never links libtorch.
 //!
@@ -40,4 +40,5 @@ pub use openapi::document as openapi_document;
 pub use server::Running;
 pub use settings::TextSettings;
 pub use videosdgx_api::TextModel;
-pub use videosdgx_service::{EngineError, ServiceConfig};
+pub use videosdgx_model::ModelError;
+pub use videosdgx_shell::ServiceConfig;

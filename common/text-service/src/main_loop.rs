@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use videosdgx_service::{ServiceConfig, shell};
+use videosdgx_shell::ServiceConfig;
 
 use crate::{Running, TextBackend, TextSettings, openapi};
 
@@ -20,7 +20,7 @@ pub fn main<B: TextBackend>(
     default_port: u16,
     build: impl FnOnce(&ServiceConfig) -> Result<B, String>,
 ) -> ExitCode {
-    shell::main(
+    videosdgx_shell::main(
         name,
         default_port,
         openapi::document,

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use videosdgx_service::shell::ShellMetrics;
+use videosdgx_shell::ShellMetrics;
 use videosdgx_text::FinishReason;
 
 /// What `/metrics` shows of the connections.

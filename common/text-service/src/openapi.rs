@@ -5,7 +5,7 @@ use utoipa::{
     openapi::{RefOr, schema::Schema},
 };
 use videosdgx_api::{ClientMessage, Code, Problem, ServerMessage, openai::ErrorBody};
-use videosdgx_service::shell::{Access, Policy, complete_document, routes as common};
+use videosdgx_shell::{Access, Policy, complete_document, routes as common};
 
 use crate::routes;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use videosdgx_api::{Code, Problem};
-use videosdgx_service::shell::{Answered, off_the_reactor};
+use videosdgx_shell::{HandlerResult, run_blocking};
 use videosdgx_text::{
     AllowSpecial, OutputParser, Prompt, TemplateError, TemplateInput, TokenizerError, expand_images,
     image::ImageError,
@@ -38,10 +38,10 @@ pub(crate) async fn of_conversation(
     service: &TextService,
     ready: &std::sync::Arc<Ready>,
     telling: Telling,
-) -> Answered<Written> {
+) -> HandlerResult<Written> {
     let files = pictures::files(&telling.conversation.pictures, service.settings.image_urls).await?;
     let ready = std::sync::Arc::clone(ready);
-    Ok(off_the_reactor(move || write(&ready, telling, &files)).await??)
+    Ok(run_blocking(move || write(&ready, telling, &files)).await??)
 }
 
 fn write(ready: &Ready, telling: Telling, files: &[Vec<u8>]) -> Result<Written, Problem> {

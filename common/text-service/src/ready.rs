@@ -6,7 +6,8 @@ use std::{
 };
 
 use videosdgx_api::{Problem, TextModel};
-use videosdgx_service::{EngineError, shell::VERSION};
+use videosdgx_model::ModelError;
+use videosdgx_shell::VERSION;
 use videosdgx_text::{
     AssetsError, ChatTemplate, OutputFormat, TextAssets, TextEngine, Tokenizer,
     image::PicturePreprocessor,
@@ -44,7 +45,7 @@ impl Ready {
         let format = assets.output_format().map_err(unusable)?;
         let images = if model.vision {
             let processor = PicturePreprocessor::open(&location).map_err(|error| {
-                Problem::from(EngineError::CheckpointInvalid {
+                Problem::from(ModelError::CheckpointInvalid {
                     file: location.clone(),
                     reason: error.to_string(),
                 })
@@ -85,12 +86,12 @@ impl Ready {
 fn unusable(error: AssetsError) -> Problem {
     let reason = error.to_string();
     Problem::from(match error {
-        AssetsError::Missing { path } => EngineError::CheckpointMissing {
+        AssetsError::Missing { path } => ModelError::CheckpointMissing {
             path,
             hint: "it belongs to the checkpoint: fetch it again with videosdgx pull".to_owned(),
         },
-        AssetsError::Invalid { path, reason } => EngineError::CheckpointInvalid { file: path, reason },
-        AssetsError::Unreadable { path, .. } => EngineError::CheckpointInvalid { file: path, reason },
+        AssetsError::Invalid { path, reason } => ModelError::CheckpointInvalid { file: path, reason },
+        AssetsError::Unreadable { path, .. } => ModelError::CheckpointInvalid { file: path, reason },
     })
 }
 

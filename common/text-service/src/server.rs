@@ -9,10 +9,7 @@ use std::{
 use actix_web::{dev::ServerHandle, web};
 use tokio::sync::OnceCell;
 use videosdgx_model::ModelLoader;
-use videosdgx_service::{
-    ServiceConfig, StartError,
-    shell::{self, Shell, Stops, system},
-};
+use videosdgx_shell::{ServiceConfig, Shell, StartError, Stoppable, system};
 use videosdgx_text::{
     TextEngine,
     telemetry::{StreamingTelemetryCollector, TelemetryConfig},
@@ -20,10 +17,10 @@ use videosdgx_text::{
 
 use crate::{
     TextBackend, TextSettings,
-    backend::{BackendLoad, Front},
+    backend::{BackendLoad, ErasedBackend},
     metrics::TextMetrics,
     routes,
-    service::{TextFace, TextService},
+    service::{TextService, TextServiceInfo},
     socket::KeptStreams,
 };
 
@@ -54,16 +51,16 @@ impl Running {
         settings: TextSettings,
     ) -> Result<Self, StartError> {
         let backend = Arc::new(backend);
-        let front: Arc<dyn Front> = Arc::clone(&backend) as _;
-        let loader = ModelLoader::new(BackendLoad(backend), shell::loader_config(&config))
+        let front: Arc<dyn ErasedBackend> = Arc::clone(&backend) as _;
+        let loader = ModelLoader::new(BackendLoad(backend), videosdgx_shell::loader_config(&config))
             .map_err(system("start the inference thread"))?;
         let telemetry = StreamingTelemetryCollector::new(TelemetryConfig {
             sampling: settings.telemetry_sampling,
             ..TelemetryConfig::default()
         });
-        let face = Arc::new(TextFace(Arc::clone(&front)));
-        let shell = Arc::new(Shell::new(config, face, Arc::new(loader.clone()))?);
-        let (listener, address) = shell::bind(&shell.config)?;
+        let info = Arc::new(TextServiceInfo(Arc::clone(&front)));
+        let shell = Arc::new(Shell::new(config, info, Arc::new(loader.clone()))?);
+        let (listener, address) = videosdgx_shell::bind(&shell.config)?;
         shell.metrics.add(|registry| telemetry.register(registry));
         let start_engine = {
             let telemetry = telemetry.clone();
@@ -91,7 +88,8 @@ impl Running {
                 routes::configure(config);
             }
         };
-        let server = shell::serve(&service.shell, listener, routes).map_err(system("start the server"))?;
+        let server =
+            videosdgx_shell::serve(&service.shell, listener, routes).map_err(system("start the server"))?;
         let handle = server.handle();
         actix_web::rt::spawn(server);
         tracing::info!(model = service.name(), %address, "service_started");
@@ -131,14 +129,14 @@ impl Running {
         }
         // The last events of streams that were ended still go out.
         let deadline = deadline.max(Instant::now() + Duration::from_secs(1));
-        shell::close_server(&service.shell, &server, deadline).await;
+        videosdgx_shell::close_server(&service.shell, &server, deadline).await;
         service.shell.loader.close();
         tracing::info!("drain_ended");
         over
     }
 }
 
-impl Stops for Running {
+impl Stoppable for Running {
     fn url(&self) -> String {
         Running::url(self)
     }

@@ -4,22 +4,20 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 use videosdgx_api::EngineReport;
-use videosdgx_service::{
-    EngineError,
-    shell::{Answered, Face, Failure, Operation, Shell, off_the_reactor},
-};
+use videosdgx_model::ModelError;
+use videosdgx_shell::{Failure, HandlerResult, Operation, ServiceInfo, Shell, run_blocking};
 use videosdgx_text::{EngineConfig, Language, TextEngine, telemetry::StreamingTelemetryCollector};
 
 use crate::{
-    backend::Front, metrics::TextMetrics, openapi, ready::Ready, routes, settings::TextSettings,
+    backend::ErasedBackend, metrics::TextMetrics, openapi, ready::Ready, routes, settings::TextSettings,
     socket::KeptStreams,
 };
 
 /// A text service as the shell's routes see it.
-pub(crate) struct TextFace(pub(crate) Arc<dyn Front>);
+pub(crate) struct TextServiceInfo(pub(crate) Arc<dyn ErasedBackend>);
 
-impl Face for TextFace {
-    fn checkpoint(&self) -> Result<String, EngineError> {
+impl ServiceInfo for TextServiceInfo {
+    fn checkpoint(&self) -> Result<String, ModelError> {
         self.0.describe().map(|model| model.checkpoint)
     }
 
@@ -43,7 +41,7 @@ pub(crate) type StartEngine =
 /// One text service in one process.
 pub(crate) struct TextService {
     pub(crate) shell: Arc<Shell>,
-    pub(crate) front: Arc<dyn Front>,
+    pub(crate) front: Arc<dyn ErasedBackend>,
     pub(crate) settings: TextSettings,
     pub(crate) telemetry: StreamingTelemetryCollector,
     pub(crate) metrics: TextMetrics,
@@ -60,16 +58,16 @@ impl TextService {
     }
 
     /// Tokenizer, template and engine; read and started at the first use. Needs no weights.
-    pub(crate) async fn ready(self: &Arc<Self>) -> Answered<Arc<Ready>> {
+    pub(crate) async fn ready(self: &Arc<Self>) -> HandlerResult<Arc<Ready>> {
         let made = self.ready.get_or_try_init(|| async {
             let shared = Arc::clone(self);
-            off_the_reactor(move || Ready::prepare(&shared)).await?.map_err(Failure::from)
+            run_blocking(move || Ready::prepare(&shared)).await?.map_err(Failure::from)
         });
         made.await.cloned()
     }
 
     /// Everything that a generation needs, weights included: a load that fails is told before anything is streamed.
-    pub(crate) async fn loaded(self: &Arc<Self>) -> Answered<Arc<Ready>> {
+    pub(crate) async fn loaded(self: &Arc<Self>) -> HandlerResult<Arc<Ready>> {
         self.shell.refuse_when_draining()?;
         let ready = self.ready().await?;
         if self.shell.loader.report().state != videosdgx_api::LoaderState::Loaded {

@@ -4,10 +4,10 @@ use std::{env, time::Duration};
 
 use url::Url;
 use videosdgx_api::UnknownChoice;
-use videosdgx_service::{ConfigError, Variables};
+use videosdgx_shell::{ConfigError, Variables};
 use videosdgx_text::{EngineConfig, KvCacheSize, PrefixSharing};
 
-/// What a text service is told from outside, beside [`videosdgx_service::ServiceConfig`].
+/// What a text service is told from outside, beside [`videosdgx_shell::ServiceConfig`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextSettings {
     /// `VIDEOSDGX_MAX_CONTEXT`: most tokens of prompt and answer together; the checkpoint's own unless told, never more.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use videosdgx_api::{Code, Problem};
-use videosdgx_service::shell::{Answered, off_the_reactor};
+use videosdgx_shell::{HandlerResult, run_blocking};
 use videosdgx_text::{GenerationRequest, OutputParser, SubmitError, TokenStream, ToolSet};
 
 use crate::{
@@ -34,11 +34,11 @@ pub(crate) async fn submit(
     principal: &str,
     id: &str,
     tasks: Vec<Task>,
-) -> Answered<Vec<Output>> {
+) -> HandlerResult<Vec<Output>> {
     let (shared, ready) = (Arc::clone(service), Arc::clone(ready));
     let (principal, id) = (principal.to_owned(), id.to_owned());
     // A large grammar takes its time to compile.
-    let submitted = off_the_reactor(move || {
+    let submitted = run_blocking(move || {
         let mut outputs: Vec<Output> = Vec::new();
         for task in &tasks {
             for answer in 0..task.choosing.n {

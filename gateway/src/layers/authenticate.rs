@@ -6,8 +6,8 @@ use crate::Gateway;
 use crate::failure::Failure;
 use crate::tunnel;
 
-/// Finds out who asks and whether the token allows it, before anything else is looked at. The principal goes along as
-/// an extension.
+/// Identifies the caller and checks that the token allows the request, before anything else is read. The identity is
+/// passed on as an extension.
 pub(crate) async fn authenticate(gateway: &Gateway, request: &mut Request) -> Result<(), Failure> {
     let access = access(request.method(), request.uri().path());
     if access == Access::Public {
@@ -18,13 +18,13 @@ pub(crate) async fn authenticate(gateway: &Gateway, request: &mut Request) -> Re
     }
     let values: Vec<&[u8]> =
         request.headers().get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
-    let checked = gateway.verifier.authenticate(values).await.and_then(|principal| {
+    let checked = gateway.verifier.authenticate(values).await.and_then(|identity| {
         if let Access::Needs(scope) = access {
-            principal.require(scope)?;
+            identity.require(scope)?;
         }
-        Ok(principal)
+        Ok(identity)
     });
-    let principal = checked.inspect_err(|denied| tracing::debug!(event = "denied", reason = ?denied))?;
-    request.extensions_mut().insert(principal);
+    let identity = checked.inspect_err(|denied| tracing::debug!(event = "denied", reason = ?denied))?;
+    request.extensions_mut().insert(identity);
     Ok(())
 }

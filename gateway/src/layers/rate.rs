@@ -9,7 +9,7 @@ use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use videosdgx_api::Code;
-use videosdgx_auth::Principal;
+use videosdgx_auth::Identity;
 
 use super::request_id::ClientIp;
 use crate::failure::Failure;
@@ -45,8 +45,8 @@ impl KeyExtractor for ByPrincipal {
     type Key = PrincipalKey;
 
     fn extract<T>(&self, request: &http::Request<T>) -> Result<PrincipalKey, GovernorError> {
-        match request.extensions().get::<Principal>() {
-            Some(principal) => Ok(PrincipalKey::Subject(principal.shared_subject())),
+        match request.extensions().get::<Identity>() {
+            Some(identity) => Ok(PrincipalKey::Subject(identity.principal().shared())),
             None => ByPeer.extract(request).map(PrincipalKey::Anonymous),
         }
     }

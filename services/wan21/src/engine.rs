@@ -5,7 +5,7 @@ use std::path::Path;
 use videosdgx_api::{
     GenerateRequest, ModelDescription, OutputFormat, Problem, ResolvedRequest, SchedulerName, Stage,
 };
-use videosdgx_model::{MemoryProbe, SystemMemory};
+use videosdgx_model::{MemoryProbe, ModelError, SystemMemory};
 use videosdgx_mp4::{Mp4Error, VideoFormat, VideoWriter};
 use videosdgx_service::{Engine, EngineError, GenerateContext, first_frame, limits};
 use videosdgx_tensor::{CheckpointError, Quantization, TensorError, release_code_pages};
@@ -45,7 +45,7 @@ impl WanEngine {
         Self { settings, memory: SystemMemory::new() }
     }
 
-    fn folder(&self) -> Result<CheckpointFolder, EngineError> {
+    fn folder(&self) -> Result<CheckpointFolder, ModelError> {
         CheckpointFolder::open(&self.settings.folder()).map_err(checkpoint_error)
     }
 
@@ -73,7 +73,7 @@ impl WanEngine {
 impl Engine for WanEngine {
     type Model = Loaded;
 
-    fn describe(&self) -> Result<ModelDescription, EngineError> {
+    fn describe(&self) -> Result<ModelDescription, ModelError> {
         Ok(self.description(&self.folder()?))
     }
 
@@ -95,7 +95,7 @@ impl Engine for WanEngine {
         Ok(resolved)
     }
 
-    fn declared_peak(&self) -> Result<u64, EngineError> {
+    fn declared_peak(&self) -> Result<u64, ModelError> {
         let estimate = self.estimate(&self.folder()?);
         Ok(match self.residency(&estimate) {
             Residency::Whole => estimate.resident_peak(),
@@ -103,7 +103,7 @@ impl Engine for WanEngine {
         })
     }
 
-    fn load(&self) -> Result<Loaded, EngineError> {
+    fn load(&self) -> Result<Loaded, ModelError> {
         let folder = self.folder()?;
         let Settings { device, kind, quantization, .. } = self.settings;
         let residency = self.residency(&self.estimate(&folder));
@@ -115,7 +115,7 @@ impl Engine for WanEngine {
             tiling: (residency == Residency::Staged).then(Tiling::default),
             ..Options::new(device, kind)
         };
-        let pipeline = WanPipeline::load(&folder.path, options).map_err(engine_error)?;
+        let pipeline = WanPipeline::load(&folder.path, options).map_err(model_error)?;
         tracing::info!(
             checkpoint = folder.name,
             ?residency,
@@ -204,23 +204,29 @@ impl From<PipelineError> for Stop {
 
 impl From<Mp4Error> for Stop {
     fn from(error: Mp4Error) -> Self {
-        Self(EngineError::Failed(error.to_string()))
+        Self(EngineError::failed(error))
     }
 }
 
 fn engine_error(error: PipelineError) -> EngineError {
     match error {
-        PipelineError::Tensor(TensorError::Checkpoint(error)) => checkpoint_error(error),
-        PipelineError::Tensor(TensorError::OutOfMemory(detail)) => EngineError::OutOfMemory(detail),
         PipelineError::Input { field, reason } => EngineError::InvalidInput(Problem::field(field, reason)),
-        other => EngineError::Failed(other.to_string()),
+        other => model_error(other).into(),
     }
 }
 
-fn checkpoint_error(error: CheckpointError) -> EngineError {
+fn model_error(error: PipelineError) -> ModelError {
     match error {
-        CheckpointError::Missing { path } => EngineError::CheckpointMissing { hint: hint(&path), path },
-        CheckpointError::Invalid { file, reason } => EngineError::CheckpointInvalid { file, reason },
+        PipelineError::Tensor(TensorError::Checkpoint(error)) => checkpoint_error(error),
+        PipelineError::Tensor(TensorError::OutOfMemory(detail)) => ModelError::OutOfMemory(detail),
+        other => ModelError::failed(other),
+    }
+}
+
+fn checkpoint_error(error: CheckpointError) -> ModelError {
+    match error {
+        CheckpointError::Missing { path } => ModelError::CheckpointMissing { hint: hint(&path), path },
+        CheckpointError::Invalid { file, reason } => ModelError::CheckpointInvalid { file, reason },
     }
 }
 

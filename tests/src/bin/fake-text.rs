@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_text_service::{
-    EngineError, TextBackend, TextModel,
+    ModelError, TextBackend, TextModel,
     fake::{FakeBackend, FakeDecoder},
 };
 
@@ -30,19 +30,19 @@ struct Costly {
 impl TextBackend for Costly {
     type Model = CostlyDecoder;
 
-    fn describe(&self) -> Result<TextModel, EngineError> {
+    fn describe(&self) -> Result<TextModel, ModelError> {
         self.fake.describe()
     }
 
-    fn location(&self) -> Result<PathBuf, EngineError> {
+    fn location(&self) -> Result<PathBuf, ModelError> {
         self.fake.location()
     }
 
-    fn declared_peak(&self) -> Result<u64, EngineError> {
+    fn declared_peak(&self) -> Result<u64, ModelError> {
         self.fake.declared_peak()
     }
 
-    fn load(&self) -> Result<CostlyDecoder, EngineError> {
+    fn load(&self) -> Result<CostlyDecoder, ModelError> {
         Ok(CostlyDecoder { fake: self.fake.load()?, token_time: self.token_time })
     }
 }

@@ -66,11 +66,11 @@ fn good_tokens_of_each_key_pass() {
         world.rsa.sign(&json!({"alg": "RS256", "kid": "any: a PEM file has no id"}), &claims()),
     ];
     for token in tokens {
-        let principal = world.verifier.verify(&token).unwrap_or_else(|denied| panic!("{denied:?}: {token}"));
-        assert_eq!(principal.subject(), "ada");
-        principal.require(Scope::Read).unwrap();
+        let identity = world.verifier.verify(&token).unwrap_or_else(|denied| panic!("{denied:?}: {token}"));
+        assert_eq!(identity.principal().as_str(), "ada");
+        identity.require(Scope::Read).unwrap();
         // The second time comes from the cache.
-        assert_eq!(world.verifier.verify(&token), Ok(principal));
+        assert_eq!(world.verifier.verify(&token), Ok(identity));
     }
 }
 

@@ -14,13 +14,14 @@ use actix_web::{
 use futures::{Stream, stream};
 use videosdgx_api::{Code, JobStatus, Problem};
 use videosdgx_jobs::{JobOutput, JobRecord};
+use videosdgx_shell::{Caller, Failure, HandlerResult, Read, run_blocking};
 
 use crate::{
     job_path::JobPath,
     outputs::Outputs,
+    problem_response::queue_failure,
     range::{Selection, select},
     service::Service,
-    shell::{Answered, Caller, Failure, Read, off_the_reactor},
 };
 
 /// Read at once.
@@ -45,13 +46,13 @@ pub(crate) async fn download(
     id: JobPath,
     request: HttpRequest,
     service: web::Data<Service>,
-) -> Answered {
-    let record = service.queue.get(&caller.principal, &id.0).await?;
+) -> HandlerResult {
+    let record = service.queue.get(&caller.principal, &id.0).await.map_err(queue_failure)?;
     let output = finished(record)?;
     let (file, length) = {
         let service = Arc::clone(&service);
         let output = output.clone();
-        off_the_reactor(move || open(&service.outputs, &output)).await??
+        run_blocking(move || open(&service.outputs, &output)).await??
     };
     // Results never change under their name.
     let tag = EntityTag::new_strong(format!("{}-{length:x}", output.path.trim_end_matches(".mp4")));
@@ -78,7 +79,7 @@ pub(crate) async fn download(
     Ok(response.body(SizedStream::new(taken, read(file, first, taken))))
 }
 
-fn finished(record: JobRecord) -> Answered<JobOutput> {
+fn finished(record: JobRecord) -> HandlerResult<JobOutput> {
     match (record.status, record.output) {
         (JobStatus::Completed, Some(output)) => Ok(output),
         (status, _) => {
@@ -92,7 +93,7 @@ fn finished(record: JobRecord) -> Answered<JobOutput> {
     }
 }
 
-fn open(outputs: &Outputs, output: &JobOutput) -> Answered<(File, u64)> {
+fn open(outputs: &Outputs, output: &JobOutput) -> HandlerResult<(File, u64)> {
     let gone = || Failure::new(Code::OutputMissing, "the video has been removed from the disk");
     let path = outputs.path(&output.path).ok_or_else(gone)?;
     let file = match File::open(&path) {

@@ -7,12 +7,9 @@ use futures::{Stream, StreamExt as _, stream};
 use tokio::{sync::watch, time::Interval};
 use videosdgx_api::{EventKind, JobEvent, Problem};
 use videosdgx_jobs::EventStream;
+use videosdgx_shell::{Caller, Failure, HandlerResult, Query, Read};
 
-use crate::{
-    job_path::JobPath,
-    service::Service,
-    shell::{Answered, Caller, Failure, Query, Read},
-};
+use crate::{job_path::JobPath, problem_response::queue_failure, service::Service};
 
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// What a client waits before it reconnects.
@@ -36,14 +33,14 @@ pub(crate) async fn events(
     id: JobPath,
     request: HttpRequest,
     service: web::Data<Service>,
-) -> Answered {
+) -> HandlerResult {
     let after = last_event_id(&request)?;
-    let record = service.queue.get(&caller.principal, &id.0).await?;
+    let record = service.queue.get(&caller.principal, &id.0).await.map_err(queue_failure)?;
     if record.status.is_terminal() && after >= record.sequence {
         // Tells an `EventSource` that it need not come again.
         return Ok(HttpResponse::NoContent().finish());
     }
-    let events = service.queue.subscribe(&caller.principal, &id.0, after).await?;
+    let events = service.queue.subscribe(&caller.principal, &id.0, after).await.map_err(queue_failure)?;
     let body = sse(
         events,
         service.shell.drain.watch(),
@@ -57,7 +54,7 @@ pub(crate) async fn events(
         .streaming(body))
 }
 
-fn last_event_id(request: &HttpRequest) -> Answered<u64> {
+fn last_event_id(request: &HttpRequest) -> HandlerResult<u64> {
     let query = Query::of(request, &["last_event_id"])?;
     let from_query = query.integer("last_event_id", 0..=999_999_999_999_999_999)?;
     let Some(header) = request.headers().get(LAST_EVENT_ID) else { return Ok(from_query.unwrap_or(0)) };

@@ -10,16 +10,13 @@ use videosdgx_api::{
     ResolvedRequest,
 };
 use videosdgx_jobs::{IdempotencyKey, Principal, Submission, Submitted, Totals};
-
-use crate::{
-    estimate,
-    service::Service,
-    shell::{
-        Answered, Caller, Failure, Generate,
-        body::{self, Object},
-        off_the_reactor,
-    },
+use videosdgx_shell::{
+    Caller, Failure, Generate, HandlerResult,
+    body::{self, Object},
+    run_blocking,
 };
+
+use crate::{estimate, problem_response::queue_failure, service::Service};
 
 /// Most requests of a batch.
 const MAX_BATCH: usize = 64;
@@ -42,7 +39,7 @@ pub(crate) async fn generate(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<Service>,
-) -> Answered {
+) -> HandlerResult {
     service.shell.refuse_when_draining()?;
     let body = body::read_json(&request, payload).await?;
     let idempotency = idempotency_key(&request, &body)?;
@@ -68,7 +65,7 @@ pub(crate) async fn batch(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<Service>,
-) -> Answered {
+) -> HandlerResult {
     #[derive(Deserialize)]
     struct OnlyObjects {
         #[serde(rename = "requests")]
@@ -89,7 +86,7 @@ pub(crate) async fn batch(
     Ok(HttpResponse::Accepted().json(BatchAccepted { jobs }))
 }
 
-fn idempotency_key(request: &HttpRequest, body: &[u8]) -> Answered<Option<IdempotencyKey>> {
+fn idempotency_key(request: &HttpRequest, body: &[u8]) -> HandlerResult<Option<IdempotencyKey>> {
     let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY).contains(&key.len()));
@@ -118,10 +115,10 @@ async fn submit(
     requests: Vec<GenerateRequest>,
     idempotency: Option<IdempotencyKey>,
     is_batch: bool,
-) -> Answered<Vec<GenerateAccepted>> {
+) -> HandlerResult<Vec<GenerateAccepted>> {
     let prepared = {
         let (service, principal) = (Arc::clone(service), principal.clone());
-        off_the_reactor(move || prepare_all(&service, &principal, &requests, idempotency.as_ref(), is_batch))
+        run_blocking(move || prepare_all(&service, &principal, &requests, idempotency.as_ref(), is_batch))
             .await??
     };
     let (submissions, notes): (Vec<_>, Vec<_>) = prepared
@@ -129,9 +126,9 @@ async fn submit(
         .map(|prepared| (prepared.submission, (prepared.checkpoint, prepared.warnings)))
         .unzip();
     // Looked at before, or a worker that is quick would be counted as ahead of its own job.
-    let totals = service.queue.totals().await?;
-    let running = service.queue.counts().await?.running;
-    let submitted = service.queue.submit(submissions).await?;
+    let totals = service.queue.totals().await.map_err(queue_failure)?;
+    let running = service.queue.counts().await.map_err(queue_failure)?.running;
+    let submitted = service.queue.submit(submissions).await.map_err(queue_failure)?;
     Ok(accepted(service, submitted, notes, &totals, running))
 }
 
@@ -142,7 +139,7 @@ fn prepare_all(
     requests: &[GenerateRequest],
     idempotency: Option<&IdempotencyKey>,
     is_batch: bool,
-) -> Answered<Vec<Prepared>> {
+) -> HandlerResult<Vec<Prepared>> {
     let mut all = Vec::with_capacity(requests.len());
     for (index, request) in requests.iter().enumerate() {
         let resolved = service.engine.resolve(request).map_err(|mut problem| {
@@ -167,7 +164,7 @@ fn prepare(
     request: &GenerateRequest,
     mut resolved: ResolvedRequest,
     idempotency: Option<IdempotencyKey>,
-) -> Answered<Prepared> {
+) -> HandlerResult<Prepared> {
     let id = JobId::random(service.name()).map_err(Failure::internal)?;
     // Megabytes in the body would make every listing slow.
     let attachment = resolved.image.take().map(String::into_bytes);

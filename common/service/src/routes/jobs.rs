@@ -6,13 +6,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures::StreamExt as _;
 use videosdgx_api::{EventKind, Job, JobList, JobStatus, Problem};
 use videosdgx_jobs::{Cursor, ListQuery, QueueError};
+use videosdgx_shell::{Caller, Failure, Generate, HandlerResult, Query, Read};
 
-use crate::{
-    job_path::JobPath,
-    job_view,
-    service::Service,
-    shell::{Answered, Caller, Failure, Generate, Query, Read},
-};
+use crate::{job_path::JobPath, job_view, problem_response::queue_failure, service::Service};
 
 /// How long a DELETE that forgets waits for a running job to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
@@ -30,9 +26,9 @@ pub(crate) async fn list(
     caller: Caller<Read>,
     request: HttpRequest,
     service: web::Data<Service>,
-) -> Answered {
+) -> HandlerResult {
     let query = Query::of(&request, &["status", "limit", "cursor"])?;
-    let page = service.queue.list(&caller.principal, list_query(&query)?).await?;
+    let page = service.queue.list(&caller.principal, list_query(&query)?).await.map_err(queue_failure)?;
     let jobs = page
         .jobs
         .into_iter()
@@ -42,7 +38,7 @@ pub(crate) async fn list(
     Ok(HttpResponse::Ok().json(JobList { jobs, next_cursor }))
 }
 
-fn list_query(query: &Query) -> Answered<ListQuery> {
+fn list_query(query: &Query) -> HandlerResult<ListQuery> {
     let mut list = ListQuery::default();
     if let Some(statuses) = query.get("status") {
         for name in statuses.split(',') {
@@ -70,8 +66,8 @@ fn list_query(query: &Query) -> Answered<ListQuery> {
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, body = Job)))]
-pub(crate) async fn job(caller: Caller<Read>, id: JobPath, service: web::Data<Service>) -> Answered {
-    let record = service.queue.get(&caller.principal, &id.0).await?;
+pub(crate) async fn job(caller: Caller<Read>, id: JobPath, service: web::Data<Service>) -> HandlerResult {
+    let record = service.queue.get(&caller.principal, &id.0).await.map_err(queue_failure)?;
     Ok(HttpResponse::Ok().json(job_view::job(service.name(), record)?))
 }
 
@@ -89,18 +85,18 @@ pub(crate) async fn delete(
     id: JobPath,
     request: HttpRequest,
     service: web::Data<Service>,
-) -> Answered {
+) -> HandlerResult {
     let forget = Query::of(&request, &["forget"])?.flag("forget")?;
     let (queue, principal, id) = (&service.queue, &caller.principal, &id.0);
     match queue.cancel(principal, id).await {
         Ok(status) => tracing::info!(job_id = %id, status = status.as_str(), "job_cancelled"),
         Err(QueueError::AlreadyEnded { .. }) if forget => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(queue_failure(error)),
     }
     if !forget {
-        return answer(&service, queue.get(principal, id).await?);
+        return answer(&service, queue.get(principal, id).await.map_err(queue_failure)?);
     }
-    let mut events = queue.subscribe(principal, id, 0).await?;
+    let mut events = queue.subscribe(principal, id, 0).await.map_err(queue_failure)?;
     let ended = async {
         while let Some(event) = events.next().await {
             if event.kind == EventKind::State && event.status.is_terminal() {
@@ -114,13 +110,13 @@ pub(crate) async fn delete(
             Problem::new(videosdgx_api::Code::NotCompleted, detail).with_retry_after(STOPS_WITHIN.as_secs()),
         ));
     }
-    let record = queue.get(principal, id).await?;
+    let record = queue.get(principal, id).await.map_err(queue_failure)?;
     // The queue's hook removes the file.
-    queue.forget(principal, id).await?;
+    queue.forget(principal, id).await.map_err(queue_failure)?;
     tracing::info!(job_id = %id, "job_forgotten");
     answer(&service, record)
 }
 
-fn answer(service: &Service, record: videosdgx_jobs::JobRecord) -> Answered {
+fn answer(service: &Service, record: videosdgx_jobs::JobRecord) -> HandlerResult {
     Ok(HttpResponse::Ok().json(job_view::job(service.name(), record)?))
 }

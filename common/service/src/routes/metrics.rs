@@ -3,11 +3,9 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::MetricsReport;
 use videosdgx_jobs::{Counts, Totals};
+use videosdgx_shell::{Caller, Failure, HandlerResult, OPENMETRICS, ProcessStatus, Read, wants_json};
 
-use crate::{
-    service::Service,
-    shell::{Answered, Caller, Failure, OPENMETRICS, Process, Read, wants_json},
-};
+use crate::{problem_response::queue_failure, service::Service};
 
 /// Prometheus text, or JSON
 ///
@@ -15,8 +13,15 @@ use crate::{
 #[utoipa::path(get, path = "/metrics", tag = "status",
     responses((status = 200, description = "OpenMetrics text, or JSON when asked for", content(
         (String = "application/openmetrics-text"), (MetricsReport = "application/json")))))]
-pub(crate) async fn metrics(_: Caller<Read>, request: HttpRequest, service: web::Data<Service>) -> Answered {
-    let (totals, counts) = (service.queue.totals().await?, service.queue.counts().await?);
+pub(crate) async fn metrics(
+    _: Caller<Read>,
+    request: HttpRequest,
+    service: web::Data<Service>,
+) -> HandlerResult {
+    let (totals, counts) = (
+        service.queue.totals().await.map_err(queue_failure)?,
+        service.queue.counts().await.map_err(queue_failure)?,
+    );
     let process = std::sync::Arc::clone(&service.shell).process().await?;
     if wants_json(&request) {
         return Ok(HttpResponse::Ok().json(report(totals, &counts, process)));
@@ -26,7 +31,7 @@ pub(crate) async fn metrics(_: Caller<Read>, request: HttpRequest, service: web:
     Ok(HttpResponse::Ok().content_type(OPENMETRICS).body(text))
 }
 
-fn report(totals: Totals, counts: &Counts, process: Process) -> MetricsReport {
+fn report(totals: Totals, counts: &Counts, process: ProcessStatus) -> MetricsReport {
     MetricsReport {
         total_inferences: totals.total_inferences,
         successful: totals.successful,

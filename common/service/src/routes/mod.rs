@@ -9,7 +9,7 @@ pub(crate) mod status;
 
 use actix_web::web;
 
-use crate::shell::{
+use videosdgx_shell::{
     Operation, operation,
     routes::{self as common, get, resource},
 };

@@ -2,19 +2,17 @@
 
 use actix_web::{HttpResponse, web};
 use videosdgx_api::{Info, QueueStatus};
+use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, run_blocking};
 
-use crate::{
-    service::Service,
-    shell::{Answered, Caller, Read, VERSION, off_the_reactor},
-};
+use crate::service::Service;
 
 /// System, model, loader, queue
 #[utoipa::path(get, path = "/info", tag = "status", responses((status = 200, body = Info)))]
-pub(crate) async fn info(_: Caller<Read>, service: web::Data<Service>) -> Answered {
+pub(crate) async fn info(_: Caller<Read>, service: web::Data<Service>) -> HandlerResult {
     let queue = service.queue_status().await?;
     let shared = service.clone().into_inner();
     let (described, system) =
-        off_the_reactor(move || (shared.engine.describe(), shared.shell.host.report())).await?;
+        run_blocking(move || (shared.engine.describe(), shared.shell.host.report())).await?;
     let (model, model_error) = match described {
         Ok(model) => (Some(model), None),
         Err(error) => (None, Some(error.to_string())),
@@ -33,6 +31,6 @@ pub(crate) async fn info(_: Caller<Read>, service: web::Data<Service>) -> Answer
 
 /// Depth by state and priority, estimated wait
 #[utoipa::path(get, path = "/queue/status", tag = "status", responses((status = 200, body = QueueStatus)))]
-pub(crate) async fn queue(_: Caller<Read>, service: web::Data<Service>) -> Answered {
+pub(crate) async fn queue(_: Caller<Read>, service: web::Data<Service>) -> HandlerResult {
     Ok(HttpResponse::Ok().json(service.queue_status().await?))
 }

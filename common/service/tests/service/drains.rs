@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{TestService, folder, parse_events, quick};
+use videosdgx_service::{ServiceConfig, VideoSettings};
+
+use crate::support::{TestService, configuration, folder, parse_events, quick};
 
 #[actix_web::test]
 async fn a_drain_refuses_the_new_and_lets_the_running_job_end() {
@@ -43,7 +45,7 @@ async fn a_drain_refuses_the_new_and_lets_the_running_job_end() {
     assert!(drain.await.unwrap(), "the job ended within the grace time");
     assert!(tester.request(Method::GET, "/health").send().await.is_err(), "it has stopped");
 
-    let service = TestService::start_in(folder, quick(), |_| {}).await;
+    let service = TestService::start_in(folder, quick(), |_, _| {}).await;
     let tester = service.tester();
     assert_eq!(tester.job(&running).await["status"], "completed");
     assert_eq!(tester.finished(&waiting).await["status"], "completed");
@@ -51,14 +53,14 @@ async fn a_drain_refuses_the_new_and_lets_the_running_job_end() {
 
 #[actix_web::test]
 async fn a_job_that_outlasts_the_grace_time_is_given_back_without_an_attempt() {
-    let short = |config: &mut videosdgx_service::ServiceConfig| config.drain = Duration::from_millis(100);
+    let short = |config: &mut ServiceConfig, _: &mut VideoSettings| config.drain = Duration::from_millis(100);
     let service = TestService::start_in(folder(), quick(), short).await;
     let tester = service.tester();
     let id = tester.submit_prompt("slow 600").await;
     tester.running(&id).await;
     let folder = Arc::clone(&service.folder);
     assert!(service.running.drain().await);
-    let service = TestService::start_in(folder, quick(), |_| {}).await;
+    let service = TestService::start_in(folder, quick(), |_, _| {}).await;
     let tester = service.tester();
     tester.running(&id).await;
     let job = tester.job(&id).await;
@@ -106,7 +108,7 @@ async fn what_a_dead_process_left_is_cleaned_and_what_it_finished_stays() {
     }
     let scratch = folder.path().join("state/scratch/fake-dead");
     std::fs::create_dir_all(&scratch).unwrap();
-    let service = TestService::start_in(folder, quick(), |_| {}).await;
+    let service = TestService::start_in(folder, quick(), |_, _| {}).await;
     let tester = service.tester();
     // The worker cleans before it takes its first job.
     let next = tester.submit_prompt("b").await;
@@ -125,8 +127,7 @@ async fn what_a_dead_process_left_is_cleaned_and_what_it_finished_stays() {
 #[actix_web::test]
 async fn one_state_folder_has_one_owner() {
     let service = TestService::start(quick()).await;
-    let error = videosdgx_service::Running::start(quick(), crate::support::config(&service.folder))
-        .await
-        .unwrap_err();
+    let (config, settings) = configuration(&service.folder);
+    let error = videosdgx_service::Running::start(quick(), config, settings).await.unwrap_err();
     assert!(error.to_string().contains("in use by another process"), "{error}");
 }

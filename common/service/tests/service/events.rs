@@ -67,7 +67,8 @@ async fn a_stream_resumes_after_the_last_event_seen() {
 #[actix_web::test]
 async fn a_silent_stream_is_kept_open_by_comments() {
     let service =
-        TestService::start_in(folder(), quick(), |config| config.heartbeat = Duration::from_millis(20)).await;
+        TestService::start_in(folder(), quick(), |config, _| config.heartbeat = Duration::from_millis(20))
+            .await;
     let tester = service.tester();
     let blocker = tester.submit_prompt("slow 60").await;
     let waiting = tester.submit_prompt("a").await;
@@ -82,7 +83,8 @@ async fn a_silent_stream_is_kept_open_by_comments() {
 #[actix_web::test]
 async fn open_streams_are_counted_until_their_client_leaves() {
     let service =
-        TestService::start_in(folder(), quick(), |config| config.heartbeat = Duration::from_millis(20)).await;
+        TestService::start_in(folder(), quick(), |config, _| config.heartbeat = Duration::from_millis(20))
+            .await;
     let tester = service.tester();
     let id = tester.submit_prompt("slow 60").await;
     let open = async || {

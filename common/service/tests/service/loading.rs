@@ -76,7 +76,7 @@ async fn unload_waits_for_its_user_says_what_it_freed_and_loads_again() {
 #[actix_web::test]
 async fn an_idle_model_is_unloaded() {
     let service =
-        TestService::start_in(folder(), quick(), |config| config.auto_unload_minutes = 0.05 / 60.0).await;
+        TestService::start_in(folder(), quick(), |config, _| config.auto_unload_minutes = 0.05 / 60.0).await;
     let tester = service.tester();
     let id = tester.submit_prompt("a").await;
     tester.finished(&id).await;

@@ -72,7 +72,7 @@ async fn totals_survive_a_restart() {
     tester.finished(&id).await;
     let folder = Arc::clone(&service.folder);
     assert!(service.running.drain().await);
-    let service = TestService::start_in(folder, quick(), |_| {}).await;
+    let service = TestService::start_in(folder, quick(), |_, _| {}).await;
     let tester = service.tester();
     let json = tester
         .send(tester.request(Method::GET, "/metrics").header("accept", "application/json"))

@@ -89,7 +89,7 @@ async fn other_peoples_jobs_do_not_exist() {
 async fn keys_can_come_from_a_url() {
     let issuer = TestService::start(quick()).await;
     let url = format!("{}/.well-known/jwks.json", issuer.running.url());
-    let service = TestService::start_in(folder(), quick(), |config| {
+    let service = TestService::start_in(folder(), quick(), |config, _| {
         config.auth = AuthConfig { jwks_url: Some(url), ..AuthConfig::default() };
     })
     .await;

@@ -192,9 +192,9 @@ async fn urgent_jobs_go_first() {
 
 #[actix_web::test]
 async fn a_full_queue_says_when_to_come_again() {
-    let service = TestService::start_in(folder(), quick(), |config| {
-        config.queue.max_queued = 2;
-        config.queue.max_queued_per_principal = 2;
+    let service = TestService::start_in(folder(), quick(), |_, settings| {
+        settings.queue.max_queued = 2;
+        settings.queue.max_queued_per_principal = 2;
     })
     .await;
     let tester = service.tester();
@@ -238,7 +238,7 @@ async fn checkpoints_that_are_missing_or_broken_are_named_and_the_service_goes_o
     let folder = folder();
     let checkpoint = folder.path().join("checkpoint");
     let engine = FakeEngine { checkpoint: Some(checkpoint.clone()), ..quick() };
-    let service = TestService::start_in(folder, engine, |_| {}).await;
+    let service = TestService::start_in(folder, engine, |_, _| {}).await;
     let tester = service.tester();
     for answer in
         [tester.post("/generate", json!({"prompt": "a"})).await, tester.post("/load", json!({})).await]

@@ -9,7 +9,7 @@ use reqwest::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use videosdgx_auth::{AuthConfig, ExposeSecret as _, KeyFolder, Scopes};
-use videosdgx_service::{Running, ServiceConfig, fake::FakeEngine};
+use videosdgx_service::{Running, ServiceConfig, VideoSettings, fake::FakeEngine};
 
 /// A service in a temporary folder.
 pub(crate) struct TestService {
@@ -22,13 +22,14 @@ pub(crate) fn folder() -> Arc<TempDir> {
     Arc::new(tempfile::tempdir().unwrap())
 }
 
-pub(crate) fn config(folder: &TempDir) -> ServiceConfig {
+pub(crate) fn configuration(folder: &TempDir) -> (ServiceConfig, VideoSettings) {
     let mut config = ServiceConfig::from_lookup("fake", 0, |_| None).unwrap();
     config.state_dir = folder.path().join("state");
-    config.outputs_dir = folder.path().join("outputs");
     config.auth = AuthConfig::with_dir(folder.path().join("auth"));
     config.drain = Duration::from_secs(5);
-    config
+    let mut settings = VideoSettings::from_lookup("fake", |_| None).unwrap();
+    settings.outputs_dir = folder.path().join("outputs");
+    (config, settings)
 }
 
 /// An engine whose jobs take no time.
@@ -38,17 +39,17 @@ pub(crate) fn quick() -> FakeEngine {
 
 impl TestService {
     pub(crate) async fn start(engine: FakeEngine) -> Self {
-        Self::start_in(folder(), engine, |_| {}).await
+        Self::start_in(folder(), engine, |_, _| {}).await
     }
 
     pub(crate) async fn start_in(
         folder: Arc<TempDir>,
         engine: FakeEngine,
-        change: impl FnOnce(&mut ServiceConfig),
+        change: impl FnOnce(&mut ServiceConfig, &mut VideoSettings),
     ) -> Self {
-        let mut config = config(&folder);
-        change(&mut config);
-        let running = Running::start(engine, config).await.unwrap();
+        let (mut config, mut settings) = configuration(&folder);
+        change(&mut config, &mut settings);
+        let running = Running::start(engine, config, settings).await.unwrap();
         Self { running, folder }
     }
 

@@ -7,7 +7,7 @@ use videosdgx_api::openai::{
     AnswerMessage, CallKind, ChatChoice, ChatCompletion, FinishReason, FunctionCall, TokenLogprob, ToolCall,
     Usage,
 };
-use videosdgx_service::shell::{Answered, Failure};
+use videosdgx_shell::{Failure, HandlerResult};
 use videosdgx_text::{OutputDelta, StreamError};
 
 use crate::{
@@ -97,7 +97,7 @@ pub(crate) async fn whole(
     heading: Heading,
     with_logprobs: bool,
     parallel: bool,
-) -> Answered<ChatCompletion> {
+) -> HandlerResult<ChatCompletion> {
     let mut pieces = pin!(pieces);
     let mut growing: Vec<Growing> = (0..answers).map(|_| Growing::default()).collect();
     let mut count = UsageCount::default();
@@ -126,7 +126,7 @@ pub(crate) async fn whole(
         .map(|(index, answer)| {
             answer.choice(index, with_logprobs).ok_or_else(|| Failure::internal("the engine lost an answer"))
         })
-        .collect::<Answered<Vec<ChatChoice>>>()?;
+        .collect::<HandlerResult<Vec<ChatChoice>>>()?;
     Ok(ChatCompletion {
         id: heading.id,
         object: "chat.completion".to_owned(),

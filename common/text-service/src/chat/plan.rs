@@ -7,7 +7,7 @@ use videosdgx_api::{
     Problem,
     openai::{self, ChatMessage, ChatRequest},
 };
-use videosdgx_service::shell::Answered;
+use videosdgx_shell::HandlerResult;
 use videosdgx_text::{ToolChoice, ToolError, ToolSet, tool_constraint};
 
 use crate::{
@@ -45,7 +45,7 @@ pub(crate) async fn of_request(
     service: &TextService,
     ready: &Arc<Ready>,
     request: &ChatRequest,
-) -> Answered<Task> {
+) -> HandlerResult<Task> {
     if request.stream_options.is_some() && request.stream != Some(true) {
         return Err(Problem::field("stream_options", "only with \"stream\": true").into());
     }
@@ -81,7 +81,7 @@ pub(crate) fn checkpoint(ready: &Ready) -> Checkpoint<'_> {
 }
 
 /// The prompt, the tools' grammar, and as many tokens as fit.
-pub(crate) async fn task(service: &TextService, ready: &Arc<Ready>, asked: Asked<'_>) -> Answered<Task> {
+pub(crate) async fn task(service: &TextService, ready: &Arc<Ready>, asked: Asked<'_>) -> HandlerResult<Task> {
     let place = asked.place;
     let named = |error: ToolError| Problem::field(format!("{place}{}", error.field), error.reason);
     let (tools, choice) = tools(asked.tools, asked.tool_choice).map_err(named)?;

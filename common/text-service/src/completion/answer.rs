@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use futures::{Stream, StreamExt as _};
 use videosdgx_api::openai::{Completion, CompletionChoice, Usage};
-use videosdgx_service::shell::{Answered, Failure};
+use videosdgx_shell::{Failure, HandlerResult};
 use videosdgx_text::StreamError;
 
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) async fn whole(
     n: u32,
     heading: Heading,
     with_logprobs: bool,
-) -> Answered<Completion> {
+) -> HandlerResult<Completion> {
     let mut pieces = pin!(pieces);
     let mut growing: Vec<Growing> = (0_u32..)
         .zip(echoes)

@@ -6,7 +6,7 @@ use videosdgx_api::{
     Problem,
     openai::{CompletionPrompt, CompletionRequest},
 };
-use videosdgx_service::shell::{Answered, off_the_reactor};
+use videosdgx_shell::{HandlerResult, run_blocking};
 use videosdgx_text::ShowSpecial;
 
 use crate::{
@@ -30,7 +30,7 @@ pub(crate) struct Plan {
 }
 
 /// Everything of `request`, checked.
-pub(crate) async fn of_request(ready: &Arc<Ready>, request: &CompletionRequest) -> Answered<Plan> {
+pub(crate) async fn of_request(ready: &Arc<Ready>, request: &CompletionRequest) -> HandlerResult<Plan> {
     if request.stream_options.is_some() && request.stream != Some(true) {
         return Err(Problem::field("stream_options", "only with \"stream\": true").into());
     }
@@ -57,7 +57,7 @@ pub(crate) async fn of_request(ready: &Arc<Ready>, request: &CompletionRequest) 
     }
     let structure = Forms::of_completion(request).check()?;
     let (shared, prompts) = (Arc::clone(ready), request.prompt.clone());
-    let written = off_the_reactor(move || write(&shared, &prompts)).await??;
+    let written = run_blocking(move || write(&shared, &prompts)).await??;
     let answers = written.len() * n as usize;
     let most = MAX_PROMPTS.max(MAX_ANSWERS as usize);
     if answers > most {

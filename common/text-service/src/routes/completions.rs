@@ -8,7 +8,7 @@ use videosdgx_api::{
     Code, Problem,
     openai::{ChatChunk, ChatCompletion, ChatRequest, Completion, CompletionRequest},
 };
-use videosdgx_service::shell::{Answered, Caller, Failure, Generate, body};
+use videosdgx_shell::{Caller, Failure, Generate, HandlerResult, body};
 
 use crate::{
     chat::{self, answer::Heading, chunks::Wanted},
@@ -31,7 +31,7 @@ pub(crate) async fn chat(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     service.shell.refuse_when_draining()?;
     let body = body::read_json(&request, payload).await?;
     let asked: ChatRequest = body::parse(&body)?;
@@ -70,7 +70,7 @@ pub(crate) async fn complete(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     service.shell.refuse_when_draining()?;
     let body = body::read_json(&request, payload).await?;
     let asked: CompletionRequest = body::parse(&body)?;
@@ -111,10 +111,10 @@ pub(crate) fn unix_seconds() -> i64 {
 
 impl TextService {
     /// There is one model; the checkpoint's name names it too.
-    pub(crate) async fn check_model(self: &Arc<Self>, asked: Option<&str>) -> Answered<()> {
+    pub(crate) async fn check_model(self: &Arc<Self>, asked: Option<&str>) -> HandlerResult<()> {
         let Some(asked) = asked.filter(|asked| *asked != self.name()) else { return Ok(()) };
         let front = Arc::clone(&self.front);
-        let described = videosdgx_service::shell::off_the_reactor(move || front.describe()).await?;
+        let described = videosdgx_shell::run_blocking(move || front.describe()).await?;
         if described.is_ok_and(|model| model.checkpoint == asked) {
             return Ok(());
         }

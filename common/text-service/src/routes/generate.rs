@@ -9,7 +9,7 @@ use actix_web::{
 };
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream};
 use videosdgx_api::{Code, Problem, ServerEvent, ServerMessage, StreamBatch, StreamGenerate, StreamProblem};
-use videosdgx_service::shell::{Answered, Caller, Generate, body};
+use videosdgx_shell::{Caller, Generate, HandlerResult, body};
 use videosdgx_text::{
     OutputParser,
     streaming::{GenerateOptions, Prompts, StreamInput, StreamingComputationEngine},
@@ -54,7 +54,7 @@ pub(crate) async fn generate(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     service.shell.refuse_when_draining()?;
     let service = service.into_inner();
     let as_events = wants_events(&request);

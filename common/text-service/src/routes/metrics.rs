@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::{GenerationRecord, TextMetricsReport};
-use videosdgx_service::shell::{Answered, Caller, Failure, OPENMETRICS, Process, Read, wants_json};
+use videosdgx_shell::{Caller, Failure, HandlerResult, OPENMETRICS, ProcessStatus, Read, wants_json};
 use videosdgx_text::{FinishReason, telemetry::SessionRecord};
 
 use crate::service::TextService;
@@ -19,7 +19,7 @@ pub(crate) async fn metrics(
     _: Caller<Read>,
     request: HttpRequest,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     let process = std::sync::Arc::clone(&service.shell).process().await?;
     if wants_json(&request) {
         return Ok(HttpResponse::Ok().json(report(&service, process)));
@@ -29,7 +29,7 @@ pub(crate) async fn metrics(
     Ok(HttpResponse::Ok().content_type(OPENMETRICS).body(text))
 }
 
-fn report(service: &TextService, process: Process) -> TextMetricsReport {
+fn report(service: &TextService, process: ProcessStatus) -> TextMetricsReport {
     let history = service.telemetry.history();
     let durations = || history.iter().map(|session| session.summary.session_duration.as_secs_f64());
     let outcomes = service.metrics.outcomes();

@@ -10,7 +10,7 @@ pub(crate) mod telemetry;
 pub(crate) mod tokens;
 
 use actix_web::web;
-use videosdgx_service::shell::{
+use videosdgx_shell::{
     Operation, operation,
     routes::{self as common, get, resource},
 };

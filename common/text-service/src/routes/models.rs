@@ -2,13 +2,13 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::openai::{Model, ModelKind, ModelList};
-use videosdgx_service::shell::{Answered, Caller, Read, off_the_reactor};
+use videosdgx_shell::{Caller, HandlerResult, Read, run_blocking};
 
 use crate::service::TextService;
 
-async fn model(service: &TextService) -> Answered<Model> {
+async fn model(service: &TextService) -> HandlerResult<Model> {
     let front = std::sync::Arc::clone(&service.front);
-    let described = off_the_reactor(move || front.describe()).await?;
+    let described = run_blocking(move || front.describe()).await?;
     Ok(Model {
         id: service.name().to_owned(),
         object: "model".to_owned(),
@@ -22,7 +22,7 @@ async fn model(service: &TextService) -> Answered<Model> {
 
 /// The models that there are: one
 #[utoipa::path(get, path = "/v1/models", tag = "completions", responses((status = 200, body = ModelList)))]
-pub(crate) async fn list(_: Caller<Read>, service: web::Data<TextService>) -> Answered {
+pub(crate) async fn list(_: Caller<Read>, service: web::Data<TextService>) -> HandlerResult {
     let data = vec![model(&service).await?];
     Ok(HttpResponse::Ok().json(ModelList { object: "list".to_owned(), data }))
 }
@@ -34,7 +34,7 @@ pub(crate) async fn retrieve(
     _: Caller<Read>,
     request: HttpRequest,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     let service = service.into_inner();
     service.check_model(request.match_info().get("id")).await?;
     Ok(HttpResponse::Ok().json(model(&service).await?))

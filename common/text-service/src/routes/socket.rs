@@ -6,7 +6,7 @@ use actix_web::{
     web,
 };
 use videosdgx_api::Problem;
-use videosdgx_service::shell::{Answered, Failure, Generate, authenticate};
+use videosdgx_shell::{Failure, Generate, HandlerResult, authenticate};
 
 use crate::{
     service::TextService,
@@ -35,7 +35,7 @@ pub(crate) async fn socket(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     let values = request.headers().get_all(PROTOCOL).filter_map(|value| value.to_str().ok());
     let offered = Offered::of(values);
     let principal = {

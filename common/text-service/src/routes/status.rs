@@ -2,16 +2,16 @@
 
 use actix_web::{HttpResponse, web};
 use videosdgx_api::TextInfo;
-use videosdgx_service::shell::{Answered, Caller, Read, VERSION, off_the_reactor};
+use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, run_blocking};
 
 use crate::service::TextService;
 
 /// System, model, loader, engine
 #[utoipa::path(get, path = "/info", tag = "status", responses((status = 200, body = TextInfo)))]
-pub(crate) async fn info(_: Caller<Read>, service: web::Data<TextService>) -> Answered {
+pub(crate) async fn info(_: Caller<Read>, service: web::Data<TextService>) -> HandlerResult {
     let shared = service.clone().into_inner();
     let (described, system) =
-        off_the_reactor(move || (shared.front.describe(), shared.shell.host.report())).await?;
+        run_blocking(move || (shared.front.describe(), shared.shell.host.report())).await?;
     let (model, model_error) = match described {
         Ok(model) => (Some(model), None),
         Err(error) => (None, Some(error.to_string())),

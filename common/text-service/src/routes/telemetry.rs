@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 use videosdgx_api::{EngineReport, GenerationRecord, LoaderReport, MemoryReport};
-use videosdgx_service::shell::{Answered, Caller, Query, Read};
+use videosdgx_shell::{Caller, HandlerResult, Query, Read};
 use videosdgx_text::telemetry::{Comparison, MetricChange, SessionRecord, TelemetryTotals};
 
 use super::metrics::record;
@@ -132,7 +132,7 @@ pub(crate) async fn telemetry(
     _: Caller<Read>,
     request: HttpRequest,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     let query = Query::of(&request, &["sessions", "recent", "latencies"])?;
     let listed = query.integer("sessions", 0..=512)?.unwrap_or(SESSIONS);
     let recent = query.integer("recent", 1..=512)?.unwrap_or(RECENT);

@@ -7,7 +7,7 @@ use videosdgx_api::{
     Problem,
     openai::{DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest},
 };
-use videosdgx_service::shell::{Answered, Caller, Read, body, off_the_reactor};
+use videosdgx_shell::{Caller, HandlerResult, Read, body, run_blocking};
 use videosdgx_text::{AllowSpecial, ShowSpecial};
 
 use crate::{
@@ -25,7 +25,7 @@ pub(crate) async fn tokenize(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     let body = body::read_json(&request, payload).await?;
     let asked: TokenizeRequest = body::parse(&body)?;
     drop(body);
@@ -41,7 +41,7 @@ pub(crate) async fn tokenize(
         (Some(text), None) => {
             let (ready, text) = (Arc::clone(&ready), text.clone());
             let prefix = asked.add_special_tokens.unwrap_or(true);
-            off_the_reactor(move || of_text(&ready, &text, prefix)).await??
+            run_blocking(move || of_text(&ready, &text, prefix)).await??
         }
         (None, Some(messages)) => {
             let telling = Telling {
@@ -78,7 +78,7 @@ pub(crate) async fn detokenize(
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
-) -> Answered {
+) -> HandlerResult {
     let body = body::read_json(&request, payload).await?;
     let asked: DetokenizeRequest = body::parse(&body)?;
     drop(body);
@@ -90,6 +90,6 @@ pub(crate) async fn detokenize(
         let detail = format!("token ids are below {vocab}");
         return Err(Problem::field(format!("tokens[{at}]"), detail).with_limit(vocab).into());
     }
-    let text = off_the_reactor(move || ready.tokenizer.decode(&asked.tokens, ShowSpecial::Keep)).await?;
+    let text = run_blocking(move || ready.tokenizer.decode(&asked.tokens, ShowSpecial::Keep)).await?;
     Ok(HttpResponse::Ok().json(DetokenizeAnswer { prompt: text }))
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, de::DeserializeOwned};
 use videosdgx_api::{ClientMessage, Code, Problem, ServerMessage};
-use videosdgx_service::shell::body;
+use videosdgx_shell::body;
 
 /// How messages are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use videosdgx_api::{
     ClientMessage, ClientProfile, Code, Problem, ServerEvent, ServerMessage, StreamCancel, StreamGenerate,
     StreamProblem, StreamResume,
 };
-use videosdgx_service::shell::Answered;
+use videosdgx_shell::HandlerResult;
 
 use super::{
     Format,
@@ -62,7 +62,7 @@ enum Ending {
     Lost,
 }
 
-type Prepared = (String, Answered<(Output, Arc<Ready>)>);
+type Prepared = (String, HandlerResult<(Output, Arc<Ready>)>);
 
 /// Serves a connection until it ends.
 pub(crate) async fn drive(connection: Connection, session: Session, incoming: AggregatedMessageStream) {

@@ -6,7 +6,7 @@ use videosdgx_api::{
     Problem, StreamGenerate, StreamParams,
     openai::{ChatMessage, Role},
 };
-use videosdgx_service::shell::{Answered, Failure, off_the_reactor};
+use videosdgx_shell::{Failure, HandlerResult, run_blocking};
 
 use crate::{
     chat::plan::{Asked, checkpoint, task},
@@ -25,7 +25,7 @@ pub(crate) async fn of_generate(
     service: &TextService,
     ready: &Arc<Ready>,
     asked: StreamGenerate,
-) -> Answered<Task> {
+) -> HandlerResult<Task> {
     check_name(asked.request_id.as_deref())?;
     let none = StreamParams::default();
     let params = asked.params.as_ref().unwrap_or(&none);
@@ -67,7 +67,7 @@ pub(crate) async fn of_generate(
         return Err(Problem::field("params.tools", "tools go with messages, not with a prompt").into());
     }
     let (shared, text) = (Arc::clone(ready), asked.prompt.unwrap_or_default());
-    let written = off_the_reactor(move || prompt::of_text(&shared, &text, "prompt")).await??;
+    let written = run_blocking(move || prompt::of_text(&shared, &text, "prompt")).await??;
     let mut choosing = choosing;
     choosing.stop.max_tokens =
         prompt::most_tokens(ready, &written.prompt, asked.max_tokens, Some(STREAM_TOKENS), "max_tokens")?;
@@ -80,7 +80,7 @@ pub(crate) async fn begin(
     principal: &str,
     stream_id: &str,
     asked: StreamGenerate,
-) -> Answered<(Output, Arc<Ready>)> {
+) -> HandlerResult<(Output, Arc<Ready>)> {
     let ready = service.ready().await?;
     let task = of_generate(service, &ready, asked).await?;
     service.loaded().await?;

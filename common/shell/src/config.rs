@@ -10,7 +10,6 @@ use std::{
 
 use videosdgx_api::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 use videosdgx_auth::{AuthConfig, AuthError};
-use videosdgx_jobs::QueueConfig;
 
 use crate::Variables;
 
@@ -40,22 +39,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// What a service is told from outside.
+/// Configuration that every service has.
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
-    /// The service's name: prefix of job ids, folder below the models.
+    /// The service's name: prefix of its ids, and its folder in `models_dir`.
     pub name: String,
-    /// `VIDEOSDGX_LISTEN`; port 0 takes a free one and prints it.
+    /// `VIDEOSDGX_LISTEN`; port 0 takes a free port, which is printed.
     pub listen: SocketAddr,
-    /// `VIDEOSDGX_STATE_DIR`: `jobs.sqlite` and `scratch/`.
+    /// `VIDEOSDGX_STATE_DIR`: what the service keeps over restarts; default: `state/<name>`.
     pub state_dir: PathBuf,
-    /// `VIDEOSDGX_OUTPUTS_DIR`: the videos.
-    pub outputs_dir: PathBuf,
-    /// `VIDEOSDGX_MODELS_DIR`: a folder a model.
+    /// `VIDEOSDGX_MODELS_DIR`: one folder per model; default: `models`.
     pub models_dir: PathBuf,
-    /// `VIDEOSDGX_CHECKPOINT`: the checkpoint's folder, whatever is below the models.
+    /// `VIDEOSDGX_CHECKPOINT`: the checkpoint's folder, used instead of the one in `models_dir`.
     pub checkpoint: Option<PathBuf>,
-    /// `VIDEOSDGX_DEMO_CHECKPOINT`: the demonstration checkpoint, used when no other is there.
+    /// `VIDEOSDGX_DEMO_CHECKPOINT`: the demonstration checkpoint, used when no other is installed.
     pub demo_checkpoint: Option<PathBuf>,
     /// `VIDEOSDGX_AUTH_DIR` and the other variables of [`AuthConfig`].
     pub auth: AuthConfig,
@@ -73,16 +70,14 @@ pub struct ServiceConfig {
     pub log_level: String,
     /// `LOG_FORMAT`: `text`, `json`.
     pub log_format: LogFormat,
-    /// `DRAIN_SECONDS`: how long running jobs and downloads may go on after SIGTERM, 120.
+    /// `DRAIN_SECONDS`: how long running work and downloads may continue after SIGTERM, 120.
     pub drain: Duration,
-    /// `VIDEOSDGX_QUEUE_CAPACITY` (most jobs that wait), `VIDEOSDGX_LEASE_SECONDS` (30), `VIDEOSDGX_RETENTION_DAYS` (7).
-    pub queue: QueueConfig,
-    /// Seconds between two comments on a silent event stream.
+    /// Interval between two comments on an idle event stream, 15 s; no variable sets it.
     pub heartbeat: Duration,
 }
 
 impl ServiceConfig {
-    /// Reads the environment of the service `name`, which listens on `127.0.0.1:<default_port>` unless told otherwise.
+    /// Reads the environment of the service `name`, which listens on `127.0.0.1:<default_port>` by default.
     ///
     /// # Errors
     /// The first variable with a bad value.
@@ -105,20 +100,11 @@ impl ServiceConfig {
             variables.text(variable).map_or_else(|| PathBuf::from(default), PathBuf::from)
         };
         let listen = variables.text("VIDEOSDGX_LISTEN");
-        let mut queue = QueueConfig::default();
-        queue.max_queued = variables.number("VIDEOSDGX_QUEUE_CAPACITY", queue.max_queued, 1..=1_000_000)?;
-        queue.max_queued_per_principal = queue.max_queued_per_principal.min(queue.max_queued);
-        let lease = variables.number("VIDEOSDGX_LEASE_SECONDS", queue.lease.as_secs(), 3..=3600)?;
-        queue.lease = Duration::from_secs(lease);
-        queue.renew_every = queue.lease / 3;
-        let days = variables.number("VIDEOSDGX_RETENTION_DAYS", 7_u64, 1..=3650)?;
-        queue.retention.max_age = Duration::from_secs(days * 24 * 3600);
         let reserve_gb = variables.number("VIDEOSDGX_MEMORY_RESERVE_GB", 0.5_f64, 0.0..=10_000.0)?;
         Ok(Self {
             name: name.to_owned(),
             listen: parse_address(&listen.unwrap_or_else(|| format!("127.0.0.1:{default_port}")))?,
             state_dir: path("VIDEOSDGX_STATE_DIR", format!("state/{name}")),
-            outputs_dir: path("VIDEOSDGX_OUTPUTS_DIR", format!("state/{name}/outputs")),
             models_dir: path("VIDEOSDGX_MODELS_DIR", "models".to_owned()),
             checkpoint: variables.text("VIDEOSDGX_CHECKPOINT").map(PathBuf::from),
             demo_checkpoint: variables.text("VIDEOSDGX_DEMO_CHECKPOINT").map(PathBuf::from),
@@ -136,7 +122,6 @@ impl ServiceConfig {
             log_level: variables.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned()),
             log_format: variables.choice("LOG_FORMAT")?,
             drain: Duration::from_secs_f64(variables.number("DRAIN_SECONDS", 120.0, 0.0..=86_400.0)?),
-            queue,
             heartbeat: Duration::from_secs(15),
         })
     }
@@ -196,9 +181,6 @@ mod tests {
             ("AUTO_UNLOAD_MINUTES", "NaN"),
             ("LOG_FORMAT", "xml"),
             ("DRAIN_SECONDS", "soon"),
-            ("VIDEOSDGX_QUEUE_CAPACITY", "0"),
-            ("VIDEOSDGX_LEASE_SECONDS", "1"),
-            ("VIDEOSDGX_RETENTION_DAYS", "0"),
             ("VIDEOSDGX_MEMORY_RESERVE_GB", "-2"),
         ] {
             let error = config(&[(variable, value)]).unwrap_err().to_string();

@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use videosdgx_api::{Code, LoaderReport, Problem};
-use videosdgx_model::{Freed, Load, LoaderConfig, LoaderError, MemoryBudget, ModelLoader};
+use videosdgx_model::{
+    Freed, GENERATION_FAILED, Load, LoaderConfig, LoaderError, MemoryBudget, ModelError, ModelLoader,
+};
 
-use crate::{EngineError, ServiceConfig};
+use crate::ServiceConfig;
 
 /// A loader without its types.
 pub trait Loader: Send + Sync {
@@ -20,9 +22,9 @@ pub trait Loader: Send + Sync {
     fn close(&self);
 }
 
-impl<L: Load<Error = EngineError>> Loader for ModelLoader<L> {
+impl<L: Load<Error = ModelError>> Loader for ModelLoader<L> {
     fn report(&self) -> LoaderReport {
-        self.snapshot().report(code)
+        self.snapshot().report(loader_code)
     }
 
     fn warm_up(&self) -> BoxFuture<'static, Result<(), Problem>> {
@@ -50,22 +52,23 @@ pub fn loader_config(config: &ServiceConfig) -> LoaderConfig {
 }
 
 /// Stable code of a loader's failure.
-pub(crate) fn code(error: &LoaderError<EngineError>) -> String {
+#[must_use]
+pub fn loader_code(error: &LoaderError<ModelError>) -> String {
     match error {
-        LoaderError::Load(error) => error.code(),
+        LoaderError::Load(error) => error.code().to_owned(),
         LoaderError::InsufficientMemory { .. } => Code::InsufficientMemory.as_str().to_owned(),
         LoaderError::Busy { .. } => Code::ModelBusy.as_str().to_owned(),
-        LoaderError::Panicked(_) => crate::engine::GENERATION_FAILED.to_owned(),
+        LoaderError::Panicked(_) => GENERATION_FAILED.to_owned(),
         LoaderError::Closed => Code::Draining.as_str().to_owned(),
     }
 }
 
 /// A loader's failure as a problem.
 #[must_use]
-pub fn loader_problem(error: &LoaderError<EngineError>) -> Problem {
+pub fn loader_problem(error: &LoaderError<ModelError>) -> Problem {
     let detail = error.to_string();
     match error {
-        LoaderError::Load(error) => Problem::from(EngineError::clone(error)),
+        LoaderError::Load(error) => Problem::from(error.as_ref()),
         LoaderError::InsufficientMemory { needed, available } => {
             let limit = serde_json::json!({ "needed_bytes": needed, "available_bytes": available });
             Problem::new(Code::InsufficientMemory, detail).with_limit(limit).with_retry_after(30)

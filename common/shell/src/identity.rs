@@ -4,13 +4,13 @@ use std::marker::PhantomData;
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use futures::future::LocalBoxFuture;
+use videosdgx_api::Principal;
 use videosdgx_auth::Scope;
-use videosdgx_jobs::Principal;
 
-use super::{Answered, Failure, Shell};
+use crate::{Failure, HandlerResult, Shell};
 
 /// A scope as a type.
-pub trait Needs: 'static {
+pub trait RequiredScope: 'static {
     /// The scope that the token must have.
     const SCOPE: Scope;
 }
@@ -25,13 +25,13 @@ pub struct Read;
 #[derive(Debug)]
 pub struct Admin;
 
-impl Needs for Generate {
+impl RequiredScope for Generate {
     const SCOPE: Scope = Scope::Generate;
 }
-impl Needs for Read {
+impl RequiredScope for Read {
     const SCOPE: Scope = Scope::Read;
 }
-impl Needs for Admin {
+impl RequiredScope for Admin {
     const SCOPE: Scope = Scope::Admin;
 }
 
@@ -43,7 +43,7 @@ pub struct Caller<S> {
     scope: PhantomData<S>,
 }
 
-impl<S: Needs> FromRequest for Caller<S> {
+impl<S: RequiredScope> FromRequest for Caller<S> {
     type Error = Failure;
     type Future = LocalBoxFuture<'static, Result<Self, Failure>>;
 
@@ -61,14 +61,14 @@ impl<S: Needs> FromRequest for Caller<S> {
 ///
 /// # Errors
 /// 401 `unauthorized`, 403 `insufficient_scope`.
-pub async fn authenticate<'a, S: Needs>(
+pub async fn authenticate<'a, S: RequiredScope>(
     request: &HttpRequest,
     values: impl IntoIterator<Item = &'a [u8]>,
-) -> Answered<Principal> {
+) -> HandlerResult<Principal> {
     let shell = request
         .app_data::<web::Data<Shell>>()
         .ok_or_else(|| Failure::internal("the routes were registered without their shell"))?;
-    let caller = shell.verifier.authenticate(values).await?;
-    caller.require(S::SCOPE)?;
-    Ok(Principal::new(caller.subject()))
+    let identity = shell.verifier.authenticate(values).await?;
+    identity.require(S::SCOPE)?;
+    Ok(identity.principal().clone())
 }

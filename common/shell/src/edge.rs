@@ -17,7 +17,7 @@ use actix_web::{
 use tracing::Instrument as _;
 use videosdgx_api::Problem;
 
-use super::{
+use crate::{
     Shell,
     problem_response::{self, PROBLEM_JSON},
 };
@@ -47,7 +47,7 @@ pub(crate) async fn edge(
         Err(error) => return Err(error),
     };
     let _entered = span.enter();
-    let openai = shell.as_ref().is_some_and(|shell| shell.face.speaks_openai(response.request().path()));
+    let openai = shell.as_ref().is_some_and(|shell| shell.info.speaks_openai(response.request().path()));
     let mut response = with_problem(response, &id, openai);
     let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status().as_u16();

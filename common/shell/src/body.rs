@@ -10,7 +10,7 @@ use serde::{
 };
 use videosdgx_api::{Code, Problem};
 
-use super::{Answered, Failure};
+use crate::{Failure, HandlerResult};
 
 /// Most bytes of a body; images make it this large.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -22,7 +22,7 @@ const LEAST_BYTES_PER_SECOND: usize = 64 * 1024;
 ///
 /// # Errors
 /// 415, 413, 408 and 400, as [`read`].
-pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> Answered<web::Bytes> {
+pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> HandlerResult<web::Bytes> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if kind != "application/json" && !(kind.starts_with("application/") && kind.ends_with("+json")) {
@@ -38,7 +38,7 @@ pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> Answered
 ///
 /// # Errors
 /// 413 `body_too_large`, 408 `request_timeout`, 400 `invalid_body`.
-pub async fn read(request: &HttpRequest, mut payload: web::Payload) -> Answered<web::Bytes> {
+pub async fn read(request: &HttpRequest, mut payload: web::Payload) -> HandlerResult<web::Bytes> {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     if declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large());
@@ -71,7 +71,7 @@ fn too_large() -> Failure {
 ///
 /// # Errors
 /// 400 `invalid_body`, or `invalid_field` with the field's path.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Answered<T> {
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> HandlerResult<T> {
     // Serde would take an array for a struct.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Failure::new(Code::InvalidBody, "the body is one JSON object"));

@@ -66,7 +66,7 @@ const LOADER_STATES: [(LoaderState, &str); 5] = [
 
 /// Loader and memory at one moment.
 #[derive(Debug, Clone)]
-pub struct Process {
+pub struct ProcessStatus {
     /// The loader.
     pub loader: LoaderReport,
     /// The process and the machine.
@@ -134,7 +134,7 @@ impl ShellMetrics {
     ///
     /// # Errors
     /// Never in practice: only when a figure cannot be written.
-    pub fn encode(&self, now: &Process) -> Result<String, std::fmt::Error> {
+    pub fn encode(&self, now: &ProcessStatus) -> Result<String, std::fmt::Error> {
         for (state, name) in LOADER_STATES {
             self.loader.get_or_create(&StateLabel { state: name }).set(i64::from(now.loader.state == state));
         }

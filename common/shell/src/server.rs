@@ -16,8 +16,7 @@ use actix_web::{
 };
 use videosdgx_auth::{AuthConfig, AuthError, HttpJwksFetcher, Verifier};
 
-use super::{Failure, Shell, edge, problem_response::of_status};
-use crate::{ServiceConfig, StartError};
+use crate::{Failure, ServiceConfig, Shell, StartError, edge, problem_response::of_status};
 
 /// Threads that serve; inference has its own.
 const SERVING_THREADS: usize = 2;

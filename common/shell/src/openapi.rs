@@ -13,7 +13,7 @@ use utoipa::openapi::{
 };
 use videosdgx_api::Code;
 
-use super::{PROBLEM_JSON, VERSION};
+use crate::{PROBLEM_JSON, VERSION};
 
 const BEARER: &str = "bearer";
 

@@ -4,8 +4,7 @@ use std::{fmt::Display, io::Write as _, process::ExitCode};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{VERSION, probe, start_logging};
-use crate::ServiceConfig;
+use crate::{ServiceConfig, VERSION, probe, start_logging};
 
 const USAGE: &str = "usage: <service> [health | openapi | --version]
   (nothing)   serve; configuration comes from the environment
@@ -13,7 +12,7 @@ const USAGE: &str = "usage: <service> [health | openapi | --version]
   openapi     print the OpenAPI document";
 
 /// A service that runs and can be stopped.
-pub trait Stops {
+pub trait Stoppable {
     /// Where it answers, for example `http://127.0.0.1:43121`.
     fn url(&self) -> String;
 
@@ -24,7 +23,7 @@ pub trait Stops {
 
 /// All of a service's `main`: reads the environment, builds what the service is made of, starts it, and serves until SIGTERM or
 /// SIGINT. `document` is what `openapi` prints.
-pub fn main<E, R: Stops, X: Display>(
+pub fn main<E, R: Stoppable, X: Display>(
     name: &str,
     default_port: u16,
     document: impl FnOnce(&str) -> utoipa::openapi::OpenApi,
@@ -70,7 +69,7 @@ pub fn main<E, R: Stops, X: Display>(
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
-fn run<R: Stops, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result<R, X>) -> ExitCode {
+fn run<R: Stoppable, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result<R, X>) -> ExitCode {
     actix_web::rt::System::new().block_on(async move {
         let (mut terminate, mut interrupt) =
             match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use utoipa_swagger_ui::Config;
 use videosdgx_api::Code;
 
-use crate::shell::{Answered, Failure, Shell};
+use crate::{Failure, HandlerResult, Shell};
 
 /// Swagger UI needs styles in place; nothing else from anywhere else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -14,12 +14,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 /// This API as OpenAPI 3.1
 #[utoipa::path(get, path = "/openapi.json", tag = "docs", responses((status = 200, body = serde_json::Value)))]
-pub async fn openapi(shell: web::Data<Shell>) -> Answered {
+pub async fn openapi(shell: web::Data<Shell>) -> HandlerResult {
     static TEXT: OnceLock<String> = OnceLock::new();
     let text = match TEXT.get() {
         Some(text) => text,
         None => {
-            let text = shell.face.document(shell.name()).to_json().map_err(Failure::internal)?;
+            let text = shell.info.document(shell.name()).to_json().map_err(Failure::internal)?;
             TEXT.get_or_init(|| text)
         }
     };
@@ -37,7 +37,7 @@ pub async fn leads_to_docs() -> HttpResponse {
 /// Swagger UI
 #[utoipa::path(get, path = "/docs/", tag = "docs", responses(
     (status = 200, content_type = "text/html", body = String)))]
-pub async fn page() -> Answered {
+pub async fn page() -> HandlerResult {
     swagger("")
 }
 
@@ -47,11 +47,11 @@ pub async fn page() -> Answered {
     responses((status = 200, description = "Scripts, styles, pictures", content(
         (String = "text/html"), (String = "text/javascript"), (String = "text/css"), (String = "image/png"),
         (String = "application/json")))))]
-pub async fn file(request: HttpRequest) -> Answered {
+pub async fn file(request: HttpRequest) -> HandlerResult {
     swagger(request.match_info().get("file").unwrap_or_default())
 }
 
-fn swagger(name: &str) -> Answered {
+fn swagger(name: &str) -> HandlerResult {
     static CONFIG: OnceLock<Arc<Config<'static>>> = OnceLock::new();
     let config =
         CONFIG.get_or_init(|| Arc::new(Config::from("../openapi.json").persist_authorization(false)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::{Freed, LoaderReport, LoaderState};
 
-use crate::shell::{Admin, Answered, Caller, Failure, Generate, Query, Shell, body, off_the_reactor};
+use crate::{Admin, Caller, Failure, Generate, HandlerResult, Query, Shell, body, run_blocking};
 
 /// A load that fails at once is answered, not only logged.
 const FAILS_AT_ONCE: Duration = Duration::from_millis(300);
@@ -25,12 +25,12 @@ pub async fn load(
     request: HttpRequest,
     payload: web::Payload,
     shell: web::Data<Shell>,
-) -> Answered {
+) -> HandlerResult {
     let wait = Query::of(&request, &["wait"])?.flag("wait")?;
     body::read(&request, payload).await?;
     shell.refuse_when_draining()?;
-    let face = std::sync::Arc::clone(&shell.face);
-    off_the_reactor(move || face.checkpoint()).await??;
+    let info = std::sync::Arc::clone(&shell.info);
+    run_blocking(move || info.checkpoint()).await??;
     let warm_up = tokio::spawn(shell.loader.warm_up());
     if wait {
         warm_up.await.map_err(Failure::internal)??;
@@ -54,12 +54,12 @@ pub async fn unload(
     request: HttpRequest,
     payload: web::Payload,
     shell: web::Data<Shell>,
-) -> Answered {
+) -> HandlerResult {
     let wait = Query::of(&request, &["wait_seconds"])?.integer("wait_seconds", 0..=600)?;
     body::read(&request, payload).await?;
     let freed = shell.loader.unload(Duration::from_secs(wait.unwrap_or(UNLOAD_WAIT_SECONDS))).await?;
     let shared = std::sync::Arc::clone(&shell);
-    let memory_after = off_the_reactor(move || shared.host.memory()).await?;
+    let memory_after = run_blocking(move || shared.host.memory()).await?;
     #[expect(clippy::cast_precision_loss, reason = "bytes shown as gigabytes")]
     let memory_freed_gb = freed.freed_bytes as f64 / 1e9;
     tracing::info!(model = shell.name(), memory_freed_gb, "model_unloaded");

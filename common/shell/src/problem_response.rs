@@ -9,8 +9,7 @@ use actix_web::{
 };
 use videosdgx_api::{Code, Problem, openai::ErrorBody};
 use videosdgx_auth::Denied;
-
-use crate::EngineError;
+use videosdgx_model::ModelError;
 
 /// Media type of RFC 9457.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -20,7 +19,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Failure(pub Problem);
 
 /// Result of a handler.
-pub type Answered<T = HttpResponse> = Result<T, Failure>;
+pub type HandlerResult<T = HttpResponse> = Result<T, Failure>;
 
 impl Failure {
     /// A failure of `code`, with a sentence for people.
@@ -94,8 +93,8 @@ impl From<Problem> for Failure {
     }
 }
 
-impl From<EngineError> for Failure {
-    fn from(error: EngineError) -> Self {
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
         Problem::from(error).into()
     }
 }

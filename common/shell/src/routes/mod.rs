@@ -7,7 +7,7 @@ pub mod status;
 use actix_web::{HttpResponse, Resource, Route, guard, http::header, web};
 use videosdgx_api::{Code, Endpoint};
 
-use super::{Access, Failure, Policy};
+use crate::{Access, Failure, Policy};
 
 /// One operation: what `GET /` lists, and the OpenAPI document is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

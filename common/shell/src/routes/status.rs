@@ -4,18 +4,18 @@ use actix_web::{HttpResponse, web};
 use videosdgx_api::{Health, LoaderState, Readiness, ServiceRoot};
 
 use super::endpoints;
-use crate::shell::{Answered, Shell, VERSION, off_the_reactor};
+use crate::{HandlerResult, Shell, VERSION, run_blocking};
 
 /// Name, checkpoint, endpoints
 #[utoipa::path(get, path = "/", tag = "status", responses((status = 200, body = ServiceRoot)))]
-pub async fn root(shell: web::Data<Shell>) -> Answered {
-    let face = std::sync::Arc::clone(&shell.face);
-    let checkpoint = off_the_reactor(move || face.checkpoint()).await?;
+pub async fn root(shell: web::Data<Shell>) -> HandlerResult {
+    let info = std::sync::Arc::clone(&shell.info);
+    let checkpoint = run_blocking(move || info.checkpoint()).await?;
     Ok(HttpResponse::Ok().json(ServiceRoot {
         name: shell.name().to_owned(),
         version: VERSION.to_owned(),
         checkpoint: checkpoint.ok(),
-        endpoints: endpoints(shell.face.operations()),
+        endpoints: endpoints(shell.info.operations()),
     }))
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use actix_web::{HttpRequest, web};
 use videosdgx_api::Problem;
 
-use super::{Answered, Failure};
+use crate::{Failure, HandlerResult};
 
 /// The parameters of one request.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl Query {
     ///
     /// # Errors
     /// 400 `invalid_field`, for an unknown or repeated one.
-    pub fn of(request: &HttpRequest, known: &[&str]) -> Answered<Self> {
+    pub fn of(request: &HttpRequest, known: &[&str]) -> HandlerResult<Self> {
         let pairs =
             web::Query::<Vec<(String, String)>>::from_query(request.query_string()).map_err(|_| {
                 Failure::new(videosdgx_api::Code::InvalidField, "the query string cannot be read")
@@ -44,7 +44,7 @@ impl Query {
     ///
     /// # Errors
     /// 400 `invalid_field`.
-    pub fn integer(&self, name: &str, range: RangeInclusive<u64>) -> Answered<Option<u64>> {
+    pub fn integer(&self, name: &str, range: RangeInclusive<u64>) -> HandlerResult<Option<u64>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse().ok().filter(|value| digits && range.contains(value)) {
@@ -60,7 +60,7 @@ impl Query {
     ///
     /// # Errors
     /// 400 `invalid_field`.
-    pub fn flag(&self, name: &str) -> Answered<bool> {
+    pub fn flag(&self, name: &str) -> HandlerResult<bool> {
         match self.get(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    fn query(text: &str) -> Answered<Query> {
+    fn query(text: &str) -> HandlerResult<Query> {
         Query::of(&TestRequest::with_uri(&format!("/jobs?{text}")).to_http_request(), &["limit", "wait"])
     }
 

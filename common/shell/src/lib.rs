@@ -1,10 +1,12 @@
-//! What every service has round its own work, whatever that is: configuration, identity, request ids, problem documents, bounded
-//! bodies, the loader, metrics of the process, the documentation, draining, and `main`. A video service adds its queue of jobs,
-//! a text service its streams; each adds its own routes and says what they are by a [`Face`].
+//! What every HTTP service has: configuration, identity, request ids, problem documents, bounded bodies, the model loader, metrics
+//! of the process, API documentation, graceful shutdown, and `main`. A service adds its own routes and describes itself by a
+//! [`ServiceInfo`]. Links neither libtorch nor a database.
 
 pub mod body;
+mod config;
 mod drain;
 mod edge;
+mod error;
 mod identity;
 mod loading;
 mod main_loop;
@@ -16,40 +18,41 @@ mod query;
 pub mod routes;
 mod server;
 mod telemetry;
+mod variables;
 
 use std::sync::Arc;
 
 use actix_web::web;
 use videosdgx_auth::Verifier;
-use videosdgx_model::Host;
+use videosdgx_model::{Host, ModelError};
 
-use crate::{EngineError, ServiceConfig, StartError};
-
+pub use config::{ConfigError, LogFormat, ServiceConfig};
 pub use drain::Drain;
 pub use edge::RequestId;
 pub(crate) use edge::edge;
-pub use identity::{Admin, Caller, Generate, Needs, Read, authenticate};
-pub(crate) use loading::code as loader_code;
-pub use loading::{Loader, loader_config, loader_problem};
-pub use main_loop::{Stops, main};
-pub use metrics::{OPENMETRICS, Process, ShellMetrics, set_counter, wants_json};
+pub use error::StartError;
+pub use identity::{Admin, Caller, Generate, Read, RequiredScope, authenticate};
+pub use loading::{Loader, loader_code, loader_config, loader_problem};
+pub use main_loop::{Stoppable, main};
+pub use metrics::{OPENMETRICS, ProcessStatus, ShellMetrics, set_counter, wants_json};
 pub use openapi::{Access, Policy, complete_document};
-pub use problem_response::{Answered, Failure, PROBLEM_JSON};
+pub use problem_response::{Failure, HandlerResult, PROBLEM_JSON};
 pub use query::Query;
 pub use routes::{Operation, operation};
 pub use server::{bind, close_server, serve, system, verifier};
 pub use telemetry::start_logging;
+pub use variables::Variables;
 
 /// Program version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What the shell's own routes ask of the service that they are part of.
-pub trait Face: Send + Sync + 'static {
+/// What the shell's routes need to know about the service that they belong to.
+pub trait ServiceInfo: Send + Sync + 'static {
     /// Name of the checkpoint; reads configuration files only, and may block.
     ///
     /// # Errors
-    /// [`EngineError::CheckpointMissing`] or [`EngineError::CheckpointInvalid`].
-    fn checkpoint(&self) -> Result<String, EngineError>;
+    /// [`ModelError::CheckpointMissing`] or [`ModelError::CheckpointInvalid`].
+    fn checkpoint(&self) -> Result<String, ModelError>;
 
     /// Every operation, as `GET /` lists them.
     fn operations(&self) -> &'static [Operation];
@@ -64,21 +67,21 @@ pub trait Face: Send + Sync + 'static {
     }
 }
 
-/// One service in one process, as far as all services are alike.
+/// The state that the handlers of every service share; one per process.
 pub struct Shell {
-    /// What it was told from outside.
+    /// Configuration, as read at start.
     pub config: ServiceConfig,
-    /// What sets it apart.
-    pub face: Arc<dyn Face>,
-    /// The model.
+    /// Checkpoint, operations and document of the service.
+    pub info: Arc<dyn ServiceInfo>,
+    /// Loads and unloads the model.
     pub loader: Arc<dyn Loader>,
-    /// Who is asking.
+    /// Verifies callers' tokens.
     pub verifier: Verifier,
-    /// The machine.
+    /// Memory, CPUs and GPUs of the machine.
     pub host: Host,
-    /// Figures.
+    /// The metrics registry.
     pub metrics: ShellMetrics,
-    /// Whether it is shutting down.
+    /// Shutdown state and open responses.
     pub drain: Drain,
 }
 
@@ -95,7 +98,7 @@ impl Shell {
     /// When the keys cannot be used.
     pub fn new(
         config: ServiceConfig,
-        face: Arc<dyn Face>,
+        info: Arc<dyn ServiceInfo>,
         loader: Arc<dyn Loader>,
     ) -> Result<Self, StartError> {
         Ok(Self {
@@ -104,7 +107,7 @@ impl Shell {
             metrics: ShellMetrics::new(&config.name),
             drain: Drain::default(),
             config,
-            face,
+            info,
             loader,
         })
     }
@@ -119,28 +122,28 @@ impl Shell {
     ///
     /// # Errors
     /// 503 `draining`.
-    pub fn refuse_when_draining(&self) -> Answered<()> {
+    pub fn refuse_when_draining(&self) -> HandlerResult<()> {
         if self.drain.has_begun() { Err(Failure::draining()) } else { Ok(()) }
     }
 
-    /// The process as the metrics show it.
+    /// Loader state and memory at this moment, for metrics.
     ///
     /// # Errors
-    /// When the service stops meanwhile.
-    pub async fn process(self: Arc<Self>) -> Answered<Process> {
+    /// 500 when the service stops meanwhile.
+    pub async fn process(self: Arc<Self>) -> HandlerResult<ProcessStatus> {
         let shared = Arc::clone(&self);
-        Ok(Process {
+        Ok(ProcessStatus {
             loader: self.loader.report(),
-            memory: off_the_reactor(move || shared.host.memory()).await?,
+            memory: run_blocking(move || shared.host.memory()).await?,
             draining: self.drain.has_begun(),
         })
     }
 }
 
-/// Runs what may block (files, decoding) off the threads that serve.
+/// Runs work that may block (files, decoding) on the thread pool for blocking work, off the threads that serve requests.
 ///
 /// # Errors
 /// 500 when it panicked or the service stops meanwhile.
-pub async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answered<T> {
+pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> HandlerResult<T> {
     web::block(work).await.map_err(Failure::internal)
 }
