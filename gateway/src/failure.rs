@@ -1,15 +1,18 @@
-//! From a problem to an answer: once, at the edge.
+//! Problems as HTTP responses: converted once, in the outermost layer.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use videosdgx_api::openai::ErrorBody;
+use videosdgx_api::routes::{ANY_SERVICE, ErrorFormat};
 use videosdgx_api::{Code, Problem};
 use videosdgx_auth::Denied;
 
-/// What a handler or layer gives up with. It becomes a response that carries the [`Problem`] as an extension; the
-/// outermost layer writes the body in the shape that the path speaks.
+use crate::native::service_path;
+
+/// The error of a handler or layer. It becomes a response that carries the [`Problem`] as an extension; the outermost
+/// layer writes the body in the error format of the path.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     problem: Box<Problem>,
@@ -25,7 +28,7 @@ impl Failure {
         Problem::field(field, detail).into()
     }
 
-    /// 429 or 503 with `Retry-After`, at least 1 s.
+    /// A problem with `Retry-After` (usually 429 or 503), at least 1 s.
     pub(crate) fn later(code: Code, detail: impl Into<String>, seconds: u64) -> Self {
         Problem::new(code, detail).with_retry_after(seconds).into()
     }
@@ -72,36 +75,21 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The language of a path's errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Language {
-    /// OpenAI's error object.
-    OpenAi,
-    /// Problem documents.
-    Native,
+/// How errors at `path` are written: the gateway's own paths and the services' below `/models/{model}` alike.
+pub(crate) fn error_format(path: &str) -> ErrorFormat {
+    ANY_SERVICE.error_format(service_path(path).unwrap_or(path))
 }
 
-impl Language {
-    pub(crate) fn of(path: &str) -> Self {
-        // A service's own facade is spoken to in the same language.
-        let inner =
-            path.strip_prefix("/models/").and_then(|rest| rest.split_once('/')).map(|(_, inner)| inner);
-        let inner = inner.or(path.strip_prefix('/')).unwrap_or_default();
-        let is_openai = matches!(inner, "v1" | "tokenize" | "detokenize") || inner.starts_with("v1/");
-        if is_openai { Self::OpenAi } else { Self::Native }
-    }
-}
-
-/// Writes the body of a failed response; others pass as they are.
-pub(crate) fn render(mut response: Response, language: Language, request_id: &HeaderValue) -> Response {
+/// Writes the body of a response that carries a [`Problem`]; other responses stay unchanged.
+pub(crate) fn render(mut response: Response, format: ErrorFormat, request_id: &HeaderValue) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Box<Problem>>() else { return response };
     let problem = match request_id.to_str() {
         Ok(id) => problem.with_request_id(id),
         Err(_) => *problem,
     };
-    let (content_type, body) = match language {
-        Language::OpenAi => ("application/json", serde_json::to_vec(&ErrorBody::from(problem))),
-        Language::Native => ("application/problem+json", serde_json::to_vec(&problem)),
+    let (content_type, body) = match format {
+        ErrorFormat::OpenAi => ("application/json", serde_json::to_vec(&ErrorBody::from(problem))),
+        ErrorFormat::Native => ("application/problem+json", serde_json::to_vec(&problem)),
     };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     *response.body_mut() = Body::from(body.unwrap_or_default());
@@ -113,18 +101,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_has_its_language() {
-        for (path, language) in [
-            ("/v1", Language::OpenAi),
-            ("/v1/videos/x", Language::OpenAi),
-            ("/models/qwen3-4b/v1/chat/completions", Language::OpenAi),
-            ("/models/qwen3-4b/tokenize", Language::OpenAi),
-            ("/models/v1/generate", Language::Native),
-            ("/models/qwen3-4b/stream", Language::Native),
-            ("/v1x", Language::Native),
-            ("/", Language::Native),
+    fn each_path_has_its_error_format() {
+        for (path, format) in [
+            ("/v1", ErrorFormat::OpenAi),
+            ("/v1/videos/x", ErrorFormat::OpenAi),
+            ("/models/qwen3-4b/v1/chat/completions", ErrorFormat::OpenAi),
+            ("/models/qwen3-4b/tokenize", ErrorFormat::OpenAi),
+            ("/models/v1/generate", ErrorFormat::Native),
+            ("/models/qwen3-4b/stream", ErrorFormat::Native),
+            ("/v1x", ErrorFormat::Native),
+            ("/", ErrorFormat::Native),
         ] {
-            assert_eq!(Language::of(path), language, "{path}");
+            assert_eq!(error_format(path), format, "{path}");
         }
     }
 }

@@ -43,6 +43,12 @@ pub(crate) async fn native(
     forward(&gateway, Destination::Only(&upstream), request, &target).await
 }
 
+/// The service's part of `/models/{model}/…`: `/models/wan21/jobs/x` gives `/jobs/x`.
+pub(crate) fn service_path(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/models/")?;
+    rest.find('/').map(|at| &rest[at..])
+}
+
 /// `/models/wan21/jobs/x` is `wan21` and `/jobs/x`. Paths that a service could read in two ways (dot segments,
 /// escapes, empty segments) are nobody's.
 fn split(path: &str) -> Result<(&str, &str), Failure> {

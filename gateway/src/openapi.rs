@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use videosdgx_api::routes::ErrorFormat;
 
-use crate::failure::Language;
+use crate::failure::error_format;
 use crate::upstream::Models;
 
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
@@ -131,9 +132,9 @@ fn adopt(operation: &mut Value, model: &str, path: &str, everywhere: Option<&Val
 
 /// Documents these failures where nothing is documented yet.
 fn add_problems(operation: &mut Value, path: &str, statuses: &[u16]) {
-    let (media, schema) = match Language::of(path) {
-        Language::OpenAi => ("application/json", "ErrorBody"),
-        Language::Native => ("application/problem+json", "Problem"),
+    let (media, schema) = match error_format(path) {
+        ErrorFormat::OpenAi => ("application/json", "ErrorBody"),
+        ErrorFormat::Native => ("application/problem+json", "Problem"),
     };
     let responses = object_at(operation, "responses");
     for status in statuses {

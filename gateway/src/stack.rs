@@ -10,7 +10,7 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::failure::{Failure, Language, render};
+use crate::failure::{Failure, error_format, render};
 use crate::layers::authenticate::authenticate;
 use crate::layers::body_limit::BodyWatch;
 use crate::layers::cors;
@@ -41,10 +41,10 @@ async fn watch(State(gateway): State<Arc<Gateway>>, mut request: Request, next: 
     let id = request_id::name(&gateway, &mut request);
     // A span, an event and the metrics, for refused requests too.
     let trace = Trace::begin(&request, &id);
-    let language = Language::of(request.uri().path());
+    let format = error_format(request.uri().path());
     let response = next.run(request).instrument(trace.span.clone()).await;
     // Problems get their body here, once, in the language of the path.
-    let mut response = render(response, language, &id);
+    let mut response = render(response, format, &id);
     response.headers_mut().insert(REQUEST_ID, id);
     trace.end(&gateway, &response);
     response

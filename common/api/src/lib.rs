@@ -10,6 +10,8 @@ mod metrics;
 pub mod openai;
 mod principal;
 mod problem;
+pub mod routes;
+mod scope;
 mod status;
 mod stream;
 mod text;
@@ -25,6 +27,7 @@ pub use job::{Job, JobList, JobStatus, Stage};
 pub use metrics::{InferenceRecord, MetricsReport};
 pub use principal::Principal;
 pub use problem::{Code, Problem};
+pub use scope::{Scope, UnknownScope};
 pub use status::{
     Endpoint, Freed, Gpu, Health, Info, LoaderReport, LoaderState, MemoryReport, ModelDescription,
     ModelLimits, QueueStatus, Readiness, ServiceRoot, SystemReport,

@@ -45,12 +45,9 @@ pub enum AuthError {
         /// What went wrong.
         reason: String,
     },
-    /// Not a scope.
-    #[error("unknown scope `{word}`: use `generate`, `read`, `admin`")]
-    UnknownScope {
-        /// The word that was given.
-        word: String,
-    },
+    /// A word that names no scope.
+    #[error(transparent)]
+    UnknownScope(#[from] videosdgx_api::UnknownScope),
     /// A token cannot be minted with these values.
     #[error("cannot mint a token: {reason}")]
     Mint {

@@ -40,10 +40,11 @@ pub use fetcher::HttpJwksFetcher;
 pub use fetcher::{FetchFuture, JwksFetcher};
 pub use identity::Identity;
 pub use key_folder::KeyFolder;
-pub use scope::{Scope, Scopes};
+pub use scope::Scopes;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use signer::Signer;
 pub use verifier::Verifier;
+pub use videosdgx_api::Scope;
 
 /// Longest token that is looked at, in bytes: anything longer is refused unread.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;

@@ -1,55 +1,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use videosdgx_api::Scope;
+
 use crate::AuthError;
 
-/// One thing a token may allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// Submit and cancel jobs, load a model.
-    Generate,
-    /// Jobs, events, downloads, information, queue, metrics.
-    Read,
-    /// Unload a model.
-    Admin,
-}
-
-impl Scope {
-    /// Every scope there is.
-    pub const ALL: [Scope; 3] = [Scope::Generate, Scope::Read, Scope::Admin];
-
-    /// The word used in the `scope` claim.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scope::Generate => "generate",
-            Scope::Read => "read",
-            Scope::Admin => "admin",
-        }
-    }
-
-    fn bit(self) -> u8 {
-        match self {
-            Scope::Generate => 1,
-            Scope::Read => 2,
-            Scope::Admin => 4,
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Scope {
-    type Err = AuthError;
-
-    fn from_str(word: &str) -> Result<Self, AuthError> {
-        Scope::ALL
-            .into_iter()
-            .find(|scope| scope.as_str() == word)
-            .ok_or_else(|| AuthError::UnknownScope { word: word.chars().take(40).collect() })
+/// The scope's bit in a [`Scopes`].
+fn bit(scope: Scope) -> u8 {
+    match scope {
+        Scope::Generate => 1,
+        Scope::Read => 2,
+        Scope::Admin => 4,
     }
 }
 
@@ -61,7 +22,7 @@ impl Scopes {
     /// No scope at all.
     pub const NONE: Scopes = Scopes(0);
 
-    /// Every scope there is.
+    /// Every scope.
     pub fn all() -> Self {
         Scope::ALL.into_iter().collect()
     }
@@ -73,7 +34,7 @@ impl Scopes {
 
     /// Whether `scope` is in the set.
     pub fn contains(self, scope: Scope) -> bool {
-        self.0 & scope.bit() != 0
+        self.0 & bit(scope) != 0
     }
 
     /// The scopes in the set.
@@ -84,7 +45,7 @@ impl Scopes {
 
 impl FromIterator<Scope> for Scopes {
     fn from_iter<T: IntoIterator<Item = Scope>>(scopes: T) -> Self {
-        Scopes(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+        Scopes(scopes.into_iter().fold(0, |bits, scope| bits | bit(scope)))
     }
 }
 
@@ -116,7 +77,10 @@ impl FromStr for Scopes {
     type Err = AuthError;
 
     fn from_str(text: &str) -> Result<Self, AuthError> {
-        text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::parse::<Scope>).collect()
+        text.split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .map(|word| Ok(word.parse::<Scope>()?))
+            .collect()
     }
 }
 

@@ -1,56 +1,53 @@
-//! What a request needs, by method and path alone.
+//! The access rule of a request, by method and path alone.
 
 use http::Method;
+use videosdgx_api::routes::{self, ANY_SERVICE, SHELL};
 use videosdgx_auth::Scope;
 
-/// What the caller must show.
+use crate::native::service_path;
+
+/// What the caller must present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Nothing.
     Public,
-    /// A good token, whatever it allows.
+    /// A valid token, whatever its scopes.
     Token,
-    /// A good token that allows this.
-    Needs(Scope),
+    /// A valid token with this scope.
+    Scope(Scope),
 }
 
-/// `/health` and `/ready`: answered also under overload and while draining.
+/// Whether `path` is `/health` or `/ready`, which are answered under overload and while draining too.
 pub(crate) fn is_status_path(path: &str) -> bool {
     matches!(path, "/health" | "/ready")
 }
 
-/// The rule for the gateway's own paths and, below `/models/{model}`, for the services'. A service checks again.
+/// The access rule of the gateway's own paths and, below `/models/{model}`, of the services' route tables. A service
+/// checks again.
 pub(crate) fn access(method: &Method, path: &str) -> Access {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    if is_document(path) {
-        return Access::Public;
-    }
-    if path == "/metrics" {
-        return Access::Needs(Scope::Read);
+    // Paths outside the tables exist nowhere, or in a newer service.
+    let default = Access::Scope(if reads { Scope::Read } else { Scope::Generate });
+    if let Some(path) = service_path(path) {
+        let method = if reads { "GET" } else { method.as_str() };
+        return ANY_SERVICE.find(method, path).map_or(default, |route| match route.access {
+            routes::Access::Public => Access::Public,
+            routes::Access::Scope(scope) => Access::Scope(scope),
+        });
     }
     if path.starts_with("/v1/") {
-        return Access::Needs(if reads { Scope::Read } else { Scope::Generate });
+        return default;
     }
-    if let Some(native) = path.strip_prefix("/models/").and_then(|rest| rest.split_once('/')) {
-        let inner = format!("/{}", native.1);
-        return match inner.as_str() {
-            inner if reads && (is_document(inner) || inner == "/dashboard") => Access::Public,
-            "/unload" if !reads => Access::Needs(Scope::Admin),
-            // A WebSocket opens with a GET and generates.
-            "/stream" => Access::Needs(Scope::Generate),
-            // These have bodies and change nothing.
-            "/tokenize" | "/detokenize" => Access::Needs(Scope::Read),
-            _ => Access::Needs(if reads { Scope::Read } else { Scope::Generate }),
-        };
+    match path {
+        "/metrics" => Access::Scope(Scope::Read),
+        path if path.starts_with("/docs/") || is_public(path) => Access::Public,
+        _ => Access::Token,
     }
-    Access::Token
 }
 
-/// The pages that say what this is and whether it is well; the same on the gateway and on every service. (A text service has a
-/// `/dashboard` besides, which asks for a token by itself.)
-fn is_document(path: &str) -> bool {
-    matches!(path, "/" | "/health" | "/ready" | "/openapi.json" | "/docs" | "/.well-known/jwks.json")
-        || path.starts_with("/docs/")
+/// Whether `path` is one of the status and documentation pages that the gateway has in common with every service.
+fn is_public(path: &str) -> bool {
+    SHELL.iter().any(|route| route.access == routes::Access::Public && route.matches(path))
 }
 
 #[cfg(test)]
@@ -58,8 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_each_path_needs() {
-        use Access::{Needs, Public, Token};
+    fn access_of_each_path() {
+        use Access::{Public, Token};
+        use Scope::{Admin, Generate, Read};
         let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
         for (method, path, expected) in [
             (&get, "/", Public),
@@ -68,34 +66,54 @@ mod tests {
             (&get, "/docs/index.html", Public),
             (&get, "/openapi.json", Public),
             (&get, "/.well-known/jwks.json", Public),
-            (&get, "/metrics", Needs(Scope::Read)),
-            (&get, "/v1/models", Needs(Scope::Read)),
-            (&get, "/v1/videos/x/content", Needs(Scope::Read)),
-            (&post, "/v1/videos", Needs(Scope::Generate)),
-            (&delete, "/v1/videos/x", Needs(Scope::Generate)),
-            (&post, "/v1/chat/completions", Needs(Scope::Generate)),
-            (&post, "/v1/completions", Needs(Scope::Generate)),
+            (&get, "/metrics", Access::Scope(Read)),
+            (&get, "/v1/models", Access::Scope(Read)),
+            (&get, "/v1/videos/x/content", Access::Scope(Read)),
+            (&post, "/v1/videos", Access::Scope(Generate)),
+            (&delete, "/v1/videos/x", Access::Scope(Generate)),
+            (&post, "/v1/chat/completions", Access::Scope(Generate)),
+            (&post, "/v1/completions", Access::Scope(Generate)),
             (&get, "/models/qwen3-4b/dashboard", Public),
-            (&get, "/models/qwen3-4b/telemetry", Needs(Scope::Read)),
-            (&get, "/models/qwen3-4b/stream", Needs(Scope::Generate)),
-            (&post, "/models/qwen3-4b/tokenize", Needs(Scope::Read)),
-            (&post, "/models/qwen3-4b/v1/chat/completions", Needs(Scope::Generate)),
+            (&get, "/models/qwen3-4b/telemetry", Access::Scope(Read)),
+            (&get, "/models/qwen3-4b/stream", Access::Scope(Generate)),
+            (&Method::HEAD, "/models/qwen3-4b/stream", Access::Scope(Generate)),
+            (&post, "/models/qwen3-4b/tokenize", Access::Scope(Read)),
+            (&post, "/models/qwen3-4b/v1/chat/completions", Access::Scope(Generate)),
             (&get, "/models/wan21/", Public),
             (&get, "/models/wan21/health", Public),
             (&get, "/models/wan21/.well-known/jwks.json", Public),
-            (&get, "/models/wan21/info", Needs(Scope::Read)),
-            (&get, "/models/wan21/metrics", Needs(Scope::Read)),
-            (&post, "/models/wan21/generate", Needs(Scope::Generate)),
-            (&post, "/models/wan21/load", Needs(Scope::Generate)),
-            (&post, "/models/wan21/unload", Needs(Scope::Admin)),
-            (&delete, "/models/wan21/jobs/x", Needs(Scope::Generate)),
-            (&post, "/models/wan21/health", Needs(Scope::Generate)),
+            (&get, "/models/wan21/info", Access::Scope(Read)),
+            (&get, "/models/wan21/metrics", Access::Scope(Read)),
+            (&post, "/models/wan21/generate", Access::Scope(Generate)),
+            (&post, "/models/wan21/load", Access::Scope(Generate)),
+            (&post, "/models/wan21/unload", Access::Scope(Admin)),
+            (&delete, "/models/wan21/jobs/x", Access::Scope(Generate)),
+            (&post, "/models/wan21/health", Access::Scope(Generate)),
             (&get, "/healthz", Token),
             (&get, "/docsx", Token),
             (&get, "/models/wan21", Token),
             (&get, "/nothing", Token),
         ] {
             assert_eq!(access(method, path), expected, "{method} {path}");
+        }
+    }
+
+    /// Each route of a service needs the same below `/models/{model}` as at the service itself.
+    #[test]
+    fn services_and_gateway_agree() {
+        for (name, table) in [("video", routes::VIDEO_SERVICE), ("text", routes::TEXT_SERVICE)] {
+            for route in table.iter() {
+                let method: Method = route.method.as_str().parse().unwrap();
+                let path = format!("/models/{name}{}", route.path);
+                let expected = match route.access {
+                    routes::Access::Public => Access::Public,
+                    routes::Access::Scope(scope) => Access::Scope(scope),
+                };
+                assert_eq!(access(&method, &path), expected, "{method} {path}");
+                if table == routes::TEXT_SERVICE {
+                    assert_eq!(crate::failure::error_format(&path), route.error_format, "{path}");
+                }
+            }
         }
     }
 }

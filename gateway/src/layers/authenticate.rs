@@ -19,7 +19,7 @@ pub(crate) async fn authenticate(gateway: &Gateway, request: &mut Request) -> Re
     let values: Vec<&[u8]> =
         request.headers().get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
     let checked = gateway.verifier.authenticate(values).await.and_then(|identity| {
-        if let Access::Needs(scope) = access {
+        if let Access::Scope(scope) = access {
             identity.require(scope)?;
         }
         Ok(identity)
