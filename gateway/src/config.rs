@@ -1,4 +1,4 @@
-//! What the gateway is told: a TOML file, then environment variables, which win.
+//! Configuration: a TOML file, overridden by environment variables.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use videosdgx_auth::AuthConfig;
 
 use crate::GatewayError;
 
-/// One model and where it is served.
+/// A model and the services that serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -21,43 +21,44 @@ pub struct ModelConfig {
     pub upstreams: Vec<Url>,
 }
 
-/// Limits and times. Each is proven by a test.
+/// Limits and timeouts.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Requests a second from one address (an IPv6 /64 counts as one); twice as many may come at once.
+    /// Requests per second from one address (an IPv6 /64 counts as one), with bursts of twice as many. Default: 500.
     pub peer_rate: u32,
-    /// Requests a second of one principal; twice as many may come at once.
+    /// Requests per second of one principal, with bursts of twice as many. Default: 200.
     pub principal_rate: u32,
-    /// Open connections; further ones wait in the listener's queue.
+    /// Open connections; further ones wait in the listener's queue. Default: 4,096.
     pub max_connections: usize,
-    /// Requests under way, bodies included; further ones are told 503 at once.
+    /// Requests in flight, until the last byte of the response; further ones get 503 at once. Default: 1,024.
     pub max_in_flight: usize,
-    /// Largest request body in bytes.
+    /// Largest request body in bytes. Default: 32 MiB.
     pub max_body_bytes: u64,
-    /// Bytes of bodies that are held at once to be routed by the `model` in them; further ones are told 503 at once.
+    /// Bytes of request bodies that are buffered at once to be routed by the `model` in them; further ones get 503 at
+    /// once. Default: 128 MiB.
     pub max_buffered_bytes: u64,
-    /// Open WebSockets; further ones are told 503 at once.
+    /// Open WebSockets; further ones get 503 at once. Default: 1,024.
     pub max_sockets: usize,
-    /// Open WebSockets of one principal; further ones are told 429.
+    /// Open WebSockets of one principal; further ones get 429. Default: 64.
     pub max_sockets_per_principal: usize,
-    /// Seconds until a WebSocket in which nothing moves is closed.
+    /// Seconds without a byte in either direction after which a WebSocket is closed. Default: 300.
     pub socket_idle_seconds: f64,
-    /// Seconds a request's header may take from its first byte, and a fresh connection until that byte.
+    /// Seconds that a request's header may take from its first byte, and a new connection until that byte. Default: 5.
     pub header_seconds: f64,
-    /// Seconds a kept connection may stay unused.
+    /// Seconds that a connection may be idle between two requests. Default: 60.
     pub idle_seconds: f64,
-    /// Seconds of grace for a request body; beyond them it must come at 16 KiB/s or more on average.
+    /// Seconds after which a request body must have come at 16 KiB/s or more on average. Default: 8.
     pub body_grace_seconds: f64,
-    /// Seconds within which a client that is slow to read must take at least 32 KiB.
+    /// Seconds within which a slow reader must take at least 32 KiB. Default: 25.
     pub write_stall_seconds: f64,
-    /// Seconds until a service must begin its answer.
+    /// Seconds within which a service must begin its response. Default: 300.
     pub response_seconds: f64,
-    /// Seconds until a connection to a service must stand.
+    /// Seconds within which a connection to a service must be established. Default: 2.
     pub connect_seconds: f64,
-    /// Seconds between two looks at a service's health.
+    /// Seconds between two health checks of a service. Default: 5.
     pub health_seconds: f64,
-    /// Seconds that requests under way get at shutdown.
+    /// Seconds that requests in flight have at shutdown. Default: 120.
     pub drain_seconds: f64,
 }
 
@@ -86,27 +87,37 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What may be held in KiB; the largest body fits in any case.
+    /// [`Limits::max_buffered_bytes`] in KiB, at least the largest body.
     pub(crate) fn buffered_kib(&self) -> usize {
         let kib = self.max_buffered_bytes.max(self.max_body_bytes).div_ceil(1024);
         usize::try_from(kib).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
     }
 }
 
-/// Everything the gateway is told.
+/// Configuration of the gateway.
+///
+/// ```
+/// use videosdgx_gateway::GatewayConfig;
+///
+/// let variables = [("VIDEOSDGX_UPSTREAMS", "wan21=http://127.0.0.1:8002")];
+/// let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+/// let config = GatewayConfig::from_lookup(lookup).unwrap();
+/// assert_eq!(config.models[0].name, "wan21");
+/// assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+/// ```
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// Address to listen at; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port. Default: `127.0.0.1:8080`.
     pub listen: SocketAddr,
-    /// The models, in the order of their listing.
+    /// The models, in the order of their options.
     pub models: Vec<ModelConfig>,
-    /// Key sources.
+    /// Keys that tokens are verified with.
     pub auth: AuthConfig,
-    /// Browser origins that may read answers, for example `https://studio.example`. None unless told.
+    /// Browser origins that may read responses, for example `https://studio.example`. Default: none.
     pub cors_origins: Vec<String>,
-    /// Addresses of proxies whose `X-Forwarded-For` is believed. None unless told.
+    /// Addresses of proxies whose `X-Forwarded-For` is trusted. Default: none.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Limits and times.
+    /// Limits and timeouts.
     pub limits: Limits,
 }
 
@@ -121,7 +132,7 @@ struct FileConfig {
 }
 
 impl GatewayConfig {
-    /// The configuration of a gateway for `models` on a free local port.
+    /// A configuration for `models` on a free port of 127.0.0.1, with default limits.
     pub fn local(models: Vec<ModelConfig>, auth: AuthConfig) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -141,7 +152,7 @@ impl GatewayConfig {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
-    /// Reads variables by a function, for tests. Empty values count as not set.
+    /// Reads variables with a function instead of from the environment. Empty values count as not set.
     ///
     /// # Errors
     /// When a value cannot be used; the error names it.
@@ -206,16 +217,16 @@ impl GatewayConfig {
         let mut names = BTreeSet::new();
         for model in &self.models {
             let name = &model.name;
-            let sound =
+            let allowed =
                 |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
-            if name.is_empty() || name.len() > 64 || !name.bytes().all(sound) || name.starts_with('.') {
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) || name.starts_with('.') {
                 return Err(invalid(
                     "models",
-                    format!("`{name}` is no model name: use a-z, 0-9, `-`, `_`, `.`"),
+                    format!("`{name}` is not a model name: use a-z, 0-9, `-`, `_`, `.`"),
                 ));
             }
             if !names.insert(name) {
-                return Err(invalid("models", format!("`{name}` is there twice")));
+                return Err(invalid("models", format!("`{name}` is configured twice")));
             }
             if model.upstreams.is_empty() {
                 return Err(invalid("models", format!("`{name}` has no upstream")));
@@ -231,7 +242,7 @@ impl GatewayConfig {
         for origin in &self.cors_origins {
             let parsed = Url::parse(origin).ok().filter(|url| url.has_host());
             if parsed.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
-                let reason = format!("`{origin}` is no origin: write https://host or https://host:port");
+                let reason = format!("`{origin}` is not an origin: use https://host or https://host:port");
                 return Err(invalid("VIDEOSDGX_CORS_ORIGINS", reason));
             }
         }
@@ -256,13 +267,13 @@ impl GatewayConfig {
         ];
         if seconds.iter().any(|s| !(*s > 0.0 && *s <= 86_400.0)) || counts.contains(&0) || sizes.contains(&0)
         {
-            return Err(invalid("limits", "every limit is above 0, and no time longer than a day"));
+            return Err(invalid("limits", "limits must be above 0, and times at most 86,400 seconds"));
         }
         Ok(())
     }
 }
 
-/// `0 < seconds ≤ 86,400`, as checked at start.
+/// A time of [`Limits`] as a duration: `0 < seconds ≤ 86,400`, as checked at start.
 pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1))
 }
@@ -321,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_and_the_environment_wins() {
+    fn the_environment_overrides_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");
         let text = "listen = \"0.0.0.0:9000\"\ncors_origins = [\"https://a.example\"]\n[limits]\npeer_rate = 7\n\
@@ -338,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn errors_name_the_variable() {
         for (name, value) in [
             ("VIDEOSDGX_LISTEN", "here"),
             ("VIDEOSDGX_UPSTREAMS", "wan21"),

@@ -1,4 +1,4 @@
-//! Swagger UI, from files in the program itself.
+//! Swagger UI, from files in the executable.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,8 +10,8 @@ use videosdgx_api::Code;
 
 use crate::failure::Failure;
 
-/// Everything from here, nothing from elsewhere. Swagger UI writes styles into its elements.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// Loads resources from this host only. Swagger UI needs inline styles.
+const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
@@ -34,7 +34,7 @@ pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Failure> 
     let headers = response.headers_mut();
     let content_type = file.content_type.parse().map_err(|_| not_found())?;
     headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(CONTENT_SECURITY_POLICY, http::HeaderValue::from_static(POLICY));
+    headers.insert(CONTENT_SECURITY_POLICY, http::HeaderValue::from_static(CONTENT_SECURITY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
     if file.gzpipped {
         headers.insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));

@@ -6,23 +6,23 @@ pub enum GatewayError {
     /// A setting cannot be used.
     #[error("{name}: {reason}")]
     Configuration {
-        /// File, variable or table.
+        /// File, variable or section.
         name: String,
-        /// What is wrong.
+        /// What is wrong with the value.
         reason: String,
     },
     /// The keys cannot be used.
     #[error(transparent)]
     Auth(#[from] videosdgx_auth::AuthError),
-    /// The address cannot be listened at.
-    #[error("cannot listen at {address}: {source}")]
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system answered.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The HTTP client cannot be made.
-    #[error("cannot make the HTTP client: {0}")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }

@@ -1,3 +1,5 @@
+//! Server-sent events that pass through the gateway.
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -6,9 +8,9 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::{Body as HttpBody, Frame};
 
-/// The last event of a stream that ends because the gateway does, as the services spell it. Clients of `EventSource`
-/// come back by themselves.
-const FAREWELL: &[u8] =
+/// The last event of a stream that ends because the gateway shuts down, in the services' own form. `EventSource`
+/// reconnects by itself.
+const RECONNECT_EVENT: &[u8] =
     b"event: reconnect\nretry: 1000\ndata: {\"reason\":\"draining\",\"retry_milliseconds\":1000}\n\n";
 
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -16,12 +18,12 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(is)
 }
 
-/// Server-sent events passing through unbuffered. While the gateway drains, the stream ends between two events with a
-/// hint to reconnect instead of holding the shutdown up or being cut in an event.
+/// A body of server-sent events, passed through unbuffered. When the gateway begins to drain, the stream ends after the
+/// current event with a `reconnect` event, so that it neither delays the shutdown nor stops within an event.
 pub(crate) struct EventStream<D> {
     inner: Body,
     draining: Pin<Box<D>>,
-    /// The last two bytes, to see where an event ends.
+    /// The last two bytes; an event ends with two newlines.
     tail: [u8; 2],
     state: State,
 }
@@ -30,7 +32,7 @@ pub(crate) struct EventStream<D> {
 enum State {
     Passing,
     Draining,
-    Over,
+    Ended,
 }
 
 impl<D: Future<Output = ()> + Send + 'static> EventStream<D> {
@@ -48,15 +50,15 @@ impl<D: Future<Output = ()>> HttpBody for EventStream<D> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.state == State::Over {
+        if self.state == State::Ended {
             return Poll::Ready(None);
         }
         if self.state == State::Passing && self.draining.as_mut().poll(cx).is_ready() {
             self.state = State::Draining;
         }
         if self.state == State::Draining && self.tail == *b"\n\n" {
-            self.state = State::Over;
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(FAREWELL)))));
+            self.state = State::Ended;
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(RECONNECT_EVENT)))));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_draining_stream_ends_between_events_with_a_hint() {
+    async fn a_draining_stream_ends_between_events_with_a_reconnect_event() {
         let (chunks, receiver) = mpsc::unbounded_channel();
         let (drain, draining) = oneshot::channel::<()>();
         let inner = body_of(futures::stream::unfold(receiver, |mut receiver| async move {
@@ -98,12 +100,12 @@ mod tests {
         chunks.send("\n").unwrap();
         assert_eq!(body.next().await.unwrap().unwrap(), "b\n");
         assert_eq!(body.next().await.unwrap().unwrap(), "\n");
-        assert_eq!(body.next().await.unwrap().unwrap(), FAREWELL);
+        assert_eq!(body.next().await.unwrap().unwrap(), RECONNECT_EVENT);
         assert!(body.next().await.is_none());
     }
 
     #[tokio::test]
-    async fn an_undisturbed_stream_passes_whole() {
+    async fn a_stream_passes_unchanged_without_draining() {
         let inner = body_of(futures::stream::iter(["data: 1\n\n", "data: 2\n\n"]));
         let all = EventStream::wrap(inner, std::future::pending()).collect().await.unwrap().to_bytes();
         assert_eq!(all, "data: 1\n\ndata: 2\n\n");

@@ -1,3 +1,5 @@
+//! The state that all handlers and layers share.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,39 +14,39 @@ use videosdgx_auth::{HttpJwksFetcher, KeyFolder, Verifier};
 use crate::config::duration;
 use crate::layers::rate::{self, ByPeer, ByPrincipal};
 use crate::metrics::Metrics;
-use crate::tunnel::SocketPlaces;
-use crate::upstream::{self, JobPlaces, Models};
+use crate::tunnel::SocketLimits;
+use crate::upstream::{self, JobLocations, Models};
 use crate::{GatewayConfig, GatewayError, openapi};
 
-/// How often rate limits forget who has been quiet.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often the rate limiters drop keys that have been idle.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Idle connections kept to each service.
 const IDLE_CONNECTIONS: usize = 128;
-/// Shorter than the services' own patience, so that a kept connection is rarely closed under a request.
+/// Shorter than the services' own idle timeout, so that a pooled connection is rarely closed while a request is sent.
 const IDLE_SECONDS: u64 = 4;
 
-/// What all handlers share.
+/// The state that all handlers and layers share.
 pub(crate) struct Gateway {
     pub(crate) config: GatewayConfig,
     pub(crate) verifier: Verifier,
     pub(crate) models: Models,
-    /// For everything that goes to a service: HTTP/1.1, no redirects, bodies as they are.
+    /// The client for all requests to services: HTTP/1.1, no redirects, no decompression.
     pub(crate) client: reqwest::Client,
     pub(crate) metrics: Metrics,
-    pub(crate) places: JobPlaces,
+    pub(crate) job_locations: JobLocations,
     pub(crate) in_flight: Arc<Semaphore>,
-    /// KiB of request bodies that may be held at once, to be routed by what is in them.
+    /// KiB of request bodies that may be buffered at once, to be routed by the `model` in them.
     pub(crate) buffers: Arc<Semaphore>,
-    /// Open WebSockets, by who opened them.
-    pub(crate) sockets: Arc<SocketPlaces>,
-    /// The tasks that carry them.
+    /// Limits of open WebSockets, in total and per principal.
+    pub(crate) sockets: Arc<SocketLimits>,
+    /// The tasks that relay the bytes of open WebSockets.
     pub(crate) tunnels: TaskTracker,
     pub(crate) peer_rate: Arc<rate::Config<ByPeer>>,
     pub(crate) principal_rate: Arc<rate::Config<ByPrincipal>>,
     pub(crate) started: Timestamp,
     draining: CancellationToken,
     stopped: CancellationToken,
-    /// The merged document, until a service's changes.
+    /// The merged OpenAPI document, until a service's document changes.
     document: Mutex<Option<Bytes>>,
     document_stale: AtomicBool,
 }
@@ -91,10 +93,10 @@ impl Gateway {
             models: Models::new(&config.models),
             client,
             metrics: Metrics::new(),
-            places: JobPlaces::default(),
+            job_locations: JobLocations::default(),
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
             buffers: Arc::new(Semaphore::new(limits.buffered_kib())),
-            sockets: SocketPlaces::new(limits.max_sockets, limits.max_sockets_per_principal),
+            sockets: SocketLimits::new(limits.max_sockets, limits.max_sockets_per_principal),
             tunnels: TaskTracker::new(),
             peer_rate,
             principal_rate,
@@ -107,8 +109,8 @@ impl Gateway {
         }))
     }
 
-    /// Begins to look at the services and to forget quiet clients, until [`Gateway::stop_watching`].
-    pub(crate) fn watch(self: &Arc<Self>) {
+    /// Starts the health checks and the eviction of idle rate limit keys, until [`Gateway::stop_background_tasks`].
+    pub(crate) fn start_background_tasks(self: &Arc<Self>) {
         let interval = duration(self.config.limits.health_seconds);
         for model in self.models.iter() {
             for upstream in &model.upstreams {
@@ -119,8 +121,8 @@ impl Gateway {
                 self.spawn(upstream::watch(client, model, upstream, interval, on_document));
             }
         }
-        self.spawn(rate::forget_idle(Arc::clone(&self.peer_rate), FORGET_EVERY));
-        self.spawn(rate::forget_idle(Arc::clone(&self.principal_rate), FORGET_EVERY));
+        self.spawn(rate::evict_idle(Arc::clone(&self.peer_rate), EVICTION_INTERVAL));
+        self.spawn(rate::evict_idle(Arc::clone(&self.principal_rate), EVICTION_INTERVAL));
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -128,11 +130,11 @@ impl Gateway {
         tokio::spawn(async move { stopped.run_until_cancelled(task).await });
     }
 
-    pub(crate) fn stop_watching(&self) {
+    pub(crate) fn stop_background_tasks(&self) {
         self.stopped.cancel();
     }
 
-    /// From now on nothing new is taken.
+    /// Begins to drain: new requests are refused from now on.
     pub(crate) fn drain(&self) {
         self.draining.cancel();
     }
@@ -151,7 +153,7 @@ impl Gateway {
         self.draining.clone().cancelled_owned()
     }
 
-    /// The OpenAPI document of everything, as JSON.
+    /// The OpenAPI document of the gateway and all services, as JSON.
     pub(crate) fn document(&self) -> Bytes {
         let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner);
         let stale = self.document_stale.swap(false, Ordering::AcqRel);

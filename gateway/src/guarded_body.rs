@@ -1,11 +1,13 @@
+//! Response bodies that hold a resource until they have been sent.
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-/// A response body that keeps something alive (a permit, a lease, a gauge) until its last byte has been handed on or
-/// its reader is gone.
+/// A response body that owns a guard (a permit, an upstream slot, a gauge) and drops it after the last byte, or when
+/// the reader is dropped.
 pub(crate) struct GuardedBody<G> {
     inner: Body,
     guard: Option<G>,

@@ -1,3 +1,5 @@
+//! Headers that concern one connection only and are not forwarded.
+
 use http::header::{CONNECTION, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName};
 
@@ -13,14 +15,14 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// Headers that a `Connection` header may not take away: they say who asks and how long the body is.
+/// Headers that a `Connection` header cannot remove: they carry the caller's identity and describe the body.
 fn is_protected(name: &HeaderName) -> bool {
     use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
     [AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE].contains(name)
         || matches!(name.as_str(), "x-forwarded-for" | "x-request-id")
 }
 
-/// Takes away what is meant for one connection only (RFC 9110 section 7.6.1), also what `Connection` names.
+/// Removes hop-by-hop headers (RFC 9110 section 7.6.1), including those that `Connection` names.
 pub(crate) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -35,12 +37,13 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// What a request loses on its way to the service beside hop-by-hop headers: `Host` is the service's, `Expect` has
-/// been answered here, and claims of where it came from are made anew.
+/// Removes from a request, besides hop-by-hop headers, `Host` (the service has its own), `Expect` (answered by the
+/// gateway) and statements about the client's address (set by the gateway).
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip(headers);
-    let made_here = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
-    for name in made_here.map(HeaderName::from_static).iter().chain(&[HOST, EXPECT]) {
+    let set_by_gateway =
+        ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+    for name in set_by_gateway.map(HeaderName::from_static).iter().chain(&[HOST, EXPECT]) {
         headers.remove(name);
     }
 }
@@ -59,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_names_are_stripped_over_several_lines_but_never_identity() {
+    fn headers_named_by_connection_are_removed_except_protected_ones() {
         let mut headers = map(&[
             ("connection", "close, X-Secret"),
             ("connection", "x-other , authorization, x-request-id, content-length"),
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_cannot_say_where_it_came_from() {
+    fn a_request_cannot_set_its_client_address() {
         let mut headers = map(&[
             ("host", "evil"),
             ("x-forwarded-for", "1.2.3.4"),

@@ -1,4 +1,4 @@
-//! Jobs across several services: where one is, and all of them in one order.
+//! Jobs of several services: finding one of them, and listing all of them by time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,65 +6,67 @@ use std::sync::Arc;
 use videosdgx_api::{Code, Job, JobId, JobList};
 
 use crate::Gateway;
-use crate::call::Caller;
 use crate::failure::Failure;
 use crate::upstream::{Model, Upstream};
+use crate::upstream_client::UpstreamClient;
 
-/// Jobs asked for at a time.
+/// Jobs per page that is requested from a service.
 const PAGE: usize = 100;
-/// Most jobs of one service that a listing walks through.
-const MAX_WALK: usize = 20_000;
+/// Most jobs of one service that a listing reads.
+const MAX_JOBS: usize = 20_000;
 
 /// A job and the service that has it.
-pub(crate) struct Found {
+pub(crate) struct LocatedJob {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) job: Job,
 }
 
-/// The service that has the job `id`: the remembered one, the only one, or the one that says so when asked.
-pub(crate) async fn place(
+/// The service that has the job `id`: the only one, the remembered one, or the one that has it when asked.
+pub(crate) async fn locate(
     gateway: &Gateway,
-    caller: &Caller,
-    among: &[Arc<Upstream>],
+    client: &UpstreamClient,
+    upstreams: &[Arc<Upstream>],
     id: &JobId,
 ) -> Result<Arc<Upstream>, Failure> {
-    if let [only] = among {
+    if let [only] = upstreams {
         return Ok(Arc::clone(only));
     }
-    let remembered = gateway.places.get(id.as_str());
-    if let Some(upstream) = remembered.filter(|upstream| among.iter().any(|one| Arc::ptr_eq(one, upstream))) {
+    let remembered = gateway.job_locations.get(id.as_str());
+    if let Some(upstream) =
+        remembered.filter(|upstream| upstreams.iter().any(|one| Arc::ptr_eq(one, upstream)))
+    {
         return Ok(upstream);
     }
-    find(gateway, caller, among, id).await.map(|found| found.upstream)
+    find(gateway, client, upstreams, id).await.map(|found| found.upstream)
 }
 
-/// The job `id`, as its owner sees it. Services whose model the id names are asked first.
+/// The job `id` if the caller owns it. Services whose model name is the prefix of the id are asked first.
 pub(crate) async fn find(
     gateway: &Gateway,
-    caller: &Caller,
-    among: &[Arc<Upstream>],
+    client: &UpstreamClient,
+    upstreams: &[Arc<Upstream>],
     id: &JobId,
-) -> Result<Found, Failure> {
-    let remembered = gateway.places.get(id.as_str());
+) -> Result<LocatedJob, Failure> {
+    let remembered = gateway.job_locations.get(id.as_str());
     let named = |upstream: &Upstream| {
         id.as_str().strip_prefix(upstream.model.as_str()).is_some_and(|rest| rest.starts_with('-'))
     };
-    let mut order: Vec<&Arc<Upstream>> = among.iter().collect();
+    let mut order: Vec<&Arc<Upstream>> = upstreams.iter().collect();
     order.sort_by_key(|upstream| {
-        let known = remembered.as_ref().is_some_and(|place| Arc::ptr_eq(place, upstream));
+        let known = remembered.as_ref().is_some_and(|known| Arc::ptr_eq(known, upstream));
         (!known, !named(upstream))
     });
-    let nobody_named = !among.iter().any(|upstream| named(upstream));
+    let none_named = !upstreams.iter().any(|upstream| named(upstream));
     let mut failure = None;
     for upstream in order {
-        match caller.get::<Job>(gateway, upstream, &format!("/jobs/{id}")).await {
+        match client.get::<Job>(gateway, upstream, &format!("/jobs/{id}")).await {
             Ok(job) => {
-                gateway.places.put(id.as_str(), upstream);
-                return Ok(Found { upstream: Arc::clone(upstream), job });
+                gateway.job_locations.put(id.as_str(), upstream);
+                return Ok(LocatedJob { upstream: Arc::clone(upstream), job });
             }
             Err(refused) if refused.problem().status == 404 => {}
-            // Silence of a service that cannot have the job does not matter.
-            Err(other) if named(upstream) || nobody_named => failure = Some(other),
+            // A failure of a service that cannot have the job does not matter.
+            Err(other) if named(upstream) || none_named => failure = Some(other),
             Err(_) => {}
         }
     }
@@ -76,29 +78,31 @@ pub(crate) fn upstreams<'a>(models: impl Iterator<Item = &'a Arc<Model>>) -> Vec
     models.flat_map(|model| model.upstreams.iter().cloned()).collect()
 }
 
-/// What to list.
-pub(crate) struct Listing {
+/// Which jobs to list.
+pub(crate) struct ListOptions {
+    /// The list begins after this job.
     pub(crate) after: Option<JobId>,
+    /// Most jobs of the page.
     pub(crate) limit: usize,
     pub(crate) oldest_first: bool,
-    /// The services' own filter, passed on as it is.
+    /// Value of the services' `status` parameter, passed on unchanged.
     pub(crate) status: Option<String>,
 }
 
 /// One page of the caller's jobs at all of these services, and whether there are more. A service that does not answer
-/// is left out, unless none does.
+/// is skipped, unless none answers.
 pub(crate) async fn list(
     gateway: &Gateway,
-    caller: &Caller,
-    among: &[Arc<Upstream>],
-    listing: &Listing,
-) -> Result<(Vec<Found>, bool), Failure> {
-    let mut walks: Vec<Walk<'_>> =
-        among.iter().map(|upstream| Walk::new(upstream, listing.status.clone())).collect();
+    client: &UpstreamClient,
+    upstreams: &[Arc<Upstream>],
+    options: &ListOptions,
+) -> Result<(Vec<LocatedJob>, bool), Failure> {
+    let mut lists: Vec<JobPages<'_>> =
+        upstreams.iter().map(|upstream| JobPages::new(upstream, options.status.clone())).collect();
     let mut failure = None;
-    let mut all_failed = !walks.is_empty();
-    for walk in &mut walks {
-        match walk.fill(gateway, caller).await {
+    let mut all_failed = !lists.is_empty();
+    for list in &mut lists {
+        match list.fill(gateway, client).await {
             Ok(()) => all_failed = false,
             Err(error) => failure = Some(error),
         }
@@ -106,74 +110,77 @@ pub(crate) async fn list(
     if let (true, Some(failure)) = (all_failed, failure) {
         return Err(failure);
     }
-    let mut skipping = listing.after.is_some() && !listing.oldest_first;
-    let mut page: Vec<Found> = Vec::new();
-    while let Some(newest) = newest_of(&walks) {
-        let walk = &mut walks[newest];
-        let Some(job) = walk.ahead.pop_front() else { break };
-        if walk.ahead.is_empty() {
-            // A service that fails half-way ends its part of the list.
-            let _ = walk.fill(gateway, caller).await;
+    let mut skipping = options.after.is_some() && !options.oldest_first;
+    let mut page: Vec<LocatedJob> = Vec::new();
+    while let Some(newest) = newest_of(&lists) {
+        let list = &mut lists[newest];
+        let Some(job) = list.ahead.pop_front() else { break };
+        if list.ahead.is_empty() {
+            // A service that fails now contributes what it has already listed.
+            let _ = list.fill(gateway, client).await;
         }
         if skipping {
-            skipping = listing.after.as_ref() != Some(&job.job_id);
+            skipping = options.after.as_ref() != Some(&job.job_id);
             continue;
         }
-        let upstream = Arc::clone(walk.upstream);
-        page.push(Found { upstream, job });
-        if !listing.oldest_first && page.len() > listing.limit {
+        let upstream = Arc::clone(list.upstream);
+        page.push(LocatedJob { upstream, job });
+        if !options.oldest_first && page.len() > options.limit {
             break;
         }
     }
-    if listing.oldest_first {
+    if options.oldest_first {
         page.reverse();
-        if let Some(after) = &listing.after {
+        if let Some(after) = &options.after {
             let at = page.iter().position(|found| found.job.job_id == *after);
             skipping = at.is_none();
             page = at.map(|at| page.split_off(at + 1)).unwrap_or_default();
         }
     }
     if skipping {
-        return Err(Failure::field("after", "there is no such job to go on after"));
+        return Err(Failure::field("after", "there is no such job to continue after"));
     }
-    let more = page.len() > listing.limit;
-    page.truncate(listing.limit);
+    let more = page.len() > options.limit;
+    page.truncate(options.limit);
     for found in &page {
-        gateway.places.put(found.job.job_id.as_str(), &found.upstream);
+        gateway.job_locations.put(found.job.job_id.as_str(), &found.upstream);
     }
     Ok((page, more))
 }
 
-fn newest_of(walks: &[Walk<'_>]) -> Option<usize> {
-    let heads = walks.iter().enumerate().filter_map(|(at, walk)| Some((walk.ahead.front()?.created_at, at)));
+fn newest_of(lists: &[JobPages<'_>]) -> Option<usize> {
+    let heads = lists.iter().enumerate().filter_map(|(at, list)| Some((list.ahead.front()?.created_at, at)));
     heads.max_by_key(|(created_at, at)| (*created_at, std::cmp::Reverse(*at))).map(|(_, at)| at)
 }
 
-/// Walks through one service's list, newest first, page by page.
-struct Walk<'a> {
+/// The jobs of one service, newest first, read page by page.
+struct JobPages<'a> {
     upstream: &'a Arc<Upstream>,
     status: Option<String>,
+    /// Jobs that have been read and not been used yet.
     ahead: VecDeque<Job>,
     cursor: Option<String>,
-    seen: usize,
-    over: bool,
+    /// Number of jobs read so far.
+    read: usize,
+    ended: bool,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> JobPages<'a> {
     fn new(upstream: &'a Arc<Upstream>, status: Option<String>) -> Self {
-        Self { upstream, status, ahead: VecDeque::new(), cursor: None, seen: 0, over: false }
+        Self { upstream, status, ahead: VecDeque::new(), cursor: None, read: 0, ended: false }
     }
 
-    async fn fill(&mut self, gateway: &Gateway, caller: &Caller) -> Result<(), Failure> {
-        if self.over {
+    /// Reads the next page, if there is one.
+    async fn fill(&mut self, gateway: &Gateway, client: &UpstreamClient) -> Result<(), Failure> {
+        if self.ended {
             return Ok(());
         }
         let path = self.next_page();
-        let page = caller.get::<JobList>(gateway, self.upstream, &path).await;
-        self.over = true;
+        let page = client.get::<JobList>(gateway, self.upstream, &path).await;
+        self.ended = true;
         let page = page?;
-        self.seen += page.jobs.len();
-        self.over = page.next_cursor.is_none() || page.jobs.is_empty() || self.seen >= MAX_WALK;
+        self.read += page.jobs.len();
+        self.ended = page.next_cursor.is_none() || page.jobs.is_empty() || self.read >= MAX_JOBS;
         self.cursor = page.next_cursor;
         self.ahead.extend(page.jobs);
         Ok(())
@@ -192,7 +199,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `1 ≤ limit ≤ most`, 20 unless told.
+/// `limit` if it is 1 to `most`; 20 by default.
 pub(crate) fn check_limit(limit: Option<usize>, most: usize) -> Result<usize, Failure> {
     let limit = limit.unwrap_or(20);
     if (1..=most).contains(&limit) {
@@ -202,7 +209,7 @@ pub(crate) fn check_limit(limit: Option<usize>, most: usize) -> Result<usize, Fa
     Err(failure.map(|problem| problem.limit = Some(most.into())))
 }
 
-/// A job id from a path; what cannot be one is simply not there.
+/// A job id from a path or query. Text that cannot be an id gives 404, like an unknown job.
 pub(crate) fn parse_id(text: &str) -> Result<JobId, Failure> {
     text.parse().map_err(|_| Failure::new(Code::JobNotFound, "there is no such job"))
 }

@@ -1,10 +1,9 @@
-//! The only public door of VideosDGX.
+//! The gateway of VideosDGX: the only service that is reachable from outside.
 //!
 //! A request passes the layers of [`stack`] in the order in which they are written there, is routed by its model and
-//! proxied to the least busy service that is well. `/models/{model}/…` are the services' own paths, `/v1/…` is OpenAI's
-//! API over all of them. The gateway holds no state that matters: killing it loses nothing.
+//! forwarded to the least busy healthy service. `/models/{model}/…` are the services' own paths, `/v1/…` is OpenAI's API
+//! over all of them. The gateway keeps no state that must survive a restart.
 
-mod call;
 mod config;
 mod docs;
 mod error;
@@ -21,13 +20,15 @@ mod native;
 mod openapi;
 mod pages;
 mod proxy;
+mod retry;
 mod reusable_body;
 mod routes;
 mod server;
-mod socket;
 mod stack;
+mod timed_stream;
 mod tunnel;
 mod upstream;
+mod upstream_client;
 
 pub use config::{GatewayConfig, Limits, ModelConfig};
 pub use error::GatewayError;
@@ -39,10 +40,10 @@ pub fn openapi_document() -> serde_json::Value {
     openapi::own()
 }
 
-/// The answer to a request whose handler panicked.
-pub(crate) fn panic_answer(_: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
+/// The response to a request whose handler panicked.
+pub(crate) fn panic_response(_: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
     use axum::response::IntoResponse;
     let failure =
-        failure::Failure::new(videosdgx_api::Code::Internal, "this is a bug; the log has the details");
+        failure::Failure::new(videosdgx_api::Code::Internal, "this is a bug; see the log for details");
     failure.into_response()
 }

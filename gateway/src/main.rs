@@ -1,4 +1,4 @@
-//! `videosdgx-gateway`: reads its environment, listens, serves until it is told to stop.
+//! `videosdgx-gateway`: reads its configuration from the environment and serves until SIGTERM or SIGINT.
 
 use std::io::{IsTerminal, Write};
 
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-/// `LOG_LEVEL` (`info`) and `LOG_FORMAT` (`text` or `json`), on standard error.
+/// Logs to standard error: `LOG_LEVEL` (default `info`), `LOG_FORMAT` (`text` by default, or `json`).
 fn start_log() {
     let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
     let filter = EnvFilter::try_new(&level).unwrap_or_else(|_| EnvFilter::new("info"));
@@ -45,7 +45,7 @@ fn start_log() {
     }
 }
 
-/// Each request takes two descriptors; the usual soft limit of 1024 is soon reached.
+/// Each request uses two file descriptors, more than the usual soft limit of 1024 allows under load.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! What is counted, in one typed struct. No label comes from user input: routes are templates, models are configured.
+//! The metrics of the gateway. No label comes from user input: routes are templates, models are configured.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -54,10 +54,10 @@ pub(crate) struct Metrics {
     sockets: Gauge<i64, AtomicI64>,
 }
 
-/// One request under way; dropping it counts it out.
-pub(crate) struct Gauged(Gauge<i64, AtomicI64>);
+/// Counts one request as in flight until it is dropped.
+pub(crate) struct InFlightGuard(Gauge<i64, AtomicI64>);
 
-impl Drop for Gauged {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -78,14 +78,18 @@ impl Metrics {
         let sockets = Gauge::default();
         let mut registry = Registry::with_prefix("videosdgx_gateway");
         registry.register("requests", "Requests answered", requests.clone());
-        registry.register("request_duration_seconds", "Time until an answer began", durations.clone());
-        registry.register("requests_in_flight", "Requests under way, bodies included", in_flight.clone());
+        registry.register("request_duration_seconds", "Time until the response began", durations.clone());
+        registry.register(
+            "requests_in_flight",
+            "Requests in flight, until the last byte of the response",
+            in_flight.clone(),
+        );
         registry.register("limited", "Requests refused by a limit", limited.clone());
         registry.register("upstream_up", "1 when the service answers", upstream_up.clone());
         registry.register("breaker_state", "0 closed, 1 half-open, 2 open", breaker.clone());
         registry.register(
             "upstream_in_flight",
-            "Requests under way to a service",
+            "Requests in flight to a service",
             upstream_in_flight.clone(),
         );
         registry.register("sockets", "Open WebSockets", sockets.clone());
@@ -106,6 +110,7 @@ impl Metrics {
         }
     }
 
+    /// Counts a request and its duration under the route template.
     pub(crate) fn observe(&self, method: &Method, route: &str, status: u16, elapsed: Duration) {
         let method = match *method {
             Method::GET => "GET",
@@ -122,17 +127,17 @@ impl Metrics {
         self.durations.get_or_create(&RouteLabels { route }).observe(elapsed.as_secs_f64());
     }
 
-    pub(crate) fn in_flight(&self) -> Gauged {
+    pub(crate) fn in_flight(&self) -> InFlightGuard {
         self.in_flight.inc();
-        Gauged(self.in_flight.clone())
+        InFlightGuard(self.in_flight.clone())
     }
 
-    /// A request was refused: `peer`, `principal`, `overload`, `buffers` or `sockets`.
+    /// Counts a request refused by a limit: `peer`, `principal`, `overload`, `buffers` or `sockets`.
     pub(crate) fn limited(&self, limit: &'static str) {
         self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
-    /// Everything as Prometheus text, with the services as they are now.
+    /// All metrics as Prometheus text, with the current state of the services.
     pub(crate) fn encode(&self, models: &Models, open_sockets: usize) -> Result<String, std::fmt::Error> {
         self.sockets.set(i64::try_from(open_sockets).unwrap_or(i64::MAX));
         for upstream in models.upstreams() {

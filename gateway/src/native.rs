@@ -1,4 +1,4 @@
-//! `/models/{model}/…`: a service's own paths, unchanged.
+//! `/models/{model}/…`: the paths of a service, forwarded unchanged.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use serde::Deserialize;
 use videosdgx_api::{Code, JobList};
 
 use crate::Gateway;
-use crate::call::Caller;
 use crate::failure::Failure;
-use crate::jobs::{self, Listing};
-use crate::proxy::{Destination, forward};
+use crate::jobs::{self, ListOptions};
+use crate::proxy::forward;
+use crate::retry::Destination;
 use crate::upstream::Model;
+use crate::upstream_client::UpstreamClient;
 
 /// Handles every method and path below `/models/{model}`.
 pub(crate) async fn native(
@@ -38,7 +39,7 @@ pub(crate) async fn native(
     };
     let id = jobs::parse_id(id)?;
     let (parts, body) = request.into_parts();
-    let upstream = jobs::place(&gateway, &Caller::of(&parts), &model.upstreams, &id).await?;
+    let upstream = jobs::locate(&gateway, &UpstreamClient::new(&parts), &model.upstreams, &id).await?;
     let request = Request::from_parts(parts, body);
     forward(&gateway, Destination::Only(&upstream), request, &target).await
 }
@@ -49,8 +50,8 @@ pub(crate) fn service_path(path: &str) -> Option<&str> {
     rest.find('/').map(|at| &rest[at..])
 }
 
-/// `/models/wan21/jobs/x` is `wan21` and `/jobs/x`. Paths that a service could read in two ways (dot segments,
-/// escapes, empty segments) are nobody's.
+/// Model and path at the service: `/models/wan21/jobs/x` gives `wan21` and `/jobs/x`. Paths with dot segments, percent
+/// escapes or empty segments, which a service might read in another way, give 404.
 fn split(path: &str) -> Result<(&str, &str), Failure> {
     let not_found = || Failure::new(Code::NotFound, "there is no such path");
     let rest = path.strip_prefix("/models/").ok_or_else(not_found)?;
@@ -66,7 +67,7 @@ fn split(path: &str) -> Result<(&str, &str), Failure> {
     if inner.bytes().all(plain) { Ok((name, inner)) } else { Err(not_found()) }
 }
 
-/// The id in `/jobs/{id}` and below.
+/// The id in `/jobs/{id}` and in paths below it.
 fn job_id(inner: &str) -> Option<&str> {
     let rest = inner.strip_prefix("/jobs/")?;
     rest.split('/').next().filter(|id| !id.is_empty())
@@ -80,21 +81,22 @@ struct ListQuery {
     status: Option<String>,
 }
 
-/// The jobs of all services of a model in one list; the cursor is the last job's id.
+/// The jobs of all services of a model in one list. The cursor is the id of the last job.
 async fn list(gateway: &Gateway, model: &Model, request: Request) -> Result<Response, Failure> {
     let Query(query) = Query::<ListQuery>::try_from_uri(request.uri())
         .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
     let after = query.cursor.as_deref().map(jobs::parse_id).transpose();
-    let after = after.map_err(|_| Failure::field("cursor", "this is no cursor of a list"))?;
+    let after = after.map_err(|_| Failure::field("cursor", "this is not a cursor of a list"))?;
     let limit = jobs::check_limit(query.limit, 200)?;
-    let listing = Listing { after, limit, oldest_first: false, status: query.status };
-    let caller = Caller::of(&request.into_parts().0);
-    let (page, more) = jobs::list(gateway, &caller, &model.upstreams, &listing).await?;
+    let options = ListOptions { after, limit, oldest_first: false, status: query.status };
+    let client = UpstreamClient::new(&request.into_parts().0);
+    let (page, has_more) = jobs::list(gateway, &client, &model.upstreams, &options).await?;
     let jobs: Vec<_> = page.into_iter().map(|found| found.job).collect();
-    let next_cursor = jobs.last().filter(|_| more).map(|job| job.job_id.to_string());
+    let next_cursor = jobs.last().filter(|_| has_more).map(|job| job.job_id.to_string());
     Ok(Json(JobList { jobs, next_cursor }).into_response())
 }
 
+/// 404 that lists the configured models.
 pub(crate) fn model_not_found(gateway: &Gateway) -> Failure {
     let names: Vec<&str> = gateway.models.iter().map(|model| model.name.as_str()).collect();
     let detail = format!("there is no such model; there is {}", names.join(", "));
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_split_and_doubtful_ones_are_nobodys() {
+    fn paths_are_split_and_ambiguous_ones_refused() {
         assert_eq!(split("/models/wan21/jobs/x").unwrap(), ("wan21", "/jobs/x"));
         assert_eq!(split("/models/wan21/").unwrap(), ("wan21", "/"));
         assert_eq!(split("/models/wan21").unwrap(), ("wan21", "/"));

@@ -1,4 +1,4 @@
-//! One OpenAPI document of the gateway and of all services behind it.
+//! The OpenAPI document of the gateway and of all services behind it.
 
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
@@ -18,7 +18,7 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 )]
 struct Base;
 
-/// Title, licence, the bearer token, the error shapes.
+/// Title, licence, the bearer token and the error schemas.
 pub(crate) fn base() -> utoipa::openapi::OpenApi {
     let mut document = Base::openapi();
     let bearer = HttpBuilder::new()
@@ -31,7 +31,7 @@ pub(crate) fn base() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// The gateway's own document, as it is checked in.
+/// The gateway's own document, as in `docs/openapi/gateway.json`.
 pub(crate) fn own() -> Value {
     let (_, document) = crate::routes::documented().split_for_parts();
     let mut document = serde_json::to_value(document).unwrap_or_default();
@@ -39,7 +39,7 @@ pub(crate) fn own() -> Value {
     for (path, item) in paths.into_iter().flatten() {
         for (method, operation) in operations(item) {
             if operation.get("security").is_some() {
-                // Public: only the limit by address and overload.
+                // Public: limited only by address and by overload.
                 add_problems(operation, path, if is_status(path) { &[429] } else { &[429, 503] });
                 continue;
             }
@@ -68,7 +68,7 @@ fn is_completion(path: &str) -> bool {
     matches!(path, "/v1/chat/completions" | "/v1/completions")
 }
 
-/// The gateway's document with the services' under `/models/{name}`.
+/// The gateway's document with those of the services under `/models/{name}`.
 pub(crate) fn merged(models: &Models) -> Value {
     let mut document = own();
     for model in models.iter() {
@@ -79,8 +79,8 @@ pub(crate) fn merged(models: &Models) -> Value {
     document
 }
 
-/// Adds `service` under the prefix of its model. Its component names get the model's name in front, since two services
-/// may mean different things by one name; its tokens are the gateway's.
+/// Adds the document of a service under the prefix of its model. Component names get the model's name as a prefix, since
+/// two services may use one name for different schemas; the security scheme is the gateway's.
 fn merge(document: &mut Value, model: &str, service: &Value) {
     let mut service = service.clone();
     rename_references(&mut service, model);
@@ -99,14 +99,14 @@ fn merge(document: &mut Value, model: &str, service: &Value) {
     let Some(paths) = service.get_mut("paths").map(Value::take) else { return };
     for (path, mut item) in into_object(paths) {
         for (_, operation) in operations(&mut item) {
-            adopt(operation, model, &path, everywhere.as_ref());
+            convert_operation(operation, model, &path, everywhere.as_ref());
         }
         object(object_at(document, "paths")).insert(format!("/models/{model}{path}"), item);
     }
 }
 
-/// An operation of a service as one of the gateway.
-fn adopt(operation: &mut Value, model: &str, path: &str, everywhere: Option<&Value>) {
+/// Converts an operation of a service to one of the gateway.
+fn convert_operation(operation: &mut Value, model: &str, path: &str, everywhere: Option<&Value>) {
     let needs_token = match operation.get("security").or(everywhere) {
         Some(Value::Array(choices)) => {
             !choices.iter().any(|choice| choice.as_object().is_some_and(Map::is_empty)) && !choices.is_empty()
@@ -130,7 +130,7 @@ fn adopt(operation: &mut Value, model: &str, path: &str, everywhere: Option<&Val
     }
 }
 
-/// Documents these failures where nothing is documented yet.
+/// Documents these statuses where the operation does not document them itself.
 fn add_problems(operation: &mut Value, path: &str, statuses: &[u16]) {
     let (media, schema) = match error_format(path) {
         ErrorFormat::OpenAi => ("application/json", "ErrorBody"),
@@ -147,27 +147,27 @@ fn add_problems(operation: &mut Value, path: &str, statuses: &[u16]) {
 
 fn meaning(status: u16) -> &'static str {
     match status {
-        400 => "A field or the body is not right; `field` names it.",
-        401 => "No good token.",
+        400 => "A field or the body is invalid; `field` names the field.",
+        401 => "The token is missing or invalid.",
         403 => "The token lacks a scope.",
-        404 => "There is no such thing, or it is not yours.",
+        404 => "It does not exist, or belongs to another caller.",
         408 => "The body came too slowly.",
         409 => "Not possible in this state.",
         413 => "The body is too large.",
-        415 => "The content type is not taken.",
-        422 => "The same `Idempotency-Key` came with another body.",
+        415 => "The content type is not supported.",
+        422 => "The same `Idempotency-Key` was used with another body.",
         429 => "Too many requests; `Retry-After` says how long to wait.",
         502 => "The service does not answer.",
         503 => {
-            "Too busy, shutting down, or the model cannot be loaded; `Retry-After` says when to try again."
+            "Overloaded, shutting down, or the model cannot be loaded; `Retry-After` says when to try again."
         }
         504 => "The service did not answer in time.",
         507 => "The disk is full.",
-        _ => "It failed.",
+        _ => "The request failed.",
     }
 }
 
-/// `#/components/schemas/Job` is `#/components/schemas/wan21.Job`.
+/// Renames `#/components/schemas/Job` to `#/components/schemas/wan21.Job`.
 fn rename_references(value: &mut Value, model: &str) {
     match value {
         Value::Object(fields) => {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_nonsense_does_no_harm() {
+    fn an_invalid_document_is_ignored() {
         for service in [json!(null), json!({"paths": 7}), json!({"paths": {"/x": []}, "components": "a"})] {
             let mut document = own();
             merge(&mut document, "m", &service);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn check(value: &Value, document: &Value) {
             match value {
                 Value::Object(fields) => {

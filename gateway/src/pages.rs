@@ -1,4 +1,4 @@
-//! What the gateway says of itself.
+//! The gateway's own pages: root, health, readiness, metrics, keys.
 
 use std::sync::Arc;
 
@@ -23,24 +23,24 @@ pub(crate) struct GatewayRoot {
     name: String,
     /// Program version.
     version: String,
-    /// The models behind it.
+    /// The configured models.
     models: Vec<ModelLink>,
-    /// Where to go on.
+    /// Paths of interest.
     links: Links,
 }
 
-/// A model and where it is.
+/// A model and its path.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelLink {
-    /// Name to send as `model`.
+    /// Name to use as `model`.
     name: String,
     /// The checkpoint it serves.
     checkpoint: Option<String>,
-    /// Whether a service of it answers.
+    /// Whether one of its services is up.
     available: bool,
-    /// What it makes.
+    /// What it generates; unknown before a service of it has answered.
     kind: Option<ModelKind>,
-    /// Its native API.
+    /// Path of its native API.
     path: String,
 }
 
@@ -49,17 +49,17 @@ pub(crate) struct ModelLink {
 pub(crate) struct Links {
     /// Swagger UI.
     docs: &'static str,
-    /// The OpenAPI document of everything.
+    /// The OpenAPI document of the gateway and all services.
     openapi: &'static str,
-    /// Text, OpenAI-shaped.
+    /// OpenAI's API for text.
     chat: &'static str,
-    /// Videos, OpenAI-shaped.
+    /// OpenAI's API for videos.
     videos: &'static str,
-    /// The public keys.
+    /// The public keys that verify tokens.
     jwks: &'static str,
 }
 
-/// What this is.
+/// Name, version, models and links.
 #[utoipa::path(get, path = "/", operation_id = "root", tag = "Gateway", security(()),
     responses((status = 200, description = "Name, models, links.", body = GatewayRoot)))]
 pub(crate) async fn root(State(gateway): State<Arc<Gateway>>) -> Json<GatewayRoot> {
@@ -84,9 +84,9 @@ pub(crate) async fn root(State(gateway): State<Arc<Gateway>>) -> Json<GatewayRoo
     })
 }
 
-/// The process answers; nothing else is touched.
+/// The process answers; nothing else is checked.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "Gateway", security(()),
-    responses((status = 200, description = "It answers.", body = Health)))]
+    responses((status = 200, description = "The process answers.", body = Health)))]
 pub(crate) async fn health() -> Json<Health> {
     Json(Health { status: "ok".to_owned() })
 }
@@ -94,26 +94,26 @@ pub(crate) async fn health() -> Json<Health> {
 /// Answer of `GET /ready`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GatewayReadiness {
-    /// Whether requests are taken and at least one service answers.
+    /// Whether requests are accepted and at least one service is up.
     ready: bool,
-    /// Why not.
+    /// Why it is not ready.
     reason: Option<String>,
-    /// Each model and its services, as the last look found them.
+    /// Each model and its services, as of the last health check.
     models: Vec<ModelReadiness>,
 }
 
-/// One model.
+/// Readiness of one model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelReadiness {
-    /// Its name.
+    /// Name of the model.
     name: String,
-    /// Whether one of its services answers.
+    /// Whether one of its services is up.
     available: bool,
     /// Its services, in the order of the configuration.
     services: Vec<ServiceState>,
 }
 
-/// Whether requests are taken, with each service's state.
+/// Whether requests are accepted, with the state of each service.
 #[utoipa::path(get, path = "/ready", operation_id = "ready", tag = "Gateway", security(()),
     responses((status = 200, description = "Ready.", body = GatewayReadiness),
         (status = 503, description = "Not ready; `reason` says why.", body = GatewayReadiness)))]
@@ -144,14 +144,14 @@ pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, J
     )
 }
 
-/// Prometheus text.
+/// Metrics of the gateway as Prometheus text.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "Gateway",
     responses((status = 200, description = "Requests, durations, limits, services.",
         content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failure> {
     let text = gateway
         .metrics
-        .encode(&gateway.models, gateway.sockets.open())
+        .encode(&gateway.models, gateway.sockets.count())
         .map_err(|_| Failure::new(Code::Internal, "the metrics cannot be written"))?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
@@ -164,7 +164,7 @@ pub(crate) struct KeySetDocument {
     keys: Vec<std::collections::HashMap<String, String>>,
 }
 
-/// The public keys that tokens are checked with.
+/// The public keys that verify tokens.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "jwks", tag = "Gateway", security(()),
     responses((status = 200, description = "The key set.", body = KeySetDocument)))]
 pub(crate) async fn jwks(State(gateway): State<Arc<Gateway>>) -> Response {

@@ -1,4 +1,4 @@
-//! The proxy: a request goes to a service, the answer comes back, bodies flow through unbuffered both ways.
+//! The proxy: forwards a request to a service and its response to the client. Bodies are streamed both ways.
 
 use std::sync::Arc;
 
@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::header::{ORIGIN, UPGRADE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::upgrade::OnUpgrade;
 use videosdgx_api::Code;
 use videosdgx_auth::Identity;
 
@@ -15,31 +17,14 @@ use crate::event_stream::{EventStream, is_event_stream};
 use crate::failure::Failure;
 use crate::guarded_body::GuardedBody;
 use crate::hop_headers::{strip, strip_request};
-use crate::layers::request_id::{ClientIp, FORWARDED_FOR, REQUEST_ID};
-use crate::layers::trace::shown;
+use crate::layers::request_id::{ClientIp, FORWARDED_FOR};
+use crate::retry::{Attempt, AttemptError, Destination, until_reached};
 use crate::reusable_body::ReusableBody;
-use crate::tunnel;
-use crate::upstream::{Lease, Model, Outcome, Upstream};
+use crate::tunnel::{self, SocketPermit};
+use crate::upstream::{Outcome, UpstreamSlot};
+use crate::upstream_client::{log_failure, unavailable};
 
-/// Where a request goes.
-pub(crate) enum Destination<'a> {
-    /// The least busy service of a model.
-    Any(&'a Model),
-    /// This one: it has the job.
-    Only(&'a Arc<Upstream>),
-}
-
-impl Destination<'_> {
-    fn lease(&self, tried: &[Arc<Upstream>]) -> Option<Lease> {
-        match self {
-            Destination::Any(model) => model.lease(tried),
-            Destination::Only(upstream) if tried.is_empty() => upstream.lease(),
-            Destination::Only(_) => None,
-        }
-    }
-}
-
-/// Sends `request` to `path_and_query` of a service. What never reached one is tried at the next.
+/// Sends `request` to `path_and_query` of a service; to the next one when nothing of it reached the first.
 pub(crate) async fn forward(
     gateway: &Gateway,
     destination: Destination<'_>,
@@ -47,16 +32,87 @@ pub(crate) async fn forward(
     path_and_query: &str,
 ) -> Result<Response, Failure> {
     let (mut parts, body) = request.into_parts();
-    let upgrade = tunnel::wanted(&parts.headers).then(|| parts.headers.get(UPGRADE).cloned()).flatten();
-    let client_side =
-        upgrade.is_some().then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>()).flatten();
-    let mut place = match (&upgrade, parts.extensions.get::<Identity>()) {
+    let upgrade = tunnel::is_requested(&parts.headers).then(|| parts.headers.get(UPGRADE).cloned()).flatten();
+    let client_side = upgrade.is_some().then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
+    let permit = match (&upgrade, parts.extensions.get::<Identity>()) {
         (Some(_), Some(identity)) => {
-            let taken = gateway.sockets.take(identity.principal().shared());
-            Some(taken.inspect_err(|_| gateway.metrics.limited("sockets"))?)
+            let permit = gateway.sockets.acquire(identity.principal().shared());
+            Some(permit.inspect_err(|_| gateway.metrics.limited("sockets"))?)
         }
         _ => None,
     };
+    let headers = outgoing_headers(&mut parts, upgrade.as_ref());
+    let body = ReusableBody::new(body);
+    let request = ForwardedRequest {
+        gateway,
+        method: parts.method,
+        path_and_query,
+        headers,
+        body,
+        client_side,
+        permit,
+        timed_out: false,
+    };
+    until_reached(destination, request).await
+}
+
+/// The request of a client, and what it needs for each attempt.
+struct ForwardedRequest<'a> {
+    gateway: &'a Gateway,
+    method: Method,
+    path_and_query: &'a str,
+    headers: HeaderMap,
+    body: ReusableBody,
+    /// Of a WebSocket: the client's connection once it is upgraded.
+    client_side: Option<OnUpgrade>,
+    permit: Option<SocketPermit>,
+    /// Whether an attempt has timed out.
+    timed_out: bool,
+}
+
+impl Attempt for ForwardedRequest<'_> {
+    type Response = Response;
+
+    async fn send(&mut self, mut slot: UpstreamSlot) -> Result<Response, AttemptError> {
+        let url = slot.upstream.url(self.path_and_query);
+        let mut outgoing = reqwest::Request::new(self.method.clone(), url);
+        *outgoing.headers_mut() = self.headers.clone();
+        *outgoing.body_mut() = self.body.attempt();
+        match self.gateway.client.execute(outgoing).await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                slot.report(Outcome::Success);
+                tunnel::open(self.gateway, response, self.client_side.take(), slot, self.permit.take())
+                    .map_err(AttemptError::Final)
+            }
+            Ok(response) => Ok(relay(self.gateway, &self.method, response, slot)),
+            Err(error) => Err(self.failed(slot, &error)),
+        }
+    }
+}
+
+impl ForwardedRequest<'_> {
+    fn failed(&mut self, mut slot: UpstreamSlot, error: &reqwest::Error) -> AttemptError {
+        log_failure(&slot.upstream, &self.headers, error);
+        self.timed_out |= error.is_timeout();
+        let failure = if self.timed_out {
+            Failure::new(Code::Timeout, "the service did not answer in time")
+        } else {
+            unavailable()
+        };
+        let untouched = self.body.untouched();
+        // A body that the client broke off is not the service's failure.
+        let client_failed = error.is_body() || !untouched && error.is_request() && is_body_error(error);
+        slot.report(if client_failed { Outcome::Unknown } else { Outcome::Failure });
+        if error.is_connect() && untouched {
+            AttemptError::NotReached(Arc::clone(&slot.upstream), failure)
+        } else {
+            AttemptError::Final(failure)
+        }
+    }
+}
+
+/// The headers that the service gets: those of the request without what concerns only the client's connection.
+fn outgoing_headers(parts: &mut Parts, upgrade: Option<&HeaderValue>) -> HeaderMap {
     let mut headers = std::mem::take(&mut parts.headers);
     strip_request(&mut headers);
     if let Some(ClientIp(ip)) = parts.extensions.get::<ClientIp>()
@@ -64,75 +120,43 @@ pub(crate) async fn forward(
     {
         headers.insert(FORWARDED_FOR, ip);
     }
-    if let Some(protocol) = &upgrade {
-        tunnel::ask(&mut headers, protocol);
-        // It has been checked against this host; the service has another.
+    if let Some(protocol) = upgrade {
+        tunnel::set_upgrade_headers(&mut headers, protocol);
+        // Already checked against the gateway's host; the service has another one.
         headers.remove(ORIGIN);
     }
-    let body = ReusableBody::new(body);
-    let mut tried = Vec::new();
-    let mut failure = unavailable();
-    while let Some(mut lease) = destination.lease(&tried) {
-        let url = lease.upstream.url(path_and_query);
-        let mut outgoing = reqwest::Request::new(parts.method.clone(), url);
-        *outgoing.headers_mut() = headers.clone();
-        *outgoing.body_mut() = body.attempt();
-        match gateway.client.execute(outgoing).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                lease.report(Outcome::Success);
-                return tunnel::open(gateway, response, client_side, lease, place.take());
-            }
-            Ok(response) => return Ok(pass_on(gateway, &parts.method, response, lease)),
-            Err(error) => {
-                let (upstream, request_id) =
-                    (lease.upstream.base(), headers.get(&REQUEST_ID).map_or("", shown));
-                tracing::warn!(event = "upstream_failed", request_id, upstream, error = %root(&error));
-                if error.is_timeout() {
-                    failure = Failure::new(Code::Timeout, "the service did not answer in time");
-                }
-                // A body that the client broke off is not the service's fault.
-                let clients_fault =
-                    error.is_body() || !body.untouched() && error.is_request() && is_body_fault(&error);
-                lease.report(if clients_fault { Outcome::Unknown } else { Outcome::Failure });
-                if !(error.is_connect() && body.untouched()) {
-                    return Err(failure);
-                }
-                tried.push(Arc::clone(&lease.upstream));
-            }
-        }
-    }
-    Err(failure)
+    headers
 }
 
-/// The service's answer, less what was meant for its connection. The lease lasts until the last byte.
-fn pass_on(gateway: &Gateway, method: &Method, response: reqwest::Response, mut lease: Lease) -> Response {
-    let failed = matches!(response.status(), StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
-    lease.report(if failed { Outcome::Failure } else { Outcome::Success });
+/// The service's response without the headers that concern only its connection. The slot is held until the last byte.
+fn relay(
+    gateway: &Gateway,
+    method: &Method,
+    response: reqwest::Response,
+    mut slot: UpstreamSlot,
+) -> Response {
+    slot.report(Outcome::of_status(response.status()));
     let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
     strip(&mut parts.headers);
     remove_cors(&mut parts.headers);
     parts.extensions.clear();
     let mut body = Body::new(body);
-    // What was asked for by GET can be asked for again; the answer to a POST is let finish.
+    // A GET can be repeated, so its stream may end early; the response to a POST runs to its end.
     if method == Method::GET && is_event_stream(&parts.headers) {
         body = EventStream::wrap(body, gateway.drained());
     }
-    Response::from_parts(parts, GuardedBody::wrap(body, lease))
+    Response::from_parts(parts, GuardedBody::wrap(body, slot))
 }
 
-/// Who may read an answer in a browser is decided here, not by a service.
+/// The gateway sets these headers itself; a service does not decide which pages may read a response.
 fn remove_cors(headers: &mut HeaderMap) {
     for name in ["access-control-allow-origin", "access-control-allow-credentials", "x-request-id"] {
         headers.remove(name);
     }
 }
 
-fn unavailable() -> Failure {
-    Failure::later(Code::UpstreamUnavailable, "the service does not answer, try again", 5)
-}
-
 /// Whether the request's own body failed: the client broke off, was too slow or sent too much.
-fn is_body_fault(error: &reqwest::Error) -> bool {
+fn is_body_error(error: &reqwest::Error) -> bool {
     let mut source: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = source {
         if error.is::<axum::Error>() {
@@ -141,13 +165,4 @@ fn is_body_fault(error: &reqwest::Error) -> bool {
         source = error.source();
     }
     false
-}
-
-/// The innermost cause: the outer ones name the URL, whose query may hold what is nobody's business.
-fn root(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    if std::ptr::addr_eq(innermost, error) { "failed".to_owned() } else { innermost.to_string() }
 }

@@ -1,3 +1,5 @@
+//! Request bodies that can be sent to another service as long as nothing of them has been read.
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -6,8 +8,7 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use futures::Stream;
 use http_body::Body as HttpBody;
 
-/// A request body that can be offered to another service as long as nobody has begun to read it: a request may be
-/// tried again only when nothing of it reached a service.
+/// A request body shared by the attempts of a request. A request may be sent again only while its body is untouched.
 #[derive(Clone)]
 pub(crate) struct ReusableBody {
     shared: Arc<Mutex<Shared>>,
@@ -16,23 +17,24 @@ pub(crate) struct ReusableBody {
 
 struct Shared {
     stream: BodyDataStream,
-    begun: bool,
+    started: bool,
 }
 
 impl ReusableBody {
     pub(crate) fn new(body: Body) -> Self {
         let empty = body.is_end_stream();
-        let shared = Shared { stream: body.into_data_stream(), begun: false };
+        let shared = Shared { stream: body.into_data_stream(), started: false };
         Self { shared: Arc::new(Mutex::new(shared)), empty }
     }
 
-    /// For one attempt; `None` when there is no body.
+    /// The body for one attempt; `None` when it is empty.
     pub(crate) fn attempt(&self) -> Option<reqwest::Body> {
         (!self.empty).then(|| reqwest::Body::wrap_stream(self.clone()))
     }
 
+    /// Whether nothing of the body has been read.
     pub(crate) fn untouched(&self) -> bool {
-        self.empty || !self.shared.lock().unwrap_or_else(PoisonError::into_inner).begun
+        self.empty || !self.shared.lock().unwrap_or_else(PoisonError::into_inner).started
     }
 }
 
@@ -41,7 +43,7 @@ impl Stream for ReusableBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.begun = true;
+        shared.started = true;
         Pin::new(&mut shared.stream).poll_next(cx)
     }
 }

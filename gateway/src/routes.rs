@@ -1,4 +1,4 @@
-//! Every path of the gateway.
+//! The routes of the gateway.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::native::native;
 use crate::{Gateway, docs, openapi, pages};
 
-/// The documented routes and their document.
+/// The documented routes and their OpenAPI document.
 pub(crate) fn documented() -> OpenApiRouter<Arc<Gateway>> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(pages::root))
@@ -35,7 +35,7 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(videos::video_events))
 }
 
-/// All routes. What lies below `/models/{model}` is documented by the services' own documents.
+/// All routes. Paths below `/models/{model}` are documented by the services themselves.
 pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let (documented, _) = documented().split_for_parts();
     documented
@@ -52,7 +52,7 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
         .with_state(Arc::clone(gateway))
 }
 
-/// One document of everything.
+/// The OpenAPI document of the gateway and all services.
 async fn document(State(gateway): State<Arc<Gateway>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], gateway.document()).into_response()
 }

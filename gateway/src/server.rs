@@ -1,4 +1,4 @@
-//! The listener: accepts, limits, shuts down gracefully.
+//! The listener: accepts connections, limits them, shuts down gracefully.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,17 +19,28 @@ use tower::Service;
 use crate::config::duration;
 use crate::guarded_body::GuardedBody;
 use crate::layers::request_id::Peer;
-use crate::socket::{Answering, Phase, Socket, Times};
+use crate::timed_stream::{IdleOnDrop, Phase, TimedStream, Timeouts};
 use crate::{Gateway, GatewayConfig, GatewayError, stack};
 
-/// Largest header of a request, in bytes; also the read buffer.
+/// Largest header of a request and size of the read buffer, in bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 100;
-/// A pause when the system has no more descriptors.
+/// Pause after a failed accept, for example when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A gateway that listens.
+///
+/// ```no_run
+/// use videosdgx_gateway::{GatewayConfig, Server};
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::start(GatewayConfig::from_env()?).await?;
+/// println!("listening on http://{}", server.address());
+/// server.run(async { drop(tokio::signal::ctrl_c().await) }).await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -38,7 +49,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, loads the keys and begins to watch the services.
+    /// Binds the address, loads the keys and starts the health checks of the services.
     ///
     /// # Errors
     /// When the address, the keys or the configuration cannot be used.
@@ -49,42 +60,42 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let gateway = Gateway::new(config).await?;
         let router = stack::stack(&gateway);
-        gateway.watch();
+        gateway.start_background_tasks();
         Ok(Self { listener, address, gateway, router })
     }
 
-    /// Where it listens, with the port really bound.
+    /// The address it listens on, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` completes; then `/ready` says so at once, nothing new is taken, and what is under way
-    /// may finish within the grace time.
+    /// Serves until `shutdown` completes. Then `/ready` answers 503, new requests are refused, and requests in flight may
+    /// finish within the drain time.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let limits = &self.gateway.config.limits;
-        let times = Times {
+        let timeouts = Timeouts {
             header: duration(limits.header_seconds),
             idle: duration(limits.idle_seconds),
             write_stall: duration(limits.write_stall_seconds),
         };
         let drain = duration(limits.drain_seconds);
-        let places = Arc::new(Semaphore::new(limits.max_connections));
+        let permits = Arc::new(Semaphore::new(limits.max_connections));
         let draining = CancellationToken::new();
         let (serving, late) = (TaskTracker::new(), TaskTracker::new());
         let accept =
-            |tracker: &TaskTracker, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
+            |tracker: &TaskTracker, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit| {
                 let connection =
-                    Connection { router: self.router.clone(), peer, times, draining: draining.clone() };
+                    Connection { router: self.router.clone(), peer, timeouts, draining: draining.clone() };
                 tracker.spawn(async move {
                     connection.serve(stream).await;
-                    drop(place);
+                    drop(permit);
                 });
             };
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                (stream, peer, place) = self.accept(&places) => accept(&serving, stream, peer, place),
+                (stream, peer, permit) = self.accept(&permits) => accept(&serving, stream, peer, permit),
             }
         }
         tracing::info!(event = "draining", connections = serving.len());
@@ -92,33 +103,33 @@ impl Server {
         draining.cancel();
         serving.close();
         self.gateway.tunnels.close();
-        let over = tokio::time::sleep(drain);
-        tokio::pin!(over);
+        let drain_over = tokio::time::sleep(drain);
+        tokio::pin!(drain_over);
         loop {
             tokio::select! {
                 () = async { tokio::join!(serving.wait(), self.gateway.tunnels.wait()); } => break,
-                () = &mut over => {
+                () = &mut drain_over => {
                     let sockets = self.gateway.tunnels.len();
                     tracing::warn!(event = "drain_over", connections = serving.len(), sockets);
                     break;
                 }
-                // Health checkers still learn that this one is going.
-                (stream, peer, place) = self.accept(&places) => accept(&late, stream, peer, place),
+                // Health checks are still answered, so that load balancers see the shutdown.
+                (stream, peer, permit) = self.accept(&permits) => accept(&late, stream, peer, permit),
             }
         }
-        self.gateway.stop_watching();
+        self.gateway.stop_background_tasks();
         tracing::info!(event = "stopped");
     }
 
-    async fn accept(&self, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&self, permits: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
-            // Never closed, so this cannot fail.
-            let Ok(place) = Arc::clone(places).acquire_owned().await else {
+            // The semaphore is never closed, so this does not fail.
+            let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (stream, peer, place),
+                Ok((stream, peer)) => return (stream, peer, permit),
                 Err(error) => {
                     tracing::warn!(event = "accept_failed", %error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -131,7 +142,7 @@ impl Server {
 struct Connection {
     router: Router,
     peer: SocketAddr,
-    times: Times,
+    timeouts: Timeouts,
     draining: CancellationToken,
 }
 
@@ -139,35 +150,35 @@ impl Connection {
     async fn serve(self, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
         let phase = Phase::new();
-        let socket = TokioIo::new(Socket::new(stream, self.times, phase.clone()));
+        let socket = TokioIo::new(TimedStream::new(stream, self.timeouts, phase.clone()));
         let (router, peer) = (self.router, self.peer);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            answer(router.clone(), request, peer, phase.clone())
+            respond(router.clone(), request, peer, phase.clone())
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            // The socket's own clocks are stricter; this one also covers a header behind another request.
-            .header_read_timeout(self.times.idle + self.times.header)
+            // The stream's own timeouts are stricter; this one also covers pipelined requests.
+            .header_read_timeout(self.timeouts.idle + self.timeouts.header)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
             .keep_alive(!self.draining.is_cancelled());
         let connection = http.serve_connection(socket, service).with_upgrades();
         tokio::pin!(connection);
         let was_draining = self.draining.is_cancelled();
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
             () = self.draining.cancelled(), if !was_draining => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
-        if let Err(error) = ended {
+        if let Err(error) = result {
             tracing::debug!(event = "connection_broke", %error);
         }
     }
 }
 
-async fn answer(
+async fn respond(
     mut router: Router,
     request: Request<Incoming>,
     peer: SocketAddr,
@@ -177,10 +188,10 @@ async fn answer(
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(Peer(peer));
     let response = router.call(request).await?;
-    // An upgraded connection has no requests any more, so no clock.
+    // An upgraded connection has no further requests, so no request timeouts apply.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
-    let answering = Answering(phase);
-    Ok(response.map(|body| GuardedBody::wrap(body, answering)))
+    let guard = IdleOnDrop(phase);
+    Ok(response.map(|body| GuardedBody::wrap(body, guard)))
 }

@@ -6,6 +6,7 @@ mod event;
 mod generate;
 mod ids;
 mod job;
+mod media_type;
 mod metrics;
 pub mod openai;
 mod principal;
@@ -24,6 +25,7 @@ pub use generate::{
 };
 pub use ids::{InvalidId, JobId, Priority};
 pub use job::{Job, JobList, JobStatus, Stage};
+pub use media_type::{accepted_media_types, media_type};
 pub use metrics::{InferenceRecord, MetricsReport};
 pub use principal::Principal;
 pub use problem::{Code, Problem};

@@ -1,4 +1,4 @@
-//! `/v1/chat/completions` and `/v1/completions`: routed by the `model` in the body, which goes on as it came.
+//! `/v1/chat/completions` and `/v1/completions`: routed by the `model` in the body, which is forwarded unchanged.
 
 use std::sync::Arc;
 
@@ -15,25 +15,26 @@ use utoipa::ToSchema;
 use videosdgx_api::Code;
 use videosdgx_api::openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest, ModelKind};
 
-use super::choice;
+use super::model_lookup::find_model;
 use crate::Gateway;
-use crate::call::refusal;
 use crate::failure::Failure;
-use crate::proxy::{Destination, forward};
+use crate::proxy::forward;
+use crate::retry::Destination;
+use crate::upstream_client::refusal;
 
-/// Largest problem document that is read.
+/// Largest problem document of a service that is read, in bytes.
 const MAX_REFUSAL: usize = 64 * 1024;
 
 /// One event of a stream.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the schema of an event that a service writes")]
 pub(crate) struct CompletionEvent {
-    /// A `ChatChunk` or `Completion` as JSON, an `ErrorBody` where it breaks off; `[DONE]` at the end.
+    /// A `ChatChunk` or `Completion` as JSON, an `ErrorBody` when generation fails; `[DONE]` at the end.
     data: String,
 }
 
-/// Answers a conversation. With `stream` the answer comes in server-sent events as it is made. Never sent twice to a
-/// service.
+/// Answers a conversation. With `stream` the answer comes as server-sent events while it is generated. A request is never
+/// sent to two services.
 #[utoipa::path(post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "OpenAI",
     request_body = ChatRequest,
     responses((status = 200, description = "The answer; with `stream` events, each a `ChatChunk`.",
@@ -45,7 +46,7 @@ pub(crate) async fn create_chat_completion(
     route(&gateway, request, "/v1/chat/completions").await
 }
 
-/// Goes on from a text. With `stream` the answer comes in server-sent events as it is made.
+/// Continues a text. With `stream` the text comes as server-sent events while it is generated.
 #[utoipa::path(post, path = "/v1/completions", operation_id = "createCompletion", tag = "OpenAI",
     request_body = CompletionRequest,
     responses((status = 200, description = "The text; with `stream` events, each a `Completion`.",
@@ -59,32 +60,32 @@ pub(crate) async fn create_completion(
 
 async fn route(gateway: &Gateway, request: Request, path: &str) -> Result<Response, Failure> {
     let (mut parts, body) = request.into_parts();
-    let held = Held::read(gateway, body).await?;
-    let name = addressee(&held.bytes)?;
-    let model = choice::model(gateway, name.as_deref(), ModelKind::Text)?;
-    // However it came, it goes on in one piece.
-    parts.headers.insert(CONTENT_LENGTH, held.bytes.len().into());
-    let request = Request::from_parts(parts, Body::from(held.bytes.clone()));
+    let buffered = BufferedBody::read(gateway, body).await?;
+    let name = model_name(&buffered.bytes)?;
+    let model = find_model(gateway, name.as_deref(), ModelKind::Text)?;
+    // The buffered body is sent with a length, also when it came in chunks.
+    parts.headers.insert(CONTENT_LENGTH, buffered.bytes.len().into());
+    let request = Request::from_parts(parts, Body::from(buffered.bytes.clone()));
     let response = forward(gateway, Destination::Any(model), request, path).await?;
-    in_openai_shape(response).await
+    as_openai_error(response).await
 }
 
-/// A body in memory, counted against what may be held in all.
-struct Held {
+/// A request body in memory, counted against the limit of all buffered bodies.
+struct BufferedBody {
     bytes: Bytes,
-    /// Given back when the service has begun to answer.
+    /// Returned when the service has begun to answer.
     _budget: Option<OwnedSemaphorePermit>,
 }
 
-impl Held {
-    /// Reads all of a body, whose size has its own limit. Without room for more it gives up at once.
+impl BufferedBody {
+    /// Reads a whole body, whose size is limited by a layer. Fails at once with 503 when the limit of all is reached.
     async fn read(gateway: &Gateway, body: Body) -> Result<Self, Failure> {
         let mut chunks = body.into_data_stream();
         let mut bytes = Vec::new();
         let mut budget: Option<OwnedSemaphorePermit> = None;
         while let Some(chunk) = chunks.next().await {
-            // What was wrong with it is known where its size and pace are watched.
-            let chunk = chunk.map_err(|_| Failure::new(Code::InvalidBody, "the body broke off"))?;
+            // The layer that limits size and pace reports the exact reason.
+            let chunk = chunk.map_err(|_| Failure::new(Code::InvalidBody, "the body ended early"))?;
             let have = budget.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
             let more = (bytes.len() + chunk.len()).div_ceil(1024).saturating_sub(have);
             let permit = u32::try_from(more)
@@ -109,27 +110,28 @@ impl Held {
 }
 
 #[derive(Deserialize)]
-struct Addressed {
+struct ModelField {
     model: Option<Value>,
 }
 
 /// The `model` of a JSON object.
-fn addressee(body: &[u8]) -> Result<Option<String>, Failure> {
+fn model_name(body: &[u8]) -> Result<Option<String>, Failure> {
     let invalid =
-        |reason: &str| Failure::new(Code::InvalidBody, format!("the body is no JSON object: {reason}"));
+        |reason: &str| Failure::new(Code::InvalidBody, format!("the body is not a JSON object: {reason}"));
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(invalid("it does not begin with {"));
     }
-    let addressed: Addressed = serde_json::from_slice(body).map_err(|error| invalid(&error.to_string()))?;
-    match addressed.model {
+    let fields: ModelField = serde_json::from_slice(body).map_err(|error| invalid(&error.to_string()))?;
+    match fields.model {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) => Ok(Some(name)),
-        Some(_) => Err(Failure::field("model", "model is a text")),
+        Some(_) => Err(Failure::field("model", "model must be a string")),
     }
 }
 
-/// A service speaks OpenAI's language on these paths; what its outer layers refuse may be a problem document.
-async fn in_openai_shape(response: Response) -> Result<Response, Failure> {
+/// Converts a problem document to OpenAI's error object. A service answers these paths with the latter, but its outer
+/// layers may refuse a request with a problem document.
+async fn as_openai_error(response: Response) -> Result<Response, Failure> {
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|content_type| content_type.starts_with("application/problem+json")) {
         return Ok(response);
@@ -144,8 +146,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_model_is_read_out_of_an_object_and_nothing_else() {
-        let read = |body: &str| addressee(body.as_bytes()).map_err(|failure| failure.problem().field.clone());
+    fn only_the_model_is_read_from_the_object() {
+        let read =
+            |body: &str| model_name(body.as_bytes()).map_err(|failure| failure.problem().field.clone());
         assert_eq!(
             read(r#" {"messages": [{"model": "no"}], "model": "m", "x": 1e400} "#),
             Ok(Some("m".into()))
@@ -153,7 +156,7 @@ mod tests {
         assert_eq!(read(r#"{"model": null}"#), Ok(None));
         assert_eq!(read("{}"), Ok(None));
         assert_eq!(read(r#"{"model": 7}"#), Err(Some("model".into())));
-        // What the rest looks like is for the service to say; here it must only do no harm.
+        // The service validates the rest; here it must not cause a failure.
         let deep = format!(r#"{{"model": "m", "a": {}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(read(&deep), Ok(Some("m".into())));
         for bad in [

@@ -5,16 +5,16 @@ use axum::extract::{Request, State};
 use videosdgx_api::openai::{ModelKind, Video, VideoStatus};
 use videosdgx_api::{GenerateAccepted, GenerateRequest, Job};
 
-use super::choice;
-use super::create_body::{CreateVideo, CreateVideoForm, Wanted};
+use super::create_body::{CreateVideo, CreateVideoForm, VideoRequest};
+use super::model_lookup::find_model;
 use super::shape::{in_openai_names, video};
 use crate::Gateway;
-use crate::call::Caller;
 use crate::failure::Failure;
+use crate::upstream_client::UpstreamClient;
 
-/// Makes a video: the answer comes at once, the work is queued. `Idempotency-Key` makes a repeated request the same job.
+/// Queues a video and returns at once. A repeated request with the same `Idempotency-Key` returns the same video.
 #[utoipa::path(post, path = "/v1/videos", operation_id = "createVideo", tag = "OpenAI",
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body: the same video.")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "A request with the same key and body returns the same video.")),
     request_body(content((CreateVideo = "application/json"), (CreateVideoForm = "multipart/form-data"))),
     responses((status = 200, description = "Accepted.", body = Video)))]
 pub(crate) async fn create_video(
@@ -22,23 +22,23 @@ pub(crate) async fn create_video(
     request: Request,
 ) -> Result<Json<Video>, Failure> {
     let (parts, body) = request.into_parts();
-    let caller = Caller::of(&parts).with_idempotency_key(&parts);
-    let wanted = Wanted::read(Request::from_parts(parts, body)).await?;
-    let model = choice::model(&gateway, wanted.model.as_deref(), ModelKind::Video)?;
-    let (upstream, accepted) = caller
-        .post::<GenerateAccepted>(&gateway, model, "/generate", &wanted.request)
+    let client = UpstreamClient::new(&parts).with_idempotency_key(&parts);
+    let video_request = VideoRequest::read(Request::from_parts(parts, body)).await?;
+    let model = find_model(&gateway, video_request.model.as_deref(), ModelKind::Video)?;
+    let (upstream, accepted) = client
+        .post::<GenerateAccepted>(&gateway, model, "/generate", &video_request.request)
         .await
         .map_err(in_openai_names)?;
-    gateway.places.put(accepted.job_id.as_str(), &upstream);
+    gateway.job_locations.put(accepted.job_id.as_str(), &upstream);
     let path = format!("/jobs/{}", accepted.job_id);
-    match caller.get::<Job>(&gateway, &upstream, &path).await {
+    match client.get::<Job>(&gateway, &upstream, &path).await {
         Ok(job) => Ok(Json(video(job, &model.name))),
-        // Accepted is accepted, also when the token may not read or the service went away just now.
-        Err(_) => Ok(Json(just_accepted(accepted, wanted.request, &model.name))),
+        // The job is accepted, even when the token may not read it or the service has just failed.
+        Err(_) => Ok(Json(just_accepted(accepted, video_request.request, &model.name))),
     }
 }
 
-/// What is known without reading the job.
+/// The video as far as it is known without reading the job.
 fn just_accepted(accepted: GenerateAccepted, request: GenerateRequest, model: &str) -> Video {
     Video {
         id: accepted.job_id.to_string(),

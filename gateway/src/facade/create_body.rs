@@ -1,13 +1,14 @@
-//! What `POST /v1/videos` takes: JSON, or the form that the official client sends, where every value is text.
+//! The body of `POST /v1/videos`: JSON, or the form that OpenAI's client sends, in which every value is text.
 
 use axum::extract::{FromRequest, Multipart, Request};
 use base64::Engine as _;
 use http::header::CONTENT_TYPE;
+use mime::Mime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use videosdgx_api::{Code, GenerateRequest, OutputFormat, Priority, Resolution, SchedulerName};
+use videosdgx_api::{Code, GenerateRequest, OutputFormat, Priority, Resolution, SchedulerName, media_type};
 
 use crate::failure::Failure;
 
@@ -16,19 +17,19 @@ const MAX_IMAGE_BYTES: usize = 10 * 1024 * 1024;
 /// Largest other part of a form in bytes.
 const MAX_FIELD_BYTES: usize = 64 * 1024;
 
-/// A video to make. `prompt` is needed; the checkpoint's own defaults fill in the rest. `negative_prompt` and what
-/// follows are our additions; the official client sends them as `extra_body`.
+/// A video to generate. Only `prompt` is required; other fields have the checkpoint's defaults. `negative_prompt` and the
+/// fields after it are additions to OpenAI's API; OpenAI's client sends them as `extra_body`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[expect(
     dead_code,
-    reason = "the schema of the JSON body; it is read field by field to name the one at fault"
+    reason = "the schema of the JSON body; it is read field by field so that errors name the field"
 )]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateVideo {
     /// What the video shows, 1 to 1000 characters.
     #[schema(min_length = 1, max_length = 1000, example = "a red circle moving right on a black background")]
     prompt: String,
-    /// One of `GET /v1/models`; needed when there are several.
+    /// One of `GET /v1/models`; required when there are several video models.
     #[schema(nullable = false)]
     model: Option<String>,
     /// Length in seconds, as text or number; at most 60.
@@ -40,7 +41,7 @@ pub(crate) struct CreateVideo {
     /// First frame for image-to-video checkpoints.
     #[schema(nullable = false)]
     input_reference: Option<ImageReference>,
-    /// What it should not show.
+    /// What the video should not show.
     #[schema(max_length = 1000, nullable = false)]
     negative_prompt: Option<String>,
     /// Frames per second.
@@ -55,28 +56,28 @@ pub(crate) struct CreateVideo {
     /// Classifier-free guidance.
     #[schema(minimum = 1.0, maximum = 20.0, nullable = false)]
     guidance_scale: Option<f64>,
-    /// The same seed makes the same video.
+    /// Seed of the random numbers. The same seed and settings give the same video.
     #[schema(minimum = 0, nullable = false)]
     seed: Option<u64>,
-    /// 0 to 9.
+    /// Priority in the queue, 0 to 9; higher runs earlier.
     #[schema(value_type = Option<u8>, minimum = 0, maximum = 9, nullable = false)]
     priority: Option<Priority>,
     /// Codec inside the MP4.
     #[schema(nullable = false)]
     format: Option<OutputFormat>,
-    /// Sampler.
+    /// Scheduler of the denoising steps.
     #[schema(nullable = false)]
     scheduler: Option<SchedulerName>,
 }
 
-/// The same as a form: every value is text, the picture is a file.
+/// The same as a form: every value is text, the image is a file.
 #[derive(Debug, Clone, ToSchema)]
 #[expect(dead_code, reason = "the schema of the form; it is read field by field")]
 pub(crate) struct CreateVideoForm {
     /// What the video shows, 1 to 1000 characters.
     #[schema(min_length = 1, max_length = 1000)]
     prompt: String,
-    /// One of `GET /v1/models`; needed when there are several.
+    /// One of `GET /v1/models`; required when there are several video models.
     #[schema(nullable = false)]
     model: Option<String>,
     /// Length in seconds.
@@ -90,7 +91,7 @@ pub(crate) struct CreateVideoForm {
     input_reference: Option<String>,
 }
 
-/// A picture in the request itself.
+/// An image in the request itself.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageReference {
@@ -99,21 +100,20 @@ pub(crate) struct ImageReference {
     image_url: String,
 }
 
-/// The body, read and named in our own terms.
-pub(crate) struct Wanted {
+/// A video request in the services' own terms.
+pub(crate) struct VideoRequest {
     pub(crate) model: Option<String>,
     pub(crate) request: GenerateRequest,
 }
 
-impl Wanted {
+impl VideoRequest {
     /// Reads JSON or a form, by the content type.
     pub(crate) async fn read(request: Request) -> Result<Self, Failure> {
         let content_type =
-            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        match media.as_str() {
-            "application/json" => Fields::from_json(request).await?.wanted(),
-            "multipart/form-data" => Fields::from_form(request).await?.wanted(),
+            request.headers().get(CONTENT_TYPE).and_then(|value| media_type(value.to_str().ok()?));
+        match content_type.as_ref().map(Mime::essence_str) {
+            Some("application/json") => Fields::from_json(request).await?.into_request(),
+            Some("multipart/form-data") => Fields::from_form(request).await?.into_request(),
             _ => {
                 Err(Failure::new(Code::UnsupportedMediaType, "send application/json or multipart/form-data"))
             }
@@ -121,11 +121,12 @@ impl Wanted {
     }
 }
 
-/// Fields not yet looked at.
+/// The fields of a body that have not been read yet.
 struct Fields {
     values: Map<String, Value>,
-    /// In a form numbers are text.
+    /// Whether the body is a form, in which numbers are text.
     is_form: bool,
+    /// The image of a form, base64 or a data URL.
     image: Option<String>,
 }
 
@@ -133,7 +134,7 @@ impl Fields {
     async fn from_json(request: Request) -> Result<Self, Failure> {
         let bytes = axum::body::Bytes::from_request(request, &()).await.map_err(|_| unreadable())?;
         let values = serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::new(Code::InvalidBody, format!("the body is no JSON object: {error}"))
+            Failure::new(Code::InvalidBody, format!("the body is not a JSON object: {error}"))
         })?;
         Ok(Self { values, is_form: false, image: None })
     }
@@ -162,17 +163,17 @@ impl Fields {
             }
             let text = String::from_utf8(bytes)
                 .map_err(|_| Failure::field(&shown(&name), format!("{} is not text", shown(&name))))?;
-            // The client flattens an object: `input_reference[image_url]`.
+            // OpenAI's client flattens an object: `input_reference[image_url]`.
             if name == "input_reference[image_url]" {
                 fields.image = Some(data_url(text)?);
             } else if fields.values.insert(name.clone(), Value::String(text)).is_some() {
-                return Err(Failure::field(&shown(&name), format!("{} is there twice", shown(&name))));
+                return Err(Failure::field(&shown(&name), format!("{} is given twice", shown(&name))));
             }
         }
         Ok(fields)
     }
 
-    fn wanted(mut self) -> Result<Wanted, Failure> {
+    fn into_request(mut self) -> Result<VideoRequest, Failure> {
         let prompt = self.take("prompt")?.ok_or_else(|| Failure::field("prompt", "prompt is missing"))?;
         let size: Option<String> = self.take("size")?;
         let resolution = size
@@ -203,7 +204,7 @@ impl Fields {
             let name = shown(unknown);
             return Err(Failure::field(&name, format!("unknown field `{name}`")));
         }
-        Ok(Wanted { model, request })
+        Ok(VideoRequest { model, request })
     }
 
     fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Failure> {
@@ -225,7 +226,7 @@ impl Fields {
         self.take(name)
     }
 
-    /// Text, as OpenAI has it, or a number.
+    /// `seconds`: text, as in OpenAI's API, or a number.
     fn seconds(&mut self) -> Result<Option<f64>, Failure> {
         let wrong = || Failure::field("seconds", "seconds is a number above 0");
         let seconds = match self.values.remove("seconds") {
@@ -238,7 +239,7 @@ impl Fields {
     }
 }
 
-/// Pictures come in the request; nothing is fetched for anybody.
+/// Accepts only data URLs: the gateway fetches no images.
 fn data_url(url: String) -> Result<String, Failure> {
     let is_image = url.split_once(";base64,").is_some_and(|(head, _)| head.starts_with("data:image/"));
     if is_image {
@@ -249,13 +250,13 @@ fn data_url(url: String) -> Result<String, Failure> {
     }
 }
 
-/// A field's name from outside, short enough to be shown.
+/// A field name from a request, shortened for an error message.
 fn shown(name: &str) -> String {
     name.chars().filter(|letter| !letter.is_control()).take(64).collect()
 }
 
 fn unreadable() -> Failure {
-    Failure::new(Code::InvalidBody, "the body broke off or is no proper form")
+    Failure::new(Code::InvalidBody, "the body ended early or is not a valid form")
 }
 
 #[cfg(test)]
@@ -265,12 +266,12 @@ mod tests {
     use http::Request;
     use serde_json::json;
 
-    async fn read(content_type: &str, body: impl Into<Body>) -> Result<Wanted, Failure> {
+    async fn read(content_type: &str, body: impl Into<Body>) -> Result<VideoRequest, Failure> {
         let request = Request::builder().header(CONTENT_TYPE, content_type).body(body.into()).unwrap();
-        Wanted::read(request).await
+        VideoRequest::read(request).await
     }
 
-    async fn read_json(body: Value) -> Result<Wanted, Failure> {
+    async fn read_json(body: Value) -> Result<VideoRequest, Failure> {
         read("application/json; charset=utf-8", body.to_string()).await
     }
 
@@ -283,10 +284,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn json_and_form_say_the_same() {
+    async fn json_and_form_give_the_same_request() {
         let json = json!({"prompt": "p", "model": "m", "seconds": "2", "size": "64x48", "seed": 7, "steps": 3,
             "guidance_scale": 2.5, "format": "av1", "scheduler": "euler", "priority": 9, "negative_prompt": "n"});
-        let wanted = read_json(json).await.unwrap();
+        let video = read_json(json).await.unwrap();
         let parts = [
             ("prompt", "p"),
             ("model", "m"),
@@ -301,23 +302,23 @@ mod tests {
             ("negative_prompt", "n"),
         ];
         let from_form = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
-        assert_eq!(wanted.request, from_form.request);
-        assert_eq!((wanted.model.as_deref(), from_form.model.as_deref()), (Some("m"), Some("m")));
-        assert_eq!(wanted.request.duration, Some(2.0));
-        assert_eq!(wanted.request.resolution.unwrap().to_string(), "64x48");
+        assert_eq!(video.request, from_form.request);
+        assert_eq!((video.model.as_deref(), from_form.model.as_deref()), (Some("m"), Some("m")));
+        assert_eq!(video.request.duration, Some(2.0));
+        assert_eq!(video.request.resolution.unwrap().to_string(), "64x48");
     }
 
     #[tokio::test]
-    async fn a_picture_comes_as_file_or_data_url_and_is_never_fetched() {
+    async fn an_image_is_a_file_or_data_url_and_never_fetched() {
         let parts = [("prompt", "p"), ("input_reference", "PNG")];
-        let wanted = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
-        assert_eq!(wanted.request.image.as_deref(), Some("UE5H"));
+        let video = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
+        assert_eq!(video.request.image.as_deref(), Some("UE5H"));
         let url = "data:image/png;base64,UE5H";
-        let wanted = read_json(json!({"prompt": "p", "input_reference": {"image_url": url}})).await.unwrap();
-        assert_eq!(wanted.request.image.as_deref(), Some(url));
+        let video = read_json(json!({"prompt": "p", "input_reference": {"image_url": url}})).await.unwrap();
+        assert_eq!(video.request.image.as_deref(), Some(url));
         let parts = [("prompt", "p"), ("input_reference[image_url]", url)];
-        let wanted = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
-        assert_eq!(wanted.request.image.as_deref(), Some(url));
+        let video = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
+        assert_eq!(video.request.image.as_deref(), Some(url));
         for url in
             ["http://127.0.0.1/a.png", "file:///etc/passwd", "data:text/html;base64,AA", "data:image/png,a"]
         {
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_field_at_fault_is_named() {
+    async fn errors_name_the_field() {
         for (body, field) in [
             (json!({}), "prompt"),
             (json!({"prompt": 7}), "prompt"),
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_that_cannot_be_read() {
+    async fn unreadable_bodies_are_refused() {
         for (content_type, body, status) in [
             ("application/json", "{", 400),
             ("application/json", "[]", 400),

@@ -1,3 +1,5 @@
+//! `/v1/models`.
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,6 +11,7 @@ use crate::failure::Failure;
 use crate::native::model_not_found;
 use crate::upstream::Model;
 
+/// A model in OpenAI's form.
 fn shape(gateway: &Gateway, model: &Model) -> openai::Model {
     openai::Model {
         id: model.name.clone(),

@@ -1,4 +1,4 @@
-//! From our shapes to OpenAI's.
+//! Conversion of jobs and problems to OpenAI's form.
 
 use videosdgx_api::openai::{Video, VideoError, VideoStatus};
 use videosdgx_api::{Job, JobStatus};
@@ -16,7 +16,7 @@ pub(crate) fn video(job: Job, model: &str) -> Video {
     let error = matches!(status, VideoStatus::Failed).then(|| {
         let (code, message) = match job.status {
             JobStatus::Cancelled => ("cancelled", "the job was cancelled"),
-            JobStatus::Dead => ("dead", "the job was given up after its last attempt"),
+            JobStatus::Dead => ("dead", "the job failed in its last attempt"),
             _ => ("failed", "the job failed"),
         };
         VideoError {
@@ -43,13 +43,13 @@ pub(crate) fn video(job: Job, model: &str) -> Video {
     }
 }
 
-/// `2.0` is `2`, `2.125` is `2.125`, never more than three digits behind the point.
+/// `2.0` gives `2`, `2.125` gives `2.125`: at most three decimals.
 fn seconds(duration: f64) -> String {
     let text = format!("{duration:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A service's complaint about its own field names, in OpenAI's.
+/// Renames the field of a service's problem to OpenAI's name of it.
 pub(crate) fn in_openai_names(failure: Failure) -> Failure {
     failure.map(|problem| {
         let renamed = match problem.field.as_deref() {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_its_place() {
+    fn every_status_is_mapped() {
         for (native, openai, code) in [
             ("queued", "queued", None),
             ("processing", "in_progress", None),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_short() {
+    fn seconds_have_no_trailing_zeros() {
         for (duration, text) in [(2.0, "2"), (2.125, "2.125"), (10.0, "10"), (1.0 / 3.0, "0.333"), (0.0, "0")]
         {
             assert_eq!(seconds(duration), text);

@@ -1,3 +1,5 @@
+//! `/v1/videos/…`: jobs of all video services in OpenAI's form.
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,25 +14,26 @@ use videosdgx_api::{Code, Job};
 
 use super::shape::{in_openai_names, video};
 use crate::Gateway;
-use crate::call::{Caller, refusal};
 use crate::failure::Failure;
-use crate::jobs::{self, Found, Listing};
-use crate::proxy::{Destination, forward};
+use crate::jobs::{self, ListOptions, LocatedJob};
+use crate::proxy::forward;
+use crate::retry::Destination;
 use crate::upstream::Upstream;
+use crate::upstream_client::{UpstreamClient, refusal};
 
-/// Largest error of a service that is read and told again in OpenAI's shape.
+/// Largest error of a service that is read and converted to OpenAI's form, in bytes.
 const MAX_REFUSAL: usize = 64 * 1024;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// Videos a page, 20 unless told.
+    /// Videos per page. Default: 20.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
-    /// Id of the last video of the page before.
+    /// Id of the last video of the previous page.
     #[param(value_type = Option<String>)]
     after: Option<String>,
-    /// By time of creation, `desc` unless told.
+    /// Order by time of creation. Default: `desc`.
     #[param(inline)]
     order: Option<Order>,
 }
@@ -54,11 +57,11 @@ pub(crate) async fn list_videos(
     let query = Query::<ListQuery>::try_from_uri(&parts.uri)
         .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
     let after = query.after.as_deref().map(jobs::parse_id).transpose();
-    let after = after.map_err(|_| Failure::field("after", "there is no such job to go on after"))?;
+    let after = after.map_err(|_| Failure::field("after", "there is no such job to continue after"))?;
     let limit = jobs::check_limit(query.limit, 100)?;
-    let listing = Listing { after, limit, oldest_first: query.order == Some(Order::Asc), status: None };
-    let caller = Caller::of(&parts);
-    let (page, has_more) = jobs::list(&gateway, &caller, &everywhere(&gateway), &listing).await?;
+    let options = ListOptions { after, limit, oldest_first: query.order == Some(Order::Asc), status: None };
+    let client = UpstreamClient::new(&parts);
+    let (page, has_more) = jobs::list(&gateway, &client, &video_services(&gateway), &options).await?;
     let data: Vec<Video> = page.into_iter().map(shaped).collect();
     Ok(Json(VideoList {
         object: "list".to_owned(),
@@ -72,69 +75,69 @@ pub(crate) async fn list_videos(
 /// One video.
 #[utoipa::path(get, path = "/v1/videos/{video_id}", operation_id = "retrieveVideo", tag = "OpenAI",
     params(("video_id" = String, Path)),
-    responses((status = 200, description = "The video as it is now.", body = Video)))]
+    responses((status = 200, description = "The current state of the video.", body = Video)))]
 pub(crate) async fn retrieve_video(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
     parts: Parts,
 ) -> Result<Json<Video>, Failure> {
-    let found = find(&gateway, &Caller::of(&parts), &id).await?;
+    let found = find(&gateway, &UpstreamClient::new(&parts), &id).await?;
     Ok(Json(shaped(found)))
 }
 
-/// Deletes a video with its file. One that is still being made is cancelled first; when that takes longer than a moment
-/// the answer is 409 with `Retry-After`, and a later try deletes it.
+/// Deletes a video with its file. A video that is not finished is cancelled first; if that takes longer than a moment the
+/// answer is 409 with `Retry-After`, and a later request deletes it.
 #[utoipa::path(delete, path = "/v1/videos/{video_id}", operation_id = "deleteVideo", tag = "OpenAI",
     params(("video_id" = String, Path)),
-    responses((status = 200, description = "It is gone.", body = VideoDeleted),
-        (status = 409, description = "It is being cancelled and has not stopped yet.",
+    responses((status = 200, description = "The video is deleted.", body = VideoDeleted),
+        (status = 409, description = "The video is being cancelled and has not stopped yet.",
             body = videosdgx_api::openai::ErrorBody)))]
 pub(crate) async fn delete_video(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
     parts: Parts,
 ) -> Result<Json<VideoDeleted>, Failure> {
-    let caller = Caller::of(&parts);
+    let client = UpstreamClient::new(&parts);
     let id = jobs::parse_id(&id)?;
-    let among = everywhere(&gateway);
-    let upstream = jobs::place(&gateway, &caller, &among, &id).await?;
-    // The service cancels what is not finished first, and says 409 when that takes longer than a moment.
-    caller.delete::<Job>(&gateway, &upstream, &format!("/jobs/{id}?forget=true")).await?;
+    let upstreams = video_services(&gateway);
+    let upstream = jobs::locate(&gateway, &client, &upstreams, &id).await?;
+    // The service cancels an unfinished job first, and answers 409 if that takes longer than a moment.
+    client.delete::<Job>(&gateway, &upstream, &format!("/jobs/{id}?forget=true")).await?;
     Ok(Json(VideoDeleted { id: id.to_string(), object: "video.deleted".to_owned(), deleted: true }))
 }
 
-/// Stops a video that is not finished; a finished one stays as it is.
+/// Cancels a video that is not finished; a finished one is not changed.
 #[utoipa::path(post, path = "/v1/videos/{video_id}/cancel", operation_id = "cancelVideo", tag = "OpenAI",
     params(("video_id" = String, Path)),
-    responses((status = 200, description = "The video as it is now.", body = Video)))]
+    responses((status = 200, description = "The current state of the video.", body = Video)))]
 pub(crate) async fn cancel_video(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
     parts: Parts,
 ) -> Result<Json<Video>, Failure> {
-    let caller = Caller::of(&parts);
+    let client = UpstreamClient::new(&parts);
     let id = jobs::parse_id(&id)?;
-    let upstream = jobs::place(&gateway, &caller, &everywhere(&gateway), &id).await?;
+    let upstream = jobs::locate(&gateway, &client, &video_services(&gateway), &id).await?;
     let path = format!("/jobs/{id}");
-    let job = match caller.delete::<Job>(&gateway, &upstream, &path).await {
-        // It has ended already.
+    let job = match client.delete::<Job>(&gateway, &upstream, &path).await {
+        // The job has already ended.
         Err(failure) if failure.problem().status == 409 => {
-            caller.get::<Job>(&gateway, &upstream, &path).await?
+            client.get::<Job>(&gateway, &upstream, &path).await?
         }
         answer => answer?,
     };
-    Ok(Json(shaped(Found { job, upstream })))
+    Ok(Json(shaped(LocatedJob { job, upstream })))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ContentQuery {
-    /// Only `video` is there.
+    /// Only `video` is supported.
     #[param(value_type = Option<Variant>, inline)]
     variant: Option<String>,
 }
 
-/// What of a video to download.
+/// Which file of a video to download.
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "the schema of a query parameter")]
@@ -143,18 +146,18 @@ pub(crate) enum Variant {
     Video,
 }
 
-/// The file of a completed video. `Range` works.
+/// The file of a completed video. Supports `Range`.
 #[utoipa::path(get, path = "/v1/videos/{video_id}/content", operation_id = "downloadVideo", tag = "OpenAI",
     params(("video_id" = String, Path), ContentQuery),
     responses(
         (status = 200, description = "The file.", content_type = "video/mp4", body = Vec<u8>),
         (status = 206, description = "A part of the file.", content_type = "video/mp4", body = Vec<u8>),
         (status = 304, description = "The file has not changed."),
-        (status = 409, description = "There is no file yet, or never will be.",
+        (status = 409, description = "The video is not completed.",
             body = videosdgx_api::openai::ErrorBody),
-        (status = 410, description = "The file is gone from the disk.", body = videosdgx_api::openai::ErrorBody),
+        (status = 410, description = "The file no longer exists.", body = videosdgx_api::openai::ErrorBody),
         (status = 412, description = "The file has changed."),
-        (status = 416, description = "The range lies outside the file.",
+        (status = 416, description = "The range is outside the file.",
             body = videosdgx_api::openai::ErrorBody)))]
 pub(crate) async fn video_content(
     State(gateway): State<Arc<Gateway>>,
@@ -164,9 +167,9 @@ pub(crate) async fn video_content(
     let query = Query::<ContentQuery>::try_from_uri(request.uri())
         .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
     if !matches!(query.variant.as_deref(), None | Some("video")) {
-        return Err(Failure::field("variant", "only the variant `video` is there"));
+        return Err(Failure::field("variant", "only the variant `video` is supported"));
     }
-    pass(&gateway, &id, "download", request).await
+    forward_to_job(&gateway, &id, "download", request).await
 }
 
 /// One event of a stream.
@@ -185,13 +188,13 @@ pub(crate) struct ServerSentEvent {
 /// Progress as server-sent events: `state` and `progress`, each with an `id`; `Last-Event-ID` resumes.
 #[utoipa::path(get, path = "/v1/videos/{video_id}/events", operation_id = "streamVideoEvents", tag = "OpenAI",
     params(("video_id" = String, Path),
-        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", description = "Go on after this event."),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", description = "Continue after this event."),
         ("last_event_id" = Option<u64>, Query, minimum = 0, maximum = 999_999_999_999_999_999_u64,
             description = "The same, for clients that cannot set headers.")),
     responses(
         (status = 200, description = "A stream of events until the video is finished.",
             content_type = "text/event-stream", body = ServerSentEvent),
-        (status = 204, description = "The video is finished and all its events were seen: do not come again.")))]
+        (status = 204, description = "The video is finished and all its events have been received: do not reconnect.")))]
 pub(crate) async fn video_events(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
@@ -201,14 +204,19 @@ pub(crate) async fn video_events(
         Some(query) => format!("events?{query}"),
         None => "events".to_owned(),
     };
-    pass(&gateway, &id, &what, request).await
+    forward_to_job(&gateway, &id, &what, request).await
 }
 
-/// Sends the request on to the service that has the job; its errors come back in OpenAI's shape.
-async fn pass(gateway: &Gateway, id: &str, what: &str, request: Request) -> Result<Response, Failure> {
+/// Forwards the request to the service that has the job; converts its errors to OpenAI's form.
+async fn forward_to_job(
+    gateway: &Gateway,
+    id: &str,
+    what: &str,
+    request: Request,
+) -> Result<Response, Failure> {
     let id = jobs::parse_id(id)?;
     let (parts, body) = request.into_parts();
-    let upstream = jobs::place(gateway, &Caller::of(&parts), &everywhere(gateway), &id).await?;
+    let upstream = jobs::locate(gateway, &UpstreamClient::new(&parts), &video_services(gateway), &id).await?;
     let request = Request::from_parts(parts, body);
     let path = format!("/jobs/{id}/{what}");
     let response = forward(gateway, Destination::Only(&upstream), request, &path).await?;
@@ -228,15 +236,16 @@ async fn pass(gateway: &Gateway, id: &str, what: &str, request: Request) -> Resu
     Ok(response)
 }
 
-fn everywhere(gateway: &Gateway) -> Vec<Arc<Upstream>> {
-    jobs::upstreams(gateway.models.making(ModelKind::Video))
+fn video_services(gateway: &Gateway) -> Vec<Arc<Upstream>> {
+    jobs::upstreams(gateway.models.of_kind(ModelKind::Video))
 }
 
-async fn find(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Found, Failure> {
+async fn find(gateway: &Gateway, client: &UpstreamClient, id: &str) -> Result<LocatedJob, Failure> {
     let id = jobs::parse_id(id)?;
-    jobs::find(gateway, caller, &everywhere(gateway), &id).await
+    jobs::find(gateway, client, &video_services(gateway), &id).await
 }
 
-fn shaped(found: Found) -> Video {
+/// A job in OpenAI's form.
+fn shaped(found: LocatedJob) -> Video {
     video(found.job, &found.upstream.model)
 }

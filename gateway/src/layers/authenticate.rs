@@ -1,3 +1,5 @@
+//! Authentication and scopes.
+
 use axum::extract::Request;
 use http::header::AUTHORIZATION;
 
@@ -6,25 +8,24 @@ use crate::Gateway;
 use crate::failure::Failure;
 use crate::tunnel;
 
-/// Identifies the caller and checks that the token allows the request, before anything else is read. The identity is
-/// passed on as an extension.
+/// Verifies the token and its scope, unless the path is public. The identity becomes an extension of the request.
 pub(crate) async fn authenticate(gateway: &Gateway, request: &mut Request) -> Result<(), Failure> {
     let access = access(request.method(), request.uri().path());
     if access == Access::Public {
         return Ok(());
     }
-    if tunnel::wanted(request.headers()) {
-        tunnel::token::adopt(request.headers_mut());
+    if tunnel::is_requested(request.headers()) {
+        tunnel::token::move_to_authorization(request.headers_mut());
     }
     let values: Vec<&[u8]> =
         request.headers().get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
-    let checked = gateway.verifier.authenticate(values).await.and_then(|identity| {
+    let identity = gateway.verifier.authenticate(values).await.and_then(|identity| {
         if let Access::Scope(scope) = access {
             identity.require(scope)?;
         }
         Ok(identity)
     });
-    let identity = checked.inspect_err(|denied| tracing::debug!(event = "denied", reason = ?denied))?;
+    let identity = identity.inspect_err(|denied| tracing::debug!(event = "denied", reason = ?denied))?;
     request.extensions_mut().insert(identity);
     Ok(())
 }

@@ -1,3 +1,5 @@
+//! Limits on request bodies: their size and how fast they must come.
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,25 +11,24 @@ use axum::extract::Request;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use videosdgx_api::Code;
+use videosdgx_api::{Code, media_type};
 
 use crate::Gateway;
 use crate::config::duration;
 use crate::failure::Failure;
 
-/// Slowest average at which a body may come once its grace time is over.
+/// Lowest average rate of a body after its grace time.
 const MIN_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
 
-/// What became of a request's body.
-pub(crate) struct BodyWatch {
+/// Observes the body of a request.
+pub(crate) struct BodyMonitor {
     fault: Option<Arc<AtomicU8>>,
     max: u64,
 }
 
-impl BodyWatch {
-    /// Bodies end at the size limit and must keep coming: a client that stalls or dribbles is let go. Nothing is
-    /// buffered here.
-    pub(crate) fn over(gateway: &Gateway, request: Request) -> Result<(Request, Self), Failure> {
+impl BodyMonitor {
+    /// Wraps the body so that it fails at the size limit and when it comes too slowly. Nothing is buffered.
+    pub(crate) fn wrap(gateway: &Gateway, request: Request) -> Result<(Request, Self), Failure> {
         let limits = &gateway.config.limits;
         let max = limits.max_body_bytes;
         if request.body().is_end_stream() {
@@ -39,36 +40,37 @@ impl BodyWatch {
             return Err(too_large(max));
         }
         let fault = Arc::new(AtomicU8::new(NONE));
-        let watched = Arc::clone(&fault);
-        let pace = if is_lazy(&request) {
-            Pace::Lazy { idle: duration(limits.socket_idle_seconds) }
+        let shared = Arc::clone(&fault);
+        let pace = if is_line_stream(&request) {
+            Pace::Idle { idle: duration(limits.socket_idle_seconds) }
         } else {
-            Pace::Steady { grace: duration(limits.body_grace_seconds) }
+            Pace::Average { grace: duration(limits.body_grace_seconds) }
         };
-        let request = request.map(|body| Body::new(PacedBody::new(body, max, pace, watched)));
+        let request = request.map(|body| Body::new(PacedBody::new(body, max, pace, shared)));
         Ok((request, Self { fault: Some(fault), max }))
     }
 
-    /// What was wrong with the body counts for more than what the service made of it.
-    pub(crate) fn verdict(&self) -> Result<(), Failure> {
+    /// Fails when the body broke a limit, whatever the service answered.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         match self.fault.as_ref().map_or(NONE, |fault| fault.load(Ordering::Acquire)) {
             TOO_LARGE => Err(too_large(self.max)),
             TOO_SLOW => Err(Failure::new(Code::InvalidBody, "the body came too slowly")
                 .map(|problem| problem.status = http::StatusCode::REQUEST_TIMEOUT.as_u16())),
-            BROKEN => Err(Failure::new(Code::InvalidBody, "the body broke off or its chunks are not right")),
+            BROKEN => Err(Failure::new(Code::InvalidBody, "the body ended early or its chunks are invalid")),
             _ => Ok(()),
         }
     }
 }
 
-/// Prompts that are sent as they come up, while earlier ones are being answered.
-fn is_lazy(request: &Request) -> bool {
-    let is_lines = |value: &http::HeaderValue| {
-        let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        matches!(kind, "application/x-ndjson" | "application/ndjson" | "application/jsonl")
-    };
+/// Whether the body is a stream of prompts, which may pause while earlier ones are answered.
+fn is_line_stream(request: &Request) -> bool {
+    const LINES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
     request.uri().path().ends_with("/stream/generate")
-        && request.headers().get(CONTENT_TYPE).is_some_and(is_lines)
+        && request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| media_type(value.to_str().ok()?))
+            .is_some_and(|kind| LINES.contains(&kind.essence_str()))
 }
 
 fn too_large(max: u64) -> Failure {
@@ -81,13 +83,13 @@ const TOO_LARGE: u8 = 1;
 const TOO_SLOW: u8 = 2;
 const BROKEN: u8 = 3;
 
-/// How quickly a body must come.
+/// How fast a body must come.
 #[derive(Debug, Clone, Copy)]
 enum Pace {
-    /// So many bytes a second on average, after a while of grace.
-    Steady { grace: Duration },
-    /// Never silent for so long.
-    Lazy { idle: Duration },
+    /// [`MIN_BYTES_PER_SECOND`] on average, after a grace time.
+    Average { grace: Duration },
+    /// No pause longer than `idle`.
+    Idle { idle: Duration },
 }
 
 struct PacedBody {
@@ -104,7 +106,7 @@ struct PacedBody {
 impl PacedBody {
     fn new(inner: Body, max: u64, pace: Pace, fault: Arc<AtomicU8>) -> Self {
         let started = Instant::now();
-        let (Pace::Steady { grace: first } | Pace::Lazy { idle: first }) = pace;
+        let (Pace::Average { grace: first } | Pace::Idle { idle: first }) = pace;
         let deadline = Box::pin(tokio::time::sleep_until(started + first));
         Self { inner, received: 0, max, started, last: started, pace, deadline, fault }
     }
@@ -114,13 +116,13 @@ impl PacedBody {
         Poll::Ready(Some(Err(axum::Error::new(std::io::Error::other(reason)))))
     }
 
-    /// The moment by which the next byte must be here.
+    /// The time by which the next byte must have come.
     fn due(&self) -> Instant {
         match self.pace {
-            Pace::Steady { grace } => {
+            Pace::Average { grace } => {
                 self.started + grace + Duration::from_secs_f64(self.received as f64 / MIN_BYTES_PER_SECOND)
             }
-            Pace::Lazy { idle } => self.last + idle,
+            Pace::Idle { idle } => self.last + idle,
         }
     }
 }
@@ -143,7 +145,7 @@ impl HttpBody for PacedBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
-                // The deadline moves with what has come; the timer is set anew only when it rings.
+                // The deadline moves with the bytes received; the timer is reset only when it fires.
                 while self.deadline.as_mut().poll(cx).is_ready() {
                     let due = self.due();
                     if due <= Instant::now() {
@@ -177,7 +179,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     async fn read(body: Body, max: u64) -> (Result<usize, axum::Error>, u8) {
-        read_at(Pace::Steady { grace: Duration::from_secs(8) }, body, max).await
+        read_at(Pace::Average { grace: Duration::from_secs(8) }, body, max).await
     }
 
     async fn read_at(pace: Pace, body: Body, max: u64) -> (Result<usize, axum::Error>, u8) {
@@ -187,7 +189,7 @@ mod tests {
         (read, fault.load(Ordering::Acquire))
     }
 
-    fn dribble(chunk: usize, every: Duration, count: usize) -> Body {
+    fn slow_body(chunk: usize, every: Duration, count: usize) -> Body {
         let stream = futures::stream::iter(0..count).then(move |_| async move {
             tokio::time::sleep(every).await;
             Ok::<_, std::io::Error>(vec![0_u8; chunk])
@@ -196,29 +198,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn steady_bodies_pass_and_dribbling_ones_do_not() {
+    async fn bodies_at_a_steady_rate_pass_and_slow_ones_fail() {
         let second = Duration::from_secs(1);
-        let (steady, _) = read(dribble(20 * 1024, second, 60), u64::MAX).await;
+        let (steady, _) = read(slow_body(20 * 1024, second, 60), u64::MAX).await;
         assert_eq!(steady.unwrap(), 60 * 20 * 1024);
         let started = Instant::now();
-        let (dribbled, fault) = read(dribble(1, second, 600), u64::MAX).await;
-        assert!(dribbled.is_err() && fault == TOO_SLOW);
+        let (slow, fault) = read(slow_body(1, second, 600), u64::MAX).await;
+        assert!(slow.is_err() && fault == TOO_SLOW);
         assert!(started.elapsed() <= Duration::from_secs(9));
-        let (stalled, fault) = read(dribble(64 * 1024, 60 * second, 2), u64::MAX).await;
+        let (stalled, fault) = read(slow_body(64 * 1024, 60 * second, 2), u64::MAX).await;
         assert!(stalled.is_err() && fault == TOO_SLOW);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lazy_bodies_may_dribble_but_not_fall_silent() {
-        let (second, lazy) = (Duration::from_secs(1), Pace::Lazy { idle: Duration::from_secs(60) });
-        let (dribbled, _) = read_at(lazy, dribble(1, 50 * second, 20), u64::MAX).await;
-        assert_eq!(dribbled.unwrap(), 20);
-        let (silent, fault) = read_at(lazy, dribble(1, 61 * second, 2), u64::MAX).await;
+    async fn line_streams_may_be_slow_but_not_idle() {
+        let (second, idle) = (Duration::from_secs(1), Pace::Idle { idle: Duration::from_secs(60) });
+        let (slow, _) = read_at(idle, slow_body(1, 50 * second, 20), u64::MAX).await;
+        assert_eq!(slow.unwrap(), 20);
+        let (silent, fault) = read_at(idle, slow_body(1, 61 * second, 2), u64::MAX).await;
         assert!(silent.is_err() && fault == TOO_SLOW);
     }
 
     #[tokio::test]
-    async fn the_limit_is_to_the_byte() {
+    async fn the_size_limit_is_exact() {
         assert_eq!(read(Body::from(vec![0; 100]), 100).await.0.unwrap(), 100);
         let (read, fault) = read(Body::from(vec![0; 101]), 100).await;
         assert!(read.is_err() && fault == TOO_LARGE);

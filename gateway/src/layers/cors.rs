@@ -1,9 +1,11 @@
+//! Cross-origin requests of browsers.
+
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::request_id::REQUEST_ID;
 
-/// Lets the pages of the listed origins read answers; nobody else's. `None` without any.
+/// Allows pages of these origins to read responses. `None` without origins: then no page may.
 pub(crate) fn layer(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;

@@ -1,3 +1,5 @@
+//! The limit of requests in flight.
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -9,14 +11,14 @@ use super::access::is_status_path;
 use crate::Gateway;
 use crate::failure::Failure;
 use crate::guarded_body::GuardedBody;
-use crate::metrics::Gauged;
+use crate::metrics::InFlightGuard;
 
-/// One of the places for requests under way; health checks need none.
-pub(crate) struct Place(Option<(OwnedSemaphorePermit, Gauged)>);
+/// Permission for one request in flight; health checks need none.
+pub(crate) struct InFlightPermit(Option<(OwnedSemaphorePermit, InFlightGuard)>);
 
-impl Place {
-    /// Takes a place; with none left it says so at once. While the gateway drains only health checks are answered.
-    pub(crate) fn take(gateway: &Gateway, request: &Request) -> Result<Self, Failure> {
+impl InFlightPermit {
+    /// Fails at once with 503 when no permit is left. While the gateway drains only health checks are admitted.
+    pub(crate) fn acquire(gateway: &Gateway, request: &Request) -> Result<Self, Failure> {
         if is_status_path(request.uri().path()) {
             return Ok(Self(None));
         }
@@ -25,13 +27,13 @@ impl Place {
         }
         let permit = Arc::clone(&gateway.in_flight).try_acquire_owned().map_err(|_| {
             gateway.metrics.limited("overload");
-            Failure::later(Code::Overloaded, "too many requests are under way, try again", 1)
+            Failure::later(Code::Overloaded, "too many requests are in flight, try again", 1)
         })?;
         Ok(Self(Some((permit, gateway.metrics.in_flight()))))
     }
 
-    /// Keeps the place until the last byte of the answer.
-    pub(crate) fn keep_for(self, response: Response) -> Response {
+    /// Holds the permit until the last byte of the response.
+    pub(crate) fn hold_until_sent(self, response: Response) -> Response {
         match self.0 {
             Some(held) => response.map(|body| GuardedBody::wrap(body, held)),
             None => response,

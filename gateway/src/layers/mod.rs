@@ -1,4 +1,4 @@
-//! The layers of the gateway, one a file. Their order is in [`crate::stack`].
+//! The layers of the gateway, one per file. [`crate::stack`] defines their order.
 
 pub(crate) mod access;
 pub(crate) mod authenticate;

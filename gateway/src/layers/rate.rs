@@ -1,3 +1,5 @@
+//! Rate limits by client address and by principal.
+
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +17,10 @@ use super::request_id::ClientIp;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 
-/// A limit and what it remembers.
+/// A rate limit with the state of its keys.
 pub(crate) type Config<K> = GovernorConfig<K, NoOpMiddleware<QuantaInstant>>;
 
-/// Requests a second by client address.
+/// Requests per second by client address.
 #[derive(Debug, Clone)]
 pub(crate) struct ByPeer;
 
@@ -31,7 +33,7 @@ impl KeyExtractor for ByPeer {
     }
 }
 
-/// Requests a second by principal; by address where nobody needs to say who he is.
+/// Requests per second by principal; by client address on public paths.
 #[derive(Debug, Clone)]
 pub(crate) struct ByPrincipal;
 
@@ -52,7 +54,7 @@ impl KeyExtractor for ByPrincipal {
     }
 }
 
-/// One customer has a whole IPv6 /64.
+/// The network that counts as one client: an IPv4 address, or an IPv6 /64.
 fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
@@ -60,7 +62,7 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// A limit of `per_second` requests for each key; twice as many may come at once.
+/// A limit of `per_second` requests for each key, with bursts of twice as many.
 pub(crate) fn config<K: KeyExtractor>(key: K, per_second: u32) -> Option<Arc<Config<K>>> {
     let period = Duration::from_secs(1) / per_second.max(1);
     GovernorConfigBuilder::default()
@@ -71,7 +73,7 @@ pub(crate) fn config<K: KeyExtractor>(key: K, per_second: u32) -> Option<Arc<Con
         .map(Arc::new)
 }
 
-/// 429 with the whole seconds to wait, rounded up, when the request's key is over its rate.
+/// Fails with 429 when the key of the request is over its rate. `Retry-After` is in whole seconds, rounded up.
 pub(crate) fn check<K: KeyExtractor>(
     config: &Config<K>,
     key: &K,
@@ -88,14 +90,14 @@ pub(crate) fn check<K: KeyExtractor>(
         let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
         Failure::later(
             Code::RateLimited,
-            format!("too many requests a second for this {limit}, wait"),
+            format!("too many requests per second for this {limit}, wait"),
             seconds,
         )
     })
 }
 
-/// Forgets keys that have their whole allowance again. Runs for ever.
-pub(crate) async fn forget_idle<K: KeyExtractor>(config: Arc<Config<K>>, every: Duration)
+/// Drops keys that have regained their full allowance; never returns.
+pub(crate) async fn evict_idle<K: KeyExtractor>(config: Arc<Config<K>>, every: Duration)
 where
     K::Key: Send + Sync,
 {
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ipv6_customer_is_one_key() {
+    fn an_ipv6_network_is_one_key() {
         let same = ["2001:db8::1", "2001:db8::ffff:2"].map(|ip| network(ip.parse().unwrap()));
         assert_eq!(same[0], same[1]);
         assert_ne!(same[0], network("2001:db8:0:1::1".parse().unwrap()));

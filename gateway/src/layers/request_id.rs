@@ -1,3 +1,5 @@
+//! The request id and the client's address.
+
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::Request;
@@ -5,21 +7,21 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::Gateway;
 
-/// The header that names a request, from the client or made here, all the way to the service and back.
+/// The id of a request, from the client or generated, in the request to the service and in the response.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The other end of the connection, put into each request by the server.
+/// The peer address of the connection; the server adds it to each request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// The client's address: the peer's, or what a trusted proxy says.
+/// The client's address: the peer's, or the one that a trusted proxy reports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientIp(pub(crate) IpAddr);
 
-/// Names the request and its client, for everything below and for the service.
-pub(crate) fn name(gateway: &Gateway, request: &mut Request) -> HeaderValue {
-    let id = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(new_id);
+/// Sets the request id and the client's address for the inner layers and for the service.
+pub(crate) fn assign(gateway: &Gateway, request: &mut Request) -> HeaderValue {
+    let id = request.headers().get(&REQUEST_ID).filter(|id| is_valid(id)).cloned().unwrap_or_else(new_id);
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
     let client = client_ip(peer, request.headers(), &gateway.config.trusted_proxies);
     request.headers_mut().insert(REQUEST_ID, id.clone());
@@ -27,8 +29,8 @@ pub(crate) fn name(gateway: &Gateway, request: &mut Request) -> HeaderValue {
     id
 }
 
-/// 1 to 64 of letters, digits, `-`, `_`, `.`: fit for a log line.
-fn is_sane(id: &HeaderValue) -> bool {
+/// 1 to 64 letters, digits, `-`, `_`, `.`: safe in a log line.
+fn is_valid(id: &HeaderValue) -> bool {
     let id = id.as_bytes();
     (1..=64).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
@@ -38,7 +40,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("unnamed"))
 }
 
-/// The last address in `X-Forwarded-For` that is not one of our own proxies, when our own proxy is the peer.
+/// The last address in `X-Forwarded-For` that is not a trusted proxy, if the peer is a trusted proxy; else the peer's.
 fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
     if trusted.is_empty() || !trusted.contains(&peer.to_canonical()) {
         return peer.to_canonical();
@@ -69,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_for_counts_only_from_a_trusted_proxy_and_from_its_end() {
+    fn forwarded_for_is_read_from_its_end_and_only_from_a_trusted_proxy() {
         let mut headers = HeaderMap::new();
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("1.1.1.1, 9.9.9.9, 10.0.0.2"));
         let (proxy, second) = (ip("10.0.0.1"), ip("10.0.0.2"));
@@ -83,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn sane_ids_only() {
-        for (id, sane) in [("abc-1.2_3", true), ("", false), ("a b", false), ("a\"b", false)] {
-            assert_eq!(is_sane(&HeaderValue::from_str(id).unwrap()), sane, "{id:?}");
+    fn valid_ids_only() {
+        for (id, valid) in [("abc-1.2_3", true), ("", false), ("a b", false), ("a\"b", false)] {
+            assert_eq!(is_valid(&HeaderValue::from_str(id).unwrap()), valid, "{id:?}");
         }
-        assert!(!is_sane(&HeaderValue::from_str(&"a".repeat(65)).unwrap()));
-        assert!(is_sane(&new_id()));
+        assert!(!is_valid(&HeaderValue::from_str(&"a".repeat(65)).unwrap()));
+        assert!(is_valid(&new_id()));
     }
 }

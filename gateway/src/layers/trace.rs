@@ -1,3 +1,5 @@
+//! Span, log event and metrics of a request.
+
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
@@ -7,10 +9,10 @@ use tracing::Span;
 
 use crate::Gateway;
 
-/// A request being watched: a span with its id round everything below, one event at its end, and the metrics.
+/// Observes one request: a span with its id around the inner layers, one log event at its end, and the metrics.
 ///
-/// The span and the event of an answer below 500 are of debug level: the metrics count them, and writing their fields
-/// for each request costs as much as a fifth of the proxying. Warnings carry the request's id themselves.
+/// The span and the event of a response below 500 have debug level: the metrics count them, and writing their fields
+/// for each request takes up to a fifth of the time of proxying. Warnings carry the request id themselves.
 pub(crate) struct Trace {
     started: Instant,
     id: HeaderValue,
@@ -25,7 +27,7 @@ impl Trace {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let span = tracing::debug_span!(
             "request",
-            request_id = shown(id),
+            request_id = log_value(id),
             method = method.as_str(),
             path = uri.path()
         );
@@ -40,7 +42,7 @@ impl Trace {
         gateway.metrics.observe(&self.method, route, status, elapsed);
         let milliseconds = elapsed.as_secs_f64() * 1e3;
         if status >= 500 {
-            let (request_id, method, path) = (shown(&self.id), self.method.as_str(), self.uri.path());
+            let (request_id, method, path) = (log_value(&self.id), self.method.as_str(), self.uri.path());
             tracing::warn!(event = "answered", request_id, method, path, status, milliseconds);
         } else {
             tracing::debug!(parent: &self.span, event = "answered", status, milliseconds);
@@ -48,7 +50,7 @@ impl Trace {
     }
 }
 
-/// An id for a log line.
-pub(crate) fn shown(id: &HeaderValue) -> &str {
+/// A request id as a field of a log event.
+pub(crate) fn log_value(id: &HeaderValue) -> &str {
     id.to_str().unwrap_or("")
 }

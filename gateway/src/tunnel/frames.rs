@@ -1,25 +1,26 @@
-//! Where the frames of a WebSocket begin and end (RFC 6455 section 5.2).
+//! Boundaries of WebSocket frames (RFC 6455 section 5.2).
 
-/// The gateway is going away; come back to its successor.
+/// Close code: the gateway shuts down or closes an idle connection.
 pub(crate) const GOING_AWAY: u16 = 1001;
-/// The service behind the gateway broke the connection.
+/// Close code: the service broke the connection.
 pub(crate) const BAD_GATEWAY: u16 = 1014;
 
 const CLOSE: u8 = 0x8;
-/// Two bytes, eight of length, four of mask.
+/// Bytes of the longest header: two, eight of length, four of mask.
 const LONGEST_HEADER: usize = 14;
 
-/// Follows one direction of a connection byte by byte, without looking at what the frames carry.
+/// Follows the frames in one direction of a connection, without reading their payload.
 #[derive(Debug, Default)]
 pub(crate) struct FrameTracker {
     header: [u8; LONGEST_HEADER],
+    /// Bytes of the current header that have been read.
     have: usize,
     payload_left: u64,
     closing: bool,
 }
 
 impl FrameTracker {
-    /// Takes in the next bytes.
+    /// Processes the next bytes.
     pub(crate) fn advance(&mut self, mut bytes: &[u8]) {
         while let Some((&first, rest)) = bytes.split_first() {
             if self.payload_left > 0 {
@@ -39,12 +40,12 @@ impl FrameTracker {
         }
     }
 
-    /// Whether another frame could begin here.
+    /// Whether the last frame is complete, so that another one may begin.
     pub(crate) fn between_frames(&self) -> bool {
         self.have == 0 && self.payload_left == 0
     }
 
-    /// Whether a close frame has come.
+    /// Whether a close frame has begun.
     pub(crate) fn has_closed(&self) -> bool {
         self.closing
     }
@@ -68,7 +69,7 @@ impl FrameTracker {
     }
 }
 
-/// A server's close frame. `reason` has at most 123 bytes.
+/// The bytes of a server's close frame. `reason` has at most 123 bytes.
 pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
     let length = u8::try_from(payload.len()).unwrap_or(u8::MAX);
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_end_where_they_end_however_they_are_cut() {
+    fn frame_ends_do_not_depend_on_how_the_bytes_are_split() {
         for masked in [false, true] {
             for length in [0, 1, 125, 126, 127, 65_535, 65_536, 100_000] {
                 let bytes = frame(2, masked, length);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_frame_is_seen_and_ours_is_one() {
+    fn close_frames_are_recognised_including_our_own() {
         let mut tracker = FrameTracker::default();
         tracker.advance(&frame(1, false, 300));
         assert!(!tracker.has_closed());

@@ -1,9 +1,9 @@
-//! HTTP upgrades (WebSocket): both ends switch, then bytes go both ways until one end closes.
+//! WebSockets: after the HTTP upgrade, bytes are relayed both ways until one end closes.
 
 mod frames;
-mod join;
 pub(crate) mod origin;
-mod places;
+mod relay;
+mod socket_limits;
 pub(crate) mod token;
 
 use axum::body::Body;
@@ -12,17 +12,17 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-pub(crate) use places::{SocketPlace, SocketPlaces};
+pub(crate) use socket_limits::{SocketLimits, SocketPermit};
 use videosdgx_api::Code;
 
 use crate::Gateway;
 use crate::config::duration;
 use crate::failure::Failure;
 use crate::hop_headers::strip;
-use crate::upstream::Lease;
+use crate::upstream::UpstreamSlot;
 
-/// Whether a client asks for a WebSocket. No other protocol is let through: `h2c` behind a proxy is a way round it.
-pub(crate) fn wanted(headers: &HeaderMap) -> bool {
+/// Whether a request is a WebSocket upgrade. Other protocols are refused: `h2c` would bypass the gateway's checks.
+pub(crate) fn is_requested(headers: &HeaderMap) -> bool {
     let has = |name, word: &str| {
         headers
             .get_all(name)
@@ -34,41 +34,44 @@ pub(crate) fn wanted(headers: &HeaderMap) -> bool {
     has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 
-/// Puts the question into the request to the service.
-pub(crate) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
+/// Sets the headers of an upgrade to `protocol`.
+pub(crate) fn set_upgrade_headers(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol.clone());
 }
 
-/// Answers 101 and joins the two connections; lease and place last as long as they do.
+/// Answers 101 and relays bytes between the two connections; slot and permit are held until both are closed.
 pub(crate) fn open(
     gateway: &Gateway,
     response: reqwest::Response,
     client_side: Option<OnUpgrade>,
-    lease: Lease,
-    place: Option<SocketPlace>,
+    slot: UpstreamSlot,
+    permit: Option<SocketPermit>,
 ) -> Result<Response, Failure> {
-    let (Some(client_side), Some(place)) = (client_side, place) else {
-        return Err(Failure::new(Code::UpstreamUnavailable, "the service switched protocols unasked"));
+    let (Some(client_side), Some(permit)) = (client_side, permit) else {
+        return Err(Failure::new(
+            Code::UpstreamUnavailable,
+            "the service switched protocols without a request",
+        ));
     };
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = response.status();
-    *answer.headers_mut() = response.headers().clone();
-    let protocol = answer.headers().get(UPGRADE).cloned();
-    strip(answer.headers_mut());
+    let mut switching = Response::new(Body::empty());
+    *switching.status_mut() = response.status();
+    *switching.headers_mut() = response.headers().clone();
+    let protocol = switching.headers().get(UPGRADE).cloned();
+    strip(switching.headers_mut());
     if let Some(protocol) = protocol {
-        ask(answer.headers_mut(), &protocol);
+        set_upgrade_headers(switching.headers_mut(), &protocol);
     }
     let idle = duration(gateway.config.limits.socket_idle_seconds);
     let draining = gateway.draining_token();
     gateway.tunnels.spawn(async move {
-        let _held = (lease, place);
+        let _held = (slot, permit);
         let ends = async { Ok::<_, reqwest::Error>((response.upgrade().await?, client_side.await)) };
         match ends.await {
-            Ok((service, Ok(client))) => join::join(TokioIo::new(client), service, idle, &draining).await,
+            Ok((service, Ok(client))) => relay::relay(TokioIo::new(client), service, idle, &draining).await,
             Ok((_, Err(error))) => tracing::debug!(event = "tunnel_broke", %error),
             Err(error) => tracing::debug!(event = "tunnel_broke", error = %error.without_url()),
         }
     });
-    Ok(answer)
+    Ok(switching)
 }

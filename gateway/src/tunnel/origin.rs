@@ -1,4 +1,4 @@
-//! Which pages may open WebSockets. Browsers do not ask for CORS there, they only say where the page is from.
+//! Which pages may open WebSockets. CORS does not apply to WebSockets; browsers only send the page's origin.
 
 use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
@@ -7,7 +7,7 @@ use videosdgx_api::Code;
 
 use crate::failure::Failure;
 
-/// Lets through who is no browser, pages of the gateway's own origin, and the listed ones.
+/// Admits requests without `Origin` (not from a browser), from the gateway's own origin, and from the configured ones.
 pub(crate) fn check(headers: &HeaderMap, listed: &[String]) -> Result<(), Failure> {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
@@ -23,15 +23,15 @@ pub(crate) fn check(headers: &HeaderMap, listed: &[String]) -> Result<(), Failur
     Err(Failure::new(Code::OriginNotAllowed, detail))
 }
 
-/// Whether the page came from the host that it talks to.
+/// Whether the page's origin is the requested host.
 fn is_own(headers: &HeaderMap, origin: &str) -> bool {
     let Some(origin) = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
         return false;
     };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let asked = host.and_then(|host| Url::parse(&format!("{}://{host}", origin.scheme())).ok());
-    asked.is_some_and(|asked| {
-        (asked.host_str(), asked.port_or_known_default())
+    let requested = host.and_then(|host| Url::parse(&format!("{}://{host}", origin.scheme())).ok());
+    requested.is_some_and(|requested| {
+        (requested.host_str(), requested.port_or_known_default())
             == (origin.host_str(), origin.port_or_known_default())
     })
 }

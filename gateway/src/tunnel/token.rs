@@ -1,14 +1,14 @@
-//! The token of a browser's WebSocket. A page cannot set `Authorization` there; it offers the subprotocol
-//! `bearer.<token>` beside the one that it wants to speak.
+//! The token of a browser's WebSocket. A page cannot set `Authorization` there, so it offers the subprotocol
+//! `bearer.<token>` in addition to the one that it uses.
 
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderValue};
 
 const PREFIX: &str = "bearer.";
 
-/// Moves a token out of the offered subprotocols into `Authorization`, so that it goes no further as a protocol. A
-/// second token is one too many, as anywhere.
-pub(crate) fn adopt(headers: &mut HeaderMap) {
+/// Moves a token from the offered subprotocols to `Authorization`, so that it is not forwarded as a protocol. Several
+/// tokens become several headers, which authentication refuses.
+pub(crate) fn move_to_authorization(headers: &mut HeaderMap) {
     let offered: Vec<String> = headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)
         .iter()
@@ -44,7 +44,7 @@ mod tests {
         for line in lines {
             headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line));
         }
-        adopt(&mut headers);
+        move_to_authorization(&mut headers);
         let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
         (
             headers.get_all(AUTHORIZATION).iter().map(text).collect(),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_taken_out_and_the_protocols_stay() {
+    fn the_token_is_moved_and_the_protocols_stay() {
         assert_eq!(
             after(&["a.json, bearer.x.y.z, b"]),
             (vec!["Bearer x.y.z".into()], Some("a.json, b".into()))

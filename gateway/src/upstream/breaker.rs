@@ -1,15 +1,17 @@
-//! A circuit breaker as a pure state machine: time comes in, verdicts go out.
+//! A circuit breaker as a pure state machine: the caller passes the time in.
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row that open it.
+use http::StatusCode;
+
+/// Failures in a row that open the breaker.
 pub(crate) const FAILURES_TO_OPEN: u32 = 5;
-/// Successes in a row that close it again.
+/// Successes in a row that close it from half-open.
 pub(crate) const SUCCESSES_TO_CLOSE: u32 = 2;
-/// How long it stays open before a trial.
+/// How long it stays open before it admits a trial request.
 pub(crate) const OPEN_FOR: Duration = Duration::from_secs(30);
 
-/// Keeps requests away from a service that fails.
+/// Refuses requests to a service that keeps failing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Breaker {
     state: State,
@@ -23,25 +25,35 @@ enum State {
     Open {
         until: Instant,
     },
-    /// One request at a time is let through on trial.
+    /// Admits one trial request at a time.
     HalfOpen {
         successes: u32,
-        on_trial: bool,
+        trial_in_flight: bool,
     },
 }
 
-/// How an admitted request ended, as far as the service is concerned.
+/// How an admitted request ended, as a fact about the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It answered.
     Success,
     /// It could not be reached, broke the connection or took too long.
     Failure,
-    /// Nobody waited for the end.
+    /// It is not known: the client left before the end.
     Unknown,
 }
 
-/// A breaker's state by name.
+impl Outcome {
+    /// The outcome of a response: 502 and 504 count as failures, other errors of a service do not.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Self::Failure,
+            _ => Self::Success,
+        }
+    }
+}
+
+/// The state of a breaker, as it is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BreakerState {
     Closed,
@@ -64,24 +76,24 @@ impl Breaker {
         Self { state: State::Closed { failures: 0 } }
     }
 
-    /// Whether a request may go now. Every `true` is followed by exactly one [`Breaker::record`].
+    /// Whether a request may be sent now. The caller follows every `true` by exactly one [`Breaker::record`].
     pub(crate) fn admit(&mut self, now: Instant) -> bool {
         match self.state {
             State::Closed { .. } => true,
             State::Open { until } if now < until => false,
             State::Open { .. } => {
-                self.state = State::HalfOpen { successes: 0, on_trial: true };
+                self.state = State::HalfOpen { successes: 0, trial_in_flight: true };
                 true
             }
-            State::HalfOpen { on_trial: true, .. } => false,
-            State::HalfOpen { successes, on_trial: false } => {
-                self.state = State::HalfOpen { successes, on_trial: true };
+            State::HalfOpen { trial_in_flight: true, .. } => false,
+            State::HalfOpen { successes, trial_in_flight: false } => {
+                self.state = State::HalfOpen { successes, trial_in_flight: true };
                 true
             }
         }
     }
 
-    /// Takes in how an admitted request ended.
+    /// Records the outcome of an admitted request.
     pub(crate) fn record(&mut self, now: Instant, outcome: Outcome) {
         self.state = match (self.state, outcome) {
             (State::Closed { .. }, Outcome::Success) => State::Closed { failures: 0 },
@@ -93,25 +105,25 @@ impl Breaker {
                 State::Closed { failures: 0 }
             }
             (State::HalfOpen { successes, .. }, Outcome::Success) => {
-                State::HalfOpen { successes: successes + 1, on_trial: false }
+                State::HalfOpen { successes: successes + 1, trial_in_flight: false }
             }
             (State::HalfOpen { .. }, Outcome::Failure) => State::Open { until: now + OPEN_FOR },
             (State::HalfOpen { successes, .. }, Outcome::Unknown) => {
-                State::HalfOpen { successes, on_trial: false }
+                State::HalfOpen { successes, trial_in_flight: false }
             }
-            // A request from before it opened says nothing new; an unknown end says nothing at all.
+            // A request from before it opened adds nothing; an unknown outcome does not count.
             (state @ State::Open { .. }, _) | (state @ State::Closed { .. }, Outcome::Unknown) => state,
         };
     }
 
-    /// A look at the service found it well: an open breaker need not wait for its time.
-    pub(crate) fn found_well(&mut self) {
+    /// A health check succeeded: an open breaker admits a trial request without waiting longer.
+    pub(crate) fn health_check_passed(&mut self) {
         if matches!(self.state, State::Open { .. }) {
-            self.state = State::HalfOpen { successes: 0, on_trial: false };
+            self.state = State::HalfOpen { successes: 0, trial_in_flight: false };
         }
     }
 
-    /// Where it is; an open one whose time is over counts as half-open.
+    /// Its state at `now`; an open breaker whose time is over counts as half-open.
     pub(crate) fn state(&self, now: Instant) -> BreakerState {
         match self.state {
             State::Closed { .. } => BreakerState::Closed,
@@ -135,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn five_failures_in_a_row_open_it_and_a_success_between_does_not() {
+    fn five_failures_in_a_row_open_it_and_a_success_resets_the_count() {
         let now = Instant::now();
         let mut breaker = Breaker::new();
         for _ in 0..20 {
@@ -167,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_trial_opens_it_again_and_an_unknown_end_frees_the_trial() {
+    fn a_failed_trial_opens_it_again_and_an_unknown_outcome_allows_another_trial() {
         let start = Instant::now();
         let later = start + OPEN_FOR;
         let mut breaker = opened(start);
@@ -181,19 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn a_service_found_well_gets_its_trial_early() {
+    fn a_passed_health_check_allows_a_trial_early() {
         let now = Instant::now();
         let mut breaker = opened(now);
-        breaker.found_well();
+        breaker.health_check_passed();
         assert_eq!(breaker.state(now), BreakerState::HalfOpen);
         assert!(breaker.admit(now) && !breaker.admit(now));
         let mut closed = Breaker::new();
-        closed.found_well();
+        closed.health_check_passed();
         assert_eq!(closed, Breaker::new());
     }
 
     #[test]
-    fn late_news_of_requests_from_before_changes_nothing() {
+    fn late_outcomes_do_not_change_an_open_breaker() {
         let now = Instant::now();
         let mut breaker = opened(now);
         let before = breaker.clone();

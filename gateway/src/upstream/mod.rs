@@ -1,8 +1,8 @@
-//! The services behind the gateway: which model is where, who is least busy, who is well.
+//! The services behind the gateway: which models there are, which service is least busy, which ones are healthy.
 
 mod breaker;
 mod health;
-mod job_places;
+mod job_locations;
 mod service_state;
 
 use std::collections::BTreeMap;
@@ -12,22 +12,24 @@ use std::time::Instant;
 
 pub(crate) use breaker::{Breaker, BreakerState, Outcome};
 pub(crate) use health::watch;
-pub(crate) use job_places::JobPlaces;
+pub(crate) use job_locations::JobLocations;
 use serde_json::Value;
 pub(crate) use service_state::ServiceState;
 use videosdgx_api::openai::ModelKind;
 
 use crate::config::ModelConfig;
 
-/// One service process.
+/// One process of a service.
 pub(crate) struct Upstream {
+    /// Name of the model that it serves.
     pub(crate) model: String,
     /// Base URL without a trailing slash.
     base: String,
     parsed: url::Url,
     in_flight: AtomicUsize,
     breaker: Mutex<Breaker>,
-    looked: RwLock<ServiceState>,
+    /// Result of the last health check.
+    checked: RwLock<ServiceState>,
 }
 
 impl Upstream {
@@ -38,7 +40,7 @@ impl Upstream {
             parsed: url.clone(),
             in_flight: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new()),
-            looked: RwLock::default(),
+            checked: RwLock::default(),
         }
     }
 
@@ -62,45 +64,45 @@ impl Upstream {
         url
     }
 
-    /// What is known of it now.
+    /// Its state: the last health check, the breaker, the number of requests.
     pub(crate) fn state(&self) -> ServiceState {
-        let looked = self.looked.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let checked = self.checked.read().unwrap_or_else(PoisonError::into_inner).clone();
         let breaker = self.breaker_state().as_str().to_owned();
-        ServiceState { breaker, in_flight: self.in_flight.load(Ordering::Relaxed), ..looked }
+        ServiceState { breaker, in_flight: self.in_flight.load(Ordering::Relaxed), ..checked }
     }
 
     pub(crate) fn breaker_state(&self) -> BreakerState {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner).state(Instant::now())
     }
 
-    /// The last look found it well.
+    /// Whether the last health check succeeded.
     fn is_up(&self) -> bool {
-        self.looked.read().unwrap_or_else(PoisonError::into_inner).up == Some(true)
+        self.checked.read().unwrap_or_else(PoisonError::into_inner).up == Some(true)
     }
 
-    /// Not known to be down.
+    /// Whether it is up or its state is not known yet.
     pub(crate) fn may_be_up(&self) -> bool {
-        self.looked.read().unwrap_or_else(PoisonError::into_inner).up != Some(false)
+        self.checked.read().unwrap_or_else(PoisonError::into_inner).up != Some(false)
     }
 
-    /// A place for one request, when the breaker lets it through.
-    pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
+    /// A slot for one request, or `None` while the breaker is open.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Option<UpstreamSlot> {
         let admitted = self.breaker.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
         admitted.then(|| {
             self.in_flight.fetch_add(1, Ordering::Relaxed);
-            Lease { upstream: Arc::clone(self), reported: false }
+            UpstreamSlot { upstream: Arc::clone(self), reported: false }
         })
     }
 }
 
-/// A request under way to a service. Dropping it ends the request; the breaker is told once.
-pub(crate) struct Lease {
+/// One request that counts as in flight at a service until this is dropped. Reports its outcome to the breaker once.
+pub(crate) struct UpstreamSlot {
     pub(crate) upstream: Arc<Upstream>,
     reported: bool,
 }
 
-impl Lease {
-    /// Tells the breaker how it went. Only the first report counts.
+impl UpstreamSlot {
+    /// Reports the outcome to the breaker. Only the first report counts.
     pub(crate) fn report(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.reported, true) {
             let mut breaker = self.upstream.breaker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +111,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for UpstreamSlot {
     fn drop(&mut self) {
         self.report(Outcome::Unknown);
         self.upstream.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -120,18 +122,18 @@ impl Drop for Lease {
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
-    /// Where the next equal choice begins.
+    /// Start of the next round-robin choice among equally busy services.
     turn: AtomicUsize,
-    /// The newest OpenAPI document of its services.
+    /// The latest OpenAPI document of its services.
     document: RwLock<Option<Arc<Value>>>,
 }
 
 impl Model {
-    /// The least busy service that may be up and whose breaker lets a request through, leaving out `tried`. When all
-    /// seem to be down they are tried all the same: the last look may be old.
-    pub(crate) fn lease(&self, tried: &[Arc<Upstream>]) -> Option<Lease> {
+    /// A slot at the least busy service that may be up and whose breaker admits a request, except those in `tried`.
+    /// Services that seem to be down come last: the last health check may be outdated.
+    pub(crate) fn acquire(&self, tried: &[Arc<Upstream>]) -> Option<UpstreamSlot> {
         if let [only] = self.upstreams.as_slice() {
-            return if tried.is_empty() { only.lease() } else { None };
+            return if tried.is_empty() { only.acquire() } else { None };
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.upstreams.len();
@@ -140,28 +142,30 @@ impl Model {
             .filter(|upstream| !tried.iter().any(|other| Arc::ptr_eq(other, upstream)))
             .collect();
         order.sort_by_key(|upstream| (!upstream.may_be_up(), upstream.in_flight.load(Ordering::Relaxed)));
-        order.into_iter().find_map(Upstream::lease)
+        order.into_iter().find_map(Upstream::acquire)
     }
 
-    /// Whether one of its services was well when it was last looked at.
+    /// Whether the last health check of one of its services succeeded.
     pub(crate) fn is_available(&self) -> bool {
         self.upstreams.iter().any(|upstream| upstream.is_up())
     }
 
+    /// Name of the checkpoint, as reported by its services.
     pub(crate) fn checkpoint(&self) -> Option<String> {
         self.upstreams.iter().find_map(|upstream| upstream.state().checkpoint)
     }
 
-    /// What it makes, as its services last said.
+    /// What it generates, as reported by its services; `None` before the first report.
     pub(crate) fn kind(&self) -> Option<ModelKind> {
         self.upstreams.iter().find_map(|upstream| upstream.state().kind)
     }
 
+    /// The OpenAPI document of its services, once one of them has been read.
     pub(crate) fn document(&self) -> Option<Arc<Value>> {
         self.document.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether this changed it.
+    /// Stores a document; returns whether it differs from the previous one.
     pub(crate) fn set_document(&self, document: Value) -> bool {
         let mut slot = self.document.write().unwrap_or_else(PoisonError::into_inner);
         let changed = slot.as_deref() != Some(&document);
@@ -203,9 +207,9 @@ impl Models {
         self.by_name.get(name)
     }
 
-    /// All that make `kind`, or have not said yet what they make.
-    pub(crate) fn making(&self, kind: ModelKind) -> impl Iterator<Item = &Arc<Model>> {
-        self.iter().filter(move |model| model.kind().is_none_or(|made| made == kind))
+    /// The models of this kind, and those whose kind is not known yet.
+    pub(crate) fn of_kind(&self, kind: ModelKind) -> impl Iterator<Item = &Arc<Model>> {
+        self.iter().filter(move |model| model.kind().is_none_or(|known| known == kind))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
@@ -228,38 +232,37 @@ mod tests {
     }
 
     #[test]
-    fn the_least_busy_is_taken_and_equals_take_turns() {
+    fn the_least_busy_is_chosen_and_equals_alternate() {
         let model = model(3);
-        let leases: Vec<Lease> = (0..9).map(|_| model.lease(&[]).unwrap()).collect();
+        let slots: Vec<UpstreamSlot> = (0..9).map(|_| model.acquire(&[]).unwrap()).collect();
         assert!(model.upstreams.iter().all(|upstream| upstream.state().in_flight == 3));
-        let kept =
-            leases.into_iter().filter(|lease| lease.upstream.base() != "http://h1:1").collect::<Vec<_>>();
-        assert_eq!(model.lease(&[]).unwrap().upstream.base(), "http://h1:1");
+        let kept = slots.into_iter().filter(|slot| slot.upstream.base() != "http://h1:1").collect::<Vec<_>>();
+        assert_eq!(model.acquire(&[]).unwrap().upstream.base(), "http://h1:1");
         drop(kept);
         assert!(model.upstreams.iter().all(|upstream| upstream.state().in_flight == 0));
     }
 
     #[test]
-    fn who_is_down_comes_last_and_who_was_tried_not_again() {
+    fn services_that_are_down_come_last_and_tried_ones_are_skipped() {
         let model = model(2);
-        model.upstreams[0].looked.write().unwrap().up = Some(false);
+        model.upstreams[0].checked.write().unwrap().up = Some(false);
         for _ in 0..4 {
-            let lease = model.lease(&[]).unwrap();
-            assert_eq!(lease.upstream.base(), "http://h1:1");
+            let slot = model.acquire(&[]).unwrap();
+            assert_eq!(slot.upstream.base(), "http://h1:1");
         }
-        let first = model.lease(&[]).unwrap();
-        let second = model.lease(&[Arc::clone(&first.upstream)]).unwrap();
+        let first = model.acquire(&[]).unwrap();
+        let second = model.acquire(&[Arc::clone(&first.upstream)]).unwrap();
         assert_eq!(second.upstream.base(), "http://h0:1");
-        assert!(model.lease(&[Arc::clone(&first.upstream), Arc::clone(&second.upstream)]).is_none());
+        assert!(model.acquire(&[Arc::clone(&first.upstream), Arc::clone(&second.upstream)]).is_none());
     }
 
     #[test]
-    fn an_open_breaker_keeps_requests_away() {
+    fn an_open_breaker_refuses_requests() {
         let model = model(1);
         for _ in 0..5 {
-            model.lease(&[]).unwrap().report(Outcome::Failure);
+            model.acquire(&[]).unwrap().report(Outcome::Failure);
         }
-        assert!(model.lease(&[]).is_none());
+        assert!(model.acquire(&[]).is_none());
         assert_eq!(model.upstreams[0].state().breaker, "open");
     }
 }

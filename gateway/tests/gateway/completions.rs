@@ -85,11 +85,11 @@ async fn who_is_not_there_or_makes_something_else_is_named() {
         (r#"{"model": "film"}"#, "film makes videos"),
         (r#"{"model": "demo-shapes"}"#, "film makes videos"),
         (r#"{"messages": []}"#, "one, two"),
-        (r#"{"model": 7}"#, "model is a text"),
-        ("[]", "no JSON object"),
-        ("nonsense", "no JSON object"),
-        ("", "no JSON object"),
-        (r#"{"model": "one"} {"#, "no JSON object"),
+        (r#"{"model": 7}"#, "model must be a string"),
+        ("[]", "not a JSON object"),
+        ("nonsense", "not a JSON object"),
+        ("", "not a JSON object"),
+        (r#"{"model": "one"} {"#, "not a JSON object"),
         (r#"{"model": "one", "model": "two"}"#, "duplicate"),
     ] {
         let (status, error) = refused(ask(&world, body).await).await;

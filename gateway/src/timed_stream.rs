@@ -1,4 +1,4 @@
-//! A client's connection with a clock: how long it may be silent, half-said or unread.
+//! A client's connection with timeouts: for an incomplete header, for idling, and for reading too slowly.
 
 use std::io;
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// Least that a slow reader takes in the time of [`Times::write_stall`], in bytes.
+/// Bytes that a slow reader must take within [`Timeouts::write_stall`].
 const MIN_TAKEN: usize = 32 * 1024;
 
-/// How long.
+/// The timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
+pub(crate) struct Timeouts {
     /// From the first byte of a request's header to its end; on a fresh connection also until the first byte.
     pub(crate) header: Duration,
     /// Between two requests.
     pub(crate) idle: Duration,
-    /// While the client takes less than it is sent.
+    /// Interval within which a client that cannot keep up must take [`MIN_TAKEN`] bytes.
     pub(crate) write_stall: Duration,
 }
 
@@ -30,7 +30,7 @@ const IDLE: u8 = 1;
 const HEADER: u8 = 2;
 const BUSY: u8 = 3;
 
-/// Where the connection is between two requests; shared by the socket and whoever handles the requests.
+/// What the connection is waiting for; shared by the stream and the request handler.
 #[derive(Debug, Clone)]
 pub(crate) struct Phase(Arc<AtomicU8>);
 
@@ -39,51 +39,52 @@ impl Phase {
         Self(Arc::new(AtomicU8::new(FRESH)))
     }
 
-    /// A request's header is complete; from here to [`Phase::idle`] other clocks run.
+    /// A request's header is complete; until [`Phase::idle`] the layers' own timeouts apply.
     pub(crate) fn busy(&self) {
         self.0.store(BUSY, Ordering::Relaxed);
     }
 
-    /// The answer has been sent.
+    /// The response has been sent.
     pub(crate) fn idle(&self) {
         self.0.store(IDLE, Ordering::Relaxed);
     }
 }
 
-/// Says that the answer has been sent when its body is dropped.
-pub(crate) struct Answering(pub(crate) Phase);
+/// Marks the connection as idle when it is dropped, together with the response body.
+pub(crate) struct IdleOnDrop(pub(crate) Phase);
 
-impl Drop for Answering {
+impl Drop for IdleOnDrop {
     fn drop(&mut self) {
         self.0.idle();
     }
 }
 
-/// The connection.
-pub(crate) struct Socket {
+/// A TCP stream that fails with `TimedOut` when one of its [`Timeouts`] has passed.
+pub(crate) struct TimedStream {
     stream: TcpStream,
-    times: Times,
+    timeouts: Timeouts,
     phase: Phase,
+    /// The phase that the read timer was started in, and the timer.
     reading: Option<(u8, Pin<Box<Sleep>>)>,
-    writing: Option<Stall>,
+    writing: Option<WriteStall>,
 }
 
-struct Stall {
+struct WriteStall {
     taken: usize,
     until: Pin<Box<Sleep>>,
 }
 
-impl Socket {
-    pub(crate) fn new(stream: TcpStream, times: Times, phase: Phase) -> Self {
-        Self { stream, times, phase, reading: None, writing: None }
+impl TimedStream {
+    pub(crate) fn new(stream: TcpStream, timeouts: Timeouts, phase: Phase) -> Self {
+        Self { stream, timeouts, phase, reading: None, writing: None }
     }
 
-    /// Waits with the clock of the phase.
+    /// Waits for bytes with the timeout of the current phase.
     fn wait_for_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let phase = self.phase.0.load(Ordering::Relaxed);
         let limit = match phase {
-            FRESH | HEADER => self.times.header,
-            IDLE => self.times.idle,
+            FRESH | HEADER => self.timeouts.header,
+            IDLE => self.timeouts.idle,
             _ => {
                 self.reading = None;
                 return Poll::Pending;
@@ -98,7 +99,7 @@ impl Socket {
         }
     }
 
-    /// Counts what the client takes while it takes less than offered.
+    /// Counts the bytes that the client takes while it takes less than it is offered.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -119,10 +120,10 @@ impl Socket {
     }
 
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let limit = self.times.write_stall;
+        let limit = self.timeouts.write_stall;
         let stall = self
             .writing
-            .get_or_insert_with(|| Stall { taken: 0, until: Box::pin(tokio::time::sleep(limit)) });
+            .get_or_insert_with(|| WriteStall { taken: 0, until: Box::pin(tokio::time::sleep(limit)) });
         while stall.until.as_mut().poll(cx).is_ready() {
             if stall.taken < MIN_TAKEN {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
@@ -134,7 +135,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -142,12 +143,12 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(result) => {
-                // The first bytes of a header start its clock; later ones do not start it again.
+                // The first bytes of a header start its timeout; later ones do not restart it.
                 let phase = &self.phase.0;
-                let begun = [FRESH, IDLE].into_iter().any(|from| {
+                let started = [FRESH, IDLE].into_iter().any(|from| {
                     phase.compare_exchange(from, HEADER, Ordering::Relaxed, Ordering::Relaxed).is_ok()
                 });
-                if begun {
+                if started {
                     self.reading = None;
                 }
                 Poll::Ready(result)
@@ -157,7 +158,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for TimedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.after_write(cx, buf.len(), wrote)

@@ -1,4 +1,4 @@
-//! Which model a request is for.
+//! Finding the model of a request.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use crate::Gateway;
 use crate::failure::Failure;
 use crate::upstream::Model;
 
-/// The model of that name, or the one that alone serves the checkpoint of that name; without a name the only one that makes
-/// `kind`.
-pub(super) fn model<'a>(
+/// The model with this name, or the only one that serves a checkpoint with this name; without a name the only model of
+/// this kind.
+pub(super) fn find_model<'a>(
     gateway: &'a Gateway,
     name: Option<&str>,
     kind: ModelKind,
 ) -> Result<&'a Arc<Model>, Failure> {
     let Some(name) = name else {
-        let mut makers = gateway.models.making(kind);
-        return match (makers.next(), makers.next()) {
+        let mut models = gateway.models.of_kind(kind);
+        return match (models.next(), models.next()) {
             (Some(only), None) => Ok(only),
             _ => Err(Failure::field("model", format!("model is missing; {}", names(gateway, kind)))),
         };
@@ -28,8 +28,8 @@ pub(super) fn model<'a>(
         None => by_checkpoint(gateway, name, kind)?,
     };
     match model.kind() {
-        Some(made) if made != kind => {
-            let detail = format!("{} makes {}; {}", model.name, product(made), names(gateway, kind));
+        Some(found) if found != kind => {
+            let detail = format!("{} makes {}; {}", model.name, product(found), names(gateway, kind));
             Err(Failure::field("model", detail))
         }
         _ => Ok(model),
@@ -61,9 +61,9 @@ fn product(kind: ModelKind) -> &'static str {
     }
 }
 
-/// For people: what could have been asked for.
+/// The models of this kind, for error messages.
 fn names(gateway: &Gateway, kind: ModelKind) -> String {
-    let names: Vec<&str> = gateway.models.making(kind).map(|model| model.name.as_str()).collect();
+    let names: Vec<&str> = gateway.models.of_kind(kind).map(|model| model.name.as_str()).collect();
     match names.as_slice() {
         [] => format!("no model here makes {}", product(kind)),
         [only] => format!("{} is made by {only}", product(kind)),
