@@ -8,13 +8,13 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use videosdgx_decoder::{Source, TextModel};
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, LogitsRequest, Segment};
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, sleep_while_waiting};
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, use_passive_waiting};
 
 const PROMPT: usize = 512;
 const DECODE: usize = 128;
 
 fn main() -> Result<()> {
-    sleep_while_waiting();
+    use_passive_waiting();
     let _no_grad = tch::no_grad_guard();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize| arguments.get(index).map(String::as_str);

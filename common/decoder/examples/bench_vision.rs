@@ -14,12 +14,12 @@ use std::time::Instant;
 
 use videosdgx_decoder::vision::{VisionConfig, VisionTower};
 use videosdgx_tensor::{
-    Checkpoint, Device, Kind, Quantization, Tensor, TensorError, Weights, guarded, read_json, set_threads,
-    sleep_while_waiting,
+    Checkpoint, Device, Kind, Quantization, Tensor, TensorError, Weights, catch_libtorch_errors, read_json,
+    set_threads, use_passive_waiting,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    sleep_while_waiting();
+    use_passive_waiting();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, kind, numbers @ ..] = arguments.as_slice() else {
         return Err("see the top of the file for what to give".into());
@@ -51,7 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut mean = 0.0;
     for repeat in 0..=repeats {
         let start = Instant::now();
-        let features = guarded(|| Ok::<_, TensorError>(tower.forward(&patches, &[[1, *rows, *columns]])))?;
+        let features =
+            catch_libtorch_errors(|| Ok::<_, TensorError>(tower.forward(&patches, &[[1, *rows, *columns]])))?;
         // The first warms up.
         if repeat > 0 {
             seconds.push(start.elapsed().as_secs_f64());

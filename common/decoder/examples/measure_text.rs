@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use videosdgx_decoder::Source;
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, LogitsRequest, Segment};
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, sleep_while_waiting};
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, use_passive_waiting};
 
 /// Prompt tokens of a step, as the engine has it.
 const CHUNK: usize = 512;
 
 fn main() -> Result<()> {
-    sleep_while_waiting();
+    use_passive_waiting();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize| arguments.get(index).map(String::as_str);
     let number = |index: usize, default: usize| argument(index).map_or(Ok(default), str::parse::<usize>);

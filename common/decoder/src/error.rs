@@ -1,4 +1,4 @@
-//! Why a model cannot be loaded.
+//! Errors of opening and loading a checkpoint.
 
 use std::path::PathBuf;
 
@@ -6,18 +6,19 @@ use videosdgx_tensor::{CheckpointError, TensorError};
 
 use crate::ConfigError;
 
-/// Errors of looking at a checkpoint and of loading it.
+/// A checkpoint that cannot be opened or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The configuration is of a model that is not computed here, or makes no sense.
+    /// The configuration is invalid or describes a model that is not supported.
     #[error("{}: {error}", file.display())]
     Config {
-        /// The file with the configuration.
+        /// The configuration file.
         file: PathBuf,
-        /// The field and what is wrong.
+        /// The field and the reason.
+        #[source]
         error: ConfigError,
     },
-    /// A file is missing or broken, memory ran out, or the device failed.
+    /// A file is missing or invalid, memory is exhausted, or the device failed.
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }

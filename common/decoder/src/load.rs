@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
-use videosdgx_tensor::{KvCache, TensorError, Weights, guarded};
+use videosdgx_tensor::{KvCache, TensorError, Weights, catch_libtorch_errors};
 
 use crate::attention::cache_shape;
 use crate::layer::Layer;
@@ -36,7 +36,7 @@ impl Source {
     /// A tensor that is missing or has another shape than the configuration says, named with its file; no memory.
     pub fn load(self, options: &LoadOptions) -> Result<TextModel, LoadError> {
         let vision = self.vision()?;
-        guarded(|| self.load_all(vision.as_ref(), options))
+        catch_libtorch_errors(|| self.load_all(vision.as_ref(), options))
     }
 
     /// The vision tower's configuration, when the model takes pictures.
@@ -64,12 +64,12 @@ impl Source {
         if options.exact {
             weights = weights.exact();
         } else if let Some(folder) = &options.copies {
-            weights = weights.cached(folder);
+            weights = weights.with_weight_cache(folder);
         }
         let embedding = layout.embedding(config.family);
         let embedding = weights.unquantized().embedding(&embedding, config.vocab, config.hidden)?;
         let head = match config.tied_head {
-            true => embedding.head(),
+            true => embedding.tied_output(),
             false => weights.unquantized().linear(layout.head(), config.hidden, config.vocab, false)?,
         };
         let layers = (0..config.layers.len()).map(|index| Layer::load(&weights, &config, layout, index));
@@ -80,7 +80,7 @@ impl Source {
             None => None,
         };
         let factors = rope_factors(&weights, config.rope.dim)?;
-        weights.finish_copy();
+        weights.finish_weight_cache();
         let model = TextModel {
             rotary: Rotary::new(&config.rope, factors.as_deref(), options.device),
             cache: KvCache::new(cache_shape(&config), options.cache_kind, options.device)?,

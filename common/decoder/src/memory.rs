@@ -1,7 +1,7 @@
 //! What a model will take, said before it is loaded: from headers and configuration alone.
 
 use videosdgx_gguf::GgmlType;
-use videosdgx_tensor::{Entry, Quantization, StoredKind};
+use videosdgx_tensor::{Quantization, StoredDtype, TensorEntry};
 
 use crate::names::VISION;
 use crate::{Attention, FeedForward, LoadOptions, Source};
@@ -52,7 +52,7 @@ impl Source {
     /// Numbers that the model is made of.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        let weights = self.used().filter(|(name, entry)| !is_scale(name) && entry.kind != StoredKind::F64);
+        let weights = self.used().filter(|(name, entry)| !is_scale(name) && entry.kind != StoredDtype::F64);
         weights.map(|(_, entry)| elements(entry)).fold(0, u64::saturating_add)
     }
 
@@ -71,12 +71,12 @@ impl Source {
         for (name, entry) in self.used().filter(|(name, entry)| self.in_layers(name) && entry.shape.len() > 1)
         {
             let word = match entry.kind {
-                StoredKind::F8E4M3 if !is_scale(name) => "fp8".to_owned(),
-                StoredKind::Packed(kind) => kind.name().to_ascii_lowercase(),
-                StoredKind::U8 if self.checkpoint.entry(&format!("{name}.quant_map")).is_some() => {
+                StoredDtype::F8E4M3 if !is_scale(name) => "fp8".to_owned(),
+                StoredDtype::Packed(kind) => kind.name().to_ascii_lowercase(),
+                StoredDtype::U8 if self.checkpoint.entry(&format!("{name}.quant_map")).is_some() => {
                     "nf4".to_owned()
                 }
-                StoredKind::U8 => "nvfp4".to_owned(),
+                StoredDtype::U8 => "nvfp4".to_owned(),
                 _ => options.quantization.to_string(),
             };
             let sum = bytes.entry(word.clone()).or_default();
@@ -89,22 +89,22 @@ impl Source {
     }
 
     /// Tensors that are loaded.
-    fn used(&self) -> impl Iterator<Item = (&str, &Entry)> {
+    fn used(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
         let names = self.checkpoint.names().filter(|name| !self.is_superfluous(name));
         names.filter_map(|name| Some((name, self.checkpoint.entry(name)?)))
     }
 
-    fn held_bytes(&self, name: &str, entry: &Entry, options: &LoadOptions) -> u64 {
+    fn held_bytes(&self, name: &str, entry: &TensorEntry, options: &LoadOptions) -> u64 {
         let element = options.kind.elt_size_in_bytes() as u64;
         let count = elements(entry);
         match entry.kind {
-            StoredKind::Packed(kind) if options.device == tch::Device::Cpu => block_bytes(kind, count),
-            StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16
+            StoredDtype::Packed(kind) if options.device == tch::Device::Cpu => block_bytes(kind, count),
+            StoredDtype::F64 | StoredDtype::F32 | StoredDtype::F16 | StoredDtype::Bf16
                 if self.is_linear(name, entry) =>
             {
                 options.quantization.weight_bytes(count, element)
             }
-            StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 => {
+            StoredDtype::F64 | StoredDtype::F32 | StoredDtype::F16 | StoredDtype::Bf16 => {
                 count.saturating_mul(element)
             }
             _ => entry.bytes,
@@ -112,7 +112,7 @@ impl Source {
     }
 
     /// Whether it is a weight that is quantised while loading.
-    fn is_linear(&self, name: &str, entry: &Entry) -> bool {
+    fn is_linear(&self, name: &str, entry: &TensorEntry) -> bool {
         let kept = ["mlp.gate.weight", "ffn_gate_inp", "kv_b_proj"];
         self.in_layers(name) && entry.shape.len() >= 2 && !kept.iter().any(|kept| name.contains(kept))
     }
@@ -152,7 +152,7 @@ impl Source {
     }
 }
 
-fn elements(entry: &Entry) -> u64 {
+fn elements(entry: &TensorEntry) -> u64 {
     entry.shape.iter().map(|size| size.unsigned_abs()).fold(1, u64::saturating_mul)
 }
 

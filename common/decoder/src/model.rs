@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_tensor::{
-    Embedding, KvCache, Linear, PagedSegment, TensorError, add_rms_norm, guarded, rms_norm,
+    Embedding, KvCache, Linear, PagedSegment, TensorError, add_rms_norm, catch_libtorch_errors, rms_norm,
 };
 
 use crate::DecoderConfig;
@@ -153,11 +153,11 @@ impl Decoder for TextModel {
     }
 
     fn resize_cache(&mut self, blocks: usize) -> Result<(), DecoderError> {
-        guarded(|| Ok(self.cache.resize(blocks)?)).map_err(|Failure(error)| error)
+        catch_libtorch_errors(|| Ok(self.cache.resize(blocks)?)).map_err(|Failure(error)| error)
     }
 
     fn step(&mut self, segments: &[Segment<'_>]) -> Result<Logits, DecoderError> {
-        guarded(|| self.forward(segments)).map_err(|Failure(error)| error)
+        catch_libtorch_errors(|| self.forward(segments)).map_err(|Failure(error)| error)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::f64::consts::PI;
 
 use tch::Device;
-use videosdgx_tensor::{Angles, RotaryStyle};
+use videosdgx_tensor::{RotaryAngles, RotaryStyle};
 
 use crate::positions::Position;
 use crate::{Llama3Scaling, RopeConfig, RopeLayout, RopeScaling};
@@ -38,10 +38,10 @@ impl Rotary {
     }
 
     /// Cosines and sines at `positions`, one row each.
-    pub(crate) fn angles(&self, positions: &[Position]) -> Angles {
+    pub(crate) fn angles(&self, positions: &[Position]) -> RotaryAngles {
         let Some(sections) = self.sections else {
             let positions = positions.iter().map(|Position([time, ..])| *time);
-            return Angles::at(positions, &self.frequencies, 1.0, self.device);
+            return RotaryAngles::at(positions, &self.frequencies, 1.0, self.device);
         };
         let mut rows = (Vec::new(), Vec::new());
         for Position(position) in positions {
@@ -52,7 +52,7 @@ impl Rotary {
                 rows.1.push(sin as f32);
             }
         }
-        Angles::new(rows.0, rows.1, self.frequencies.len(), self.device)
+        RotaryAngles::new(rows.0, rows.1, self.frequencies.len(), self.device)
     }
 }
 

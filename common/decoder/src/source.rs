@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tch::{Device, Kind};
-use videosdgx_gguf::{Gguf, GgufError};
+use videosdgx_gguf::Gguf;
 use videosdgx_tensor::{Checkpoint, CheckpointError, DtypeChoice, Quantization, read_json, resolve_kind};
 
 use crate::config::from_metadata;
@@ -62,7 +62,7 @@ impl Source {
                 (config, Checkpoint::open(path)?)
             }
             Layout::Gguf => {
-                let header = Gguf::open(&file).map_err(unreadable)?;
+                let header = Gguf::open(&file).map_err(CheckpointError::from)?;
                 (from_metadata(&header).map_err(refused)?, Checkpoint::open_file(&file)?)
             }
         };
@@ -142,7 +142,7 @@ fn find(path: &Path) -> Result<(PathBuf, Layout), LoadError> {
     if config.is_file() {
         return Ok((config, Layout::Transformers));
     }
-    let entries = std::fs::read_dir(path).map_err(|error| CheckpointError::io(path, &error))?;
+    let entries = std::fs::read_dir(path).map_err(|error| CheckpointError::io(path, error))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")));
     match files.as_slice() {
@@ -152,12 +152,5 @@ fn find(path: &Path) -> Result<(PathBuf, Layout), LoadError> {
             let reason = format!("holds {} GGUF files, name the one to use", several.len());
             Err(CheckpointError::invalid(path, reason).into())
         }
-    }
-}
-
-fn unreadable(error: GgufError) -> LoadError {
-    match error {
-        GgufError::Io { file, error } => CheckpointError::io(file, &error).into(),
-        GgufError::Invalid { file, reason } => CheckpointError::invalid(file, reason).into(),
     }
 }

@@ -1,25 +1,25 @@
-//! Why a GGUF file cannot be used.
+//! Errors of reading a GGUF file.
 
 use std::path::{Path, PathBuf};
 
-/// A GGUF file that cannot be opened or whose header is not what it must be.
+/// A GGUF file that cannot be read or whose header is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("{}: {error}", file.display())]
     Io {
-        /// The file.
+        /// The file that was read.
         file: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         error: std::io::Error,
     },
-    /// The header is broken, lies, or is of a kind that is not read.
+    /// The header is malformed, inconsistent or of a version that is not supported.
     #[error("{}: {reason}", file.display())]
     Invalid {
-        /// The file.
+        /// The file that was read.
         file: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the header.
         reason: String,
     },
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 macro_rules! ggml_types {
     ($($variant:ident = $id:literal, $name:literal, $block:literal, $bytes:literal;)*) => {
-        /// Element type of a stored tensor. All that ggml knows can be named and measured; which of them can be
-        /// *computed with* is for the reader of the data to say.
+        /// Element type of a stored tensor. Every type of ggml has a name and a size here; which of them can be
+        /// computed with is decided by the reader of the data.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[expect(missing_docs, reason = "the names are ggml's own")]
         pub enum GgmlType { $($variant,)* }
@@ -14,27 +14,27 @@ macro_rules! ggml_types {
             /// Every type.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The type with ggml's number `id`.
+            /// The type with ggml's number `id`; `None` for an unknown number.
             pub fn from_id(id: u32) -> Option<Self> {
                 match id { $($id => Some(Self::$variant),)* _ => None }
             }
 
-            /// ggml's number.
+            /// ggml's number for the type.
             pub fn id(self) -> u32 {
                 match self { $(Self::$variant => $id,)* }
             }
 
-            /// ggml's name, such as `Q4_K`.
+            /// ggml's name for the type, such as `Q4_K`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Elements of a block: the innermost dimension is a multiple of it.
+            /// Elements in a block; the innermost dimension of a tensor must be a multiple of it.
             pub fn block_elements(self) -> u64 {
                 match self { $(Self::$variant => $block,)* }
             }
 
-            /// Bytes of a block.
+            /// Bytes in a block.
             pub fn block_bytes(self) -> u64 {
                 match self { $(Self::$variant => $bytes,)* }
             }
@@ -78,8 +78,8 @@ ggml_types! {
 }
 
 impl GgmlType {
-    /// Bytes of a tensor whose dimensions, innermost last, are `shape`; none when the innermost is not whole blocks or
-    /// the product does not fit.
+    /// Bytes of a tensor of dimensions `shape`, innermost last. `None` when the innermost dimension is not a multiple
+    /// of the block or the size overflows.
     pub fn bytes(self, shape: &[u64]) -> Option<u64> {
         let (inner, outer) = match shape.split_last() {
             Some((inner, outer)) => (*inner, outer),

@@ -1,4 +1,4 @@
-//! The whole header of one file.
+//! The complete header of one file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -9,18 +9,31 @@ use crate::{GgmlType, GgufError, TensorInfo, Value};
 
 /// The first four bytes, little-endian.
 const MAGIC: u32 = u32::from_le_bytes(*b"GGUF");
-/// Longest key of the metadata, and longest name of a tensor (ggml's own limit is 64).
+/// Longest metadata key and longest tensor name, in bytes. ggml itself limits names to 64 bytes.
 const MAX_NAME_BYTES: usize = 65_535;
-/// ggml's own limit.
+/// Most dimensions of a tensor: ggml's limit.
 const MAX_RANK: u32 = 4;
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 20;
-/// Fewest bytes of a metadata entry: a key's length, a type and a byte.
+/// Smallest size of a metadata entry, in bytes: the length of a key, a type and one byte of value.
 const LEAST_ENTRY_BYTES: u64 = 8 + 4 + 1;
-/// Fewest bytes of a tensor's entry: a name's length, the rank, the type, the offset.
+/// Smallest size of a tensor entry, in bytes: the length of a name, the rank, the type and the offset.
 const LEAST_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 
-/// A checked header: metadata by key, tensors by name. [`Gguf::str`] and its neighbours read the metadata.
+/// A checked header: metadata by key and tensors by name. [`Gguf::str`] and the other typed getters read the
+/// metadata.
+///
+/// ```no_run
+/// # fn main() -> Result<(), videosdgx_gguf::GgufError> {
+/// let gguf = videosdgx_gguf::Gguf::open("model.gguf")?;
+/// for tensor in gguf.tensors() {
+///     println!("{} {:?} {}", tensor.name, tensor.shape, tensor.kind);
+/// }
+/// let context = gguf.u32(&gguf.model_key("context_length"));
+/// # let _ = context;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Gguf {
     path: PathBuf,
@@ -35,15 +48,15 @@ impl Gguf {
     /// Reads and checks the header of the file at `path`.
     ///
     /// # Errors
-    /// [`GgufError::Io`] when it cannot be read; [`GgufError::Invalid`] for anything but a well-formed header whose
-    /// tensors lie inside the file, aligned and without overlap.
+    /// [`GgufError::Io`] when the file cannot be read; [`GgufError::Invalid`] when the header is not well-formed or a
+    /// tensor is outside the file, misaligned or overlaps another.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, GgufError> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|error| GgufError::io(path, error))?;
         Self::read(path, &file)
     }
 
-    /// Reads and checks the header of an open file; `path` is for messages.
+    /// Reads and checks the header of an open file; `path` is used in error messages only.
     ///
     /// # Errors
     /// As [`Gguf::open`].
@@ -73,27 +86,27 @@ impl Gguf {
         Ok(Self { path: path.to_owned(), version, metadata, tensors, places, data_start })
     }
 
-    /// The file it was read from.
+    /// Path of the file, as given to [`Gguf::open`] or [`Gguf::read`].
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The format's version, 2 or 3.
+    /// Version of the format: 2 or 3.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// Tensors in the file's order.
+    /// All tensors, in the order of the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
 
-    /// The tensor of that name.
+    /// The tensor named `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.places.get(name).map(|&index| &self.tensors[index])
     }
 
-    /// Where the header ends and the data begin.
+    /// Offset of the first byte of tensor data, from the start of the file.
     pub fn data_start(&self) -> u64 {
         self.data_start
     }
@@ -107,9 +120,9 @@ fn version(reader: &mut Reader<'_>) -> Result<u32, GgufError> {
     match reader.u32()? {
         version @ (2 | 3) => Ok(version),
         version if matches!(version.swap_bytes(), 1..=3) => {
-            Err(reader.invalid("is a big-endian GGUF file; only little-endian ones are read"))
+            Err(reader.invalid("is a big-endian GGUF file; only little-endian files are supported"))
         }
-        version => Err(reader.invalid(format!("has GGUF version {version}; 2 and 3 are read"))),
+        version => Err(reader.invalid(format!("has GGUF version {version}; versions 2 and 3 are supported"))),
     }
 }
 
@@ -120,7 +133,7 @@ fn metadata(reader: &mut Reader<'_>) -> Result<BTreeMap<String, Value>, GgufErro
         let key = name(reader)?;
         let value = reader.value()?;
         if metadata.contains_key(&key) {
-            return Err(reader.invalid(format!("the metadata have {key:?} twice")));
+            return Err(reader.invalid(format!("the metadata has {key:?} twice")));
         }
         metadata.insert(key, value);
     }
@@ -144,7 +157,7 @@ fn alignment(reader: &Reader<'_>, metadata: &BTreeMap<String, Value>) -> Result<
     }
 }
 
-/// One tensor's entry; its offset is still relative to the data.
+/// Reads the entry of one tensor; its offset is still relative to the start of the data.
 fn tensor(reader: &mut Reader<'_>) -> Result<TensorInfo, GgufError> {
     let name = name(reader)?;
     let rank = reader.u32()?;
@@ -160,12 +173,14 @@ fn tensor(reader: &mut Reader<'_>) -> Result<TensorInfo, GgufError> {
     let elements = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
     let bytes = kind.bytes(&shape).filter(|_| elements.is_some_and(|count| i64::try_from(count).is_ok()));
     let bytes = bytes.ok_or_else(|| {
-        reader.invalid(format!("tensor {name:?}: shape {shape:?} is not whole blocks of {kind} or too large"))
+        reader.invalid(format!(
+            "tensor {name:?}: shape {shape:?} is not whole blocks of {kind}, or is too large"
+        ))
     })?;
     Ok(TensorInfo { name, kind, shape, offset, bytes })
 }
 
-/// Makes the offset count from the start of the file.
+/// Makes the offset of a tensor relative to the start of the file, and checks it.
 fn place(tensor: &mut TensorInfo, data_start: u64, alignment: u64, file_bytes: u64) -> Result<(), String> {
     let given = tensor.offset;
     if !given.is_multiple_of(alignment) {
@@ -175,7 +190,7 @@ fn place(tensor: &mut TensorInfo, data_start: u64, alignment: u64, file_bytes: u
         .checked_add(given)
         .filter(|start| start.checked_add(tensor.bytes).is_some_and(|end| end <= file_bytes));
     tensor.offset = inside.ok_or_else(|| {
-        format!("{} bytes at offset {given} point outside the file of {file_bytes} bytes", tensor.bytes)
+        format!("{} bytes at offset {given} are outside the file of {file_bytes} bytes", tensor.bytes)
     })?;
     Ok(())
 }

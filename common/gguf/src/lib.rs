@@ -1,18 +1,18 @@
-//! The header of a GGUF file: metadata and places of tensors, bounded and never trusting a length. No libtorch.
+//! Reader of GGUF headers: metadata and tensor locations, with every length checked. Does not depend on libtorch.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), videosdgx_gguf::GgufError> {
 //! let gguf = videosdgx_gguf::Gguf::open("model.gguf")?;
 //! let layers = gguf.u32(&gguf.model_key("block_count"));
-//! let words = gguf.strings("tokenizer.ggml.tokens");
-//! # let _ = (layers, words);
+//! let tokens = gguf.strings("tokenizer.ggml.tokens");
+//! # let _ = (layers, tokens);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian. Reading takes
-//! at most [`MAX_HEADER_BYTES`] of the file and about four times as much memory as the header has bytes, whatever the
-//! header says.
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian. Reading
+//! takes at most [`MAX_HEADER_BYTES`] of the file and about four times the header's size in memory, whatever the
+//! header claims.
 
 mod error;
 mod ggml_type;

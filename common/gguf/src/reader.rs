@@ -1,4 +1,5 @@
-//! Reading the header front to back: every length is checked against what is left before memory is taken for it.
+//! Sequential reader of the header. Every length is checked against the remaining bytes before memory is allocated
+//! for it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,11 +8,11 @@ use std::path::Path;
 use crate::GgufError;
 use crate::value::{Array, Value};
 
-/// Most bytes of a file that are read as its header. Those of models with 256,000 words have 16 MB.
+/// Largest header that is read, in bytes. Headers of models with a vocabulary of 256,000 tokens have about 16 MB.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
-/// Longest string: a chat template of 16 MB is no template.
+/// Longest string, in bytes. Chat templates, the longest strings in published files, have some kilobytes.
 const MAX_STRING_BYTES: u64 = 16 << 20;
-/// Arrays in arrays in arrays: nothing published has two levels.
+/// Deepest nesting of arrays. Published files have one level.
 const MAX_NESTING: u32 = 4;
 /// Bytes read from the file at a time.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -20,12 +21,12 @@ const WINDOW_BYTES: u64 = 1 << 20;
 pub(crate) struct Reader<'a> {
     path: &'a Path,
     file: &'a File,
-    /// What was read last, and how much of it is used up.
+    /// The bytes read last, and how many of them have been consumed.
     window: Vec<u8>,
     used: usize,
-    /// Place in the file just behind the window.
+    /// Offset in the file of the first byte after the window.
     next: u64,
-    /// Where reading ends: the end of the file or of what is read as a header.
+    /// Offset at which reading ends: the end of the file or of the largest header.
     end: u64,
 }
 
@@ -34,22 +35,22 @@ impl<'a> Reader<'a> {
         Self { path, file, window: Vec::new(), used: 0, next: 0, end: file_bytes.min(MAX_HEADER_BYTES) }
     }
 
-    /// An error naming the file.
+    /// A [`GgufError::Invalid`] for this file.
     pub(crate) fn invalid(&self, reason: impl std::fmt::Display) -> GgufError {
         GgufError::invalid(self.path, reason)
     }
 
-    /// Place of the next byte in the file.
+    /// Offset of the next byte in the file.
     pub(crate) fn position(&self) -> u64 {
         self.next - (self.window.len() - self.used) as u64
     }
 
-    /// Bytes that can still be read.
+    /// Bytes that remain to be read.
     pub(crate) fn left(&self) -> u64 {
         self.end - self.position()
     }
 
-    /// Fills `bytes`.
+    /// Reads exactly `bytes.len()` bytes.
     fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), GgufError> {
         if bytes.len() as u64 > self.left() {
             return Err(self.ends_early());
@@ -72,7 +73,7 @@ impl<'a> Reader<'a> {
     }
 
     fn ends_early(&self) -> GgufError {
-        self.invalid(format!("the header ends early or is longer than {MAX_HEADER_BYTES} bytes"))
+        self.invalid(format!("the header is truncated or longer than {MAX_HEADER_BYTES} bytes"))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
@@ -89,7 +90,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// A number of things of which each takes at least `bytes_each` bytes of what is left.
+    /// Reads a number of elements, each of which takes at least `bytes_each` of the remaining bytes.
     pub(crate) fn count(&mut self, what: &str, bytes_each: u64) -> Result<usize, GgufError> {
         let count = self.u64()?;
         if count.checked_mul(bytes_each).is_none_or(|bytes| bytes > self.left()) {
@@ -119,7 +120,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A value: its type's number, then itself.
+    /// Reads a value: the number of its type, then its content.
     pub(crate) fn value(&mut self) -> Result<Value, GgufError> {
         Ok(match self.u32()? {
             0 => Value::U8(u8::from_le_bytes(self.array()?)),
@@ -139,7 +140,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// An array: its elements' type, their number, then they.
+    /// Reads an array: the type of its elements, their number, then the elements.
     fn elements(&mut self, depth: u32) -> Result<Array, GgufError> {
         if depth > MAX_NESTING {
             return Err(self.invalid(format!("arrays nested deeper than {MAX_NESTING}")));

@@ -1,6 +1,6 @@
-//! Metadata values.
+//! Metadata values and arrays.
 
-/// A metadata value.
+/// A metadata value of one of the format's types.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the names are the format's own")]
 pub enum Value {
@@ -19,7 +19,7 @@ pub enum Value {
     Array(Array),
 }
 
-/// A metadata array: one type for all elements.
+/// A metadata array; all elements have one type.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the names are the format's own")]
 pub enum Array {
@@ -39,17 +39,17 @@ pub enum Array {
 }
 
 impl Value {
-    /// The value of any integer type, when it is not negative.
+    /// The value of any integer type, if it is not negative and fits into `u64`.
     pub fn as_u64(&self) -> Option<u64> {
         self.as_i128().and_then(|value| value.try_into().ok())
     }
 
-    /// The value of any integer type.
+    /// The value of any integer type, if it fits into `i64`.
     pub fn as_i64(&self) -> Option<i64> {
         self.as_i128().and_then(|value| value.try_into().ok())
     }
 
-    /// The value of either floating-point type, rounded to f32.
+    /// The value of either floating-point type, rounded to `f32`.
     pub fn as_f32(&self) -> Option<f32> {
         match *self {
             Self::F32(value) => Some(value),
@@ -58,7 +58,7 @@ impl Value {
         }
     }
 
-    /// A boolean.
+    /// The value of a boolean.
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
             Self::Bool(value) => Some(value),
@@ -66,7 +66,7 @@ impl Value {
         }
     }
 
-    /// A string.
+    /// The value of a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(value) => Some(value),
@@ -74,7 +74,7 @@ impl Value {
         }
     }
 
-    /// An array.
+    /// The value of an array.
     pub fn as_array(&self) -> Option<&Array> {
         match self {
             Self::Array(value) => Some(value),
@@ -117,12 +117,12 @@ impl Array {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the array has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Integers of any type, when each fits.
+    /// The elements of an array of any integer type, if all fit into `T`.
     pub fn to_integers<T: TryFrom<i128>>(&self) -> Option<Vec<T>> {
         fn all<S: Copy + Into<i128>, T: TryFrom<i128>>(values: &[S]) -> Option<Vec<T>> {
             values.iter().map(|&value| value.into().try_into().ok()).collect()

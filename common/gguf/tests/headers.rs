@@ -44,8 +44,8 @@ fn a_good_header_gives_back_what_was_written() {
     assert_eq!(gguf.i32s("tokenizer.ggml.token_type"), Some(vec![1, 3, -1]));
     assert_eq!(gguf.value("llama.block_count"), Some(&Value::U32(30)));
     assert_eq!(gguf.str("llama.block_count"), None, "another type");
-    assert!(gguf.lacks("nowhere", "a number").to_string().contains("\"nowhere\" (a number)"));
-    assert!(gguf.lacks("llama.block_count", "a string").to_string().contains("is not a string"));
+    assert!(gguf.missing_key("nowhere", "a number").to_string().contains("\"nowhere\" (a number)"));
+    assert!(gguf.missing_key("llama.block_count", "a string").to_string().contains("is not a string"));
     let query = gguf.tensor("blk.0.attn_q.weight").expect("is there");
     assert_eq!((query.shape.as_slice(), query.kind), ([3, 64].as_slice(), GgmlType::Q4_1));
     assert_eq!((query.offset, query.bytes), (data_start, 120));

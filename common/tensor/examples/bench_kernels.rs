@@ -6,16 +6,16 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use videosdgx_tensor::{
-    Angles, BlockFormat, BlockMatrix, CachedValue, Device, Kind, KvCache, KvCacheShape, PagedSegment,
-    RotaryStyle, RowBlocks, Tensor, TensorError, add_rms_norm, few_rows, rms_norm, rotate_heads,
-    sleep_while_waiting, swiglu,
+    BlockFormat, BlockMatrix, Device, Kind, KvCache, KvCacheShape, PagedSegment, RotaryAngles, RotaryStyle,
+    RowBlocks, Tensor, TensorError, ValueStorage, add_rms_norm, linear_few_rows, rms_norm, rotate_heads,
+    swiglu, use_passive_waiting,
 };
 
 /// Shapes of SmolLM2-135M's linears `[out, in]`: fused q/k/v, output, fused gate/up, down.
 const LINEARS: [(usize, usize); 4] = [(960, 576), (576, 576), (3072, 576), (576, 1536)];
 
 fn main() {
-    sleep_while_waiting();
+    use_passive_waiting();
     let _no_grad = tch::no_grad_guard();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let want = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str()));
@@ -116,7 +116,7 @@ fn dense() {
             let input = Tensor::randn([rows, 2560], (kind, Device::Cpu));
             let ours = best(|| {
                 for weight in &weights {
-                    drop(black_box(few_rows(&input, weight, None)));
+                    drop(black_box(linear_few_rows(&input, weight, None)));
                 }
             });
             let libtorch = best(|| {
@@ -135,7 +135,7 @@ fn dense() {
 
 fn attention() {
     for kind in [Kind::Float, Kind::BFloat16] {
-        let shape = KvCacheShape { layers: 30, heads: 3, key_dim: 64, value: CachedValue::Own(64) };
+        let shape = KvCacheShape { layers: 30, heads: 3, key_dim: 64, value: ValueStorage::Separate(64) };
         let mut cache = KvCache::new(shape, kind, Device::Cpu).expect("enough memory");
         cache.resize(1024).expect("enough memory");
         let tables: Vec<Vec<u32>> = (0..16).map(|index| (index * 64..(index + 1) * 64).collect()).collect();
@@ -176,7 +176,7 @@ fn small() {
         let gate_up = Tensor::randn([count, 3072], options);
         let mut fused = Tensor::randn([count, 960], options);
         let frequencies: Vec<f32> = (0..32).map(|i| 1e5f32.powf(-f32::from(i as u8) / 32.0)).collect();
-        let angles = Angles::at(0..rows, &frequencies, 1.0, Device::Cpu);
+        let angles = RotaryAngles::at(0..rows, &frequencies, 1.0, Device::Cpu);
         let micros = |seconds: f64| seconds * 1e6 / 100.0;
         let hundred = |work: &mut dyn FnMut()| micros(best(|| (0..100).for_each(|_| work())));
         let empty = hundred(&mut || drop(black_box(Tensor::empty([count, 576], options))));

@@ -43,7 +43,7 @@ pub fn set_threads(threads: u16) {
 /// threads wait for one another in vain: on a busy machine a transformer step of the demonstration checkpoint took 220 ms
 /// instead of 13. The library reads the setting when the process starts, so a process without it starts itself again,
 /// under the same process id. An `OMP_WAIT_POLICY` that is set is respected.
-pub fn sleep_while_waiting() {
+pub fn use_passive_waiting() {
     use std::os::unix::process::CommandExt as _;
     const POLICY: &str = "OMP_WAIT_POLICY";
     if std::env::var_os(POLICY).is_some() || !cfg!(target_os = "linux") {

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Linear;
 
-/// A table `[rows, width]`. When a model's output layer is the same table ([`Embedding::head`]), both share one storage.
+/// A table `[rows, width]`. When a model's output layer is the same table ([`Embedding::tied_output`]), both share one storage.
 pub struct Embedding {
     table: Linear,
     kind: Kind,
@@ -22,7 +22,7 @@ impl Embedding {
     }
 
     /// The output layer tied to this table: `[…, width]` → `[…, rows]`, without a copy.
-    pub fn head(&self) -> Linear {
+    pub fn tied_output(&self) -> Linear {
         self.table.shared()
     }
 

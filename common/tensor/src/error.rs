@@ -1,54 +1,65 @@
-//! What can go wrong with a checkpoint or a tensor.
+//! Errors of reading a checkpoint and of computing with tensors.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// A folder or file that must be there is not.
+    /// A required folder or file does not exist.
     #[error("{} is missing", path.display())]
     Missing {
-        /// What was looked for.
+        /// The folder or file.
         path: PathBuf,
     },
-    /// A file is there and is not what it must be.
+    /// A file exists and its content is not valid or not supported.
     #[error("{}: {reason}", file.display())]
     Invalid {
-        /// The file at fault.
+        /// The invalid file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
+        /// The error that `reason` repeats in words, such as that of the JSON parser.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
     },
 }
 
 impl CheckpointError {
-    /// An [`CheckpointError::Invalid`] about `file`.
+    /// A [`CheckpointError::Invalid`] about `file`.
     pub fn invalid(file: impl AsRef<Path>, reason: impl std::fmt::Display) -> Self {
-        Self::Invalid { file: file.as_ref().to_owned(), reason: reason.to_string() }
+        Self::Invalid { file: file.as_ref().to_owned(), reason: reason.to_string(), source: None }
     }
 
-    /// `Missing` when the system says "not found", else `Invalid` with its words.
-    pub fn io(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
+    /// A [`CheckpointError::Invalid`] about `file` because of `error`, which becomes its source.
+    pub fn caused_by(file: impl AsRef<Path>, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let error = error.into();
+        Self::Invalid { file: file.as_ref().to_owned(), reason: error.to_string(), source: Some(error) }
+    }
+
+    /// [`CheckpointError::Missing`] when `error` is "not found", else [`CheckpointError::Invalid`] with `error` as its
+    /// source.
+    pub fn io(file: impl AsRef<Path>, error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::NotFound => Self::Missing { path: file.as_ref().to_owned() },
-            _ => Self::invalid(file, error),
+            _ => Self::caused_by(file, error),
         }
     }
 }
 
-/// Everything that loading or computing can fail with.
+/// Errors of loading a model and of computing with it.
 #[derive(Debug, thiserror::Error)]
 pub enum TensorError {
-    /// The checkpoint is missing or broken.
+    /// The checkpoint is missing or invalid.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The allocator of the host or of the GPU refused.
+    /// The allocator of the host or of the GPU has not enough memory.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
-    /// libtorch refused an operation.
+    /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Libtorch(String),
-    /// The configured device is not there.
+    /// The configured device does not exist.
     #[error("device {0} is not available; use auto or cpu")]
     Device(String),
 }
@@ -60,7 +71,7 @@ impl From<tch::TchError> for TensorError {
 }
 
 impl TensorError {
-    /// Sorts a libtorch message by its words: its allocators name themselves.
+    /// Classifies a libtorch message by its text: libtorch has no error codes, and its allocators name themselves.
     fn from_message(message: &str) -> Self {
         let first = message.lines().next().unwrap_or(message).to_owned();
         let lower = message.to_ascii_lowercase();
@@ -73,12 +84,23 @@ impl TensorError {
     }
 }
 
-/// Runs `compute` without gradients and turns a failure inside libtorch (tch reports it by a panic, because its
-/// operators have no other way) into an error: the one place where a model's arithmetic meets the outside.
+/// Runs `compute` without gradients and turns a failure inside libtorch into an error. tch's operators return tensors,
+/// not results, and panic when libtorch reports an error; callers of a model's operators therefore go through this
+/// function.
+///
+/// ```
+/// use videosdgx_tensor::{Device, Kind, Tensor, TensorError, catch_libtorch_errors};
+///
+/// let ones = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
+/// let result = catch_libtorch_errors(|| Ok::<_, TensorError>(ones.matmul(&ones)));
+/// assert!(matches!(result, Err(TensorError::Libtorch(_))), "the shapes do not match");
+/// ```
 ///
 /// # Errors
 /// What `compute` returns, or [`TensorError::OutOfMemory`] or [`TensorError::Libtorch`].
-pub fn guarded<T, E: From<TensorError>>(compute: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub fn catch_libtorch_errors<T, E: From<TensorError>>(
+    compute: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let _no_grad = tch::no_grad_guard();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
         let message = panic
@@ -98,14 +120,15 @@ mod tests {
     #[test]
     fn a_failure_inside_libtorch_becomes_an_error() {
         let ones = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
-        let result = guarded(|| Ok::<_, TensorError>(ones.matmul(&ones)));
+        let result = catch_libtorch_errors(|| Ok::<_, TensorError>(ones.matmul(&ones)));
         assert!(matches!(result, Err(TensorError::Libtorch(_))), "{result:?}");
     }
 
     #[test]
     fn an_allocation_that_cannot_succeed_is_out_of_memory() {
-        let result =
-            guarded(|| Ok::<_, TensorError>(Tensor::f_empty([1 << 46], (Kind::Float, Device::Cpu))?.numel()));
+        let result = catch_libtorch_errors(|| {
+            Ok::<_, TensorError>(Tensor::f_empty([1 << 46], (Kind::Float, Device::Cpu))?.numel())
+        });
         assert!(matches!(result, Err(TensorError::OutOfMemory(_))), "{result:?}");
     }
 }

@@ -14,7 +14,7 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// Without weight and bias.
-    pub fn plain(width: i64, eps: f64) -> Self {
+    pub fn without_affine(width: i64, eps: f64) -> Self {
         Self { weight: None, bias: None, width, eps }
     }
 

@@ -105,7 +105,7 @@ impl DecoderBackend {
             LoadError::Tensor(TensorError::Checkpoint(CheckpointError::Missing { path })) => {
                 ModelError::CheckpointMissing { hint: self.hint(), path }
             }
-            LoadError::Tensor(TensorError::Checkpoint(CheckpointError::Invalid { file, reason })) => {
+            LoadError::Tensor(TensorError::Checkpoint(CheckpointError::Invalid { file, reason, .. })) => {
                 ModelError::CheckpointInvalid { file, reason }
             }
             LoadError::Tensor(TensorError::OutOfMemory(detail)) => ModelError::OutOfMemory(detail),

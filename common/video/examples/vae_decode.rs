@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
-use videosdgx_tensor::{TensorError, guarded};
+use videosdgx_tensor::{TensorError, catch_libtorch_errors};
 use videosdgx_video::vae::{VaeParts, WanVae};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..repeats {
         let (start, used) = (Instant::now(), processor_seconds());
         let mut frames = 0;
-        guarded(|| {
+        catch_libtorch_errors(|| {
             vae.decode_frames(&latents, None, |_| {
                 frames += 1;
                 Ok::<_, TensorError>(())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
-use videosdgx_tensor::{TensorError, guarded};
+use videosdgx_tensor::{TensorError, catch_libtorch_errors};
 use videosdgx_video::vae::{Tiling, VaeParts, WanVae};
 
 const TILING: Tiling = Tiling { size: [32; 2], stride: [24; 2] };
@@ -38,7 +38,8 @@ fn run(compute: impl Fn(&WanVae, &HashMap<String, Tensor>) -> Tensor, want: &str
     let golden = golden();
     for (kind, tolerance) in PRECISIONS {
         let vae = load(kind);
-        let got = guarded(|| Ok::<_, TensorError>(compute(&vae, &golden))).expect("the fixture can be read");
+        let got = catch_libtorch_errors(|| Ok::<_, TensorError>(compute(&vae, &golden)))
+            .expect("the fixture can be read");
         check(want, kind, tolerance, &got, &golden[want]);
     }
 }
@@ -73,7 +74,7 @@ fn encodes_tiles_as_the_reference() {
 fn a_picture_that_fits_into_a_tile_is_not_tiled() {
     let golden = golden();
     let vae = load(Kind::Float);
-    let decode = |tiling| guarded(|| vae.decode(&golden["latents"], tiling)).unwrap();
+    let decode = |tiling| catch_libtorch_errors(|| vae.decode(&golden["latents"], tiling)).unwrap();
     assert_eq!(decode(None), decode(Some(Tiling::default())));
 }
 
@@ -82,7 +83,7 @@ fn frames_come_one_by_one_as_bytes() {
     let golden = golden();
     let vae = load(Kind::Float);
     let mut frames = Vec::new();
-    guarded(|| {
+    catch_libtorch_errors(|| {
         vae.decode_frames(&golden["latents"], None, |frame| {
             frames.push(frame.to_vec());
             Ok::<_, TensorError>(())
@@ -105,7 +106,7 @@ fn decoding_ends_when_the_receiver_fails() {
     let golden = golden();
     let vae = load(Kind::Float);
     let mut frames = 0;
-    let result = guarded(|| {
+    let result = catch_libtorch_errors(|| {
         vae.decode_frames(&golden["latents"], None, |_| {
             frames += 1;
             if frames == 2 { Err(TensorError::Libtorch("cancelled".to_owned())) } else { Ok(()) }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use tch::{Device, Kind, Tensor};
-use videosdgx_tensor::{TensorError, guarded};
+use videosdgx_tensor::{TensorError, catch_libtorch_errors};
 use videosdgx_video::vae::{Tiling, VaeParts, WanVae};
 
 /// Names the measurement to a child: `LATENT_FRAMES` or `LATENT_FRAMES tiled`.
@@ -25,7 +25,7 @@ fn growth(vae: &WanVae, latent_frames: i64, tiling: Option<Tiling>) -> u64 {
     std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
     let before = resident("VmRSS");
     let mut frames = 0;
-    guarded(|| {
+    catch_libtorch_errors(|| {
         vae.decode_frames(&latents, tiling, |frame| {
             assert_eq!(frame.len(), 128 * 128 * 3);
             frames += 1;

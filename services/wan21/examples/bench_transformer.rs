@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use videosdgx_tensor::{
-    Checkpoint, Device, DtypeChoice, Kind, Quantization, Tensor, TensorError, Weights, guarded,
-    resident_bytes, resolve_kind, set_threads, sleep_while_waiting,
+    Checkpoint, Device, DtypeChoice, Kind, Quantization, Tensor, TensorError, Weights, catch_libtorch_errors,
+    resident_bytes, resolve_kind, set_threads, use_passive_waiting,
 };
 use wan21::pipeline::normal;
 use wan21::transformer::WanTransformer;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    sleep_while_waiting();
+    use_passive_waiting();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [checkpoint, kind, quantization, numbers @ ..] = arguments.as_slice() else {
         return Err("see the top of the file for what to give".into());
@@ -47,7 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (prompt, negative) = (normal(2, &[tokens, text]), normal(3, &[1, text]));
     let start = Instant::now();
     let rope = transformer.rope([*frames, *rows, *columns]);
-    let context = guarded(|| Ok::<_, TensorError>(transformer.context(&[&prompt, &negative], None)))?;
+    let context =
+        catch_libtorch_errors(|| Ok::<_, TensorError>(transformer.context(&[&prompt, &negative], None)))?;
     let context_seconds = start.elapsed().as_secs_f64();
 
     let mut seconds = Vec::new();
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut mean = 0.0;
     for step in 0..=*steps {
         let start = Instant::now();
-        let output: Tensor = guarded(|| {
+        let output: Tensor = catch_libtorch_errors(|| {
             Ok::<_, TensorError>(transformer.forward(&latents, 999.0 - step as f64, &context, &rope))
         })?;
         // The first warms up.

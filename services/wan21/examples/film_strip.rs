@@ -8,14 +8,14 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use videosdgx_tensor::{Device, DtypeChoice, resolve_kind, sleep_while_waiting};
+use videosdgx_tensor::{Device, DtypeChoice, resolve_kind, use_passive_waiting};
 use wan21::pipeline::{Generation, Options, PipelineError, Progress, WanPipeline};
 
 const SIDE: u32 = 64;
 const FRAMES: u32 = 17;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    sleep_while_waiting();
+    use_passive_waiting();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [checkpoint, kind, quantization, seed, output, prompts @ ..] = arguments.as_slice() else {
         return Err("see the top of the file for what to give".into());

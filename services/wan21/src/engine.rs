@@ -226,7 +226,7 @@ fn model_error(error: PipelineError) -> ModelError {
 fn checkpoint_error(error: CheckpointError) -> ModelError {
     match error {
         CheckpointError::Missing { path } => ModelError::CheckpointMissing { hint: hint(&path), path },
-        CheckpointError::Invalid { file, reason } => ModelError::CheckpointInvalid { file, reason },
+        CheckpointError::Invalid { file, reason, .. } => ModelError::CheckpointInvalid { file, reason },
     }
 }
 

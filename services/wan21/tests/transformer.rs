@@ -5,7 +5,7 @@ mod golden;
 
 use golden::{relative, tensors, weights};
 use rstest::rstest;
-use videosdgx_tensor::{Kind, Quantization, Tensor, TensorError, guarded};
+use videosdgx_tensor::{Kind, Quantization, Tensor, TensorError, catch_libtorch_errors};
 use wan21::transformer::WanTransformer;
 
 fn load(name: &str, kind: Kind, quantization: Quantization) -> WanTransformer {
@@ -25,7 +25,7 @@ fn agrees_with_diffusers(
     let transformer = load(name, kind, Quantization::None);
     let latents = &golden["latents"];
     let rope = transformer.rope([3, 8, 10]);
-    guarded(|| {
+    catch_libtorch_errors(|| {
         let together = transformer.context(&[&golden["prompt"], &golden["negative"]], golden.get("image"));
         for timestep in ["999.0", "431.5"] {
             let time: f64 = timestep.parse().expect("a number");

@@ -5,7 +5,7 @@ mod latent;
 
 use tch::Tensor;
 use videosdgx_tensor::{
-    Angles, CachedValue, KvCache, KvCacheShape, PagedSegment, RotaryStyle, TensorError, Weights,
+    KvCache, KvCacheShape, PagedSegment, RotaryAngles, RotaryStyle, TensorError, ValueStorage, Weights,
 };
 
 use crate::names::Layout;
@@ -16,7 +16,7 @@ use latent::Latent;
 /// What all layers of a step share.
 pub(crate) struct Step<'a> {
     /// Rotations, one row a token.
-    pub(crate) angles: Angles,
+    pub(crate) angles: RotaryAngles,
     /// Which values of a head are a pair.
     pub(crate) style: RotaryStyle,
     /// The sequences.
@@ -67,13 +67,13 @@ pub(crate) fn cache_shape(config: &DecoderConfig) -> KvCacheShape {
             layers,
             heads: size(grouped.kv_heads),
             key_dim: size(grouped.head_dim),
-            value: CachedValue::Own(size(grouped.head_dim)),
+            value: ValueStorage::Separate(size(grouped.head_dim)),
         },
         Config::Latent(latent) => KvCacheShape {
             layers,
             heads: 1,
             key_dim: size(latent.latent + latent.rope_dim),
-            value: CachedValue::OfKey(size(latent.latent)),
+            value: ValueStorage::KeyPrefix(size(latent.latent)),
         },
     }
 }

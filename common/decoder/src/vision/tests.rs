@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use videosdgx_decoder_api::ImageInput;
-use videosdgx_tensor::{Checkpoint, Quantization, TensorError, Weights, guarded};
+use videosdgx_tensor::{Checkpoint, Quantization, TensorError, Weights, catch_libtorch_errors};
 use videosdgx_text::image::PicturePreprocessor;
 
 use super::{Features, VisionConfig, VisionTower};
@@ -81,15 +81,15 @@ fn check(features: &Features, golden: &HashMap<String, Tensor>, first: i64, boun
 fn features_are_those_of_transformers(#[case] kind: Kind, #[case] bound: f64) {
     let (tower, golden, images) = (tower(kind), golden(), images());
     let together = images.each_ref().map(|image| &**image);
-    let features =
-        guarded(|| Ok::<_, TensorError>(tower.encode(&together).expect("fits"))).expect("computes");
+    let features = catch_libtorch_errors(|| Ok::<_, TensorError>(tower.encode(&together).expect("fits")))
+        .expect("computes");
     assert_eq!(features.merged.kind(), kind);
     check(&features, &golden, 0, bound);
     // Each alone gives the same.
     let mut first = 0;
     for image in &images {
-        let alone =
-            guarded(|| Ok::<_, TensorError>(tower.encode(&[image]).expect("fits"))).expect("computes");
+        let alone = catch_libtorch_errors(|| Ok::<_, TensorError>(tower.encode(&[image]).expect("fits")))
+            .expect("computes");
         assert_eq!(alone.merged.size()[0], image.tokens as i64);
         check(&alone, &golden, first, bound);
         first += image.tokens as i64;
@@ -104,7 +104,8 @@ fn features_of_given_patches() {
         .map(|name| (golden[name].to_kind(Kind::Float) - 127.5) / 127.5);
     let grids = images().map(|image| image.grid);
     let features =
-        guarded(|| Ok::<_, TensorError>(tower.forward(&Tensor::cat(&patches, 0), &grids))).expect("computes");
+        catch_libtorch_errors(|| Ok::<_, TensorError>(tower.forward(&Tensor::cat(&patches, 0), &grids)))
+            .expect("computes");
     check(&features, &golden, 0, 5e-6);
 }
 

@@ -87,7 +87,7 @@ impl VisionTower {
         &self.config
     }
 
-    /// Features of `images`, computed together. Call inside [`videosdgx_tensor::guarded`].
+    /// Features of `images`, computed together. Call inside [`videosdgx_tensor::catch_libtorch_errors`].
     ///
     /// # Errors
     /// [`DecoderError::Failed`] for an image that was cut for another tower.

@@ -23,14 +23,14 @@ fn a_folder_with_one_gguf_file_is_a_checkpoint() {
     let entry = checkpoint.entry("ggml_q4_1.weight").expect("is there");
     assert_eq!(
         (entry.kind, entry.shape.as_slice()),
-        (StoredKind::Packed(GgmlType::Q4_1), [17, 96].as_slice())
+        (StoredDtype::Packed(GgmlType::Q4_1), [17, 96].as_slice())
     );
-    // Packed blocks are read as bytes: three blocks of 20 in a row of 96.
+    // PackedWeight blocks are read as bytes: three blocks of 20 in a row of 96.
     let bytes = checkpoint.read("ggml_q4_1.weight").expect("reads");
     assert_eq!((bytes.kind(), bytes.size()), (Kind::Uint8, vec![17, 60]));
     let rows = checkpoint.read_rows("ggml_q4_1.weight", &[16, 3]).expect("reads");
     assert!(rows.equal(&bytes.index_select(0, &Tensor::from_slice(&[16i64, 3]))));
-    assert_eq!(checkpoint.entry("ggml_bf16.weight").expect("is there").kind, StoredKind::Bf16);
+    assert_eq!(checkpoint.entry("ggml_bf16.weight").expect("is there").kind, StoredDtype::Bf16);
     assert_eq!(checkpoint.read("ggml_f16.weight").expect("reads").kind(), Kind::Half);
 
     fs::copy(fixture(), folder.path().join("other.gguf")).expect("copies");

@@ -40,7 +40,7 @@ pub(super) fn find(folder: &Path) -> Result<Layout, CheckpointError> {
             return Ok(Layout { files: vec![whole], index: None });
         }
     }
-    let listing = std::fs::read_dir(folder).map_err(|error| CheckpointError::io(folder, &error))?;
+    let listing = std::fs::read_dir(folder).map_err(|error| CheckpointError::io(folder, error))?;
     let files: Vec<PathBuf> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     let only = |wanted: fn(&Path) -> bool, what: &str| {
         let mut found = files.iter().filter(|path| wanted(path));

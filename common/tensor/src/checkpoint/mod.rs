@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 use videosdgx_gguf::{Gguf, GgufError};
 
-pub use header::{Entry, StoredKind};
+pub use header::{StoredDtype, TensorEntry};
 pub(crate) use writer::{PARTIAL, SafetensorsWriter};
 
 use crate::{CheckpointError, TensorError};
@@ -29,7 +29,7 @@ const MAX_JSON_BYTES: u64 = 64 << 20;
 pub struct Checkpoint {
     folder: PathBuf,
     shards: Vec<Shard>,
-    tensors: HashMap<String, (usize, Entry)>,
+    tensors: HashMap<String, (usize, TensorEntry)>,
     gguf: Option<Gguf>,
 }
 
@@ -89,7 +89,7 @@ impl Checkpoint {
 
     /// Adds the tensors of a file.
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let file = File::open(&path).map_err(|error| CheckpointError::io(&path, &error))?;
+        let file = File::open(&path).map_err(|error| CheckpointError::io(&path, error))?;
         let shard = self.shards.len();
         let entries = if layout::is_gguf(&path) {
             let gguf = Gguf::read(&path, &file)?;
@@ -125,12 +125,12 @@ impl Checkpoint {
     }
 
     /// Type, shape and place of a tensor.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
         self.tensors.get(name).map(|(_, entry)| entry)
     }
 
     /// Every tensor's type, shape and place, in no order.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &TensorEntry> {
         self.tensors.values().map(|(_, entry)| entry)
     }
 
@@ -226,21 +226,21 @@ impl Checkpoint {
         Ok(tensor)
     }
 
-    fn find(&self, name: &str) -> Result<(&Shard, &Entry), CheckpointError> {
+    fn find(&self, name: &str) -> Result<(&Shard, &TensorEntry), CheckpointError> {
         let (shard, entry) =
             self.tensors.get(name).ok_or_else(|| self.invalid(name, "is not in the checkpoint"))?;
         Ok((&self.shards[*shard], entry))
     }
 }
 
-fn gguf_entries(gguf: &Gguf) -> Result<HashMap<String, Entry>, CheckpointError> {
+fn gguf_entries(gguf: &Gguf) -> Result<HashMap<String, TensorEntry>, CheckpointError> {
     let too_large = |_| CheckpointError::invalid(gguf.path(), "a dimension is too large");
     gguf.tensors()
         .iter()
         .map(|tensor| {
             let shape = tensor.shape.iter().map(|&size| i64::try_from(size).map_err(too_large));
-            let entry = Entry {
-                kind: StoredKind::of_ggml(tensor.kind),
+            let entry = TensorEntry {
+                kind: StoredDtype::of_ggml(tensor.kind),
                 shape: shape.collect::<Result<_, _>>()?,
                 offset: tensor.offset,
                 bytes: tensor.bytes,
@@ -253,8 +253,8 @@ fn gguf_entries(gguf: &Gguf) -> Result<HashMap<String, Entry>, CheckpointError> 
 impl From<GgufError> for CheckpointError {
     fn from(error: GgufError) -> Self {
         match error {
-            GgufError::Io { file, error } => Self::io(file, &error),
-            GgufError::Invalid { file, reason } => Self::Invalid { file, reason },
+            GgufError::Io { file, error } => Self::io(file, error),
+            GgufError::Invalid { file, reason } => Self::invalid(file, reason),
         }
     }
 }
@@ -278,7 +278,7 @@ impl Shard {
         for chunk in memory.chunks_mut(READ_BYTES) {
             self.file.read_exact_at(chunk, offset).map_err(|error| match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => CheckpointError::invalid(&self.path, "file ends early"),
-                _ => CheckpointError::invalid(&self.path, error),
+                _ => CheckpointError::caused_by(&self.path, error),
             })?;
             if let (Ok(start), Ok(length)) =
                 (libc::off_t::try_from(offset), libc::off_t::try_from(chunk.len()))
@@ -300,7 +300,7 @@ impl Shard {
 /// [`CheckpointError::Missing`] when there is no such file, [`CheckpointError::Invalid`] when it does not parse.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
     let bytes = read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|error| CheckpointError::invalid(path, error))
+    serde_json::from_slice(&bytes).map_err(|error| CheckpointError::caused_by(path, error))
 }
 
 /// Reads a whole file of at most `limit` bytes.
@@ -309,9 +309,9 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError>
 /// [`CheckpointError::Missing`] or [`CheckpointError::Invalid`].
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
     use std::io::Read as _;
-    let file = File::open(path).map_err(|error| CheckpointError::io(path, &error))?;
+    let file = File::open(path).map_err(|error| CheckpointError::io(path, error))?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| CheckpointError::io(path, &error))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| CheckpointError::io(path, error))?;
     if bytes.len() as u64 > limit {
         return Err(CheckpointError::invalid(path, format!("longer than {limit} bytes")));
     }

@@ -6,7 +6,7 @@
 )]
 
 use super::activations::TILE;
-use super::block_matrix::{BlockFormat, CodeBits, Offset, STRIP, ScaleKind};
+use super::block_matrix::{BlockFormat, CodeBits, STRIP, ScaleKind, ZeroPoint};
 use super::lanes::{Kernel, LaneFloat, Lanes};
 
 /// A strip of the weight.
@@ -93,7 +93,7 @@ unsafe fn product<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
     let code_bytes = strip.format.code_bytes();
     let scale_bytes = strip.format.scale_bytes();
     let half_scales = strip.format.scales == ScaleKind::F16;
-    let minimum = strip.format.offset == Offset::Minimum;
+    let minimum = strip.format.zero_point == ZeroPoint::Minimum;
     let mut codes = strip.codes.as_ptr();
     let mut scales = strip.scales.as_ptr();
     let mut x = tile.codes.as_ptr();

@@ -87,7 +87,7 @@ pub(crate) trait CodedRows: Sync {
 }
 
 /// `[…, K]` on the CPU times a weight of `rows` rows → `[…, rows]` in the input's type, bias added: bit for bit what
-/// [`super::decoded_rows`] gives. `None` on another device or for another type.
+/// [`super::linear_decoded_rows`] gives. `None` on another device or for another type.
 pub(crate) fn coded_rows(
     input: &Tensor,
     rows: usize,
@@ -106,7 +106,7 @@ pub(super) fn coded_rows_at(
 ) -> Option<Tensor> {
     few(level, input, rows, bias, |width| {
         assert!(width.is_multiple_of(16) && (weight.block().is_multiple_of(16) || weight.block() >= width));
-        Coded { weight, width }
+        CodedStrips { weight, width }
     })
 }
 
@@ -158,12 +158,12 @@ impl<C: Code, T: LaneFloat> Kernel for Widen<'_, C, T> {
     }
 }
 
-struct Coded<'a, W> {
+struct CodedStrips<'a, W> {
     weight: &'a W,
     width: usize,
 }
 
-impl<W: CodedRows> Strips for Coded<'_, W> {
+impl<W: CodedRows> Strips for CodedStrips<'_, W> {
     type Strip<'b>
         = [CodedRow<'b>; STRIP]
     where

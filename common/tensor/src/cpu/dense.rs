@@ -26,7 +26,7 @@ const PIECE_BYTES: usize = 32 << 10;
 ///
 /// Gives `None`, having done nothing, where libtorch's matrix product is the better choice (another device, or more rows
 /// than pay) or the types are none of f32, bf16, f16.
-pub fn few_rows(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+pub fn linear_few_rows(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
     few_rows_at(Level::detect(), input, weight, bias)
 }
 
@@ -42,20 +42,27 @@ fn few_rows_at(level: Level, input: &Tensor, weight: &Tensor, bias: Option<&Tens
     }
     let rows = usize::try_from(weight.size()[0]).ok()?;
     Some(match weight.kind() {
-        Kind::BFloat16 => {
-            product(level, input, width, rows, bias, &Stored { weight: host::slice::<bf16>(weight), width })
-        }
+        Kind::BFloat16 => product(
+            level,
+            input,
+            width,
+            rows,
+            bias,
+            &FloatRows { weight: host::slice::<bf16>(weight), width },
+        ),
         Kind::Half => {
-            product(level, input, width, rows, bias, &Stored { weight: host::slice::<f16>(weight), width })
+            product(level, input, width, rows, bias, &FloatRows { weight: host::slice::<f16>(weight), width })
         }
-        _ => product(level, input, width, rows, bias, &Stored { weight: host::slice::<f32>(weight), width }),
+        _ => {
+            product(level, input, width, rows, bias, &FloatRows { weight: host::slice::<f32>(weight), width })
+        }
     })
 }
 
 /// `[…, K]` times a weight of `rows` rows that `decode(row, out)` writes as `K` f32 values → `[…, rows]` in the input's
 /// type, bias added. Each row is decoded once, into memory that stays in the nearest cache, and multiplied with all rows
 /// of the input from there; `decode` is called from several threads. `None` on another device.
-pub fn decoded_rows(
+pub fn linear_decoded_rows(
     input: &Tensor,
     rows: usize,
     bias: Option<&Tensor>,
@@ -71,7 +78,7 @@ pub(super) fn decoded_rows_at(
     bias: Option<&Tensor>,
     decode: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Option<Tensor> {
-    few(level, input, rows, bias, |width| Decoded { decode, width })
+    few(level, input, rows, bias, |width| DecodedRows { decode, width })
 }
 
 /// The product with the weight that `weight` gives for the input's width; `None` for a device or type that is not ours.
@@ -107,12 +114,12 @@ pub(super) trait Strips: Sync {
 }
 
 /// Rows of floats as they lie in memory.
-struct Stored<'a, W> {
+struct FloatRows<'a, W> {
     weight: &'a [W],
     width: usize,
 }
 
-impl<W: LaneFloat> Strips for Stored<'_, W> {
+impl<W: LaneFloat> Strips for FloatRows<'_, W> {
     type Strip<'a>
         = &'a [W]
     where
@@ -132,12 +139,12 @@ impl<W: LaneFloat> Strips for Stored<'_, W> {
 }
 
 /// Rows that are written by a function first.
-struct Decoded<F> {
+struct DecodedRows<F> {
     decode: F,
     width: usize,
 }
 
-impl<F: Fn(usize, &mut [f32]) + Sync> Strips for Decoded<F> {
+impl<F: Fn(usize, &mut [f32]) + Sync> Strips for DecodedRows<F> {
     type Strip<'a>
         = &'a [f32]
     where
@@ -328,8 +335,12 @@ mod tests {
     #[test]
     fn many_rows_and_other_types_are_libtorchs() {
         let weight = Tensor::ones([8, 16], (Kind::Float, Device::Cpu));
-        assert!(few_rows(&Tensor::ones([17, 16], (Kind::Float, Device::Cpu)), &weight, None).is_none());
-        assert!(few_rows(&Tensor::ones([1, 16], (Kind::Double, Device::Cpu)), &weight, None).is_none());
-        assert!(few_rows(&Tensor::ones([1, 8], (Kind::Float, Device::Cpu)), &weight, None).is_none());
+        assert!(
+            linear_few_rows(&Tensor::ones([17, 16], (Kind::Float, Device::Cpu)), &weight, None).is_none()
+        );
+        assert!(
+            linear_few_rows(&Tensor::ones([1, 16], (Kind::Double, Device::Cpu)), &weight, None).is_none()
+        );
+        assert!(linear_few_rows(&Tensor::ones([1, 8], (Kind::Float, Device::Cpu)), &weight, None).is_none());
     }
 }

@@ -12,10 +12,10 @@ mod rms;
 mod rotary;
 mod swiglu;
 
-pub use block_matrix::{BlockFormat, BlockMatrix, CodeBits, Offset, RowBlocks, ScaleKind};
+pub use block_matrix::{BlockFormat, BlockMatrix, CodeBits, RowBlocks, ScaleKind, ZeroPoint};
 pub(crate) use coded::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows, widen_rows};
-pub use dense::{decoded_rows, few_rows};
+pub use dense::{linear_decoded_rows, linear_few_rows};
 pub(crate) use pages::Pages;
 pub use rms::{add_rms_norm, rms_norm};
-pub use rotary::{Angles, RotaryStyle, rotate_heads};
+pub use rotary::{RotaryAngles, RotaryStyle, rotate_heads};
 pub use swiglu::swiglu;

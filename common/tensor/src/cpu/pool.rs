@@ -1,7 +1,7 @@
 //! Threads that stand ready for the next piece of work: handing work over costs about a microsecond.
 //!
 //! A decoding step is some hundred small operations one after the other. Workers therefore look out for the next one for
-//! [`WATCH`] before they sleep. Pieces are claimed one by one, so a thread that the system holds up delays nobody by more
+//! [`SPIN_TIME`] before they sleep. Pieces are claimed one by one, so a thread that the system holds up delays nobody by more
 //! than the piece it has; a worker that comes too late does not take part at all. Workers never touch libtorch.
 
 use std::any::Any;
@@ -12,7 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a worker looks out for work before it sleeps.
-const WATCH: Duration = Duration::from_micros(50);
+const SPIN_TIME: Duration = Duration::from_micros(50);
 /// Set in `gate` while workers may join.
 const OPEN: u32 = 1 << 31;
 
@@ -20,17 +20,17 @@ type Work = dyn Fn(usize) + Sync;
 
 /// Keeps what threads write often on cache lines of its own (and off the neighbour that is fetched along).
 #[repr(align(128))]
-struct Line<T>(T);
+struct CacheLine<T>(T);
 
 struct Pool {
     /// Whether a caller has the pool.
     taken: AtomicBool,
     /// Counts the operations: what waiting workers watch.
-    epoch: Line<AtomicU32>,
+    epoch: CacheLine<AtomicU32>,
     /// [`OPEN`], and how many workers are inside.
-    gate: Line<AtomicU32>,
+    gate: CacheLine<AtomicU32>,
     /// The next piece to claim.
-    next: Line<AtomicUsize>,
+    next: CacheLine<AtomicUsize>,
     pieces: AtomicUsize,
     /// Most workers that may join.
     most: AtomicU32,
@@ -51,9 +51,9 @@ unsafe impl Sync for Pool {}
 
 static POOL: Pool = Pool {
     taken: AtomicBool::new(false),
-    epoch: Line(AtomicU32::new(0)),
-    gate: Line(AtomicU32::new(0)),
-    next: Line(AtomicUsize::new(0)),
+    epoch: CacheLine(AtomicU32::new(0)),
+    gate: CacheLine(AtomicU32::new(0)),
+    next: CacheLine(AtomicUsize::new(0)),
     pieces: AtomicUsize::new(0),
     most: AtomicU32::new(0),
     work: UnsafeCell::new(None),
@@ -191,7 +191,7 @@ impl Pool {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() >= WATCH {
+            if start.elapsed() >= SPIN_TIME {
                 break;
             }
         }
@@ -266,7 +266,7 @@ mod tests {
         for round in 0..2000 {
             counted(round % 37);
             if round % 400 == 0 {
-                std::thread::sleep(WATCH * 4);
+                std::thread::sleep(SPIN_TIME * 4);
             }
         }
     }

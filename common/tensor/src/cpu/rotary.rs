@@ -22,7 +22,7 @@ pub enum RotaryStyle {
 }
 
 /// Cosines and sines of the rotations of each row of a step; made once a step and used in every layer.
-pub struct Angles {
+pub struct RotaryAngles {
     /// `[rows, half]` f32 on the host.
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -31,7 +31,7 @@ pub struct Angles {
     device: Option<(Tensor, Tensor)>,
 }
 
-impl Angles {
+impl RotaryAngles {
     /// Angle `position · inverse_frequencies[i]` (as f32, like the references), both functions times `factor` (1 but for
     /// long-context scalings). Rotates the first `2 · inverse_frequencies.len()` elements of each head.
     pub fn at(
@@ -78,7 +78,7 @@ pub fn rotate_heads(
     heads: usize,
     head_dim: usize,
     norm: Option<(&Tensor, f64)>,
-    angles: &Angles,
+    angles: &RotaryAngles,
     style: RotaryStyle,
 ) {
     let part = Part { first, heads, head_dim, style };
@@ -105,13 +105,13 @@ fn on_host<T: LaneFloat>(
     rows: &Tensor,
     part: Part,
     norm: Option<(&Tensor, f64)>,
-    angles: &Angles,
+    angles: &RotaryAngles,
 ) {
     let weight = norm.map(|(weight, _)| weight.to_kind(T::KIND).contiguous());
     let weight = weight.as_ref().map(host::slice::<T>);
     let eps = norm.map_or(0.0, |(_, eps)| eps as f32);
     let width = usize::try_from(rows.size()[1]).unwrap_or(0);
-    let Angles { cos, sin, half, .. } = angles;
+    let RotaryAngles { cos, sin, half, .. } = angles;
     let (half, columns) = (*half, part.heads * part.head_dim);
     let values = host::slice_mut::<T>(rows);
     let count = values.len().checked_div(width).unwrap_or(0);
@@ -222,7 +222,7 @@ fn by_libtorch(
     heads: usize,
     head_dim: usize,
     norm: Option<(&Tensor, f64)>,
-    angles: &Angles,
+    angles: &RotaryAngles,
     style: RotaryStyle,
 ) {
     let (heads, head_dim, half) = (heads as i64, head_dim as i64, angles.half as i64);
@@ -278,7 +278,7 @@ mod tests {
         let rows = Tensor::randn([count as i64, width], (Kind::Float, Device::Cpu)).to_kind(kind);
         let weight = Tensor::randn([head_dim as i64], (Kind::Float, Device::Cpu)).to_kind(kind);
         let frequencies: Vec<f32> = (0..half).map(|i| 100f32.powf(-(i as f32) / half as f32)).collect();
-        let angles = Angles::at((0..count).map(|row| row * 3), &frequencies, 1.0, Device::Cpu);
+        let angles = RotaryAngles::at((0..count).map(|row| row * 3), &frequencies, 1.0, Device::Cpu);
         assert_eq!(angles.rows(), count);
         let norm = normed.then_some((&weight, 1e-6));
         let expected = rows.copy();
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_pair_turns_by_its_angle() {
         let mut rows = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([1, 4]);
-        let angles = Angles::new(vec![0.0, 1.0], vec![1.0, 0.0], 2, Device::Cpu);
+        let angles = RotaryAngles::new(vec![0.0, 1.0], vec![1.0, 0.0], 2, Device::Cpu);
         rotate_heads(&mut rows, 0, 1, 4, None, &angles, RotaryStyle::Halves);
         assert_eq!(rows, Tensor::from_slice(&[-3f32, 2.0, 1.0, 4.0]).view([1, 4]));
         rotate_heads(&mut rows, 0, 1, 4, None, &angles, RotaryStyle::Pairs);

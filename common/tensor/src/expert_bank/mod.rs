@@ -55,7 +55,7 @@ impl ExpertBank {
     /// times `weights` `[tokens, k]` and summed in f32 in the order of the experts' numbers → `[tokens, hidden]` in the
     /// type of `hidden`. Which other tokens are there changes nothing but the shape of the matrix products.
     pub fn forward(&self, hidden: &Tensor, ids: &Tensor, weights: &Tensor) -> Tensor {
-        let chosen = Chosen::new(ids);
+        let chosen = ExpertAssignment::new(ids);
         let output = hidden.zeros_like().to_kind(Kind::Float);
         let weights = weights.to_kind(Kind::Float).reshape([-1, 1]);
         for (expert, places) in chosen.by_expert() {
@@ -124,7 +124,10 @@ fn gguf(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorErro
         let gate_up =
             vec![weights.slice("ffn_gate_exps", index, wide)?, weights.slice("ffn_up_exps", index, wide)?];
         let down = vec![weights.slice("ffn_down_exps", index, narrow)?];
-        Ok(Expert { gate_up: weights.of_stored(gate_up, None)?, down: weights.of_stored(down, None)? })
+        Ok(Expert {
+            gate_up: weights.linear_from_parts(gate_up, None)?,
+            down: weights.linear_from_parts(down, None)?,
+        })
     };
     (0..experts).map(load).collect()
 }
@@ -134,7 +137,7 @@ struct Stack<'a> {
     weights: &'a Weights,
     name: &'a str,
     shape: [i64; 3],
-    /// Stored as `[experts, inputs, outputs]`.
+    /// HostWeight as `[experts, inputs, outputs]`.
     transposed: bool,
     tensor: OnceCell<Tensor>,
 }
@@ -147,7 +150,7 @@ impl<'a> Stack<'a> {
 
     fn linear(&self, index: i64) -> Result<Linear, TensorError> {
         let [_, outputs, inputs] = self.shape;
-        self.weights.made(&format!("{}.{index}", self.name), [outputs, inputs], || {
+        self.weights.linear_from(&format!("{}.{index}", self.name), [outputs, inputs], || {
             let stack = match self.tensor.get() {
                 Some(stack) => stack,
                 None => {
@@ -161,14 +164,14 @@ impl<'a> Stack<'a> {
 }
 
 /// The places of `ids`, sorted by the expert they name.
-struct Chosen {
+struct ExpertAssignment {
     /// Expert and place in the flattened `ids`.
     pairs: Vec<(usize, i64)>,
     places: Vec<i64>,
     top_k: i64,
 }
 
-impl Chosen {
+impl ExpertAssignment {
     fn new(ids: &Tensor) -> Self {
         let top_k = ids.size().last().copied().unwrap_or(1).max(1);
         let flat = ids.to_device(tch::Device::Cpu).to_kind(Kind::Int64).reshape([-1]);

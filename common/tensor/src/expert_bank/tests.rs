@@ -155,7 +155,8 @@ fn an_expert_that_is_not_there_is_an_error() {
     let bank = bank(Form::OneByOne, SHAPE, Quantization::None);
     for id in [5, -1] {
         let ids = Tensor::from_slice(&[0i64, id]).view([1, 2]);
-        let result = crate::guarded(|| Ok::<_, TensorError>(bank.forward(&hidden, &ids, &weights)));
+        let result =
+            crate::catch_libtorch_errors(|| Ok::<_, TensorError>(bank.forward(&hidden, &ids, &weights)));
         assert!(matches!(result, Err(TensorError::Libtorch(_))), "{result:?}");
     }
 }

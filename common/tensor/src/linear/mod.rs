@@ -5,7 +5,7 @@ mod widened;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::quantized::Stored;
+use crate::quantized::HostWeight;
 use crate::{Quantization, TensorError};
 use weight::Weight;
 
@@ -37,13 +37,13 @@ impl Linear {
         kind: Kind,
         device: Device,
     ) -> Result<Self, TensorError> {
-        let stored = Stored::Dense(weight.shallow_clone()).quantized(quantization)?;
-        Self::of_stored(vec![stored], bias, kind, device)
+        let stored = HostWeight::Dense(weight.shallow_clone()).quantized(quantization)?;
+        Self::from_parts(vec![stored], bias, kind, device)
     }
 
     /// Weights below one another, in the forms that they are computed with in `kind` on `device`.
-    pub(crate) fn of_stored(
-        parts: Vec<Stored>,
+    pub(crate) fn from_parts(
+        parts: Vec<HostWeight>,
         bias: Option<Tensor>,
         kind: Kind,
         device: Device,

@@ -63,11 +63,13 @@ fn parts_of_several_forms_lie_side_by_side() {
     let weights = [32, 64, 16, 48].map(|rows| random(&[rows, 64]));
     let forms = [Quantization::Fp8, Quantization::Nf4, Quantization::None, Quantization::Int4];
     let bias = random(&[160]);
-    let stored =
-        weights.iter().zip(forms).map(|(weight, form)| Stored::Dense(weight.shallow_clone()).quantized(form));
+    let stored = weights
+        .iter()
+        .zip(forms)
+        .map(|(weight, form)| HostWeight::Dense(weight.shallow_clone()).quantized(form));
     let stored = stored.collect::<Result<_, _>>().expect("quantises");
     let joined =
-        Linear::of_stored(stored, Some(bias.shallow_clone()), Kind::Float, Device::Cpu).expect("joins");
+        Linear::from_parts(stored, Some(bias.shallow_clone()), Kind::Float, Device::Cpu).expect("joins");
     let input = random(&[5, 64]);
     let mut first = 0;
     let output = joined.forward(&input);
@@ -99,7 +101,9 @@ fn a_row_that_is_not_there_is_an_error() {
         .expect("makes");
     for row in [8, -1] {
         let ids = Tensor::from_slice(&[0, row]);
-        let result = crate::guarded(|| Ok::<_, TensorError>(layer.rows_at(&ids, Kind::Float, Device::Cpu)));
+        let result = crate::catch_libtorch_errors(|| {
+            Ok::<_, TensorError>(layer.rows_at(&ids, Kind::Float, Device::Cpu))
+        });
         assert!(matches!(result, Err(TensorError::Libtorch(_))), "{result:?}");
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::{tensor_bytes, widened};
-use crate::quantized::{DeviceMatrix, Ggml, Packed, PackedRows, Stored};
-use crate::{BlockFormat, BlockMatrix, TensorError, few_rows};
+use crate::quantized::{DeviceMatrix, Ggml, HostWeight, PackedRows, PackedWeight};
+use crate::{BlockFormat, BlockMatrix, TensorError, linear_few_rows};
 
 /// Up to so many rows of input a packed weight is decoded while it is multiplied; beyond, it is
 /// widened for libtorch's matrix product.
@@ -29,26 +29,26 @@ pub(super) enum Weight {
 enum Group {
     Dense(Vec<Tensor>),
     Blocks(BlockFormat, Vec<Ggml>),
-    Packed(Vec<Packed>),
+    Packed(Vec<PackedWeight>),
 }
 
 impl Weight {
-    pub(super) fn new(parts: Vec<Stored>, kind: Kind, device: Device) -> Result<Self, TensorError> {
+    pub(super) fn new(parts: Vec<HostWeight>, kind: Kind, device: Device) -> Result<Self, TensorError> {
         let mut groups: Vec<Group> = Vec::new();
         for part in parts {
             match (part, groups.last_mut()) {
-                (Stored::Dense(weight), Some(Group::Dense(group))) => group.push(weight),
-                (Stored::Dense(weight), _) => groups.push(Group::Dense(vec![weight])),
-                (Stored::Packed(Packed::Ggml(weight)), Some(Group::Blocks(format, group)))
+                (HostWeight::Dense(weight), Some(Group::Dense(group))) => group.push(weight),
+                (HostWeight::Dense(weight), _) => groups.push(Group::Dense(vec![weight])),
+                (HostWeight::Packed(PackedWeight::Ggml(weight)), Some(Group::Blocks(format, group)))
                     if *format == weight.format() =>
                 {
                     group.push(weight);
                 }
-                (Stored::Packed(Packed::Ggml(weight)), _) if device == Device::Cpu => {
+                (HostWeight::Packed(PackedWeight::Ggml(weight)), _) if device == Device::Cpu => {
                     groups.push(Group::Blocks(weight.format(), vec![weight]));
                 }
-                (Stored::Packed(weight), Some(Group::Packed(group))) => group.push(weight),
-                (Stored::Packed(weight), _) => groups.push(Group::Packed(vec![weight])),
+                (HostWeight::Packed(weight), Some(Group::Packed(group))) => group.push(weight),
+                (HostWeight::Packed(weight), _) => groups.push(Group::Packed(vec![weight])),
             }
         }
         let mut weights =
@@ -67,7 +67,7 @@ impl Weight {
     pub(super) fn linear(&self, input: &Tensor, bias: Option<&Tensor>) -> Tensor {
         match self {
             Self::Dense(weight) => {
-                few_rows(input, weight, bias).unwrap_or_else(|| input.linear(weight, bias))
+                linear_few_rows(input, weight, bias).unwrap_or_else(|| input.linear(weight, bias))
             }
             Self::Blocks(weight) => weight.forward(input, bias),
             Self::Packed(weight) => {
@@ -235,7 +235,7 @@ fn side_by_side(mut parts: Vec<Tensor>) -> Tensor {
 }
 
 /// Rows `ids` that `decode` writes → `[n, width]` f32. A row that is not there is libtorch's kind of failure, a panic that
-/// `guarded` catches.
+/// `catch_libtorch_errors` catches.
 fn decoded(ids: &Tensor, rows: usize, width: usize, decode: impl Fn(usize, &mut [f32])) -> Tensor {
     let output = Tensor::empty([ids.numel() as i64, width as i64], (Kind::Float, Device::Cpu));
     let ids = ids.contiguous();
@@ -249,7 +249,7 @@ fn decoded(ids: &Tensor, rows: usize, width: usize, decode: impl Fn(usize, &mut 
     output
 }
 
-/// Memory for a block of a weight ran out while computing: tch's way to say so, which `guarded` catches.
+/// Memory for a block of a weight ran out while computing: tch's way to say so, which `catch_libtorch_errors` catches.
 fn whole(block: Result<Tensor, TensorError>) -> Tensor {
     match block {
         Ok(block) => block,

@@ -12,9 +12,9 @@ use std::cell::RefCell;
 
 use tch::Tensor;
 
-use super::kernel::{Merge, Part, Scores, TILE_BLOCKS};
+use super::kernel::{Merge, Scores, TILE_BLOCKS, TilePass};
 use super::store::{Rows, Store};
-use super::{CACHE_BLOCK_TOKENS, CachedValue, PagedSegment};
+use super::{CACHE_BLOCK_TOKENS, PagedSegment, ValueStorage};
 use crate::cpu::lanes::{LaneFloat, dispatch};
 use crate::cpu::pool::{self, SharedMut};
 use crate::host;
@@ -47,7 +47,7 @@ fn span_end(tile: usize) -> usize {
 
 /// Some rows of one segment and key head.
 #[derive(Debug, Clone, Copy)]
-struct Item {
+struct WorkItem {
     segment: usize,
     /// First token of the segment in the step.
     token: usize,
@@ -62,7 +62,7 @@ struct Item {
     tiles: usize,
 }
 
-impl Item {
+impl WorkItem {
     /// All that is to be done, the longest of a segment first, so that the threads finish together.
     fn list(segments: &[PagedSegment<'_>], heads: usize, group: usize) -> Vec<Self> {
         let mut items = Vec::new();
@@ -121,7 +121,7 @@ enum Piece {
     /// An item from its first tile of keys to its last.
     Whole(usize),
     /// Some spans of an item, left in the states from `states` on: `[spans of the item][tiles of rows]`.
-    Part { item: usize, spans: [usize; 2], states: usize },
+    TilePass { item: usize, spans: [usize; 2], states: usize },
 }
 
 /// How items are shared out.
@@ -134,9 +134,9 @@ struct Pieces {
 
 impl Pieces {
     /// An item that is more than a thread's fair share of the work is cut across its keys.
-    fn new(items: &[Item]) -> Self {
+    fn new(items: &[WorkItem]) -> Self {
         let threads = pool::threads();
-        let work = |item: &Item| item.row_tiles() * item.tiles;
+        let work = |item: &WorkItem| item.row_tiles() * item.tiles;
         let share = items.iter().map(work).sum::<usize>().div_ceil(PIECES * threads).max(1);
         let mut all = Self { pieces: Vec::with_capacity(items.len()), merges: Vec::new(), states: 0 };
         for (index, item) in items.iter().enumerate() {
@@ -150,7 +150,7 @@ impl Pieces {
             for [_, end] in spans(item.tiles) {
                 count += 1;
                 if (end - begin) * item.row_tiles() >= share || end == item.tiles {
-                    all.pieces.push(Piece::Part { item: index, spans: [first, count], states });
+                    all.pieces.push(Piece::TilePass { item: index, spans: [first, count], states });
                     (first, begin) = (count, end);
                 }
             }
@@ -163,20 +163,20 @@ impl Pieces {
 
 /// A tile of rows before its values are divided by the sums.
 pub(super) struct State<'a> {
-    pub(super) marks: &'a mut Marks,
+    pub(super) stats: &'a mut RowStats,
     /// `[rows][dim, padded]`.
     pub(super) values: &'a mut [f32],
 }
 
 impl State<'_> {
     fn lend(&mut self) -> State<'_> {
-        State { marks: self.marks, values: self.values }
+        State { stats: self.stats, values: self.values }
     }
 }
 
 /// The largest score and the sum of each row.
 #[derive(Default, Clone, Copy)]
-pub(super) struct Marks {
+pub(super) struct RowStats {
     pub(super) largest: [f32; ROW_TILE],
     pub(super) sum: [f32; ROW_TILE],
 }
@@ -184,21 +184,21 @@ pub(super) struct Marks {
 /// Memory for states, used again and again.
 #[derive(Default)]
 struct States {
-    marks: Vec<Marks>,
+    stats: Vec<RowStats>,
     values: Vec<f32>,
 }
 
 impl States {
     /// `count` states of `each` values, whatever they hold.
     fn take(&mut self, count: usize, each: usize) -> SharedStates {
-        if self.marks.len() < count {
-            self.marks.resize(count, Marks::default());
+        if self.stats.len() < count {
+            self.stats.resize(count, RowStats::default());
         }
         if self.values.len() < count * each {
             self.values.resize(count * each, 0.0);
         }
         SharedStates {
-            marks: SharedMut::new(&mut self.marks),
+            stats: SharedMut::new(&mut self.stats),
             values: SharedMut::new(&mut self.values),
             each,
         }
@@ -207,7 +207,7 @@ impl States {
 
 #[derive(Clone, Copy)]
 struct SharedStates {
-    marks: SharedMut<Marks>,
+    stats: SharedMut<RowStats>,
     values: SharedMut<f32>,
     each: usize,
 }
@@ -220,7 +220,7 @@ impl SharedStates {
         // SAFETY: the caller's promise.
         unsafe {
             let values = self.values.slice(index * self.each, self.each);
-            State { marks: &mut self.marks.slice(index, 1)[0], values }
+            State { stats: &mut self.stats.slice(index, 1)[0], values }
         }
     }
 }
@@ -266,7 +266,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
 
     pub(super) fn run(&self) {
         let key_heads = self.store.shape.heads;
-        let items = Item::list(self.segments, key_heads, self.heads / key_heads);
+        let items = WorkItem::list(self.segments, key_heads, self.heads / key_heads);
         let Pieces { pieces, merges, states } = Pieces::new(&items);
         PARTS.with_borrow_mut(|parts| {
             let parts = parts.take(states, self.state_values());
@@ -276,7 +276,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
                 for piece in pieces.iter().skip(claim * step).take(step) {
                     match *piece {
                         Piece::Whole(item) => self.whole(&items[item]),
-                        Piece::Part { item, spans, states } => {
+                        Piece::TilePass { item, spans, states } => {
                             self.part(&items[item], spans, |span, row_tile| {
                                 let index = states + span * items[item].row_tiles() + row_tile;
                                 // SAFETY: this piece alone has these spans of the item's states.
@@ -302,7 +302,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
     }
 
     /// All spans of an item, one after the other.
-    fn whole(&self, item: &Item) {
+    fn whole(&self, item: &WorkItem) {
         let start = self.segments[item.segment].start;
         let row_tiles = item.row_tiles();
         SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
@@ -334,7 +334,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
     }
 
     /// Spans `first..end` of an item, each into the states for it and the tiles of rows.
-    fn part<'s>(&self, item: &Item, [first, end]: [usize; 2], state: impl Fn(usize, usize) -> State<'s>) {
+    fn part<'s>(&self, item: &WorkItem, [first, end]: [usize; 2], state: impl Fn(usize, usize) -> State<'s>) {
         SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
             self.take_query(item, query);
             let states = states.take(1, self.state_values());
@@ -350,7 +350,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
     /// for one tile.
     fn span<'s>(
         &self,
-        item: &Item,
+        item: &WorkItem,
         [first, end]: [usize; 2],
         (query, scores): (&[f32], &mut Scores),
         state: impl Fn(usize) -> State<'s>,
@@ -386,15 +386,15 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
 
     /// The item's queries times the scale, for each tile of rows `[key_dim][rows]`, or `[rows][key_dim padded]` where keys
     /// lie in rows.
-    fn take_query(&self, item: &Item, query: &mut Vec<f32>) {
+    fn take_query(&self, item: &WorkItem, query: &mut Vec<f32>) {
         let each = self.tile_query();
         query.clear();
         query.resize(item.row_tiles() * each, 0.0);
         for (row_tile, query) in query.chunks_exact_mut(each).enumerate() {
             let (first, rows) = item.row_tile(row_tile);
             let (step, stride) = match self.store.shape.value {
-                CachedValue::Own(_) => (kernel_rows(rows), 1),
-                CachedValue::OfKey(_) => (1, self.store.row_stride()),
+                ValueStorage::Separate(_) => (kernel_rows(rows), 1),
+                ValueStorage::KeyPrefix(_) => (1, self.store.row_stride()),
             };
             for index in 0..rows {
                 let (token, head) = item.place(first + index);
@@ -408,7 +408,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
     /// A tile of rows with a tile of keys.
     fn compute(
         &self,
-        item: &Item,
+        item: &WorkItem,
         row_tile: usize,
         tile: usize,
         query: &[f32],
@@ -432,14 +432,14 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
             values[index] = self.store.values(self.layer, block, item.head);
         }
         let each = self.tile_query();
-        let part = Part {
+        let part = TilePass {
             query: &query[row_tile * each..][..each],
             rows: kernel_rows(rows),
             seen,
             keys: &keys[..blocks],
             values: &values[..blocks],
             key_dim: self.store.shape.key_dim,
-            by_rows: matches!(self.store.shape.value, CachedValue::OfKey(_)),
+            by_rows: matches!(self.store.shape.value, ValueStorage::KeyPrefix(_)),
             stride: self.store.row_stride(),
             value_stride: self.values_stride(),
             scores,
@@ -453,14 +453,14 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
     }
 
     /// Divides by the sums and writes a tile of rows to the output.
-    fn give(&self, item: &Item, row_tile: usize, total: &State<'_>) {
+    fn give(&self, item: &WorkItem, row_tile: usize, total: &State<'_>) {
         let dim = self.store.shape.value.dim();
         let (first, rows) = item.row_tile(row_tile);
         for (index, values) in total.values.chunks_exact(self.values_stride()).enumerate().take(rows) {
             let (token, head) = item.place(first + index);
             // SAFETY: this item alone has these rows of the output, which has a row for each token and head.
             let to = unsafe { self.output.slice((token * self.heads + head) * dim, dim) };
-            let factor = 1.0 / total.marks.sum[index];
+            let factor = 1.0 / total.stats.sum[index];
             to.iter_mut().zip(values).for_each(|(to, value)| *to = Q::narrow(value * factor));
         }
     }

@@ -2,7 +2,7 @@
 
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use super::{CACHE_BLOCK_TOKENS, CachedValue, KvCacheShape, PagedSegment};
+use super::{CACHE_BLOCK_TOKENS, KvCacheShape, PagedSegment, ValueStorage};
 use crate::TensorError;
 
 pub(super) struct Gathered {
@@ -38,7 +38,7 @@ impl Gathered {
                 .collect::<Result<Vec<Tensor>, TensorError>>()
         };
         let keys = resized(&self.keys, self.shape.key_dim)?;
-        if let CachedValue::Own(dim) = self.shape.value {
+        if let ValueStorage::Separate(dim) = self.shape.value {
             self.values = resized(&self.values, dim)?;
         }
         self.keys = keys;
@@ -96,8 +96,8 @@ impl Gathered {
         let slots = Tensor::from_slice(&slots).to_device(self.device);
         let key = self.keys[layer].index_select(0, &slots).to_kind(query.kind());
         let value = match self.shape.value {
-            CachedValue::Own(_) => self.values[layer].index_select(0, &slots).to_kind(query.kind()),
-            CachedValue::OfKey(dim) => key.i((.., .., ..dim as i64)),
+            ValueStorage::Separate(_) => self.values[layer].index_select(0, &slots).to_kind(query.kind()),
+            ValueStorage::KeyPrefix(dim) => key.i((.., .., ..dim as i64)),
         };
         let group = query.size()[1] / self.shape.heads as i64;
         let [query, key, value] = [query, &key, &value].map(|tensor| tensor.transpose(0, 1).unsqueeze(0));

@@ -22,7 +22,7 @@ impl Default for Scores {
 }
 
 /// One tile of keys for some rows.
-pub(super) struct Part<'a, T> {
+pub(super) struct TilePass<'a, T> {
     /// `[key_dim][rows]`, or `[rows][stride]` with `by_rows`; scaled.
     pub(super) query: &'a [f32],
     /// 1, 2, 3, 4 or 8.
@@ -44,7 +44,7 @@ pub(super) struct Part<'a, T> {
     pub(super) state: State<'a>,
 }
 
-impl<T: LaneFloat> Kernel for Part<'_, T> {
+impl<T: LaneFloat> Kernel for TilePass<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -71,7 +71,7 @@ impl<T: LaneFloat> Kernel for Part<'_, T> {
     }
 }
 
-impl<T: LaneFloat> Part<'_, T> {
+impl<T: LaneFloat> TilePass<'_, T> {
     #[inline(always)]
     unsafe fn of_rows<L: Lanes, const ROWS: usize>(self) {
         let Self {
@@ -94,7 +94,7 @@ impl<T: LaneFloat> Part<'_, T> {
                 most = most.max(seen[row]);
                 softmax::<L>(&mut scores.0[row], seen[row], keys.len(), row, &mut state);
             }
-            let mut place = Weigh { values, most, stride, value_stride, first: 0 };
+            let mut place = WeightedSum { values, most, stride, value_stride, first: 0 };
             if ROWS == 8 {
                 place.rows::<L, 4>(scores, &mut state);
                 place.first = 4;
@@ -185,7 +185,7 @@ unsafe fn softmax<L: Lanes>(
     let end = blocks * CACHE_BLOCK_TOKENS;
     if seen == 0 {
         scores[..end].fill(0.0);
-        (state.marks.largest[row], state.marks.sum[row]) = (f32::NEG_INFINITY, 0.0);
+        (state.stats.largest[row], state.stats.sum[row]) = (f32::NEG_INFINITY, 0.0);
         return;
     }
     scores[seen..end].fill(f32::NEG_INFINITY);
@@ -203,12 +203,12 @@ unsafe fn softmax<L: Lanes>(
             L::store(at, weight);
             sum = L::add(sum, weight);
         }
-        (state.marks.largest[row], state.marks.sum[row]) = (largest, L::sum(sum));
+        (state.stats.largest[row], state.stats.sum[row]) = (largest, L::sum(sum));
     }
 }
 
 /// Where the weighted sums of values are taken.
-struct Weigh<'a, T> {
+struct WeightedSum<'a, T> {
     values: &'a [*const T],
     /// Keys that any row sees.
     most: usize,
@@ -218,7 +218,7 @@ struct Weigh<'a, T> {
     first: usize,
 }
 
-impl<T: LaneFloat> Weigh<'_, T> {
+impl<T: LaneFloat> WeightedSum<'_, T> {
     #[inline(always)]
     unsafe fn rows<L: Lanes, const ROWS: usize>(&self, scores: &Scores, state: &mut State<'_>) {
         // SAFETY: the caller's promise.
@@ -296,23 +296,23 @@ impl Kernel for Merge<'_> {
                 && rows <= ROW_TILE
         );
         for row in 0..rows {
-            if part.marks.largest[row] == f32::NEG_INFINITY {
+            if part.stats.largest[row] == f32::NEG_INFINITY {
                 continue;
             }
             // SAFETY: the lengths above; `dispatch` chose the level.
             unsafe {
-                let largest = L::splat(total.marks.largest[row].max(part.marks.largest[row]));
-                let before = L::exp(L::sub(L::splat(total.marks.largest[row]), largest));
-                let now = L::exp(L::sub(L::splat(part.marks.largest[row]), largest));
+                let largest = L::splat(total.stats.largest[row].max(part.stats.largest[row]));
+                let before = L::exp(L::sub(L::splat(total.stats.largest[row]), largest));
+                let now = L::exp(L::sub(L::splat(part.stats.largest[row]), largest));
                 let sum = L::fma(
-                    L::splat(total.marks.sum[row]),
+                    L::splat(total.stats.sum[row]),
                     before,
-                    L::mul(L::splat(part.marks.sum[row]), now),
+                    L::mul(L::splat(part.stats.sum[row]), now),
                 );
                 let mut lanes = [0f32; 16];
                 L::store(lanes.as_mut_ptr(), sum);
-                total.marks.sum[row] = lanes[0];
-                total.marks.largest[row] = total.marks.largest[row].max(part.marks.largest[row]);
+                total.stats.sum[row] = lanes[0];
+                total.stats.largest[row] = total.stats.largest[row].max(part.stats.largest[row]);
                 for at in (row * stride..(row + 1) * stride).step_by(16) {
                     let (from, to) = (part.values.as_ptr().add(at), total.values.as_mut_ptr().add(at));
                     L::store(to, L::fma(L::load(to), before, L::mul(L::load(from), now)));

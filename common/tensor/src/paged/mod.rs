@@ -18,18 +18,18 @@ pub const CACHE_BLOCK_TOKENS: usize = 16;
 
 /// Where the values of a cached token come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CachedValue {
+pub enum ValueStorage {
     /// They are stored beside the keys: so many a head.
-    Own(usize),
+    Separate(usize),
     /// They are the first so many elements of the key (multi-head latent attention: 512 of 576).
-    OfKey(usize),
+    KeyPrefix(usize),
 }
 
-impl CachedValue {
+impl ValueStorage {
     /// Elements of a value.
     pub fn dim(self) -> usize {
         match self {
-            Self::Own(dim) | Self::OfKey(dim) => dim,
+            Self::Separate(dim) | Self::KeyPrefix(dim) => dim,
         }
     }
 }
@@ -44,7 +44,7 @@ pub struct KvCacheShape {
     /// Elements of a key.
     pub key_dim: usize,
     /// Elements and place of a value.
-    pub value: CachedValue,
+    pub value: ValueStorage,
 }
 
 /// Consecutive tokens of one sequence in a step.
@@ -63,10 +63,10 @@ pub struct KvCache {
     shape: KvCacheShape,
     kind: Kind,
     blocks: usize,
-    place: Place,
+    storage: CacheStorage,
 }
 
-enum Place {
+enum CacheStorage {
     Host(Store),
     Device(Gathered),
 }
@@ -77,14 +77,14 @@ impl KvCache {
     /// # Errors
     /// As [`KvCache::resize`].
     pub fn new(shape: KvCacheShape, kind: Kind, device: Device) -> Result<Self, TensorError> {
-        if let CachedValue::OfKey(dim) = shape.value {
+        if let ValueStorage::KeyPrefix(dim) = shape.value {
             assert!(dim <= shape.key_dim, "{shape:?}");
         }
-        let place = match device {
-            Device::Cpu => Place::Host(Store::new(shape, kind, Level::detect())?),
-            device => Place::Device(Gathered::new(shape, kind, device)?),
+        let storage = match device {
+            Device::Cpu => CacheStorage::Host(Store::new(shape, kind, Level::detect())?),
+            device => CacheStorage::Device(Gathered::new(shape, kind, device)?),
         };
-        Ok(Self { shape, kind, blocks: 0, place })
+        Ok(Self { shape, kind, blocks: 0, storage })
     }
 
     /// The sizes it was made with.
@@ -99,7 +99,7 @@ impl KvCache {
 
     /// Bytes a token takes in all layers together.
     pub fn bytes_per_token(&self) -> u64 {
-        let value = if let CachedValue::Own(dim) = self.shape.value { dim } else { 0 };
+        let value = if let ValueStorage::Separate(dim) = self.shape.value { dim } else { 0 };
         let elements = self.shape.layers * self.shape.heads * (self.shape.key_dim + value);
         (elements * self.kind.elt_size_in_bytes()) as u64
     }
@@ -109,9 +109,9 @@ impl KvCache {
     /// # Errors
     /// [`TensorError::OutOfMemory`]; the cache is then as before.
     pub fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
-        match &mut self.place {
-            Place::Host(store) => store.resize(blocks)?,
-            Place::Device(store) => store.resize(blocks)?,
+        match &mut self.storage {
+            CacheStorage::Host(store) => store.resize(blocks)?,
+            CacheStorage::Device(store) => store.resize(blocks)?,
         }
         self.blocks = blocks;
         Ok(())
@@ -119,7 +119,7 @@ impl KvCache {
 
     /// Stores the segments' new keys and values at their positions.
     ///
-    /// `key`: `[T, heads, key_dim]`, `value`: `[T, heads, dim]` (none with [`CachedValue::OfKey`]), rows in the order of the
+    /// `key`: `[T, heads, key_dim]`, `value`: `[T, heads, dim]` (none with [`ValueStorage::KeyPrefix`]), rows in the order of the
     /// segments, f32, bf16 or f16; the last two dimensions are contiguous, rows may be parts of wider ones.
     pub fn write(
         &mut self,
@@ -129,10 +129,15 @@ impl KvCache {
         segments: &[PagedSegment<'_>],
     ) {
         self.check(layer, segments);
-        assert_eq!(value.is_some(), matches!(self.shape.value, CachedValue::Own(_)), "{:?}", self.shape);
-        match &mut self.place {
-            Place::Host(store) => store.write(layer, key, value, segments),
-            Place::Device(store) => store.write(layer, key, value, segments),
+        assert_eq!(
+            value.is_some(),
+            matches!(self.shape.value, ValueStorage::Separate(_)),
+            "{:?}",
+            self.shape
+        );
+        match &mut self.storage {
+            CacheStorage::Host(store) => store.write(layer, key, value, segments),
+            CacheStorage::Device(store) => store.write(layer, key, value, segments),
         }
     }
 
@@ -149,9 +154,9 @@ impl KvCache {
         scale: f64,
     ) -> Tensor {
         self.check(layer, segments);
-        match &self.place {
-            Place::Host(store) => store.attention(layer, query, segments, scale),
-            Place::Device(store) => store.attention(layer, query, segments, scale),
+        match &self.storage {
+            CacheStorage::Host(store) => store.attention(layer, query, segments, scale),
+            CacheStorage::Device(store) => store.attention(layer, query, segments, scale),
         }
     }
 

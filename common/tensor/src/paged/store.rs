@@ -4,15 +4,15 @@ use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
 use super::attend::Call;
-use super::{CACHE_BLOCK_TOKENS, CachedValue, KvCacheShape, PagedSegment};
+use super::{CACHE_BLOCK_TOKENS, KvCacheShape, PagedSegment, ValueStorage};
 use crate::TensorError;
 use crate::cpu::Pages;
 use crate::cpu::lanes::{LaneFloat, Level};
 use crate::cpu::pool::{self, SharedMut};
 use crate::host::{HostElement, HostFloat};
 
-/// Keys and values with [`CachedValue::Own`]: a block's keys of one head are `[key_dim][16 tokens]`, so that 16 scores come
-/// out of one register without adding across it; its values `[16 tokens][dim]`. With [`CachedValue::OfKey`]: keys
+/// Keys and values with [`ValueStorage::Separate`]: a block's keys of one head are `[key_dim][16 tokens]`, so that 16 scores come
+/// out of one register without adding across it; its values `[16 tokens][dim]`. With [`ValueStorage::KeyPrefix`]: keys
 /// `[16 tokens][key_dim]`. Rows are padded to whole registers.
 pub(super) struct Store {
     pub(super) shape: KvCacheShape,
@@ -36,24 +36,24 @@ impl Store {
     /// Elements of a key or value row in memory, where rows lie one after the other.
     pub(super) fn row_stride(&self) -> usize {
         match self.shape.value {
-            CachedValue::Own(dim) => dim.next_multiple_of(16),
-            CachedValue::OfKey(_) => self.shape.key_dim.next_multiple_of(16),
+            ValueStorage::Separate(dim) => dim.next_multiple_of(16),
+            ValueStorage::KeyPrefix(_) => self.shape.key_dim.next_multiple_of(16),
         }
     }
 
     /// Elements of the keys of a block's head.
     pub(super) fn key_elements(&self) -> usize {
         match self.shape.value {
-            CachedValue::Own(_) => CACHE_BLOCK_TOKENS * self.shape.key_dim,
-            CachedValue::OfKey(_) => CACHE_BLOCK_TOKENS * self.row_stride(),
+            ValueStorage::Separate(_) => CACHE_BLOCK_TOKENS * self.shape.key_dim,
+            ValueStorage::KeyPrefix(_) => CACHE_BLOCK_TOKENS * self.row_stride(),
         }
     }
 
     /// Elements of the values of a block's head.
     pub(super) fn value_elements(&self) -> usize {
         match self.shape.value {
-            CachedValue::Own(_) => CACHE_BLOCK_TOKENS * self.row_stride(),
-            CachedValue::OfKey(_) => 0,
+            ValueStorage::Separate(_) => CACHE_BLOCK_TOKENS * self.row_stride(),
+            ValueStorage::KeyPrefix(_) => 0,
         }
     }
 
@@ -89,11 +89,11 @@ impl Store {
     /// As [`Store::keys`], of the values.
     pub(super) fn values<T>(&self, layer: usize, block: u32, head: usize) -> *const T {
         match self.shape.value {
-            CachedValue::Own(_) => {
+            ValueStorage::Separate(_) => {
                 let index = block as usize * self.value_elements();
                 self.values[layer * self.shape.heads + head].as_ptr().cast::<T>().wrapping_add(index)
             }
-            CachedValue::OfKey(_) => self.keys(layer, block, head),
+            ValueStorage::KeyPrefix(_) => self.keys(layer, block, head),
         }
     }
 

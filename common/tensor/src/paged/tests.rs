@@ -31,15 +31,15 @@ fn random(shape: &[usize], kind: Kind) -> Tensor {
 }
 
 fn host(shape: KvCacheShape, kind: Kind, level: Level, blocks: usize) -> KvCache {
-    let place = Place::Host(Store::new(shape, kind, level).expect("small"));
-    let mut cache = KvCache { shape, kind, blocks: 0, place };
+    let storage = CacheStorage::Host(Store::new(shape, kind, level).expect("small"));
+    let mut cache = KvCache { shape, kind, blocks: 0, storage };
     cache.resize(blocks).expect("small");
     cache
 }
 
 fn gathered(shape: KvCacheShape, kind: Kind, blocks: usize) -> KvCache {
-    let place = Place::Device(Gathered::new(shape, kind, Device::Cpu).expect("small"));
-    let mut cache = KvCache { shape, kind, blocks: 0, place };
+    let storage = CacheStorage::Device(Gathered::new(shape, kind, Device::Cpu).expect("small"));
+    let mut cache = KvCache { shape, kind, blocks: 0, storage };
     cache.resize(blocks).expect("small");
     cache
 }
@@ -64,7 +64,7 @@ fn fill(caches: &mut [&mut KvCache], sequences: &[Sequence], kind: Kind) {
         let value = rows
             .narrow(1, 8 + heads * shape.key_dim as i64, heads * shape.value.dim() as i64)
             .unflatten(1, [heads, -1]);
-        let value = matches!(shape.value, CachedValue::Own(_)).then_some(&value);
+        let value = matches!(shape.value, ValueStorage::Separate(_)).then_some(&value);
         caches.iter_mut().for_each(|cache| cache.write(layer, &key, value, &whole));
     }
 }
@@ -86,10 +86,10 @@ const SIZES: [(usize, usize); 7] = [(0, 1), (37, 1), (0, 70), (130, 19), (300, 1
 
 #[rstest]
 fn agrees_with_libtorch(
-    #[values((3, 3, 64, CachedValue::Own(64)), (2, 4, 20, CachedValue::Own(12)), (1, 7, 128, CachedValue::Own(80)),
-             (2, 1, 8, CachedValue::Own(8)), (1, 20, 72, CachedValue::OfKey(64)), (1, 3, 24, CachedValue::OfKey(16)),
-             (1, 5, 576, CachedValue::OfKey(512)))]
-    sizes: (usize, usize, usize, CachedValue),
+    #[values((3, 3, 64, ValueStorage::Separate(64)), (2, 4, 20, ValueStorage::Separate(12)), (1, 7, 128, ValueStorage::Separate(80)),
+             (2, 1, 8, ValueStorage::Separate(8)), (1, 20, 72, ValueStorage::KeyPrefix(64)), (1, 3, 24, ValueStorage::KeyPrefix(16)),
+             (1, 5, 576, ValueStorage::KeyPrefix(512)))]
+    sizes: (usize, usize, usize, ValueStorage),
     #[values((Kind::Float, Kind::Float, 2e-6), (Kind::BFloat16, Kind::BFloat16, 6e-3), (Kind::Half, Kind::Half, 1e-3),
              (Kind::Float, Kind::BFloat16, 2e-6))]
     kinds: (Kind, Kind, f64),
@@ -116,11 +116,11 @@ fn agrees_with_libtorch(
 
 #[rstest]
 fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
-    #[values((3, 3, 64, CachedValue::Own(64)), (1, 20, 72, CachedValue::OfKey(64)))] sizes: (
+    #[values((3, 3, 64, ValueStorage::Separate(64)), (1, 20, 72, ValueStorage::KeyPrefix(64)))] sizes: (
         usize,
         usize,
         usize,
-        CachedValue,
+        ValueStorage,
     ),
     #[values(Kind::Float, Kind::BFloat16)] kind: Kind,
 ) {
@@ -155,11 +155,11 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
 #[rstest]
 fn long_contexts_agree_with_libtorch_and_in_every_chunking(
     #[values(2047, 3000, 8190, 10_230)] start: usize,
-    #[values((2, 3, 16, CachedValue::Own(16)), (1, 4, 24, CachedValue::OfKey(16)))] sizes: (
+    #[values((2, 3, 16, ValueStorage::Separate(16)), (1, 4, 24, ValueStorage::KeyPrefix(16)))] sizes: (
         usize,
         usize,
         usize,
-        CachedValue,
+        ValueStorage,
     ),
 ) {
     tch::manual_seed(24);
@@ -186,7 +186,7 @@ fn long_contexts_agree_with_libtorch_and_in_every_chunking(
 #[rstest]
 fn what_stays_survives_resizing(#[values(true, false)] on_host: bool, #[values(true, false)] own: bool) {
     tch::manual_seed(23);
-    let value = if own { CachedValue::Own(16) } else { CachedValue::OfKey(16) };
+    let value = if own { ValueStorage::Separate(16) } else { ValueStorage::KeyPrefix(16) };
     let shape = KvCacheShape { layers: 2, heads: 2, key_dim: 24, value };
     let (sequences, _) = sequences(&[(0, 60)]);
     let table: Vec<u32> = (0..4).collect();
@@ -207,7 +207,7 @@ fn what_stays_survives_resizing(#[values(true, false)] on_host: bool, #[values(t
 
 #[test]
 fn a_size_nobody_has_is_an_error_and_the_cache_stays() {
-    let shape = KvCacheShape { layers: 2, heads: 8, key_dim: 128, value: CachedValue::Own(128) };
+    let shape = KvCacheShape { layers: 2, heads: 8, key_dim: 128, value: ValueStorage::Separate(128) };
     let mut cache = host(shape, Kind::BFloat16, Level::detect(), 3);
     for blocks in [1 << 44, usize::MAX] {
         assert!(matches!(cache.resize(blocks), Err(TensorError::OutOfMemory(_))));
@@ -218,7 +218,7 @@ fn a_size_nobody_has_is_an_error_and_the_cache_stays() {
 
 #[test]
 fn no_rows_and_no_tokens() {
-    let shape = KvCacheShape { layers: 1, heads: 1, key_dim: 16, value: CachedValue::Own(16) };
+    let shape = KvCacheShape { layers: 1, heads: 1, key_dim: 16, value: ValueStorage::Separate(16) };
     let mut cache = KvCache::new(shape, Kind::Float, Device::Cpu).expect("small");
     let none = random(&[0, 2, 16], Kind::Float);
     cache.write(0, &random(&[0, 1, 16], Kind::Float), Some(&random(&[0, 1, 16], Kind::Float)), &[]);

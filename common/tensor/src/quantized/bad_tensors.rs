@@ -39,7 +39,7 @@ fn fp8(scale: TensorOf) -> Vec<TensorOf> {
     vec![("x.weight", "F8_E4M3", vec![4, 64], vec![0; 256]), scale]
 }
 
-fn load(folder: &Path, tensors: &[TensorOf]) -> Result<Stored, TensorError> {
+fn load(folder: &Path, tensors: &[TensorOf]) -> Result<HostWeight, TensorError> {
     let path = folder.join("model.safetensors");
     let mut writer = SafetensorsWriter::create(&path).expect("creates");
     for (name, dtype, shape, bytes) in tensors {
@@ -110,5 +110,5 @@ fn a_lying_format_is_refused(#[case] tensors: Vec<TensorOf>, #[case] reason: &st
 #[case(fp8(("x.weight_scale", "BF16", vec![4], vec![0; 8])))]
 fn the_same_without_the_lie_is_read(#[case] tensors: Vec<TensorOf>) {
     let folder = tempfile::tempdir().expect("folder");
-    assert!(matches!(load(folder.path(), &tensors).expect("reads"), Stored::Packed(_)));
+    assert!(matches!(load(folder.path(), &tensors).expect("reads"), HostWeight::Packed(_)));
 }

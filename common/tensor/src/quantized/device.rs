@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use videosdgx_gguf::GgmlType;
 
 use super::nvfp4::{self, GlobalScale};
-use super::{Ggml, Packed};
+use super::{Ggml, PackedWeight};
 
 /// A weight `[rows, width]` on a device.
 pub(crate) enum DeviceMatrix {
@@ -37,19 +37,19 @@ pub(crate) enum DeviceMatrix {
 
 impl DeviceMatrix {
     /// Brings a weight to `device`; none when its rows are not whole blocks (NF4 of an odd shape).
-    pub(crate) fn new(weight: &Packed, device: Device) -> Option<Self> {
+    pub(crate) fn new(weight: &PackedWeight, device: Device) -> Option<Self> {
         let bytes =
             |bytes: &[u8], rows: usize| Tensor::from_slice(bytes).view([rows as i64, -1]).to_device(device);
         let floats = |values: &[f32], rows: usize| {
             Tensor::from_slice(values).view([rows as i64, -1]).to_device(device)
         };
         Some(match weight {
-            Packed::Fp8(weight) => Self::Fp8 {
+            PackedWeight::Fp8(weight) => Self::Fp8 {
                 codes: bytes(weight.codes.bytes(), weight.rows).view_dtype(Kind::Float8e4m3fn),
                 scales: floats(&weight.scales, weight.rows.div_ceil(weight.block.0)),
                 block: (weight.block.0 as i64, weight.block.1 as i64),
             },
-            Packed::Nf4(weight) => {
+            PackedWeight::Nf4(weight) => {
                 if !weight.width.is_multiple_of(weight.block) || !weight.block.is_multiple_of(2) {
                     return None;
                 }
@@ -62,7 +62,7 @@ impl DeviceMatrix {
                     block: weight.block as i64,
                 }
             }
-            Packed::Nvfp4(weight) => Self::Table {
+            PackedWeight::Nvfp4(weight) => Self::Table {
                 codes: bytes(weight.codes.bytes(), weight.rows),
                 high_first: false,
                 table: Tensor::from_slice(&nvfp4::TABLE).to_device(device),
@@ -70,7 +70,7 @@ impl DeviceMatrix {
                 global: Some(weight.global),
                 block: nvfp4::BLOCK as i64,
             },
-            Packed::Ggml(weight) => {
+            PackedWeight::Ggml(weight) => {
                 Self::Ggml { kind: weight.kind, bytes: bytes(weight.bytes.bytes(), weight.rows) }
             }
         })

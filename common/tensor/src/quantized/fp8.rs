@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use tch::{Kind, Tensor};
 
-use super::{e4m3, room};
+use super::{allocate, e4m3};
 use crate::cpu::{CodedRow, Pages};
 use crate::host::HostFloat;
 use crate::{TensorError, host, parallel, simd};
@@ -40,9 +40,9 @@ impl Fp8 {
 
     /// Quantises `[rows, width]` on the host with one scale a row: `scale = max|row| / 448`, `code = e4m3(w / scale)`.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Self, TensorError> {
-        let (rows, width) = super::stored::sizes(weight)?;
+        let (rows, width) = super::host_weight::sizes(weight)?;
         let weight = weight.f_contiguous()?;
-        let mut codes = room((rows * width) as u64)?;
+        let mut codes = allocate((rows * width) as u64)?;
         let mut scales = vec![0f32; rows];
         match weight.kind() {
             Kind::BFloat16 => {

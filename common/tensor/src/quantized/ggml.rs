@@ -4,9 +4,9 @@
 use half::f16;
 use videosdgx_gguf::GgmlType;
 
-use super::room;
+use super::allocate;
 use crate::cpu::Pages;
-use crate::{BlockFormat, Offset, RowBlocks, TensorError, host, parallel};
+use crate::{BlockFormat, RowBlocks, TensorError, ZeroPoint, host, parallel};
 
 /// Values of a super-block.
 const SUPER: usize = 256;
@@ -43,11 +43,11 @@ impl Ggml {
     /// Quantises `[rows, width]` on the host to Q4_1, as ggml does: 0 is the block's smallest value, 15 its largest. None
     /// when `width` is not a multiple of 32.
     pub(crate) fn quantize(weight: &tch::Tensor) -> Result<Option<Self>, TensorError> {
-        let (rows, width) = super::stored::sizes(weight)?;
+        let (rows, width) = super::host_weight::sizes(weight)?;
         let Some(count) = GgmlType::Q4_1.bytes(&[rows as u64, width as u64]) else { return Ok(None) };
         let weight = weight.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
         let values = host::slice::<f32>(&weight);
-        let mut bytes = room(count)?;
+        let mut bytes = allocate(count)?;
         parallel::rows(bytes.bytes_mut(), 20, |first, bytes| {
             for (block, values) in bytes.chunks_mut(20).zip(values[first * 32..].chunks(32)) {
                 quantize_q4_1(values, block);
@@ -100,9 +100,9 @@ impl Ggml {
             out.chunks_mut(block).zip(parts.codes.chunks(block)).zip(scales)
         {
             for (value, &code) in out.iter_mut().zip(codes) {
-                *value = match self.format.offset {
-                    Offset::Minimum => scale * f32::from(code) + minimum,
-                    Offset::Centre(centre) => scale * (f32::from(code) - f32::from(centre)),
+                *value = match self.format.zero_point {
+                    ZeroPoint::Minimum => scale * f32::from(code) + minimum,
+                    ZeroPoint::Centre(centre) => scale * (f32::from(code) - f32::from(centre)),
                 };
             }
         }

@@ -8,28 +8,28 @@ mod device;
 pub(crate) mod e4m3;
 mod fp8;
 mod ggml;
+mod host_weight;
 mod nf4;
 mod nvfp4;
 mod packed;
 mod read;
-mod stored;
 mod write;
 
 pub(crate) use device::DeviceMatrix;
 pub(crate) use fp8::Fp8;
 pub(crate) use ggml::Ggml;
+pub(crate) use host_weight::HostWeight;
 pub(crate) use nf4::Nf4;
 pub(crate) use nvfp4::Nvfp4;
-pub(crate) use packed::{Packed, PackedRows};
+pub(crate) use packed::{PackedRows, PackedWeight};
 pub(crate) use read::{contains, read, read_slice};
-pub(crate) use stored::Stored;
 pub(crate) use write::write;
 
 use crate::TensorError;
 use crate::cpu::Pages;
 
 /// `count` bytes of fresh memory.
-fn room(count: u64) -> Result<Pages, TensorError> {
+fn allocate(count: u64) -> Result<Pages, TensorError> {
     let bytes = usize::try_from(count).map_err(|_| TensorError::OutOfMemory(format!("{count} bytes")))?;
     Pages::zeroed(bytes)
 }

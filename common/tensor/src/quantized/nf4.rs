@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::room;
+use super::allocate;
 use crate::cpu::{CodedRow, Pages};
 use crate::{TensorError, host, parallel, simd};
 
@@ -58,13 +58,13 @@ impl Nf4 {
 
     /// Quantises `[rows, width]` on the host; `width` is a multiple of 64.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Option<Self>, TensorError> {
-        let (rows, width) = super::stored::sizes(weight)?;
+        let (rows, width) = super::host_weight::sizes(weight)?;
         if !width.is_multiple_of(BLOCK) {
             return Ok(None);
         }
         let weight = weight.f_to_kind(Kind::Float)?.f_contiguous()?;
         let values = host::slice::<f32>(&weight);
-        let mut codes = room((rows * width / 2) as u64)?;
+        let mut codes = allocate((rows * width / 2) as u64)?;
         let mut absmax = vec![0f32; rows * width / BLOCK];
         parallel::rows_with(codes.bytes_mut(), BLOCK / 2, &mut absmax, |first, codes, absmax| {
             let blocks = values[first * BLOCK..].chunks(BLOCK);
@@ -141,7 +141,7 @@ mod tests {
         // The same stream of values, once as rows of 64 and once as rows of 21, which begin inside bytes and blocks.
         let values = Tensor::arange(21 * 64, (Kind::Float, tch::Device::Cpu)).sin().view([21, 64]);
         let whole = Nf4::quantize(&values).expect("quantises").expect("64 is a block");
-        let mut codes = room(21 * 32).expect("small");
+        let mut codes = allocate(21 * 32).expect("small");
         codes.bytes_mut().copy_from_slice(whole.codes.bytes());
         let ragged = Nf4::new((64, 21), codes, whole.absmax.clone(), 64, TABLE);
         let (mut left, mut right) = (vec![0f32; 21 * 64], vec![0f32; 21 * 64]);

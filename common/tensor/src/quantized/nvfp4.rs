@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{e4m3, room};
+use super::{allocate, e4m3};
 use crate::cpu::{CodedRow, Pages};
 use crate::{TensorError, host, parallel, simd};
 
@@ -61,7 +61,7 @@ impl Nvfp4 {
     /// Quantises `[rows, width]` on the host as Model Optimizer does: the scale for all lets the largest block's scale be
     /// the largest e4m3. None when `width` is not a multiple of 16.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Option<Self>, TensorError> {
-        let (rows, width) = super::stored::sizes(weight)?;
+        let (rows, width) = super::host_weight::sizes(weight)?;
         if !width.is_multiple_of(BLOCK) {
             return Ok(None);
         }
@@ -70,8 +70,8 @@ impl Nvfp4 {
         let largest =
             simd::vectorized(|| values.iter().fold(0f32, |largest, value| largest.max(value.abs())));
         let global = if largest > 0.0 && largest.is_finite() { largest / (MAX * e4m3::MAX) } else { 1.0 };
-        let mut codes = room((rows * width / 2) as u64)?;
-        let mut scales = room((rows * width / BLOCK) as u64)?;
+        let mut codes = allocate((rows * width / 2) as u64)?;
+        let mut scales = allocate((rows * width / BLOCK) as u64)?;
         parallel::rows_with(codes.bytes_mut(), BLOCK / 2, scales.bytes_mut(), |first, codes, scales| {
             let blocks = values[first * BLOCK..].chunks(BLOCK);
             for ((codes, scale), values) in codes.chunks_mut(BLOCK / 2).zip(scales).zip(blocks) {

@@ -7,17 +7,17 @@ use super::{Fp8, Ggml, Nf4, Nvfp4, nvfp4};
 use crate::cpu::lanes::LaneFloat;
 use crate::cpu::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_rows, widen_rows};
 use crate::host::HostFloat;
-use crate::{TensorError, decoded_rows, host, parallel};
+use crate::{TensorError, host, linear_decoded_rows, parallel};
 
 /// One weight `[rows, width]` on the host.
-pub(crate) enum Packed {
+pub(crate) enum PackedWeight {
     Fp8(Fp8),
     Nf4(Nf4),
     Nvfp4(Nvfp4),
     Ggml(Ggml),
 }
 
-impl Packed {
+impl PackedWeight {
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Fp8(weight) => weight.rows,
@@ -59,15 +59,15 @@ impl Packed {
 /// Weights of one width below one another, each with its own scales.
 pub(crate) struct PackedRows {
     /// Number of the first row, and the weight.
-    parts: Vec<(usize, Packed)>,
+    parts: Vec<(usize, PackedWeight)>,
     rows: usize,
     width: usize,
-    form: Form,
+    encoding: Encoding,
 }
 
 /// How all parts are read while multiplying.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+enum Encoding {
     E4m3 {
         block: usize,
     },
@@ -80,35 +80,35 @@ enum Form {
     Rows,
 }
 
-impl Form {
-    fn of(weight: &Packed) -> Self {
+impl Encoding {
+    fn of(weight: &PackedWeight) -> Self {
         match weight {
-            Packed::Fp8(weight @ Fp8 { width, block: (_, block), .. })
+            PackedWeight::Fp8(weight @ Fp8 { width, block: (_, block), .. })
                 if width.is_multiple_of(16)
                     && (block.is_multiple_of(16) || block >= width)
                     && !weight.has_nan() =>
             {
                 Self::E4m3 { block: *block }
             }
-            Packed::Nf4(Nf4 { width, block, table, .. })
+            PackedWeight::Nf4(Nf4 { width, block, table, .. })
                 if width.is_multiple_of(*block) && block.is_multiple_of(16) =>
             {
                 Self::Nf4 { block: *block, table: *table }
             }
-            Packed::Nvfp4(_) => Self::Nvfp4,
+            PackedWeight::Nvfp4(_) => Self::Nvfp4,
             _ => Self::Rows,
         }
     }
 }
 
-/// [`PackedRows`] of one form.
-struct Coded<'a, C> {
+/// [`PackedRows`] of one encoding.
+struct CodedParts<'a, C> {
     rows: &'a PackedRows,
     code: C,
     block: usize,
 }
 
-impl<C: Code> CodedRows for Coded<'_, C> {
+impl<C: Code> CodedRows for CodedParts<'_, C> {
     type Code = C;
 
     fn code(&self) -> C {
@@ -122,18 +122,18 @@ impl<C: Code> CodedRows for Coded<'_, C> {
     fn row<'a>(&'a self, row: usize, buffer: &'a mut [f32]) -> CodedRow<'a> {
         let (row, weight) = self.rows.part(row);
         match weight {
-            Packed::Fp8(weight) => weight.coded_row(row),
-            Packed::Nf4(weight) => weight.coded_row(row),
-            Packed::Nvfp4(weight) => weight.coded_row(row, buffer),
-            // Has no such form: the kernel sees that nothing is there and panics.
-            Packed::Ggml(_) => CodedRow::default(),
+            PackedWeight::Fp8(weight) => weight.coded_row(row),
+            PackedWeight::Nf4(weight) => weight.coded_row(row),
+            PackedWeight::Nvfp4(weight) => weight.coded_row(row, buffer),
+            // Has no such encoding: the kernel sees that nothing is there and panics.
+            PackedWeight::Ggml(_) => CodedRow::default(),
         }
     }
 }
 
 impl PackedRows {
-    pub(crate) fn new(weights: Vec<Packed>) -> Self {
-        let width = weights.first().map_or(0, Packed::width);
+    pub(crate) fn new(weights: Vec<PackedWeight>) -> Self {
+        let width = weights.first().map_or(0, PackedWeight::width);
         assert!(weights.iter().all(|weight| weight.width() == width), "weights of several widths");
         let mut rows = 0;
         let mut parts = Vec::with_capacity(weights.len());
@@ -142,10 +142,10 @@ impl PackedRows {
             rows += weight.rows();
             parts.push((first, weight));
         }
-        let mut forms = parts.iter().map(|(_, weight)| Form::of(weight));
-        let first = forms.next().unwrap_or(Form::Rows);
-        let form = if forms.all(|form| form == first) { first } else { Form::Rows };
-        Self { parts, rows, width, form }
+        let mut forms = parts.iter().map(|(_, weight)| Encoding::of(weight));
+        let first = forms.next().unwrap_or(Encoding::Rows);
+        let encoding = if forms.all(|encoding| encoding == first) { first } else { Encoding::Rows };
+        Self { parts, rows, width, encoding }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -156,7 +156,7 @@ impl PackedRows {
         self.width
     }
 
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &Packed> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &PackedWeight> {
         self.parts.iter().map(|(_, weight)| weight)
     }
 
@@ -167,7 +167,7 @@ impl PackedRows {
     }
 
     /// Which row of which part row `row` is.
-    fn part(&self, row: usize) -> (usize, &Packed) {
+    fn part(&self, row: usize) -> (usize, &PackedWeight) {
         let part = self.parts.partition_point(|(first, _)| *first <= row) - 1;
         let (first, weight) = &self.parts[part];
         (row - first, weight)
@@ -176,20 +176,22 @@ impl PackedRows {
     /// `[…, width]` times these rows → `[…, rows]` in the input's type, bias added, decoding while multiplying: for few rows
     /// of input. `None` on another device or for another type.
     pub(crate) fn few_rows(&self, input: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
-        match &self.form {
-            Form::E4m3 { block } => coded_rows(input, self.rows, bias, &self.coded(E4m3, *block)),
-            Form::Nf4 { block, table } => {
+        match &self.encoding {
+            Encoding::E4m3 { block } => coded_rows(input, self.rows, bias, &self.coded(E4m3, *block)),
+            Encoding::Nf4 { block, table } => {
                 coded_rows(input, self.rows, bias, &self.coded(HighFirst(table), *block))
             }
-            Form::Nvfp4 => {
+            Encoding::Nvfp4 => {
                 coded_rows(input, self.rows, bias, &self.coded(LowFirst(&nvfp4::TABLE), nvfp4::BLOCK))
             }
-            Form::Rows => decoded_rows(input, self.rows, bias, |row, out| self.decode_row(row, out)),
+            Encoding::Rows => {
+                linear_decoded_rows(input, self.rows, bias, |row, out| self.decode_row(row, out))
+            }
         }
     }
 
-    fn coded<C: Code>(&self, code: C, block: usize) -> Coded<'_, C> {
-        Coded { rows: self, code, block }
+    fn coded<C: Code>(&self, code: C, block: usize) -> CodedParts<'_, C> {
+        CodedParts { rows: self, code, block }
     }
 
     /// Rows `first..first + count` in `kind`.
@@ -208,16 +210,16 @@ impl PackedRows {
         let width = self.width.max(1);
         parallel::rows(output, self.width, |first, output| {
             let first = start + first;
-            match &self.form {
-                Form::E4m3 { block } => widen_rows(&self.coded(E4m3, *block), first, width, output),
-                Form::Nf4 { block, table } => {
+            match &self.encoding {
+                Encoding::E4m3 { block } => widen_rows(&self.coded(E4m3, *block), first, width, output),
+                Encoding::Nf4 { block, table } => {
                     widen_rows(&self.coded(HighFirst(table), *block), first, width, output);
                 }
-                Form::Nvfp4 => {
+                Encoding::Nvfp4 => {
                     let code = LowFirst(&nvfp4::TABLE);
                     widen_rows(&self.coded(code, nvfp4::BLOCK), first, width, output);
                 }
-                Form::Rows => self.write_rows(first, output),
+                Encoding::Rows => self.write_rows(first, output),
             }
         });
     }
@@ -235,6 +237,6 @@ impl PackedRows {
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {
-        self.parts().map(Packed::resident_bytes).sum()
+        self.parts().map(PackedWeight::resident_bytes).sum()
     }
 }

@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 use videosdgx_gguf::GgmlType;
 
 use super::nvfp4::GlobalScale;
-use super::{Fp8, Ggml, Nf4, Nvfp4, Packed, Stored, nvfp4, room};
-use crate::{Checkpoint, CheckpointError, Entry, StoredKind, TensorError};
+use super::{Fp8, Ggml, HostWeight, Nf4, Nvfp4, PackedWeight, allocate, nvfp4};
+use crate::{Checkpoint, CheckpointError, StoredDtype, TensorEntry, TensorError};
 
 /// Side of the blocks that share a scale in published FP8 checkpoints.
 const SCALE_BLOCK: usize = 128;
@@ -34,7 +34,7 @@ pub(crate) fn read(
     name: &str,
     [outputs, inputs]: [i64; 2],
     used: &mut Vec<String>,
-) -> Result<Stored, TensorError> {
+) -> Result<HostWeight, TensorError> {
     let invalid = |_| checkpoint.invalid(name, "a negative size was asked for");
     let rows = usize::try_from(outputs).map_err(invalid)?;
     let width = usize::try_from(inputs).map_err(invalid)?;
@@ -50,7 +50,7 @@ pub(crate) fn read_slice(
     name: &str,
     index: i64,
     shape: [i64; 3],
-) -> Result<Stored, TensorError> {
+) -> Result<HostWeight, TensorError> {
     let entry = checkpoint.entry(name).ok_or_else(|| checkpoint.invalid(name, "is not in the checkpoint"))?;
     if entry.shape != shape {
         let reason = format!("has shape {:?}, the configuration asks for {shape:?}", entry.shape);
@@ -58,17 +58,19 @@ pub(crate) fn read_slice(
     }
     let slice = checkpoint.read_rows(name, &[index])?.f_squeeze_dim(0)?;
     match entry.kind {
-        StoredKind::Packed(kind) => {
+        StoredDtype::Packed(kind) => {
             let slice = slice.f_contiguous()?;
             let bytes = crate::host::slice::<u8>(&slice);
-            let mut pages = room(bytes.len() as u64)?;
+            let mut pages = allocate(bytes.len() as u64)?;
             pages.bytes_mut().copy_from_slice(bytes);
             let size = |size: i64| usize::try_from(size).unwrap_or(0);
             let weight = Ggml::new(kind, size(shape[1]), size(shape[2]), pages);
             let refused = || checkpoint.invalid(name, format!("ggml's {kind} is not computed with")).into();
-            weight.map(|weight| Stored::Packed(Packed::Ggml(weight))).ok_or_else(refused)
+            weight.map(|weight| HostWeight::Packed(PackedWeight::Ggml(weight))).ok_or_else(refused)
         }
-        StoredKind::F64 | StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 => Ok(Stored::Dense(slice)),
+        StoredDtype::F64 | StoredDtype::F32 | StoredDtype::F16 | StoredDtype::Bf16 => {
+            Ok(HostWeight::Dense(slice))
+        }
         other => Err(checkpoint.invalid(name, format!("is stored as {other:?}")).into()),
     }
 }
@@ -92,7 +94,7 @@ struct QuantState {
 }
 
 impl Reading<'_> {
-    fn stored(mut self) -> Result<Stored, TensorError> {
+    fn stored(mut self) -> Result<HostWeight, TensorError> {
         for ours in ["input_scale", "input_global_scale"] {
             // Scales of activations: ours are made while computing.
             if let Some(name) = self.existing(ours) {
@@ -111,18 +113,18 @@ impl Reading<'_> {
         if self.existing("weight.absmax").is_some() {
             return self.nf4();
         }
-        if self.existing("weight_scale_2").is_some() && self.entry("weight")?.kind == StoredKind::U8 {
+        if self.existing("weight_scale_2").is_some() && self.entry("weight")?.kind == StoredDtype::U8 {
             return self.nvfp4_model_optimizer();
         }
         match self.entry("weight")?.kind {
-            StoredKind::F8E4M3 => self.fp8(),
-            StoredKind::Packed(kind) => self.ggml(kind),
+            StoredDtype::F8E4M3 => self.fp8(),
+            StoredDtype::Packed(kind) => self.ggml(kind),
             _ => self.dense(),
         }
     }
 
-    fn dense(&mut self) -> Result<Stored, TensorError> {
-        use StoredKind::{Bf16, F16, F32, F64};
+    fn dense(&mut self) -> Result<HostWeight, TensorError> {
+        use StoredDtype::{Bf16, F16, F32, F64};
         self.expect_shape("weight", &[self.rows, self.width])?;
         let kind = self.entry("weight")?.kind;
         if !matches!(kind, F64 | F32 | F16 | Bf16) {
@@ -131,10 +133,10 @@ impl Reading<'_> {
         if self.existing("weight_scale").is_some() || self.existing("weight_scale_inv").is_some() {
             return Err(self.refuse("weight", format!("is stored as {kind:?} and has scales")));
         }
-        Ok(Stored::Dense(self.tensor("weight")?))
+        Ok(HostWeight::Dense(self.tensor("weight")?))
     }
 
-    fn ggml(&mut self, kind: GgmlType) -> Result<Stored, TensorError> {
+    fn ggml(&mut self, kind: GgmlType) -> Result<HostWeight, TensorError> {
         self.expect_shape("weight", &[self.rows, self.width])?;
         if Ggml::format_of(kind).is_none() {
             let reason = format!(
@@ -145,18 +147,20 @@ impl Reading<'_> {
         let bytes = self.bytes("weight")?;
         let weight = Ggml::new(kind, self.rows, self.width, bytes);
         weight
-            .map(|weight| Stored::Packed(Packed::Ggml(weight)))
+            .map(|weight| HostWeight::Packed(PackedWeight::Ggml(weight)))
             .ok_or_else(|| self.refuse("weight", "is cut"))
     }
 
-    fn q4_1(&mut self) -> Result<Stored, TensorError> {
+    fn q4_1(&mut self) -> Result<HostWeight, TensorError> {
         let bytes = self.bytes(Q4_1)?;
         let weight = Ggml::new(GgmlType::Q4_1, self.rows, self.width, bytes);
         let reason = format!("is not {} rows of {} values", self.rows, self.width);
-        weight.map(|weight| Stored::Packed(Packed::Ggml(weight))).ok_or_else(|| self.refuse(Q4_1, reason))
+        weight
+            .map(|weight| HostWeight::Packed(PackedWeight::Ggml(weight)))
+            .ok_or_else(|| self.refuse(Q4_1, reason))
     }
 
-    fn fp8(&mut self) -> Result<Stored, TensorError> {
+    fn fp8(&mut self) -> Result<HostWeight, TensorError> {
         self.expect_shape("weight", &[self.rows, self.width])?;
         let scale =
             ["weight_scale_inv", "weight_scale"].into_iter().find(|scale| self.existing(scale).is_some());
@@ -169,7 +173,7 @@ impl Reading<'_> {
             None => (vec![1.0], (self.rows, self.width)),
         };
         let codes = self.bytes("weight")?;
-        Ok(Stored::Packed(Packed::Fp8(Fp8::new(self.rows, self.width, codes, scales, block))))
+        Ok(HostWeight::Packed(PackedWeight::Fp8(Fp8::new(self.rows, self.width, codes, scales, block))))
     }
 
     /// Rows and columns that share a scale: told by the shape, one, an output each, or blocks of 128.
@@ -193,12 +197,12 @@ impl Reading<'_> {
         })
     }
 
-    fn nvfp4_model_optimizer(&mut self) -> Result<Stored, TensorError> {
+    fn nvfp4_model_optimizer(&mut self) -> Result<HostWeight, TensorError> {
         let global = self.floats("weight_scale_2", 1)?;
         self.nvfp4("weight", GlobalScale::Times(global[0]))
     }
 
-    fn nvfp4_compressed_tensors(&mut self) -> Result<Stored, TensorError> {
+    fn nvfp4_compressed_tensors(&mut self) -> Result<HostWeight, TensorError> {
         if self.existing("weight_global_scale").is_none() {
             return Err(
                 self.refuse("weight_packed", "only compressed-tensors' NVFP4 is read of the packed formats")
@@ -208,14 +212,14 @@ impl Reading<'_> {
         self.nvfp4("weight_packed", GlobalScale::Over(global[0]))
     }
 
-    fn nvfp4(&mut self, codes: &str, global: GlobalScale) -> Result<Stored, TensorError> {
+    fn nvfp4(&mut self, codes: &str, global: GlobalScale) -> Result<HostWeight, TensorError> {
         if !self.width.is_multiple_of(nvfp4::BLOCK) {
             let reason = format!("rows of {} are not whole blocks of {}", self.width, nvfp4::BLOCK);
             return Err(self.refuse(codes, reason));
         }
         for (name, kind, width) in [
-            (codes, StoredKind::U8, self.width / 2),
-            ("weight_scale", StoredKind::F8E4M3, self.width / nvfp4::BLOCK),
+            (codes, StoredDtype::U8, self.width / 2),
+            ("weight_scale", StoredDtype::F8E4M3, self.width / nvfp4::BLOCK),
         ] {
             self.expect_shape(name, &[self.rows, width])?;
             if self.entry(name)?.kind != kind {
@@ -223,10 +227,15 @@ impl Reading<'_> {
             }
         }
         let (codes, scales) = (self.bytes(codes)?, self.bytes("weight_scale")?);
-        Ok(Stored::Packed(Packed::Nvfp4(Nvfp4::new((self.rows, self.width), codes, scales, global))))
+        Ok(HostWeight::Packed(PackedWeight::Nvfp4(Nvfp4::new(
+            (self.rows, self.width),
+            codes,
+            scales,
+            global,
+        ))))
     }
 
-    fn nf4(&mut self) -> Result<Stored, TensorError> {
+    fn nf4(&mut self) -> Result<HostWeight, TensorError> {
         let state = self.quant_state()?;
         let Some(count) = self.rows.checked_mul(self.width) else {
             return Err(self.refuse("weight", "is larger than memory can be"));
@@ -258,13 +267,13 @@ impl Reading<'_> {
         };
         let codes = self.bytes("weight")?;
         let shape = (self.rows, self.width);
-        Ok(Stored::Packed(Packed::Nf4(Nf4::new(shape, codes, absmax, state.blocksize, table))))
+        Ok(HostWeight::Packed(PackedWeight::Nf4(Nf4::new(shape, codes, absmax, state.blocksize, table))))
     }
 
     /// Scales that are quantised themselves: `map[u8] · nested_absmax + offset`.
     fn nested_absmax(&mut self, blocks: usize, size: usize, offset: f32) -> Result<Vec<f32>, TensorError> {
         let entry = self.entry("weight.absmax")?;
-        if entry.kind != StoredKind::U8 || entry.bytes != blocks as u64 {
+        if entry.kind != StoredDtype::U8 || entry.bytes != blocks as u64 {
             return Err(self.refuse("weight.absmax", format!("is not {blocks} bytes")));
         }
         let codes = self.bytes("weight.absmax")?;
@@ -294,7 +303,7 @@ impl Reading<'_> {
     fn floats(&mut self, suffix: &str, count: usize) -> Result<Vec<f32>, TensorError> {
         let entry = self.entry(suffix)?;
         let floating =
-            matches!(entry.kind, StoredKind::F32 | StoredKind::F16 | StoredKind::Bf16 | StoredKind::F64);
+            matches!(entry.kind, StoredDtype::F32 | StoredDtype::F16 | StoredDtype::Bf16 | StoredDtype::F64);
         let elements = entry.shape.iter().try_fold(1i64, |product, &size| product.checked_mul(size));
         if !floating || elements.and_then(|elements| usize::try_from(elements).ok()) != Some(count) {
             let reason = format!("is {:?} of {:?}, not {count} numbers", entry.kind, entry.shape);
@@ -313,7 +322,7 @@ impl Reading<'_> {
 
     fn bytes(&mut self, suffix: &str) -> Result<crate::cpu::Pages, TensorError> {
         let name = self.full(suffix);
-        let mut pages = room(self.entry(suffix)?.bytes)?;
+        let mut pages = allocate(self.entry(suffix)?.bytes)?;
         self.checkpoint.read_bytes(&name, pages.bytes_mut())?;
         self.used.push(name);
         Ok(pages)
@@ -328,7 +337,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn entry(&self, suffix: &str) -> Result<&Entry, CheckpointError> {
+    fn entry(&self, suffix: &str) -> Result<&TensorEntry, CheckpointError> {
         let name = self.full(suffix);
         self.checkpoint.entry(&name).ok_or_else(|| self.checkpoint.invalid(&name, "is not in the checkpoint"))
     }

@@ -110,7 +110,7 @@ fn libtorchs_operators_decode_the_same_bits(
     let [expected, ..] = golden(name);
     let (rows, width) = expected.size2().expect("a matrix");
     let weights = weights(name, Kind::Float);
-    let Stored::Packed(packed) =
+    let HostWeight::Packed(packed) =
         read(weights.checkpoint(), name, [rows, width], &mut Vec::new()).expect("reads")
     else {
         panic!("{name} is held packed");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{PARTIAL, SafetensorsWriter};
-use crate::quantized::{self, Packed, Stored};
+use crate::quantized::{self, HostWeight, PackedWeight};
 use crate::{Checkpoint, Quantization};
 
 /// Free space that writing must leave: others live on the same disk.
@@ -56,7 +56,7 @@ impl WeightCache {
     }
 
     /// The linear `name` from the copy, when it has it.
-    pub(crate) fn read(&self, name: &str, shape: [i64; 2]) -> Option<Stored> {
+    pub(crate) fn read(&self, name: &str, shape: [i64; 2]) -> Option<HostWeight> {
         let copy = self.copy.as_ref().filter(|copy| quantized::contains(copy, name))?;
         match quantized::read(copy, name, shape, &mut Vec::new()) {
             Ok(stored) => Some(stored),
@@ -68,7 +68,7 @@ impl WeightCache {
     }
 
     /// Adds the linear `name` to the copy that is being made.
-    pub(crate) fn add(&self, name: &str, weight: &Packed) {
+    pub(crate) fn add(&self, name: &str, weight: &PackedWeight) {
         let mut writer = self.writer();
         if let Some(open) = writer.as_mut()
             && let Err(error) = quantized::write(open, name, weight)

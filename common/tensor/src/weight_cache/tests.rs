@@ -30,14 +30,14 @@ struct Model {
 
 fn load(folder: &Path, cache: &Path, quantization: Quantization) -> Model {
     let checkpoint = Arc::new(Checkpoint::open(folder).expect("opens"));
-    let weights = Weights::new(checkpoint, Device::Cpu, Kind::Float, quantization).cached(cache);
+    let weights = Weights::new(checkpoint, Device::Cpu, Kind::Float, quantization).with_weight_cache(cache);
     let model = Model {
         a: weights.linear("a", 64, 32, false).expect("loads"),
         odd: weights.linear("odd", 10, 4, false).expect("loads"),
         experts: ExpertBank::load(&weights, SHAPE).expect("loads"),
         unused: weights.unused(),
     };
-    weights.finish_copy();
+    weights.finish_weight_cache();
     model
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 use crate::linear::tensor_bytes;
-use crate::quantized::{self, Stored};
+use crate::quantized::{self, HostWeight};
 use crate::weight_cache::WeightCache;
-use crate::{Checkpoint, CheckpointError, Embedding, Linear, Quantization, StoredKind, TensorError};
+use crate::{Checkpoint, CheckpointError, Embedding, Linear, Quantization, StoredDtype, TensorError};
 
 /// A cursor over a [`Checkpoint`]: names are relative to its prefix, tensors arrive on its device in its type.
 #[derive(Clone)]
@@ -21,11 +21,11 @@ pub struct Weights {
     quantization: Quantization,
     exact: bool,
     cache: Option<Arc<WeightCache>>,
-    ledger: Arc<Mutex<Ledger>>,
+    record: Arc<Mutex<LoadRecord>>,
 }
 
 #[derive(Default)]
-struct Ledger {
+struct LoadRecord {
     used: HashSet<String>,
     resident: u64,
 }
@@ -41,7 +41,7 @@ impl Weights {
             quantization,
             exact: false,
             cache: None,
-            ledger: Arc::default(),
+            record: Arc::default(),
         }
     }
 
@@ -68,16 +68,16 @@ impl Weights {
     }
 
     /// The same place, with a copy of what is quantised while loading kept in `folder`: when it is there it is read
-    /// instead, else it is made, and complete once [`Weights::finish_copy`] is called. It is made anew when a file of the
+    /// instead, else it is made, and complete once [`Weights::finish_weight_cache`] is called. It is made anew when a file of the
     /// checkpoint changes. Without quantisation, and when the disk has no room, there is none.
-    pub fn cached(&self, folder: &std::path::Path) -> Self {
+    pub fn with_weight_cache(&self, folder: &std::path::Path) -> Self {
         let cache = (self.quantization != Quantization::None)
             .then(|| Arc::new(WeightCache::open(folder, &self.checkpoint, self.quantization)));
         Self { cache, ..self.clone() }
     }
 
-    /// Everything was loaded: the copy of [`Weights::cached`] is complete and can be used from now on.
-    pub fn finish_copy(&self) {
+    /// Everything was loaded: the copy of [`Weights::with_weight_cache`] is complete and can be used from now on.
+    pub fn finish_weight_cache(&self) {
         if let Some(cache) = &self.cache {
             cache.finish();
         }
@@ -128,7 +128,7 @@ impl Weights {
         let name = self.name(name);
         let tensor =
             self.checkpoint.read_rows(&name, rows)?.f_to_kind(self.kind)?.f_to_device(self.device)?;
-        self.ledger().used.insert(name);
+        self.record().used.insert(name);
         Ok(tensor)
     }
 
@@ -136,10 +136,10 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    pub fn expect(&self, name: &str, shape: &[i64]) -> Result<(), TensorError> {
+    pub fn require(&self, name: &str, shape: &[i64]) -> Result<(), TensorError> {
         let name = self.name(name);
         self.check(&name, shape)?;
-        self.ledger().used.insert(name);
+        self.record().used.insert(name);
         Ok(())
     }
 
@@ -178,32 +178,36 @@ impl Weights {
             false => None,
         };
         let weights = parts.iter().map(|(name, outputs)| self.stored(name, [*outputs, inputs]));
-        self.of_stored(weights.collect::<Result<_, _>>()?, bias)
+        self.linear_from_parts(weights.collect::<Result<_, _>>()?, bias)
     }
 
     /// A linear layer of a weight `[outputs, inputs]` that lies in a stack: `read` gives it on the host, and is not called
     /// when a quantised copy is at hand.
-    pub(crate) fn made(
+    pub(crate) fn linear_from(
         &self,
         name: &str,
         shape: [i64; 2],
         read: impl FnOnce() -> Result<Tensor, TensorError>,
     ) -> Result<Linear, TensorError> {
-        let stored = self.quantized(name, shape, || Ok(Stored::Dense(read()?)))?;
-        self.of_stored(vec![stored], None)
+        let stored = self.quantized(name, shape, || Ok(HostWeight::Dense(read()?)))?;
+        self.linear_from_parts(vec![stored], None)
     }
 
     /// Weights below one another as one layer.
-    pub(crate) fn of_stored(&self, parts: Vec<Stored>, bias: Option<Tensor>) -> Result<Linear, TensorError> {
-        let linear = Linear::of_stored(parts, bias, self.kind, self.device)?;
-        self.ledger().resident += linear.resident_bytes();
+    pub(crate) fn linear_from_parts(
+        &self,
+        parts: Vec<HostWeight>,
+        bias: Option<Tensor>,
+    ) -> Result<Linear, TensorError> {
+        let linear = Linear::from_parts(parts, bias, self.kind, self.device)?;
+        self.record().resident += linear.resident_bytes();
         Ok(linear)
     }
 
     /// The weight of the linear `name` `[outputs, inputs]` on the host, in the form it will be held in.
-    fn stored(&self, name: &str, shape: [i64; 2]) -> Result<Stored, TensorError> {
+    fn stored(&self, name: &str, shape: [i64; 2]) -> Result<HostWeight, TensorError> {
         if self.exact {
-            return Ok(Stored::Dense(self.read(name, shape)?.dense(self.kind)?));
+            return Ok(HostWeight::Dense(self.read(name, shape)?.dense(self.kind)?));
         }
         self.quantized(name, shape, || self.read(name, shape))
     }
@@ -213,30 +217,30 @@ impl Weights {
         &self,
         name: &str,
         shape: [i64; 2],
-        read: impl FnOnce() -> Result<Stored, TensorError>,
-    ) -> Result<Stored, TensorError> {
+        read: impl FnOnce() -> Result<HostWeight, TensorError>,
+    ) -> Result<HostWeight, TensorError> {
         let full = self.name(name);
         let cache = self.cache.as_ref().filter(|_| self.quantization != Quantization::None);
         if let Some(cache) = cache
             && let Some(stored) = cache.read(&full, shape)
         {
-            self.ledger().used.insert(format!("{full}.weight"));
+            self.record().used.insert(format!("{full}.weight"));
             return Ok(stored);
         }
         let stored = read()?;
-        let dense = matches!(stored, Stored::Dense(_));
+        let dense = matches!(stored, HostWeight::Dense(_));
         let stored = stored.quantized(self.quantization)?;
-        if let (true, Some(cache), Stored::Packed(weight)) = (dense, cache, &stored) {
+        if let (true, Some(cache), HostWeight::Packed(weight)) = (dense, cache, &stored) {
             cache.add(&full, weight);
         }
         Ok(stored)
     }
 
     /// The weight of the linear `name` `[outputs, inputs]` as the checkpoint has it.
-    fn read(&self, name: &str, shape: [i64; 2]) -> Result<Stored, TensorError> {
+    fn read(&self, name: &str, shape: [i64; 2]) -> Result<HostWeight, TensorError> {
         let mut used = Vec::new();
         let stored = quantized::read(&self.checkpoint, &self.name(name), shape, &mut used)?;
-        self.ledger().used.extend(used);
+        self.record().used.extend(used);
         Ok(stored)
     }
 
@@ -251,14 +255,14 @@ impl Weights {
 
     /// Bytes that everything loaded through this cursor and its relatives takes.
     pub fn resident_bytes(&self) -> u64 {
-        self.ledger().resident
+        self.record().resident
     }
 
     /// Tensors of the checkpoint that nobody asked for, sorted: a model that is not the one we think it is.
     pub fn unused(&self) -> Vec<String> {
-        let ledger = self.ledger();
+        let record = self.record();
         let mut names: Vec<String> =
-            self.checkpoint.names().filter(|name| !ledger.used.contains(*name)).map(str::to_owned).collect();
+            self.checkpoint.names().filter(|name| !record.used.contains(*name)).map(str::to_owned).collect();
         names.sort_unstable();
         names
     }
@@ -272,8 +276,8 @@ impl Weights {
         let name = self.name(name);
         let kind = self.check(&name, shape)?;
         let tensor = self.checkpoint.read(&name)?;
-        self.ledger().used.insert(name);
-        if kind == StoredKind::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
+        self.record().used.insert(name);
+        if kind == StoredDtype::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
     }
 
     /// A stack of weights `[count, outputs, inputs]` on the host, stored so or with the last two exchanged.
@@ -284,7 +288,7 @@ impl Weights {
         transposed: bool,
     ) -> Result<Tensor, TensorError> {
         let [count, outputs, inputs] = shape;
-        if self.checkpoint.entry(&self.name(name)).is_some_and(|entry| entry.kind == StoredKind::F8E4M3) {
+        if self.checkpoint.entry(&self.name(name)).is_some_and(|entry| entry.kind == StoredDtype::F8E4M3) {
             let reason = "stacked experts in 8 bits are not read";
             return Err(self.checkpoint.invalid(&self.name(name), reason).into());
         }
@@ -300,24 +304,24 @@ impl Weights {
     }
 
     /// Weight `index` of a GGUF stack `name.weight` `[count, outputs, inputs]`, in the form it will be held in.
-    pub(crate) fn slice(&self, name: &str, index: i64, shape: [i64; 3]) -> Result<Stored, TensorError> {
+    pub(crate) fn slice(&self, name: &str, index: i64, shape: [i64; 3]) -> Result<HostWeight, TensorError> {
         let [_, outputs, inputs] = shape;
         let read =
             || quantized::read_slice(&self.checkpoint, &self.name(format!("{name}.weight")), index, shape);
         if self.exact {
-            return Ok(Stored::Dense(read()?.dense(self.kind)?));
+            return Ok(HostWeight::Dense(read()?.dense(self.kind)?));
         }
         self.quantized(&format!("{name}.{index}"), [outputs, inputs], read)
     }
 
     /// Counts `name` as used.
     pub(crate) fn mark_used(&self, name: &str) {
-        self.ledger().used.insert(self.name(name));
+        self.record().used.insert(self.name(name));
     }
 
     /// Checks that the tensor of the whole `name` has `shape` and is floating point.
-    fn check(&self, name: &str, shape: &[i64]) -> Result<StoredKind, CheckpointError> {
-        use StoredKind::{Bf16, F8E4M3, F16, F32, F64};
+    fn check(&self, name: &str, shape: &[i64]) -> Result<StoredDtype, CheckpointError> {
+        use StoredDtype::{Bf16, F8E4M3, F16, F32, F64};
         let invalid = |reason: String| self.checkpoint.invalid(name, reason);
         let entry = self.checkpoint.entry(name).ok_or_else(|| invalid("is not in the checkpoint".into()))?;
         if entry.shape != shape {
@@ -335,12 +339,12 @@ impl Weights {
     }
 
     fn count(&self, tensor: Tensor) -> Tensor {
-        self.ledger().resident += tensor_bytes(&tensor);
+        self.record().resident += tensor_bytes(&tensor);
         tensor
     }
 
-    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> std::sync::MutexGuard<'_, LoadRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

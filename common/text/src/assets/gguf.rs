@@ -56,7 +56,7 @@ pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
         .u64(&key)
         .and_then(|length| usize::try_from(length).ok())
         .filter(|length| *length > 0)
-        .ok_or_else(|| AssetsError::invalid(path, file.lacks(&key, "a number above 0")))?;
+        .ok_or_else(|| AssetsError::invalid(path, file.missing_key(&key, "a number above 0")))?;
     let name = file.str("general.name").unwrap_or(&family).to_owned();
     let facts = Facts {
         name,
@@ -79,12 +79,12 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer, AssetsError> {
     let text = |key: &str| {
         file.str(key)
             .map(str::to_owned)
-            .ok_or_else(|| AssetsError::invalid(file.path(), file.lacks(key, "a text")))
+            .ok_or_else(|| AssetsError::invalid(file.path(), file.missing_key(key, "a text")))
     };
     let texts = |key: &str| {
         file.strings(key)
             .map(<[_]>::to_vec)
-            .ok_or_else(|| AssetsError::invalid(file.path(), file.lacks(key, "a list of texts")))
+            .ok_or_else(|| AssetsError::invalid(file.path(), file.missing_key(key, "a list of texts")))
     };
     let vocabulary = GgufVocabulary {
         model: text("tokenizer.ggml.model")?,

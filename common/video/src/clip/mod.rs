@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use videosdgx_tensor::{
     Checkpoint, CheckpointError, Device, Kind, LayerNorm, Linear, Quantization, Tensor, TensorError, Weights,
-    attention, guarded,
+    attention, catch_libtorch_errors,
 };
 
 pub use processor::ImageProcessor;
@@ -158,7 +158,7 @@ impl ClipVision {
     /// # Errors
     /// `Libtorch` when the size is another; `OutOfMemory`.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tensor, TensorError> {
-        guarded(|| {
+        catch_libtorch_errors(|| {
             let (side, patch) = (self.config.image_size / self.config.patch_size, self.config.patch_size);
             let patches = pixels
                 .to_kind(self.kind)

@@ -49,7 +49,7 @@ impl PromptTokenizer {
         let path = folder.join("tokenizer.json");
         let bytes = read_bounded(&path, MAX_FILE_BYTES)?;
         let mut tokenizer =
-            Tokenizer::from_bytes(&bytes).map_err(|error| CheckpointError::invalid(&path, error))?;
+            Tokenizer::from_bytes(&bytes).map_err(|error| CheckpointError::caused_by(&path, error))?;
         tokenizer.with_padding(None);
         let truncation = TruncationParams {
             max_length: MAX_TOKENS,
@@ -59,7 +59,7 @@ impl PromptTokenizer {
         };
         tokenizer
             .with_truncation(Some(truncation))
-            .map_err(|error| CheckpointError::invalid(&path, error))?;
+            .map_err(|error| CheckpointError::caused_by(&path, error))?;
         let name = match read_json::<TokenizerConfig>(&folder.join("tokenizer_config.json")) {
             Ok(TokenizerConfig {
                 unk_token: Some(TokenName::Plain(name) | TokenName::Added { content: name }),

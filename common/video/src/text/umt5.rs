@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 use videosdgx_tensor::{
-    CheckpointError, Device, Kind, Linear, RmsNorm, Tensor, TensorError, Weights, attention, guarded,
+    CheckpointError, Device, Kind, Linear, RmsNorm, Tensor, TensorError, Weights, attention,
+    catch_libtorch_errors,
 };
 
 /// `text_encoder/config.json`.
@@ -119,7 +120,7 @@ impl Umt5Encoder {
         let embedding = if weights.contains(names[0]) { names[0] } else { names[1] };
         for name in names {
             if name == embedding || weights.contains(name) {
-                weights.expect(name, &[config.vocab_size, config.d_model])?;
+                weights.require(name, &[config.vocab_size, config.d_model])?;
             }
         }
         let encoder = weights.at("encoder");
@@ -149,7 +150,7 @@ impl Umt5Encoder {
     /// `Invalid` for an id outside the vocabulary; `OutOfMemory`.
     pub fn forward(&self, ids: &[i64]) -> Result<Tensor, TensorError> {
         let embedded = self.weights.rows(self.embedding, ids)?;
-        guarded(|| {
+        catch_libtorch_errors(|| {
             let length = ids.len() as i64;
             let buckets = self.buckets(length);
             let mut hidden = embedded.unsqueeze(0);

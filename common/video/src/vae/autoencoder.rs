@@ -22,7 +22,7 @@ pub enum VaeParts {
 
 /// `AutoencoderKLWan` of Wan 2.1.
 ///
-/// Its methods compute with libtorch and are to run inside [`videosdgx_tensor::guarded`].
+/// Its methods compute with libtorch and are to run inside [`videosdgx_tensor::catch_libtorch_errors`].
 pub struct WanVae {
     config: VaeConfig,
     encoder: Option<Encoder>,

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use videosdgx_tensor::{Checkpoint, CheckpointError, Kind, Tensor, TensorError, Weights, guarded};
+use videosdgx_tensor::{
+    Checkpoint, CheckpointError, Kind, Tensor, TensorError, Weights, catch_libtorch_errors,
+};
 use videosdgx_video::picture::{Picture, to_tensor};
 use videosdgx_video::schedulers::Scheduler;
 use videosdgx_video::vae::{VaeParts, WanVae};
@@ -87,7 +89,7 @@ impl Generator {
         let factor = self.vae.config().spatial_factor();
         let size = |side: i64| usize::try_from(side * factor).unwrap_or(0);
         let covering = picture.covering(size(latent[4]), size(latent[3]));
-        guarded(|| {
+        catch_libtorch_errors(|| {
             let pixels =
                 (to_tensor(&covering) / 255.0 * 2.0 - 1.0).unsqueeze(0).to_device(self.options.device);
             let encoded = self.vae.encode_first_frame(&pixels, frames, self.options.tiling)?;
@@ -110,12 +112,12 @@ impl Generator {
         let ours = |error: TensorError| E::from(PipelineError::from(error));
         let size = noise.size();
         let rope = self.transformer.rope([size[2], size[3], size[4]]);
-        let contexts =
-            guarded(|| Ok(self.contexts(conditions, size[2] * size[3] * size[4]))).map_err(ours)?;
+        let contexts = catch_libtorch_errors(|| Ok(self.contexts(conditions, size[2] * size[3] * size[4])))
+            .map_err(ours)?;
         let mut latents = noise.to_kind(Kind::Float).to_device(self.options.device);
         for (step, timestep) in scheduler.timesteps().to_vec().into_iter().enumerate() {
             before_step(step)?;
-            latents = guarded(|| {
+            latents = catch_libtorch_errors(|| {
                 let input = match &conditions.channels {
                     Some(channels) => Tensor::cat(&[&latents, channels], 1),
                     None => latents.shallow_clone(),

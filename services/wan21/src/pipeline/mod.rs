@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use videosdgx_tensor::{
-    Checkpoint, CheckpointError, Device, Kind, Quantization, Tensor, TensorError, guarded, read_json,
-    release_memory,
+    Checkpoint, CheckpointError, Device, Kind, Quantization, Tensor, TensorError, catch_libtorch_errors,
+    read_json, release_memory,
 };
 use videosdgx_video::schedulers::SchedulerConfig;
 use videosdgx_video::text::EncodedPrompt;
@@ -328,7 +328,7 @@ impl WanPipeline {
         let generator = self.generator().map_err(PipelineError::from)?;
         let mut done = 0;
         on_progress(Progress::Decoding { done, frames })?;
-        guarded(|| {
+        catch_libtorch_errors(|| {
             let latents = generator.vae.denormalize(&latents.to_device(generator.options.device));
             generator.vae.decode_frames(&latents, tiling, |frame| {
                 on_frame(frame).map_err(Either::Caller)?;

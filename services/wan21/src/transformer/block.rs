@@ -35,7 +35,7 @@ impl Block {
             false => None,
         };
         Ok(Self {
-            norm: LayerNorm::plain(width, config.eps),
+            norm: LayerNorm::without_affine(width, config.eps),
             self_attention: SelfAttention::load(&weights.at("attn1"), config)?,
             cross_norm,
             cross_attention: CrossAttention::load(&weights.at("attn2"), config)?,

@@ -78,7 +78,7 @@ impl WanTransformer {
                 .transpose()?,
             blocks,
             tables,
-            norm: LayerNorm::plain(width, config.eps),
+            norm: LayerNorm::without_affine(width, config.eps),
             output: weights.unquantized().linear("proj_out", width, outputs, true)?,
             output_table,
             kind: weights.kind(),

@@ -25,7 +25,7 @@ const MAX_RANK: usize = 8;
 /// Element type of a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are the format's own")]
-pub enum StoredKind {
+pub enum StoredDtype {
     F64,
     F32,
     F16,
@@ -41,7 +41,7 @@ pub enum StoredKind {
     Packed(GgmlType),
 }
 
-impl StoredKind {
+impl StoredDtype {
     fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "F64" => Self::F64,
@@ -104,9 +104,9 @@ impl StoredKind {
 
 /// Where a tensor lies in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TensorEntry {
     /// Element type in the file.
-    pub kind: StoredKind,
+    pub kind: StoredDtype,
     /// Dimensions, outermost first, counted in values also where they lie in packed blocks.
     pub shape: Vec<i64>,
     /// First byte, from the start of the file.
@@ -115,11 +115,11 @@ pub struct Entry {
     pub bytes: u64,
 }
 
-impl Entry {
+impl TensorEntry {
     /// The shape as it is read: of packed blocks, the innermost dimension in bytes.
     pub(super) fn read_shape(&self) -> Vec<i64> {
         let mut shape = self.shape.clone();
-        if let (StoredKind::Packed(kind), Some(inner)) = (self.kind, shape.last_mut()) {
+        if let (StoredDtype::Packed(kind), Some(inner)) = (self.kind, shape.last_mut()) {
             let bytes = kind.bytes(&[inner.unsigned_abs()]);
             *inner = bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or(0);
         }
@@ -206,9 +206,9 @@ impl<'de> Deserialize<'de> for RawHeader {
 /// # Errors
 /// [`CheckpointError::Invalid`] for anything but a well-formed header whose tensors lie inside the file without
 /// overlap.
-pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, Entry>, CheckpointError> {
+pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, TensorEntry>, CheckpointError> {
     let invalid = |reason: String| CheckpointError::invalid(path, reason);
-    let file_bytes = file.metadata().map_err(|error| CheckpointError::io(path, &error))?.len();
+    let file_bytes = file.metadata().map_err(|error| CheckpointError::io(path, error))?.len();
     let mut length = [0u8; 8];
     file.read_exact_at(&mut length, 0).map_err(|_| invalid("shorter than a safetensors header".into()))?;
     let header_bytes = u64::from_le_bytes(length);
@@ -216,12 +216,12 @@ pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, Entry>, C
         return Err(invalid(format!("header of {header_bytes} bytes in a file of {file_bytes}")));
     }
     let mut header = vec![0u8; usize::try_from(header_bytes).map_err(|_| invalid("header too long".into()))?];
-    file.read_exact_at(&mut header, 8).map_err(|error| CheckpointError::io(path, &error))?;
+    file.read_exact_at(&mut header, 8).map_err(|error| CheckpointError::io(path, error))?;
     parse(&header, 8 + header_bytes, file_bytes).map_err(invalid)
 }
 
 /// Parses header JSON; `data_start` and `file_bytes` bound where tensors may lie.
-fn parse(header: &[u8], data_start: u64, file_bytes: u64) -> Result<HashMap<String, Entry>, String> {
+fn parse(header: &[u8], data_start: u64, file_bytes: u64) -> Result<HashMap<String, TensorEntry>, String> {
     let RawHeader(raw) =
         serde_json::from_slice(header).map_err(|error| format!("the header cannot be read: {error}"))?;
     let mut entries = HashMap::with_capacity(raw.len());
@@ -233,8 +233,8 @@ fn parse(header: &[u8], data_start: u64, file_bytes: u64) -> Result<HashMap<Stri
     Ok(entries)
 }
 
-fn check(raw: &RawEntry, data_start: u64, file_bytes: u64) -> Result<Entry, String> {
-    let kind = StoredKind::parse(&raw.dtype).ok_or_else(|| format!("unknown dtype {:?}", raw.dtype))?;
+fn check(raw: &RawEntry, data_start: u64, file_bytes: u64) -> Result<TensorEntry, String> {
+    let kind = StoredDtype::parse(&raw.dtype).ok_or_else(|| format!("unknown dtype {:?}", raw.dtype))?;
     let RawShape(dimensions) = &raw.shape;
     let (begin, end) = raw.data_offsets;
     let bytes = dimensions
@@ -251,10 +251,10 @@ fn check(raw: &RawEntry, data_start: u64, file_bytes: u64) -> Result<Entry, Stri
         .ok_or_else(|| format!("offsets {begin}..{end} point outside the file of {file_bytes} bytes"))?;
     let shape =
         dimensions.iter().map(|&size| i64::try_from(size).map_err(|_| "dimension too large".to_owned()));
-    Ok(Entry { kind, shape: shape.collect::<Result<_, _>>()?, offset, bytes })
+    Ok(TensorEntry { kind, shape: shape.collect::<Result<_, _>>()?, offset, bytes })
 }
 
-fn no_overlap(entries: &HashMap<String, Entry>) -> Result<(), String> {
+fn no_overlap(entries: &HashMap<String, TensorEntry>) -> Result<(), String> {
     let mut spans: Vec<_> = entries
         .iter()
         .filter(|(_, entry)| entry.bytes > 0)

@@ -6,8 +6,11 @@ fn a_good_header_gives_offsets_from_the_start_of_the_file() {
     let header = br#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},
         "b":{"dtype":"BF16","shape":[],"data_offsets":[24,26]}}"#;
     let entries = parse(header, 100, 126).expect("parses");
-    assert_eq!(entries["a"], Entry { kind: StoredKind::F32, shape: vec![2, 3], offset: 100, bytes: 24 });
-    assert_eq!(entries["b"], Entry { kind: StoredKind::Bf16, shape: vec![], offset: 124, bytes: 2 });
+    assert_eq!(
+        entries["a"],
+        TensorEntry { kind: StoredDtype::F32, shape: vec![2, 3], offset: 100, bytes: 24 }
+    );
+    assert_eq!(entries["b"], TensorEntry { kind: StoredDtype::Bf16, shape: vec![], offset: 124, bytes: 2 });
 }
 
 #[rstest]

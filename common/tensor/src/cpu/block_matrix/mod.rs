@@ -32,7 +32,7 @@ pub enum CodeBits {
 
 /// What lies between code 0 and the value 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offset {
+pub enum ZeroPoint {
     /// `value = scale · code + minimum`, a minimum for each block.
     Minimum,
     /// `value = scale · (code − centre)`.
@@ -56,7 +56,7 @@ pub struct BlockFormat {
     /// Values that share a scale: 32, or 16 with codes of eight bits.
     pub block: usize,
     /// Meaning of code 0.
-    pub offset: Offset,
+    pub zero_point: ZeroPoint,
     /// Precision of scales and minimums.
     pub scales: ScaleKind,
 }
@@ -64,19 +64,19 @@ pub struct BlockFormat {
 impl BlockFormat {
     /// GGUF's Q4_0: `d · (q − 8)`.
     pub const Q4_0: Self =
-        Self { bits: CodeBits::Four, block: 32, offset: Offset::Centre(8), scales: ScaleKind::F16 };
+        Self { bits: CodeBits::Four, block: 32, zero_point: ZeroPoint::Centre(8), scales: ScaleKind::F16 };
     /// GGUF's Q4_1: `d · q + m`.
     pub const Q4_1: Self =
-        Self { bits: CodeBits::Four, block: 32, offset: Offset::Minimum, scales: ScaleKind::F16 };
+        Self { bits: CodeBits::Four, block: 32, zero_point: ZeroPoint::Minimum, scales: ScaleKind::F16 };
     /// GGUF's Q8_0: `d · q`, q signed; a code is `q + 128`.
     pub const Q8_0: Self =
-        Self { bits: CodeBits::Eight, block: 32, offset: Offset::Centre(128), scales: ScaleKind::F16 };
+        Self { bits: CodeBits::Eight, block: 32, zero_point: ZeroPoint::Centre(128), scales: ScaleKind::F16 };
     /// GGUF's Q4_K: `(d · sc) · q − dmin · mn`, the products taken out while loading.
     pub const Q4_K: Self =
-        Self { bits: CodeBits::Four, block: 32, offset: Offset::Minimum, scales: ScaleKind::F32 };
+        Self { bits: CodeBits::Four, block: 32, zero_point: ZeroPoint::Minimum, scales: ScaleKind::F32 };
     /// GGUF's Q6_K: `(d · sc) · (q − 32)` in blocks of 16.
     pub const Q6_K: Self =
-        Self { bits: CodeBits::Eight, block: 16, offset: Offset::Centre(32), scales: ScaleKind::F32 };
+        Self { bits: CodeBits::Eight, block: 16, zero_point: ZeroPoint::Centre(32), scales: ScaleKind::F32 };
 
     /// Bytes of the codes of one strip and block.
     pub(super) fn code_bytes(self) -> usize {
@@ -88,7 +88,7 @@ impl BlockFormat {
 
     /// Bytes of the scales (and minimums) of one strip and block.
     pub(super) fn scale_bytes(self) -> usize {
-        let numbers = if self.offset == Offset::Minimum { 2 * STRIP } else { STRIP };
+        let numbers = if self.zero_point == ZeroPoint::Minimum { 2 * STRIP } else { STRIP };
         numbers * if self.scales == ScaleKind::F16 { 2 } else { 4 }
     }
 }
@@ -99,7 +99,7 @@ pub struct RowBlocks {
     pub codes: Vec<u8>,
     /// `K / block` scales.
     pub scales: Vec<f32>,
-    /// `K / block` minimums; unused with [`Offset::Centre`].
+    /// `K / block` minimums; unused with [`ZeroPoint::Centre`].
     pub minimums: Vec<f32>,
 }
 
@@ -195,9 +195,9 @@ impl BlockMatrix {
             let codes = &self.codes.bytes()[place * format.code_bytes()..][..format.code_bytes()];
             let scales = &self.scales.bytes()[place * format.scale_bytes()..][..format.scale_bytes()];
             let scale = read_scale(format.scales, scales, lane);
-            let (centre, minimum) = match format.offset {
-                Offset::Minimum => (0.0, read_scale(format.scales, scales, STRIP + lane)),
-                Offset::Centre(centre) => (f32::from(centre), 0.0),
+            let (centre, minimum) = match format.zero_point {
+                ZeroPoint::Minimum => (0.0, read_scale(format.scales, scales, STRIP + lane)),
+                ZeroPoint::Centre(centre) => (f32::from(centre), 0.0),
             };
             for (k, out) in out.iter_mut().enumerate() {
                 let (byte, shift) = place_of(format, lane, k);
@@ -258,9 +258,9 @@ impl BlockMatrix {
             output.len()
         );
         assert!(bias.is_none_or(|bias| bias.len() == self.rows), "a bias for {} rows", self.rows);
-        let correction = match self.format.offset {
-            Offset::Minimum => Correction::Sum,
-            Offset::Centre(centre) => Correction::Centre(i32::from(centre)),
+        let correction = match self.format.zero_point {
+            ZeroPoint::Minimum => Correction::Sum,
+            ZeroPoint::Centre(centre) => Correction::Centre(i32::from(centre)),
         };
         Activations::with(|activations| {
             activations.quantize(input, layout, correction);
@@ -372,7 +372,7 @@ fn pack_row(format: BlockFormat, lane: usize, row: &RowBlocks, codes: &mut [u8],
             codes[byte] |= code << shift;
         }
         write_scale(format.scales, scales, lane, scale);
-        if format.offset == Offset::Minimum {
+        if format.zero_point == ZeroPoint::Minimum {
             write_scale(format.scales, scales, STRIP + lane, minimum);
         }
     }

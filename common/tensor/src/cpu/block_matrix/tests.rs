@@ -21,9 +21,9 @@ fn matrix(rows: usize, width: usize, format: BlockFormat) -> (BlockMatrix, Tenso
         for (k, code) in out.codes.iter_mut().enumerate() {
             *code = noise(row * 10_007 + k, codes) as u8;
             let block = k / format.block;
-            let value = match format.offset {
-                Offset::Minimum => out.scales[block] * f32::from(*code) + out.minimums[block],
-                Offset::Centre(centre) => out.scales[block] * (f32::from(*code) - f32::from(centre)),
+            let value = match format.zero_point {
+                ZeroPoint::Minimum => out.scales[block] * f32::from(*code) + out.minimums[block],
+                ZeroPoint::Centre(centre) => out.scales[block] * (f32::from(*code) - f32::from(centre)),
             };
             // SAFETY: each row has its own part.
             unsafe { values.slice(row * width + k, 1)[0] = value };
@@ -50,7 +50,7 @@ const FORMATS: [BlockFormat; 6] = [
     BlockFormat::Q8_0,
     BlockFormat::Q4_K,
     BlockFormat::Q6_K,
-    BlockFormat { bits: CodeBits::Eight, block: 16, offset: Offset::Minimum, scales: ScaleKind::F16 },
+    BlockFormat { bits: CodeBits::Eight, block: 16, zero_point: ZeroPoint::Minimum, scales: ScaleKind::F16 },
 ];
 
 #[rstest]

@@ -2,16 +2,16 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Fp8, Ggml, Nf4, Nvfp4, Packed, PackedRows};
+use super::{Fp8, Ggml, Nf4, Nvfp4, PackedRows, PackedWeight};
 use crate::{Quantization, TensorError};
 
 /// `[outputs, inputs]` as floating-point numbers or packed.
-pub(crate) enum Stored {
+pub(crate) enum HostWeight {
     Dense(Tensor),
-    Packed(Packed),
+    Packed(PackedWeight),
 }
 
-impl Stored {
+impl HostWeight {
     /// As floating-point numbers: those of a packed weight in `kind`, a dense one as it is.
     pub(crate) fn dense(self, kind: Kind) -> Result<Tensor, TensorError> {
         match self {
@@ -28,10 +28,10 @@ impl Stored {
         let Self::Dense(weight) = &self else { return Ok(self) };
         let packed = match quantization {
             Quantization::None => None,
-            Quantization::Fp8 => Some(Packed::Fp8(Fp8::quantize(weight)?)),
-            Quantization::Nf4 => Nf4::quantize(weight)?.map(Packed::Nf4),
-            Quantization::Nvfp4 => Nvfp4::quantize(weight)?.map(Packed::Nvfp4),
-            Quantization::Int4 => Ggml::quantize(weight)?.map(Packed::Ggml),
+            Quantization::Fp8 => Some(PackedWeight::Fp8(Fp8::quantize(weight)?)),
+            Quantization::Nf4 => Nf4::quantize(weight)?.map(PackedWeight::Nf4),
+            Quantization::Nvfp4 => Nvfp4::quantize(weight)?.map(PackedWeight::Nvfp4),
+            Quantization::Int4 => Ggml::quantize(weight)?.map(PackedWeight::Ggml),
         };
         Ok(packed.map_or(self, Self::Packed))
     }
