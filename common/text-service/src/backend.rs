@@ -1,45 +1,44 @@
-//! The wall between serving and a model.
+//! The interface between serving and a model.
 
 use std::{path::PathBuf, sync::Arc};
 
 use videosdgx_api::TextModel;
 use videosdgx_decoder_api::Decoder;
-use videosdgx_model::Load;
-use videosdgx_model::ModelError;
+use videosdgx_model::{Load, ModelError};
 
-/// What a text service plugs into the skeleton. Only [`TextBackend::load`] touches weights.
+/// The model of a text service. Only [`TextBackend::load`] reads weights.
 pub trait TextBackend: Send + Sync + 'static {
-    /// The loaded weights and their KV cache. Only the inference thread sees it.
+    /// The loaded weights and their KV cache. Only the inference thread uses it.
     type Model: Decoder;
 
-    /// What the checkpoint is; reads configuration files only and is called at each request for it, so that a checkpoint which
-    /// appears while the service runs is seen. May block.
+    /// Describes the checkpoint. Reads configuration files only. It is called for each request that shows the description, so
+    /// that a checkpoint installed while the service runs is found. May block.
     ///
     /// # Errors
     /// [`ModelError::CheckpointMissing`] or [`ModelError::CheckpointInvalid`].
     fn describe(&self) -> Result<TextModel, ModelError>;
 
-    /// The checkpoint's folder, or its GGUF file: tokenizer, chat template, generation and picture settings are read from there,
+    /// The checkpoint's folder, or its GGUF file. Tokenizer, chat template, generation and picture settings are read from it
     /// once, at the first request.
     ///
     /// # Errors
     /// As [`TextBackend::describe`].
     fn location(&self) -> Result<PathBuf, ModelError>;
 
-    /// Most bytes that weights and computing will need, without the KV cache, for the memory budget.
+    /// Peak memory of weights and activations in bytes, without the KV cache; checked against the memory budget before a load.
     ///
     /// # Errors
     /// As [`TextBackend::describe`].
     fn declared_peak(&self) -> Result<u64, ModelError>;
 
-    /// Brings the weights into memory, on the inference thread.
+    /// Loads the weights, on the inference thread.
     ///
     /// # Errors
-    /// Why it cannot; the process goes on and the next use tries again.
+    /// Why it failed; the process continues and the next use tries again.
     fn load(&self) -> Result<Self::Model, ModelError>;
 }
 
-/// A backend without its types: what routes may ask of it.
+/// A [`TextBackend`] without its model type, for code that does not load.
 pub(crate) trait ErasedBackend: Send + Sync {
     fn describe(&self) -> Result<TextModel, ModelError>;
     fn location(&self) -> Result<PathBuf, ModelError>;
@@ -55,7 +54,7 @@ impl<B: TextBackend> ErasedBackend for B {
     }
 }
 
-/// A backend as something to load.
+/// Loads a [`TextBackend`]'s model.
 #[derive(Debug)]
 pub(crate) struct BackendLoad<B>(pub(crate) Arc<B>);
 

@@ -1,19 +1,31 @@
-//! The skeleton of a text service: everything between a socket and a [`TextBackend`]. On the shell that every service has
-//! (`videosdgx_shell`) it puts OpenAI's chat and text completions, the WebSocket `/stream`, `/stream/generate`, and what
-//! a service says of itself. It promises that whatever is wrong with a request is named before anything is computed, that a client
-//! which leaves frees its place within a step, and that SIGTERM lets streams end within the grace time. It never links libtorch.
+//! The skeleton of a text service: everything between an HTTP connection and a [`TextBackend`]. On the shell that every service
+//! has it adds OpenAI's chat and text completions, the WebSocket `/stream`, `/stream/generate`, and status routes. Invalid
+//! requests are refused, with the name of the field, before anything is computed; a client that disconnects frees its sequence
+//! within one step; after SIGTERM open streams may finish within the grace time. The crate does not link libtorch.
 //!
-//! A service's `main` is [`main()`] and a [`TextBackend`]; [`Running`] is the same inside another program, for tests.
+//! A service's `main` calls [`main()`] with its [`TextBackend`]; [`Running`] runs the same service inside another program, for
+//! tests.
+//!
+//! Modules only import modules above them in this list:
+//!
+//! | layer | modules |
+//! |---|---|
+//! | configuration, interface to the model | `settings`, `limits`, `backend`, `metrics` |
+//! | checks of request fields | `sampling`, `constraint`, `conversation`, `pictures`, `fetch` |
+//! | core | `runtime`, `prompt`, `output`, `submission` |
+//! | protocols | `chat`, `completion`, `stream`, with `response`, `logprobs`, `errors`, `sse` |
+//! | shared state | `service` |
+//! | edge | `socket`, `routes`, `openapi`, then `server` and `main_loop` |
 
 mod backend;
 mod chat;
 mod completion;
+mod constraint;
 mod conversation;
-mod failed;
+mod errors;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod fetch;
-mod knobs;
 mod limits;
 mod logprobs;
 mod main_loop;
@@ -22,23 +34,23 @@ mod openapi;
 mod output;
 mod pictures;
 mod prompt;
-mod ready;
+mod response;
 mod routes;
+mod runtime;
+mod sampling;
 mod server;
 mod service;
 mod settings;
 mod socket;
 mod sse;
 mod stream;
-mod structure;
 mod submission;
-mod usage;
 
 pub use backend::TextBackend;
 pub use main_loop::main;
 pub use openapi::document as openapi_document;
 pub use server::Running;
-pub use settings::TextSettings;
+pub use settings::{ImageUrls, TextSettings};
 pub use videosdgx_api::TextModel;
 pub use videosdgx_model::ModelError;
 pub use videosdgx_shell::ServiceConfig;

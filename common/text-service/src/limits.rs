@@ -1,30 +1,30 @@
-//! What is refused whatever the model.
+//! Limits of requests that do not depend on the model.
 
-/// Most answers to one prompt.
+/// Maximum number of answers to one prompt.
 pub(crate) const MAX_ANSWERS: u32 = 16;
-/// Most stop strings (OpenAI's limit).
+/// Maximum number of stop strings (OpenAI's limit).
 pub(crate) const MAX_STOPS: usize = 4;
-/// Longest stop string, characters.
+/// Maximum length of a stop string in characters.
 pub(crate) const MAX_STOP_CHARACTERS: usize = 256;
-/// Most stop tokens.
+/// Maximum number of stop tokens.
 pub(crate) const MAX_STOP_TOKENS: usize = 64;
-/// Most biased tokens.
+/// Maximum number of tokens in `logit_bias`.
 pub(crate) const MAX_BIASES: usize = 1024;
-/// Most alternatives with each token of a chat (OpenAI's limit).
+/// Maximum number of alternatives per token of a chat (OpenAI's limit).
 pub(crate) const MAX_TOP_LOGPROBS: u32 = 20;
-/// Most alternatives with each token of a completion (OpenAI's limit).
+/// Maximum number of alternatives per token of a completion (OpenAI's limit).
 pub(crate) const MAX_LOGPROBS: u32 = 5;
-/// Most prompts of one completion.
+/// Maximum number of prompts of one request.
 pub(crate) const MAX_PROMPTS: usize = 128;
-/// Most pictures of one request.
+/// Maximum number of pictures of one request.
 pub(crate) const MAX_PICTURES: usize = 16;
-/// Longest picture file, bytes.
+/// Maximum size of a picture file in bytes.
 pub(crate) const MAX_PICTURE_BYTES: usize = 10 << 20;
-/// Most choices of a guided answer.
+/// Maximum number of choices of a constrained answer.
 pub(crate) const MAX_CHOICES: usize = 512;
-/// Longest name that a client gives a generation.
-pub(crate) const MAX_NAME: usize = 128;
-/// Tokens of a completion unless told (OpenAI's).
+/// Maximum length of a `request_id` in bytes.
+pub(crate) const MAX_REQUEST_ID: usize = 128;
+/// Default output limit of a completion in tokens (OpenAI's).
 pub(crate) const COMPLETION_TOKENS: u64 = 16;
-/// Tokens of a stream unless told (the specification's).
+/// Default output limit of a stream in tokens (the specification's).
 pub(crate) const STREAM_TOKENS: u64 = 512;

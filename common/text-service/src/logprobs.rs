@@ -1,17 +1,17 @@
-//! Log-probabilities in OpenAI's two forms.
+//! Log-probabilities in the formats of OpenAI's chat and text completions.
 
 use std::collections::BTreeMap;
 
 use videosdgx_api::openai::{ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob};
-use videosdgx_text::{Choice, TokenLogprob as Found};
+use videosdgx_text::{Choice, TokenLogprob as EngineLogprob};
 
-/// Tokens of a chat.
+/// The log-probabilities of a chat's tokens.
 pub(crate) fn chat(tokens: Vec<TokenLogprob>) -> ChatLogprobs {
     ChatLogprobs { content: Some(tokens), refusal: None }
 }
 
-/// A token of a chat.
-pub(crate) fn chat_token(found: &Found) -> TokenLogprob {
+/// The log-probability of one token of a chat.
+pub(crate) fn chat_token(found: &EngineLogprob) -> TokenLogprob {
     TokenLogprob {
         token: text(&found.chosen),
         logprob: number(found.chosen.logprob),
@@ -28,34 +28,34 @@ pub(crate) fn chat_token(found: &Found) -> TokenLogprob {
     }
 }
 
-/// Tokens of a completion, and where in its text they are.
+/// Collects the log-probabilities of a text completion, with each token's offset in the text.
 #[derive(Debug, Default)]
 pub(crate) struct CompletionTokens {
-    found: CompletionLogprobs,
-    /// Characters so far.
+    pending: CompletionLogprobs,
+    /// Characters before the next token.
     offset: u64,
 }
 
 impl CompletionTokens {
-    /// After so many characters.
+    /// For an answer whose first token follows `characters` characters.
     pub(crate) fn after(characters: usize) -> Self {
         Self { offset: characters as u64, ..Self::default() }
     }
 
-    pub(crate) fn push(&mut self, found: &Found) {
+    pub(crate) fn push(&mut self, found: &EngineLogprob) {
         let token = text(&found.chosen);
-        self.found.text_offset.push(self.offset);
+        self.pending.text_offset.push(self.offset);
         self.offset += token.chars().count() as u64;
-        self.found.tokens.push(token);
-        self.found.token_logprobs.push(Some(number(found.chosen.logprob)));
+        self.pending.tokens.push(token);
+        self.pending.token_logprobs.push(Some(number(found.chosen.logprob)));
         let top: BTreeMap<String, f64> =
             found.top.iter().map(|choice| (text(choice), number(choice.logprob))).collect();
-        self.found.top_logprobs.push(Some(top));
+        self.pending.top_logprobs.push(Some(top));
     }
 
-    /// Those that came since it was asked last.
+    /// The tokens since the last call.
     pub(crate) fn take(&mut self) -> CompletionLogprobs {
-        std::mem::take(&mut self.found)
+        std::mem::take(&mut self.pending)
     }
 }
 
@@ -63,7 +63,7 @@ fn text(choice: &Choice) -> String {
     String::from_utf8_lossy(&choice.bytes).into_owned()
 }
 
-/// JSON has no infinity; OpenAI writes -9999 for what was as good as impossible.
+/// JSON has no infinity; like OpenAI, -9999 stands for a probability of (almost) zero.
 fn number(logprob: f32) -> f64 {
     f64::from(logprob).max(-9999.0)
 }
@@ -72,13 +72,13 @@ fn number(logprob: f32) -> f64 {
 mod tests {
     use super::*;
 
-    fn found(bytes: &[u8], logprob: f32) -> Found {
+    fn found(bytes: &[u8], logprob: f32) -> EngineLogprob {
         let chosen = Choice { id: 1, bytes: bytes.to_vec(), logprob };
-        Found { top: vec![chosen.clone()], chosen }
+        EngineLogprob { top: vec![chosen.clone()], chosen }
     }
 
     #[test]
-    fn bytes_that_are_no_text_and_infinity_have_a_form() {
+    fn invalid_utf8_and_infinity_are_representable() {
         let token = chat_token(&found(&[0xC3], f32::NEG_INFINITY));
         assert_eq!((token.token.as_str(), token.bytes), ("\u{FFFD}", Some(vec![0xC3])));
         assert!((token.logprob + 9999.0).abs() < f64::EPSILON);

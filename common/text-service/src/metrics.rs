@@ -1,4 +1,4 @@
-//! Figures of a text service's connections; those of its streams come from the engine's telemetry.
+//! Metrics of a text service's connections; those of its generations come from the engine's telemetry.
 
 use std::sync::{
     Arc,
@@ -9,19 +9,19 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use videosdgx_shell::ShellMetrics;
 use videosdgx_text::FinishReason;
 
-/// What `/metrics` shows of the connections.
+/// Gauges and counters of the connections, and how generations ended.
 #[derive(Debug, Clone)]
 pub(crate) struct TextMetrics {
     /// Open WebSockets.
     pub(crate) sockets: Gauge,
-    /// Streams kept for a client that lost its connection.
+    /// Streams whose client lost its connection and may resume; set when `/metrics` is read.
     pub(crate) kept_streams: Gauge,
-    /// Streams that were taken up again.
+    /// Streams that were resumed on a new connection.
     pub(crate) resumed: Counter,
     outcomes: Arc<[AtomicU64; 3]>,
 }
 
-/// How generations ended since the process started.
+/// Numbers of generations that ended since the process started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     pub(crate) successful: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Outcomes {
 }
 
 impl TextMetrics {
-    /// Figures that `shell` shows with its own.
+    /// Metrics registered with the shell's.
     pub(crate) fn new(shell: &ShellMetrics) -> Self {
         let metrics = Self {
             sockets: Gauge::default(),
@@ -55,7 +55,7 @@ impl TextMetrics {
     }
 
     /// Counts a generation that ended.
-    pub(crate) fn ended(&self, reason: FinishReason) {
+    pub(crate) fn count_end(&self, reason: FinishReason) {
         let [successful, failed, cancelled] = &*self.outcomes;
         let count = match reason {
             FinishReason::Stop | FinishReason::Length => successful,

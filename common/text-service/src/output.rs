@@ -1,4 +1,4 @@
-//! One output as it grows: the engine's events, taken apart into thoughts, content and calls of tools.
+//! The output of one answer: the engine's events, parsed into reasoning, content and tool calls.
 
 use std::{
     pin::Pin,
@@ -7,28 +7,31 @@ use std::{
 };
 
 use futures::Stream;
+use videosdgx_api::openai;
 use videosdgx_text::{
     Completed, FinishReason, OutputDelta, OutputParser, StreamError, StreamEvent, TokenLogprob, TokenStream,
 };
 
 use crate::metrics::TextMetrics;
 
-/// What came of one output.
+/// An event of one output.
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(crate) enum OutputEvent {
     /// A token, and the text that can be shown now.
-    Token(Token),
-    /// Something went wrong; when recoverable, the output goes on.
+    Token(OutputToken),
+    /// An error; after a recoverable one the output continues.
     Error(StreamError),
-    /// The end, with what was held back.
-    End(Box<End>),
+    /// The end, with text that was held back until now.
+    End(Box<OutputEnd>),
 }
 
-/// A token.
+/// A token of output.
 #[derive(Debug)]
-pub(crate) struct Token {
+pub(crate) struct OutputToken {
     pub(crate) id: u32,
+    /// Number of the token in the output, from 0.
     pub(crate) position: usize,
+    /// Time since the previous token; for the first, since submission.
     pub(crate) latency: Duration,
     pub(crate) logprob: Option<TokenLogprob>,
     pub(crate) delta: OutputDelta,
@@ -36,53 +39,64 @@ pub(crate) struct Token {
 
 /// The end of an output.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct OutputEnd {
     pub(crate) delta: OutputDelta,
     pub(crate) completed: Completed,
-    /// Whether a call of a tool was read.
-    pub(crate) called: bool,
+    /// The output contains a tool call.
+    pub(crate) has_tool_calls: bool,
 }
 
-/// Reads the events of one output.
+impl OutputEnd {
+    /// OpenAI's finish reason; None: an error, a deadline or a cancellation ended the output.
+    pub(crate) fn finish_reason(&self) -> Option<openai::FinishReason> {
+        match self.completed.reason {
+            FinishReason::Stop if self.has_tool_calls => Some(openai::FinishReason::ToolCalls),
+            FinishReason::Stop => Some(openai::FinishReason::Stop),
+            FinishReason::Length => Some(openai::FinishReason::Length),
+            FinishReason::Cancelled | FinishReason::Deadline | FinishReason::Error => None,
+        }
+    }
+}
+
+/// Parses the engine's events of one output. Dropping it before the end counts the output as cancelled.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct OutputReader {
     parser: Option<OutputParser>,
-    stops: Vec<String>,
+    stop_strings: Vec<String>,
     metrics: TextMetrics,
     ended: bool,
 }
 
-impl Reader {
-    /// Without a parser all text is content. `stops`: the caller's, of which the one that was met is told.
-    pub(crate) fn new(parser: Option<OutputParser>, stops: Vec<String>, metrics: TextMetrics) -> Self {
-        Self { parser, stops, metrics, ended: false }
+impl OutputReader {
+    /// Without a parser all text is content. `stop_strings`: the caller's; only these are reported when matched.
+    pub(crate) fn new(parser: Option<OutputParser>, stop_strings: Vec<String>, metrics: TextMetrics) -> Self {
+        Self { parser, stop_strings, metrics, ended: false }
     }
 
-    /// What an event is.
-    pub(crate) fn piece(&mut self, event: StreamEvent) -> Piece {
+    pub(crate) fn read(&mut self, event: StreamEvent) -> OutputEvent {
         match event {
-            StreamEvent::Token(token) => Piece::Token(Token {
+            StreamEvent::Token(token) => OutputEvent::Token(OutputToken {
                 id: token.id,
                 position: token.position,
                 latency: token.latency,
                 logprob: token.logprob,
                 delta: self.parse(token.text),
             }),
-            StreamEvent::Error(error) => Piece::Error(error),
+            StreamEvent::Error(error) => OutputEvent::Error(error),
             StreamEvent::Completed(mut completed) => {
-                self.end(completed.reason);
-                // The end token is met by most answers, and is nobody's stop string.
-                completed.matched = completed.matched.filter(|met| self.stops.contains(met));
+                self.count_end(completed.reason);
+                // Most outputs end by the model's end token, which is not one of the caller's stop strings.
+                completed.matched = completed.matched.filter(|matched| self.stop_strings.contains(matched));
                 let mut delta = self.parse(std::mem::take(&mut completed.text));
-                let mut called = false;
+                let mut has_tool_calls = false;
                 if let Some(parser) = &mut self.parser {
                     let rest = parser.finish();
                     delta.content.push_str(&rest.content);
                     delta.reasoning.push_str(&rest.reasoning);
                     delta.tool_calls.extend(rest.tool_calls);
-                    called = parser.has_tool_calls();
+                    has_tool_calls = parser.has_tool_calls();
                 }
-                Piece::End(Box::new(End { delta, completed, called }))
+                OutputEvent::End(Box::new(OutputEnd { delta, completed, has_tool_calls }))
             }
         }
     }
@@ -94,44 +108,43 @@ impl Reader {
         }
     }
 
-    fn end(&mut self, reason: FinishReason) {
+    fn count_end(&mut self, reason: FinishReason) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.metrics.ended(reason);
+            self.metrics.count_end(reason);
         }
     }
 }
 
-/// Whoever stops reading has cancelled.
-impl Drop for Reader {
+impl Drop for OutputReader {
     fn drop(&mut self) {
-        self.end(FinishReason::Cancelled);
+        self.count_end(FinishReason::Cancelled);
     }
 }
 
-/// An output that grows. Dropping it frees its place in the engine within a step.
+/// Events of one answer, each with the answer's index. Dropping it cancels the generation within a step.
 #[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) index: u32,
+pub(crate) struct OutputStream {
+    index: u32,
     events: TokenStream,
-    reader: Reader,
+    reader: OutputReader,
 }
 
-impl Output {
-    pub(crate) fn new(index: u32, events: TokenStream, reader: Reader) -> Self {
+impl OutputStream {
+    pub(crate) fn new(index: u32, events: TokenStream, reader: OutputReader) -> Self {
         Self { index, events, reader }
     }
 
-    /// Its name in the engine.
-    pub(crate) fn id(&self) -> &str {
+    /// Its id in the engine.
+    pub(crate) fn engine_id(&self) -> &str {
         self.events.id()
     }
 }
 
-impl Stream for Output {
-    type Item = (u32, Piece);
+impl Stream for OutputStream {
+    type Item = (u32, OutputEvent);
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<(u32, Piece)>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<(u32, OutputEvent)>> {
         let event = std::task::ready!(Pin::new(&mut self.events).poll_next(context));
-        Poll::Ready(event.map(|event| (self.index, self.reader.piece(event))))
+        Poll::Ready(event.map(|event| (self.index, self.reader.read(event))))
     }
 }

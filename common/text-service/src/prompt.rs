@@ -1,4 +1,6 @@
-//! From what was sent to the tokens that the model reads.
+//! From the prompt of a request to the tokens that the model reads.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use videosdgx_api::{Code, Problem};
@@ -11,60 +13,65 @@ use videosdgx_text::{
 use crate::{
     conversation::{Conversation, PictureSource},
     pictures,
-    ready::Ready,
-    service::TextService,
+    runtime::ModelRuntime,
 };
 
-/// A prompt in tokens, and what its text says of the answer.
+/// A prompt in tokens.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Written {
+pub(crate) struct TokenizedPrompt {
     pub(crate) prompt: Prompt,
-    /// The answer begins inside of the model's thoughts.
+    /// The prompt ends inside the model's reasoning: the output begins with reasoning, not with content.
     pub(crate) thinking: bool,
 }
 
-/// A conversation as it is to be written down.
+/// Input of the checkpoint's chat template.
 #[derive(Debug, Default)]
-pub(crate) struct Telling {
+pub(crate) struct TemplateRequest {
     pub(crate) conversation: Conversation,
     pub(crate) tools: Vec<Value>,
+    /// Further template variables (`chat_template_kwargs`).
     pub(crate) kwargs: Map<String, Value>,
-    /// Ends with the beginning of an answer.
-    pub(crate) open_answer: bool,
+    /// Appends the beginning of an assistant message.
+    pub(crate) add_generation_prompt: bool,
 }
 
-/// Writes a conversation down with the checkpoint's template.
+/// Renders a conversation with the checkpoint's template and tokenizes it.
 pub(crate) async fn of_conversation(
-    service: &TextService,
-    ready: &std::sync::Arc<Ready>,
-    telling: Telling,
-) -> HandlerResult<Written> {
-    let files = pictures::files(&telling.conversation.pictures, service.settings.image_urls).await?;
-    let ready = std::sync::Arc::clone(ready);
-    Ok(run_blocking(move || write(&ready, telling, &files)).await??)
+    runtime: &Arc<ModelRuntime>,
+    request: TemplateRequest,
+) -> HandlerResult<TokenizedPrompt> {
+    let files = pictures::files(&request.conversation.pictures, runtime.image_urls).await?;
+    let runtime = Arc::clone(runtime);
+    Ok(run_blocking(move || render(&runtime, request, &files)).await??)
 }
 
-fn write(ready: &Ready, telling: Telling, files: &[Vec<u8>]) -> Result<Written, Problem> {
-    let template = ready.template.as_ref().ok_or_else(|| {
+fn render(
+    runtime: &ModelRuntime,
+    request: TemplateRequest,
+    files: &[Vec<u8>],
+) -> Result<TokenizedPrompt, Problem> {
+    let template = runtime.template.as_ref().ok_or_else(|| {
         let detail = "this checkpoint has no chat template: use /v1/completions with a prompt";
         Problem::field("messages", detail)
     })?;
-    let Telling { conversation, tools, kwargs, open_answer } = telling;
+    let TemplateRequest { conversation, tools, kwargs, add_generation_prompt } = request;
     if !tools.is_empty() && !template.takes_tools() {
-        return Err(Problem::field("tools", "this model was not taught to call tools"));
+        return Err(Problem::field("tools", "this model does not support tools"));
     }
-    let input =
-        TemplateInput { messages: conversation.messages, tools, add_generation_prompt: open_answer, kwargs };
-    let rendered = template.render(&input).map_err(told)?;
+    let input = TemplateInput { messages: conversation.messages, tools, add_generation_prompt, kwargs };
+    let rendered = template.render(&input).map_err(template_problem)?;
     let thinking = OutputParser::prompt_opens_reasoning(rendered.text());
-    let tokens = ready.tokenizer.encode_rendered(&rendered).map_err(|error| encoding("messages", &error))?;
-    let prompt = place_pictures(ready, tokens, &conversation.pictures, files)?;
-    Ok(Written { prompt, thinking })
+    let tokens = runtime
+        .tokenizer
+        .encode_rendered(&rendered)
+        .map_err(|error| tokenizer_problem("messages", &error))?;
+    let prompt = insert_pictures(runtime, tokens, &conversation.pictures, files)?;
+    Ok(TokenizedPrompt { prompt, thinking })
 }
 
-/// Replaces each picture's placeholder by as many as it takes, and cuts the pictures into patches.
-fn place_pictures(
-    ready: &Ready,
+/// Repeats each picture's placeholder token as often as the picture has tokens, and cuts the pictures into patches.
+fn insert_pictures(
+    runtime: &ModelRuntime,
     tokens: Vec<u32>,
     sources: &[PictureSource],
     files: &[Vec<u8>],
@@ -72,99 +79,112 @@ fn place_pictures(
     if files.is_empty() {
         return Ok(Prompt { tokens, images: Vec::new() });
     }
-    let (Some(processor), Some(placeholder)) = (&ready.images, ready.assets.image_token()) else {
-        return Err(Problem::field("messages", "this model takes text only"));
+    let (Some(processor), Some(placeholder)) = (&runtime.images, runtime.assets.image_token()) else {
+        return Err(Problem::field("messages", "this model accepts text only"));
     };
-    let named = |source: &PictureSource| {
+    let picture_problem = |source: &PictureSource| {
         let field = source.field.clone();
         move |error: ImageError| Problem::field(field, error.to_string())
     };
-    let counts = files.iter().zip(sources).map(|(file, source)| processor.count(file).map_err(named(source)));
-    let counts = counts.collect::<Result<Vec<_>, _>>()?;
-    // Patches take a lot of memory: a prompt without an end is refused before they are made.
+    let counts = files
+        .iter()
+        .zip(sources)
+        .map(|(file, source)| processor.count(file).map_err(picture_problem(source)))
+        .collect::<Result<Vec<_>, _>>()?;
+    // Patches take a lot of memory: a prompt that is too long is refused before they are made.
     let length = counts.iter().fold(tokens.len(), |length, count| length.saturating_add(*count));
-    if length > ready.max_context.saturating_add(counts.len()) {
+    if length > runtime.max_context.saturating_add(counts.len()) {
         let sum = length - tokens.len();
-        let why = format!("the prompt has {length}, {sum} of them pictures; send fewer or smaller ones");
-        return Err(exceeded("messages", ready.max_context, why));
+        let why = format!(
+            "the prompt has {length} tokens, {sum} of them for pictures; send fewer or smaller pictures"
+        );
+        return Err(context_exceeded("messages", runtime.max_context, &why));
     }
-    let (tokens, positions) =
-        expand_images(&tokens, placeholder, &counts).map_err(|error| encoding("messages", &error))?;
+    let (tokens, positions) = expand_images(&tokens, placeholder, &counts)
+        .map_err(|error| tokenizer_problem("messages", &error))?;
     let mut images = Vec::with_capacity(files.len());
     for ((file, source), at) in files.iter().zip(sources).zip(positions) {
-        images.push(processor.process(file).map_err(named(source))?.at(at));
+        images.push(processor.process(file).map_err(picture_problem(source))?.at(at));
     }
     Ok(Prompt { tokens, images })
 }
 
-/// A text as the model reads it, with the tokens that begin one.
-pub(crate) fn of_text(ready: &Ready, text: &str, field: &str) -> Result<Written, Problem> {
-    let mut tokens = ready.tokenizer.prompt_prefix().to_vec();
-    tokens.extend(ready.tokenizer.encode(text, AllowSpecial::All).map_err(|error| encoding(field, &error))?);
-    written(tokens, field)
+/// Tokenizes a text; the tokenizer's prefix (`<bos>`) comes first.
+pub(crate) fn of_text(runtime: &ModelRuntime, text: &str, field: &str) -> Result<TokenizedPrompt, Problem> {
+    let mut tokens = runtime.tokenizer.prompt_prefix().to_vec();
+    let encoded = runtime.tokenizer.encode(text, AllowSpecial::All);
+    tokens.extend(encoded.map_err(|error| tokenizer_problem(field, &error))?);
+    not_empty(tokens, field)
 }
 
-/// Tokens as they were sent.
-pub(crate) fn of_tokens(ready: &Ready, tokens: Vec<u32>, field: &str) -> Result<Written, Problem> {
-    let vocab = ready.tokenizer.vocab_size();
+/// A prompt that was sent as tokens.
+pub(crate) fn of_tokens(
+    runtime: &ModelRuntime,
+    tokens: Vec<u32>,
+    field: &str,
+) -> Result<TokenizedPrompt, Problem> {
+    let vocab = runtime.tokenizer.vocab_size();
     if let Some(at) = tokens.iter().position(|id| *id as usize >= vocab) {
-        let detail = format!("token {at} is {}: ids are below {vocab}", tokens[at]);
+        let detail = format!("token {at} is {}: token ids must be below {vocab}", tokens[at]);
         return Err(Problem::field(field, detail).with_limit(vocab));
     }
-    written(tokens, field)
+    not_empty(tokens, field)
 }
 
-fn written(tokens: Vec<u32>, field: &str) -> Result<Written, Problem> {
+fn not_empty(tokens: Vec<u32>, field: &str) -> Result<TokenizedPrompt, Problem> {
     if tokens.is_empty() {
-        return Err(Problem::field(field, "the prompt has no tokens: send one character at least"));
+        return Err(Problem::field(field, "the prompt has no tokens: send at least one character"));
     }
-    Ok(Written { prompt: Prompt { tokens, images: Vec::new() }, thinking: false })
+    Ok(TokenizedPrompt { prompt: Prompt { tokens, images: Vec::new() }, thinking: false })
 }
 
-/// Most tokens of an output: as many as were asked for when they fit (`fallback` unless told, or the rest of the context).
-pub(crate) fn most_tokens(
-    ready: &Ready,
+/// The maximum number of output tokens: `requested` if it fits into the context (else an error at `field`); without it
+/// `default`, or all that the context leaves.
+pub(crate) fn output_limit(
+    runtime: &ModelRuntime,
     prompt: &Prompt,
-    told: Option<u64>,
-    fallback: Option<u64>,
+    requested: Option<u64>,
+    default: Option<u64>,
     field: &str,
 ) -> Result<usize, Problem> {
-    let (length, most) = (prompt.tokens.len(), ready.max_context);
-    let left = most.saturating_sub(length);
+    let (length, max_context) = (prompt.tokens.len(), runtime.max_context);
+    let left = max_context.saturating_sub(length);
     if left == 0 {
-        return Err(exceeded(
+        return Err(context_exceeded(
             if field.starts_with("max_") { "messages" } else { field },
-            most,
-            format!("the prompt has {length} tokens, which leaves none for an answer; shorten the prompt"),
+            max_context,
+            &format!("the prompt has {length} tokens, which leaves none for an answer; shorten the prompt"),
         ));
     }
-    match told {
-        Some(0) => Err(Problem::field(field, format!("{field} is 1 at least")).with_limit(1)),
-        Some(told) => usize::try_from(told).ok().filter(|told| *told <= left).ok_or_else(|| {
-            let detail = format!(
-                "the prompt has {length} tokens and {told} were asked for, {left} are left; shorten either"
-            );
-            exceeded(field, most, detail)
-        }),
-        None => Ok(fallback.and_then(|fallback| usize::try_from(fallback).ok()).unwrap_or(left).min(left)),
+    match requested {
+        Some(0) => Err(Problem::field(field, format!("{field} must be at least 1")).with_limit(1)),
+        Some(requested) => {
+            usize::try_from(requested).ok().filter(|requested| *requested <= left).ok_or_else(|| {
+                let detail = format!(
+                    "the prompt has {length} tokens and {requested} were requested, but only {left} are left; \
+                     reduce either"
+                );
+                context_exceeded(field, max_context, &detail)
+            })
+        }
+        None => Ok(default.and_then(|default| usize::try_from(default).ok()).unwrap_or(left).min(left)),
     }
 }
 
-fn exceeded(field: &str, most: usize, why: String) -> Problem {
-    let detail = format!("this model's context holds {most} tokens: {why}");
-    let mut problem = Problem::new(Code::ContextLengthExceeded, detail).with_limit(most);
+fn context_exceeded(field: &str, max_context: usize, why: &str) -> Problem {
+    let detail = format!("this model's context has {max_context} tokens: {why}");
+    let mut problem = Problem::new(Code::ContextLengthExceeded, detail).with_limit(max_context);
     problem.field = Some(field.to_owned());
     problem
 }
 
-/// A template's refusal.
-fn told(error: TemplateError) -> Problem {
+fn template_problem(error: TemplateError) -> Problem {
     match error {
         TemplateError::Message { field, reason } => Problem::field(field, reason),
         other => Problem::field("messages", other.to_string()),
     }
 }
 
-fn encoding(field: &str, error: &TokenizerError) -> Problem {
+fn tokenizer_problem(field: &str, error: &TokenizerError) -> Problem {
     Problem::field(field, error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Starting a text service, and stopping it without cutting anybody off.
+//! Starting a text service, and stopping it with a grace time for open streams.
 
 use std::{
     net::SocketAddr,
@@ -8,8 +8,9 @@ use std::{
 
 use actix_web::{dev::ServerHandle, web};
 use tokio::sync::OnceCell;
+use videosdgx_model::ModelError;
 use videosdgx_model::ModelLoader;
-use videosdgx_shell::{ServiceConfig, Shell, StartError, Stoppable, system};
+use videosdgx_shell::{Operation, ServiceConfig, ServiceInfo, Shell, StartError, Stoppable, system};
 use videosdgx_text::{
     TextEngine,
     telemetry::{StreamingTelemetryCollector, TelemetryConfig},
@@ -19,13 +20,34 @@ use crate::{
     TextBackend, TextSettings,
     backend::{BackendLoad, ErasedBackend},
     metrics::TextMetrics,
-    routes,
-    service::{TextService, TextServiceInfo},
-    socket::KeptStreams,
+    openapi, routes,
+    service::{TextService, unix_seconds},
+    stream::resumable::ResumableStreams,
 };
 
-/// What streams that were told to end get to do so.
-const STOP_TIME: Duration = Duration::from_secs(4);
+/// Time that aborted streams get to send their last events.
+const ABORT_TIME: Duration = Duration::from_secs(4);
+
+/// The service as the shell's routes see it.
+struct TextServiceInfo(Arc<dyn ErasedBackend>);
+
+impl ServiceInfo for TextServiceInfo {
+    fn checkpoint(&self) -> Result<String, ModelError> {
+        self.0.describe().map(|model| model.checkpoint)
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        &routes::OPERATIONS
+    }
+
+    fn document(&self, name: &str) -> utoipa::openapi::OpenApi {
+        openapi::document(name)
+    }
+
+    fn speaks_openai(&self, path: &str) -> bool {
+        openapi::speaks_openai(path)
+    }
+}
 
 /// A text service that runs in this process.
 pub struct Running {
@@ -41,24 +63,24 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// Starts the inference thread and listens; loads nothing. Call it inside an actix runtime.
+    /// Starts the inference thread and listens; does not load the model. Call it inside an actix runtime.
     ///
     /// # Errors
-    /// When keys or the address cannot be used, or the system gives no thread.
+    /// When the keys or the address cannot be used, or a thread cannot be started.
     pub async fn start<B: TextBackend>(
         backend: B,
         config: ServiceConfig,
         settings: TextSettings,
     ) -> Result<Self, StartError> {
         let backend = Arc::new(backend);
-        let front: Arc<dyn ErasedBackend> = Arc::clone(&backend) as _;
+        let erased: Arc<dyn ErasedBackend> = Arc::clone(&backend) as _;
         let loader = ModelLoader::new(BackendLoad(backend), videosdgx_shell::loader_config(&config))
             .map_err(system("start the inference thread"))?;
         let telemetry = StreamingTelemetryCollector::new(TelemetryConfig {
             sampling: settings.telemetry_sampling,
             ..TelemetryConfig::default()
         });
-        let info = Arc::new(TextServiceInfo(Arc::clone(&front)));
+        let info = Arc::new(TextServiceInfo(Arc::clone(&erased)));
         let shell = Arc::new(Shell::new(config, info, Arc::new(loader.clone()))?);
         let (listener, address) = videosdgx_shell::bind(&shell.config)?;
         shell.metrics.add(|registry| telemetry.register(registry));
@@ -69,17 +91,17 @@ impl Running {
             })
         };
         let metrics = TextMetrics::new(&shell.metrics);
-        let kept = KeptStreams::new(settings.resume, settings.buffer_size, metrics.clone());
+        let streams = ResumableStreams::new(settings.resume, settings.buffer_size, metrics.clone());
         let service = Arc::new(TextService {
             metrics,
-            kept: Arc::new(kept),
+            streams: Arc::new(streams),
             shell,
-            front,
+            backend: erased,
             settings,
             telemetry,
             start_engine,
-            ready: OnceCell::new(),
-            started_at: routes::completions::unix_seconds(),
+            runtime: OnceCell::new(),
+            started_at: unix_seconds(),
         });
         let routes = {
             let service: web::Data<TextService> = Arc::clone(&service).into();
@@ -96,43 +118,43 @@ impl Running {
         Ok(Self { address, service, server: handle })
     }
 
-    /// The address really bound.
+    /// The bound address; its port is never 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `http://127.0.0.1:43121`
+    /// The service's base URL, such as `http://127.0.0.1:43121`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Takes nothing new, lets streams end within the grace time, ends those that do not with the error `draining`, and stops.
-    /// Whether all of it ended.
+    /// Shuts down: refuses new requests, lets streams finish within the grace time, ends the others with the error `draining`,
+    /// and stops the server. Returns whether every stream ended.
     pub async fn drain(self) -> bool {
         let Self { service, server, .. } = self;
         let grace = service.shell.config.drain;
         let deadline = Instant::now() + grace;
         tracing::info!(seconds = grace.as_secs_f64(), "drain_began");
         service.shell.drain.begin();
-        service.kept.give_up_lost();
-        let mut over = true;
-        if let Some(ready) = service.ready.get() {
+        service.streams.discard_detached();
+        let mut ended = true;
+        if let Some(runtime) = service.runtime.get() {
             let left = deadline.saturating_duration_since(Instant::now());
-            over = tokio::time::timeout(left, ready.engine.drain()).await.is_ok();
-            if !over {
-                tracing::warn!("open_streams_are_ended");
-                ready.engine.abort();
-                over = tokio::time::timeout(STOP_TIME, ready.engine.drain()).await.is_ok();
+            ended = tokio::time::timeout(left, runtime.engine.drain()).await.is_ok();
+            if !ended {
+                tracing::warn!("open_streams_aborted");
+                runtime.engine.abort();
+                ended = tokio::time::timeout(ABORT_TIME, runtime.engine.drain()).await.is_ok();
             }
         }
-        // The last events of streams that were ended still go out.
+        // The last events of aborted streams are still sent.
         let deadline = deadline.max(Instant::now() + Duration::from_secs(1));
         videosdgx_shell::close_server(&service.shell, &server, deadline).await;
         service.shell.loader.close();
         tracing::info!("drain_ended");
-        over
+        ended
     }
 }
 

@@ -1,53 +1,32 @@
-//! What the routes of a text service share.
+//! The state that the handlers of a text service share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 use tokio::sync::OnceCell;
-use videosdgx_api::EngineReport;
-use videosdgx_model::ModelError;
-use videosdgx_shell::{Failure, HandlerResult, Operation, ServiceInfo, Shell, run_blocking};
-use videosdgx_text::{EngineConfig, Language, TextEngine, telemetry::StreamingTelemetryCollector};
+use videosdgx_api::{Code, EngineReport, LoaderState, Problem};
+use videosdgx_shell::{Failure, HandlerResult, Shell, run_blocking};
+use videosdgx_text::telemetry::StreamingTelemetryCollector;
 
 use crate::{
-    backend::ErasedBackend, metrics::TextMetrics, openapi, ready::Ready, routes, settings::TextSettings,
-    socket::KeptStreams,
+    backend::ErasedBackend,
+    metrics::TextMetrics,
+    runtime::{ModelRuntime, StartEngine},
+    settings::TextSettings,
+    stream::resumable::ResumableStreams,
 };
 
-/// A text service as the shell's routes see it.
-pub(crate) struct TextServiceInfo(pub(crate) Arc<dyn ErasedBackend>);
-
-impl ServiceInfo for TextServiceInfo {
-    fn checkpoint(&self) -> Result<String, ModelError> {
-        self.0.describe().map(|model| model.checkpoint)
-    }
-
-    fn operations(&self) -> &'static [Operation] {
-        &routes::OPERATIONS
-    }
-
-    fn document(&self, name: &str) -> utoipa::openapi::OpenApi {
-        openapi::document(name)
-    }
-
-    fn speaks_openai(&self, path: &str) -> bool {
-        openapi::speaks_openai(path)
-    }
-}
-
-/// Starts an engine over the backend's loader, whatever the backend's types are.
-pub(crate) type StartEngine =
-    Box<dyn Fn(EngineConfig, Arc<dyn Language>) -> std::io::Result<TextEngine> + Send + Sync>;
-
-/// One text service in one process.
+/// One text service; every handler gets a reference to it.
 pub(crate) struct TextService {
     pub(crate) shell: Arc<Shell>,
-    pub(crate) front: Arc<dyn ErasedBackend>,
+    pub(crate) backend: Arc<dyn ErasedBackend>,
     pub(crate) settings: TextSettings,
     pub(crate) telemetry: StreamingTelemetryCollector,
     pub(crate) metrics: TextMetrics,
-    pub(crate) kept: Arc<KeptStreams>,
+    /// Streams of WebSockets, including those whose client may reconnect.
+    pub(crate) streams: Arc<ResumableStreams>,
     pub(crate) start_engine: StartEngine,
-    pub(crate) ready: OnceCell<Arc<Ready>>,
+    /// Set by the first request that needs it.
+    pub(crate) runtime: OnceCell<Arc<ModelRuntime>>,
     /// Unix seconds.
     pub(crate) started_at: i64,
 }
@@ -57,29 +36,53 @@ impl TextService {
         self.shell.name()
     }
 
-    /// Tokenizer, template and engine; read and started at the first use. Needs no weights.
-    pub(crate) async fn ready(self: &Arc<Self>) -> HandlerResult<Arc<Ready>> {
-        let made = self.ready.get_or_try_init(|| async {
-            let shared = Arc::clone(self);
-            run_blocking(move || Ready::prepare(&shared)).await?.map_err(Failure::from)
+    /// Tokenizer, template and engine, opened by the first call. Does not load the weights.
+    pub(crate) async fn runtime(self: &Arc<Self>) -> HandlerResult<Arc<ModelRuntime>> {
+        let opened = self.runtime.get_or_try_init(|| async {
+            let service = Arc::clone(self);
+            let opened = run_blocking(move || {
+                ModelRuntime::open(
+                    service.name(),
+                    &*service.backend,
+                    &service.settings,
+                    &service.start_engine,
+                    service.metrics.clone(),
+                )
+            });
+            opened.await?.map(Arc::new).map_err(Failure::from)
         });
-        made.await.cloned()
+        opened.await.cloned()
     }
 
-    /// Everything that a generation needs, weights included: a load that fails is told before anything is streamed.
-    pub(crate) async fn loaded(self: &Arc<Self>) -> HandlerResult<Arc<Ready>> {
+    /// As [`TextService::runtime`], with the weights loaded: a load that fails is reported before a response begins.
+    pub(crate) async fn loaded_runtime(self: &Arc<Self>) -> HandlerResult<Arc<ModelRuntime>> {
         self.shell.refuse_when_draining()?;
-        let ready = self.ready().await?;
-        if self.shell.loader.report().state != videosdgx_api::LoaderState::Loaded {
-            // In a task of its own: a client that leaves does not stop the load for those who wait with it.
+        let runtime = self.runtime().await?;
+        if self.shell.loader.report().state != LoaderState::Loaded {
+            // In its own task: a client that disconnects does not abort the load that other requests wait for.
             tokio::spawn(self.shell.loader.warm_up()).await.map_err(Failure::internal)??;
         }
-        Ok(ready)
+        Ok(runtime)
     }
 
-    /// What the engine does; all zero before the first request.
+    /// Checks the `model` of a request: the service's name or the checkpoint's, or none.
+    pub(crate) async fn check_model(self: &Arc<Self>, model: Option<&str>) -> HandlerResult<()> {
+        let Some(requested) = model.filter(|model| *model != self.name()) else { return Ok(()) };
+        let backend = Arc::clone(&self.backend);
+        let described = run_blocking(move || backend.describe()).await?;
+        if described.is_ok_and(|model| model.checkpoint == requested) {
+            return Ok(());
+        }
+        let shown: String = requested.chars().take(100).collect();
+        let detail = format!("there is no model {shown:?}; this service has {}", self.name());
+        let mut problem = Problem::new(Code::ModelNotFound, detail);
+        problem.field = Some("model".to_owned());
+        Err(Failure(problem))
+    }
+
+    /// The engine's state; all zero before the first request.
     pub(crate) fn engine_report(&self) -> EngineReport {
-        let snapshot = self.ready.get().map(|ready| ready.engine.snapshot()).unwrap_or_default();
+        let snapshot = self.runtime.get().map(|runtime| runtime.engine.snapshot()).unwrap_or_default();
         let cache = snapshot.cache;
         let bytes = |blocks: usize| blocks as u64 * cache.block_bytes;
         EngineReport {
@@ -91,7 +94,7 @@ impl TextService {
             kv_cache_usage: cache.used_share(),
             kv_cache_bytes: bytes(cache.capacity),
             kv_cache_limit_bytes: bytes(cache.limit),
-            prefix_hit_rate: share(snapshot.prefix_hits, snapshot.prefix_queries),
+            prefix_hit_rate: ratio(snapshot.prefix_hits, snapshot.prefix_queries),
             prompt_tokens: snapshot.prompt_tokens,
             generated_tokens: snapshot.generated_tokens,
             preemptions: snapshot.preemptions,
@@ -100,13 +103,19 @@ impl TextService {
             failed_steps: snapshot.failed_steps,
             requests: snapshot.requests,
             refused: snapshot.refused,
-            kept_streams: self.kept.lost() as u64,
+            kept_streams: self.streams.detached() as u64,
             draining: self.shell.drain.has_begun(),
         }
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts shown as a share")]
-fn share(part: u64, whole: u64) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "counts shown as a ratio")]
+fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// The current time in Unix seconds.
+pub(crate) fn unix_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

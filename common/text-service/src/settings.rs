@@ -64,9 +64,9 @@ impl std::str::FromStr for ImageUrls {
 
 /// [`PrefixSharing`] as a word.
 #[derive(Default)]
-struct SharingWord(PrefixSharing);
+struct PrefixSharingName(PrefixSharing);
 
-impl std::str::FromStr for SharingWord {
+impl std::str::FromStr for PrefixSharingName {
     type Err = UnknownChoice;
 
     fn from_str(text: &str) -> Result<Self, UnknownChoice> {
@@ -149,7 +149,7 @@ impl TextSettings {
                 reason = "0 to 10¹³, checked above"
             )]
             kv_cache: if kv_gb > 0.0 { KvCacheSize::Bytes((kv_gb * 1e9) as u64) } else { default.kv_cache },
-            prefix_sharing: variables.choice::<SharingWord>("VIDEOSDGX_PREFIX_SHARING")?.0,
+            prefix_sharing: variables.choice::<PrefixSharingName>("VIDEOSDGX_PREFIX_SHARING")?.0,
             default_deadline: Some(deadline).filter(|deadline| !deadline.is_zero()),
             telemetry_sampling: variables.number(
                 "VIDEOSDGX_TELEMETRY_SAMPLING",

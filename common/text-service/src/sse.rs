@@ -1,4 +1,4 @@
-//! Server-sent events: one `data:` each, and a comment when nothing came for a while.
+//! Server-sent events, with a comment as keep-alive.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -6,44 +6,44 @@ use actix_web::{HttpResponse, http::header, web::Bytes};
 use futures::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 
-/// One event.
+/// One event with this value as its `data:`.
 pub(crate) fn data(value: &impl Serialize) -> Bytes {
     // JSON has no raw line breaks, so the data is one line.
     let json = serde_json::to_string(value).unwrap_or_default();
     Bytes::from(format!("data: {json}\n\n"))
 }
 
-/// A comment, which clients do not see.
+/// A comment, which clients ignore.
 pub(crate) fn comment(value: &impl Serialize) -> Bytes {
     let json = serde_json::to_string(value).unwrap_or_default();
     Bytes::from(format!(": {json}\n\n"))
 }
 
-/// The end of a stream of OpenAI's.
+/// The last event of OpenAI's streams.
 pub(crate) fn done() -> Bytes {
     Bytes::from_static(b"data: [DONE]\n\n")
 }
 
-/// `events` with a comment each time that nothing came for `every`.
-pub(crate) fn alive(
+/// `events`, with the comment `keep_alive` whenever nothing was sent for `interval`.
+fn with_keep_alive(
     events: impl Stream<Item = Bytes> + 'static,
-    every: Duration,
-    beat: &'static [u8],
+    interval: Duration,
+    keep_alive: &'static [u8],
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     stream::unfold(Box::pin(events), move |mut events| async move {
-        match tokio::time::timeout(every, events.next()).await {
+        match tokio::time::timeout(interval, events.next()).await {
             Ok(None) => None,
             Ok(Some(bytes)) => Some((Ok(bytes), events)),
-            Err(_) => Some((Ok(Bytes::from_static(beat)), events)),
+            Err(_) => Some((Ok(Bytes::from_static(keep_alive)), events)),
         }
     })
 }
 
-/// The answer.
-pub(crate) fn response(events: impl Stream<Item = Bytes> + 'static, every: Duration) -> HttpResponse {
+/// The response that streams `events`.
+pub(crate) fn response(events: impl Stream<Item = Bytes> + 'static, interval: Duration) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/event-stream; charset=utf-8")
         .insert_header((header::CACHE_CONTROL, "no-cache, no-transform"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(alive(events, every, b": still here\n\n"))
+        .streaming(with_keep_alive(events, interval, b": still here\n\n"))
 }

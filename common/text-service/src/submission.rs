@@ -1,106 +1,103 @@
-//! Handing checked requests to the engine, and its refusals as problems.
+//! From a checked request to the engine: the only place that fills in a [`GenerationRequest`].
 
 use std::sync::Arc;
 
 use videosdgx_api::{Code, Problem};
 use videosdgx_shell::{HandlerResult, run_blocking};
-use videosdgx_text::{GenerationRequest, OutputParser, SubmitError, TokenStream, ToolSet};
+use videosdgx_text::{GenerationRequest, OutputParser, SubmitError, ToolSet};
 
 use crate::{
-    knobs::Choosing,
-    output::{Output, Reader},
-    prompt::Written,
-    ready::Ready,
-    service::TextService,
-    structure::Structure,
+    constraint::OutputConstraint,
+    output::{OutputReader, OutputStream},
+    prompt::TokenizedPrompt,
+    runtime::ModelRuntime,
+    sampling::ResolvedSampling,
 };
 
-/// One prompt with everything that was asked for its answers.
+/// One prompt with the checked settings of its answers.
 #[derive(Debug, Clone)]
-pub(crate) struct Task {
-    pub(crate) written: Written,
-    /// `stop.max_tokens` filled in.
-    pub(crate) choosing: Choosing,
-    pub(crate) structure: Option<Structure>,
+pub(crate) struct GenerationTask {
+    pub(crate) prompt: TokenizedPrompt,
+    /// With `stop.max_tokens` set.
+    pub(crate) sampling: ResolvedSampling,
+    pub(crate) constraint: Option<OutputConstraint>,
+    /// Number of alternatives whose log-probabilities are reported; None: no log-probabilities.
     pub(crate) logprobs: Option<u8>,
-    /// Whether the answer is taken apart into thoughts, content and calls of these tools.
-    pub(crate) parse: Option<ToolSet>,
+    /// Some: the output is parsed into reasoning, content and calls of these tools. None: all text is content.
+    pub(crate) tools: Option<ToolSet>,
 }
 
-/// Queues each task's answers (`n` each), in order; all or none. `id` names them.
+impl GenerationTask {
+    /// The engine's request for answer number `answer` (from 0).
+    pub(crate) fn engine_request(&self, principal: &str, id: String, answer: u32) -> GenerationRequest {
+        let mut sampling = self.sampling.params.clone();
+        // With the same seed all answers to the prompt would be identical.
+        sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(u64::from(answer)));
+        GenerationRequest {
+            id,
+            principal: principal.to_owned(),
+            prompt: self.prompt.prompt.clone(),
+            sampling,
+            stop: self.sampling.stop.clone(),
+            constraint: self.constraint.as_ref().map(|constraint| constraint.constraint.clone()),
+            logprobs: self.logprobs,
+            priority: self.sampling.priority,
+            deadline: self.sampling.deadline,
+        }
+    }
+
+    /// Reads the output of the request with this id; ids of tool calls are derived from it.
+    pub(crate) fn output_reader(&self, runtime: &ModelRuntime, id: &str) -> OutputReader {
+        let parser = self.tools.clone().map(|tools| {
+            OutputParser::new(runtime.format, tools, self.prompt.thinking, &id.replace('-', "_"))
+        });
+        OutputReader::new(parser, self.sampling.stop.strings.clone(), runtime.metrics.clone())
+    }
+
+    /// The engine's refusal of this task.
+    pub(crate) fn refusal(&self, error: SubmitError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            SubmitError::QueueFull { waiting, retry_after } => Problem::new(Code::QueueFull, detail)
+                .with_limit(waiting)
+                .with_retry_after(retry_after.as_secs()),
+            SubmitError::Draining => Problem::new(Code::Draining, detail).with_retry_after(5),
+            SubmitError::ContextExceeded { max_context, .. } => {
+                Problem::new(Code::ContextLengthExceeded, detail).with_limit(max_context)
+            }
+            SubmitError::Invalid { field, reason } => Problem::field(field, reason),
+            SubmitError::Constraint(reason) => {
+                let field = self.constraint.as_ref().map(|constraint| constraint.field.as_str());
+                let reason: String = reason.chars().take(500).collect();
+                Problem::field(field.unwrap_or("response_format"), reason)
+            }
+            SubmitError::DuplicateId(_) => Problem::field("request_id", detail),
+        }
+    }
+}
+
+/// Submits the answers of all tasks (`n` each) to the engine, in order: all or none. Engine ids begin with `id`.
 pub(crate) async fn submit(
-    service: &Arc<TextService>,
-    ready: &Arc<Ready>,
+    runtime: &Arc<ModelRuntime>,
     principal: &str,
     id: &str,
-    tasks: Vec<Task>,
-) -> HandlerResult<Vec<Output>> {
-    let (shared, ready) = (Arc::clone(service), Arc::clone(ready));
+    tasks: Vec<GenerationTask>,
+) -> HandlerResult<Vec<OutputStream>> {
+    let runtime = Arc::clone(runtime);
     let (principal, id) = (principal.to_owned(), id.to_owned());
-    // A large grammar takes its time to compile.
+    // Compiling a large grammar takes time.
     let submitted = run_blocking(move || {
-        let mut outputs: Vec<Output> = Vec::new();
+        let mut outputs: Vec<OutputStream> = Vec::new();
         for task in &tasks {
-            for answer in 0..task.choosing.n {
+            for answer in 0..task.sampling.n {
                 let index = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
-                let name = format!("{id}-{index}");
-                let events = start(&ready, task, &principal, name.clone(), answer)?;
-                let parser = task.parse.clone().map(|tools| {
-                    OutputParser::new(ready.format, tools, task.written.thinking, &name.replace('-', "_"))
-                });
-                outputs.push(Output::new(
-                    index,
-                    events,
-                    Reader::new(parser, task.choosing.stop.strings.clone(), shared.metrics.clone()),
-                ));
+                let id = format!("{id}-{index}");
+                let request = task.engine_request(&principal, id.clone(), answer);
+                let events = runtime.engine.submit(request).map_err(|error| task.refusal(error))?;
+                outputs.push(OutputStream::new(index, events, task.output_reader(&runtime, &id)));
             }
         }
         Ok(outputs)
     });
     Ok(submitted.await?.map_err(|problem: Problem| problem)?)
-}
-
-fn start(
-    ready: &Ready,
-    task: &Task,
-    principal: &str,
-    id: String,
-    answer: u32,
-) -> Result<TokenStream, Problem> {
-    let mut sampling = task.choosing.sampling.clone();
-    // One seed for several answers would make them all alike.
-    sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(u64::from(answer)));
-    let request = GenerationRequest {
-        id,
-        principal: principal.to_owned(),
-        prompt: task.written.prompt.clone(),
-        sampling,
-        stop: task.choosing.stop.clone(),
-        constraint: task.structure.as_ref().map(|structure| structure.constraint.clone()),
-        logprobs: task.logprobs,
-        priority: task.choosing.priority,
-        deadline: task.choosing.deadline,
-    };
-    let field = task.structure.as_ref().map(|structure| structure.field.as_str());
-    ready.engine.submit(request).map_err(|error| refusal(error, field))
-}
-
-/// `structure`: the field that asked for a constraint.
-pub(crate) fn refusal(error: SubmitError, structure: Option<&str>) -> Problem {
-    let detail = error.to_string();
-    match error {
-        SubmitError::QueueFull { waiting, retry_after } => {
-            Problem::new(Code::QueueFull, detail).with_limit(waiting).with_retry_after(retry_after.as_secs())
-        }
-        SubmitError::Draining => Problem::new(Code::Draining, detail).with_retry_after(5),
-        SubmitError::ContextExceeded { max_context, .. } => {
-            Problem::new(Code::ContextLengthExceeded, detail).with_limit(max_context)
-        }
-        SubmitError::Invalid { field, reason } => Problem::field(field, reason),
-        SubmitError::Constraint(reason) => {
-            let reason: String = reason.chars().take(500).collect();
-            Problem::field(structure.unwrap_or("response_format"), reason)
-        }
-        SubmitError::DuplicateId(_) => Problem::field("request_id", detail),
-    }
 }

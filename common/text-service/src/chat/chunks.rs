@@ -1,4 +1,4 @@
-//! A chat's answer as chunks, as server-sent events.
+//! A chat completion as chunks in server-sent events.
 
 use actix_web::web::Bytes;
 use futures::{Stream, StreamExt as _, stream};
@@ -8,42 +8,46 @@ use videosdgx_api::openai::{
 };
 use videosdgx_text::OutputDelta;
 
-use super::answer::{Heading, finish_reason};
-use crate::{failed, logprobs, output::Piece, sse, usage::UsageCount};
+use crate::{
+    errors, logprobs,
+    output::OutputEvent,
+    response::{ResponseHeader, UsageCounter},
+    sse,
+};
 
-/// What the chunks carry.
+/// Optional contents of the chunks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct ChunkOptions {
     pub(crate) logprobs: bool,
     pub(crate) usage: bool,
-    /// More than one call of a tool.
-    pub(crate) parallel: bool,
+    /// More than one tool call per answer.
+    pub(crate) parallel_tool_calls: bool,
 }
 
-/// Makes chunks of pieces.
+/// Encodes output events as chunks.
 #[derive(Debug)]
-pub(crate) struct Chunks {
-    heading: Heading,
-    wanted: Wanted,
-    count: UsageCount,
-    /// Of each answer, those whose text is held back.
+pub(crate) struct ChunkEncoder {
+    header: ResponseHeader,
+    options: ChunkOptions,
+    usage: UsageCounter,
+    /// Per answer: log-probabilities of tokens whose text is held back.
     logprobs: Vec<Vec<TokenLogprob>>,
-    /// Answers that go on.
+    /// Answers that have not ended.
     open: usize,
 }
 
-impl Chunks {
-    pub(crate) fn new(heading: Heading, wanted: Wanted, answers: usize) -> Self {
+impl ChunkEncoder {
+    pub(crate) fn new(header: ResponseHeader, options: ChunkOptions, answers: usize) -> Self {
         Self {
-            heading,
-            wanted,
-            count: UsageCount::default(),
+            header,
+            options,
+            usage: UsageCounter::default(),
             logprobs: (0..answers).map(|_| Vec::new()).collect(),
             open: answers,
         }
     }
 
-    /// Whose turn it is, for each answer.
+    /// The first chunk of each answer, with its role.
     pub(crate) fn begin(&self) -> Vec<Bytes> {
         (0_u32..)
             .zip(&self.logprobs)
@@ -58,30 +62,32 @@ impl Chunks {
             .collect()
     }
 
-    /// What a piece adds.
-    pub(crate) fn push(&mut self, index: u32, piece: Piece) -> Vec<Bytes> {
+    /// The chunks of an event.
+    pub(crate) fn encode(&mut self, index: u32, event: OutputEvent) -> Vec<Bytes> {
         let mut out = Vec::new();
-        match piece {
-            Piece::Token(token) => {
-                self.count.token(&token.delta);
-                if self.wanted.logprobs {
+        match event {
+            OutputEvent::Token(token) => {
+                self.usage.add_token(&token.delta);
+                if self.options.logprobs {
                     let token = token.logprob.as_ref().map(logprobs::chat_token);
-                    self.held(index).extend(token);
+                    self.held_logprobs(index).extend(token);
                 }
                 out.extend(self.delta(index, token.delta));
             }
-            Piece::Error(error) if error.recoverable => out.push(sse::comment(&failed::in_chunks(&error))),
-            Piece::Error(error) => out.push(sse::data(&failed::in_chunks(&error))),
-            Piece::End(mut end) => {
-                self.count.end(index, &end.completed.usage);
+            OutputEvent::Error(error) if error.recoverable => {
+                out.push(sse::comment(&errors::chunk_error(&error)))
+            }
+            OutputEvent::Error(error) => out.push(sse::data(&errors::chunk_error(&error))),
+            OutputEvent::End(mut end) => {
+                self.usage.add_answer(index, &end.completed.usage);
                 self.open = self.open.saturating_sub(1);
                 out.extend(self.delta(index, std::mem::take(&mut end.delta)));
-                if let Some(reason) = finish_reason(&end) {
-                    let held = std::mem::take(self.held(index));
+                if let Some(reason) = end.finish_reason() {
+                    let held = std::mem::take(self.held_logprobs(index));
                     out.push(self.chunk(index, Delta::default(), held, Some(reason)));
                 }
                 if self.open == 0 {
-                    out.extend(self.usage());
+                    out.extend(self.usage_chunk());
                     out.push(sse::done());
                 }
             }
@@ -89,7 +95,7 @@ impl Chunks {
         out
     }
 
-    fn held(&mut self, index: u32) -> &mut Vec<TokenLogprob> {
+    fn held_logprobs(&mut self, index: u32) -> &mut Vec<TokenLogprob> {
         let index = index as usize;
         if self.logprobs.len() <= index {
             self.logprobs.resize_with(index + 1, Vec::new);
@@ -99,7 +105,7 @@ impl Chunks {
 
     fn delta(&mut self, index: u32, delta: OutputDelta) -> Option<Bytes> {
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        let parallel = self.wanted.parallel;
+        let parallel = self.options.parallel_tool_calls;
         let calls: Vec<ToolCallDelta> = delta
             .tool_calls
             .into_iter()
@@ -120,7 +126,7 @@ impl Chunks {
         if delta == Delta::default() {
             return None;
         }
-        let held = std::mem::take(self.held(index));
+        let held = std::mem::take(self.held_logprobs(index));
         Some(self.chunk(index, delta, held, None))
     }
 
@@ -131,37 +137,37 @@ impl Chunks {
         logprobs: Vec<TokenLogprob>,
         finish_reason: Option<FinishReason>,
     ) -> Bytes {
-        let logprobs = (self.wanted.logprobs && !logprobs.is_empty()).then(|| logprobs::chat(logprobs));
+        let logprobs = (self.options.logprobs && !logprobs.is_empty()).then(|| logprobs::chat(logprobs));
         sse::data(&self.frame(
             vec![ChatChunkChoice { index, delta, logprobs, finish_reason }],
-            self.wanted.usage.then_some(None),
+            self.options.usage.then_some(None),
         ))
     }
 
-    fn usage(&self) -> Option<Bytes> {
-        let usage = Usage::from(self.count.clone());
-        self.wanted.usage.then(|| sse::data(&self.frame(Vec::new(), Some(Some(usage)))))
+    fn usage_chunk(&self) -> Option<Bytes> {
+        let usage = Usage::from(self.usage.clone());
+        self.options.usage.then(|| sse::data(&self.frame(Vec::new(), Some(Some(usage)))))
     }
 
     fn frame(&self, choices: Vec<ChatChunkChoice>, usage: Option<Option<Usage>>) -> ChatChunk {
         ChatChunk {
-            id: self.heading.id.clone(),
+            id: self.header.id.clone(),
             object: "chat.completion.chunk".to_owned(),
-            created: self.heading.created,
-            model: self.heading.model.clone(),
+            created: self.header.created,
+            model: self.header.model.clone(),
             choices,
             usage,
-            system_fingerprint: Some(self.heading.fingerprint.clone()),
+            system_fingerprint: Some(self.header.fingerprint.clone()),
             service_tier: None,
         }
     }
 }
 
-/// The events of an answer.
+/// The server-sent events of a response.
 pub(crate) fn events(
-    pieces: impl Stream<Item = (u32, Piece)> + Unpin + 'static,
-    mut chunks: Chunks,
+    outputs: impl Stream<Item = (u32, OutputEvent)> + Unpin + 'static,
+    mut encoder: ChunkEncoder,
 ) -> impl Stream<Item = Bytes> {
-    let begin = stream::iter(chunks.begin());
-    begin.chain(pieces.flat_map(move |(index, piece)| stream::iter(chunks.push(index, piece))))
+    let begin = stream::iter(encoder.begin());
+    begin.chain(outputs.flat_map(move |(index, event)| stream::iter(encoder.encode(index, event))))
 }

@@ -1,51 +1,51 @@
-//! A completion as chunks, as server-sent events.
+//! A text completion as chunks in server-sent events.
 
 use actix_web::web::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use videosdgx_api::openai::{Completion, CompletionChoice, Usage};
 
 use crate::{
-    chat::answer::{Heading, finish_reason},
-    failed,
+    errors,
     logprobs::CompletionTokens,
-    output::Piece,
+    output::OutputEvent,
+    response::{ResponseHeader, UsageCounter},
     sse,
-    usage::UsageCount,
 };
 
-/// Makes chunks of pieces.
+/// Encodes output events as chunks.
 #[derive(Debug)]
-pub(crate) struct Chunks {
-    heading: Heading,
+pub(crate) struct ChunkEncoder {
+    header: ResponseHeader,
     with_usage: bool,
     with_logprobs: bool,
-    count: UsageCount,
+    usage: UsageCounter,
     echoes: Vec<String>,
     logprobs: Vec<CompletionTokens>,
+    /// Answers that have not ended.
     open: usize,
 }
 
-impl Chunks {
-    /// `echoes`: what each answer begins with.
+impl ChunkEncoder {
+    /// `echoes`: the text that each answer begins with; `n`: answers per prompt.
     pub(crate) fn new(
-        heading: Heading,
+        header: ResponseHeader,
         with_usage: bool,
         with_logprobs: bool,
         echoes: Vec<String>,
         n: u32,
     ) -> Self {
         Self {
-            heading,
+            header,
             with_usage,
             with_logprobs,
-            count: UsageCount::of_prompts(n),
+            usage: UsageCounter::of_prompts(n),
             logprobs: echoes.iter().map(|echo| CompletionTokens::after(echo.chars().count())).collect(),
             open: echoes.len(),
             echoes,
         }
     }
 
-    /// The echoed prompts.
+    /// The echoed prompts as first chunks.
     pub(crate) fn begin(&mut self) -> Vec<Bytes> {
         let echoes = std::mem::take(&mut self.echoes);
         (0_u32..)
@@ -63,26 +63,28 @@ impl Chunks {
             .collect()
     }
 
-    /// What a piece adds.
-    pub(crate) fn push(&mut self, index: u32, piece: Piece) -> Vec<Bytes> {
+    /// The chunks of an event.
+    pub(crate) fn encode(&mut self, index: u32, event: OutputEvent) -> Vec<Bytes> {
         let mut out = Vec::new();
-        match piece {
-            Piece::Token(token) => {
+        match event {
+            OutputEvent::Token(token) => {
                 let tokens = self.logprobs.get_mut(index as usize);
-                if let (Some(tokens), Some(found)) = (tokens, &token.logprob) {
-                    tokens.push(found);
+                if let (Some(tokens), Some(logprob)) = (tokens, &token.logprob) {
+                    tokens.push(logprob);
                 }
                 if !token.delta.content.is_empty() {
                     let choice = self.choice(index, token.delta.content);
                     out.push(self.chunk(choice));
                 }
             }
-            Piece::Error(error) if error.recoverable => out.push(sse::comment(&failed::in_chunks(&error))),
-            Piece::Error(error) => out.push(sse::data(&failed::in_chunks(&error))),
-            Piece::End(end) => {
-                self.count.end(index, &end.completed.usage);
+            OutputEvent::Error(error) if error.recoverable => {
+                out.push(sse::comment(&errors::chunk_error(&error)))
+            }
+            OutputEvent::Error(error) => out.push(sse::data(&errors::chunk_error(&error))),
+            OutputEvent::End(end) => {
+                self.usage.add_answer(index, &end.completed.usage);
                 self.open = self.open.saturating_sub(1);
-                if let Some(reason) = finish_reason(&end) {
+                if let Some(reason) = end.finish_reason() {
                     let mut choice = self.choice(index, end.delta.content);
                     choice.finish_reason = Some(reason);
                     choice.stop_reason = end.completed.matched;
@@ -90,7 +92,7 @@ impl Chunks {
                 }
                 if self.open == 0 {
                     if self.with_usage {
-                        let usage = Usage::from(self.count.clone());
+                        let usage = Usage::from(self.usage.clone());
                         out.push(sse::data(&self.frame(Vec::new(), Some(Some(usage)))));
                     }
                     out.push(sse::done());
@@ -101,8 +103,9 @@ impl Chunks {
     }
 
     fn choice(&mut self, index: u32, text: String) -> CompletionChoice {
-        let wanted = self.with_logprobs;
-        let logprobs = self.logprobs.get_mut(index as usize).filter(|_| wanted).map(CompletionTokens::take);
+        let with_logprobs = self.with_logprobs;
+        let logprobs =
+            self.logprobs.get_mut(index as usize).filter(|_| with_logprobs).map(CompletionTokens::take);
         CompletionChoice { index, text, logprobs, finish_reason: None, stop_reason: None }
     }
 
@@ -112,22 +115,22 @@ impl Chunks {
 
     fn frame(&self, choices: Vec<CompletionChoice>, usage: Option<Option<Usage>>) -> Completion {
         Completion {
-            id: self.heading.id.clone(),
+            id: self.header.id.clone(),
             object: "text_completion".to_owned(),
-            created: self.heading.created,
-            model: self.heading.model.clone(),
+            created: self.header.created,
+            model: self.header.model.clone(),
             choices,
             usage,
-            system_fingerprint: Some(self.heading.fingerprint.clone()),
+            system_fingerprint: Some(self.header.fingerprint.clone()),
         }
     }
 }
 
-/// The events of an answer.
+/// The server-sent events of a response.
 pub(crate) fn events(
-    pieces: impl Stream<Item = (u32, Piece)> + Unpin + 'static,
-    mut chunks: Chunks,
+    outputs: impl Stream<Item = (u32, OutputEvent)> + Unpin + 'static,
+    mut encoder: ChunkEncoder,
 ) -> impl Stream<Item = Bytes> {
-    let begin = stream::iter(chunks.begin());
-    begin.chain(pieces.flat_map(move |(index, piece)| stream::iter(chunks.push(index, piece))))
+    let begin = stream::iter(encoder.begin());
+    begin.chain(outputs.flat_map(move |(index, event)| stream::iter(encoder.encode(index, event))))
 }

@@ -1,5 +1,5 @@
-//! Text completions: what is asked, and the answer in one piece or in chunks.
+//! Text completions: requests, responses, and chunks of streamed responses.
 
-pub(crate) mod answer;
 pub(crate) mod chunks;
-pub(crate) mod plan;
+pub(crate) mod request;
+pub(crate) mod response;

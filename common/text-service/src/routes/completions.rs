@@ -1,30 +1,29 @@
 //! OpenAI's chat and text completions.
 
-use std::{sync::Arc, time::UNIX_EPOCH};
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures::stream::select_all;
-use videosdgx_api::{
-    Code, Problem,
-    openai::{ChatChunk, ChatCompletion, ChatRequest, Completion, CompletionRequest},
-};
-use videosdgx_shell::{Caller, Failure, Generate, HandlerResult, body};
+use videosdgx_api::openai::{ChatChunk, ChatCompletion, ChatRequest, Completion, CompletionRequest};
+use videosdgx_shell::{Caller, Generate, HandlerResult, body};
 
 use crate::{
-    chat::{self, answer::Heading, chunks::Wanted},
-    completion,
-    ready::Ready,
-    service::TextService,
+    chat::{
+        self,
+        chunks::{ChunkEncoder, ChunkOptions},
+    },
+    completion::{self, request::CompletionTasks},
+    response::ResponseHeader,
+    runtime::ModelRuntime,
+    service::{TextService, unix_seconds},
     sse, submission,
 };
 
 /// Go on with a conversation
 ///
-/// OpenAI's request and answer; unknown fields are ignored, a known one of a wrong type is a 400 that names it. With
-/// `stream`, chunks come as server-sent events, the last is `[DONE]`; an error after the first chunk is
+/// OpenAI's request and response. Unknown fields are ignored; a known field with a wrong type is a 400 that names it. With
+/// `stream`, chunks are sent as server-sent events, the last is `[DONE]`; an error after the first chunk is
 /// `{"type": "error", "error": {"code", "message", "recoverable"}}`.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "completions", request_body = ChatRequest,
-    responses((status = 200, description = "The answer, or chunks of it", content(
+    responses((status = 200, description = "The completion, or chunks of it", content(
         (ChatCompletion = "application/json"), (ChatChunk = "text/event-stream")))))]
 pub(crate) async fn chat(
     caller: Caller<Generate>,
@@ -34,36 +33,37 @@ pub(crate) async fn chat(
 ) -> HandlerResult {
     service.shell.refuse_when_draining()?;
     let body = body::read_json(&request, payload).await?;
-    let asked: ChatRequest = body::parse(&body)?;
+    let request: ChatRequest = body::parse(&body)?;
     drop(body);
     let service = service.into_inner();
-    service.check_model(asked.model.as_deref()).await?;
-    let ready = service.ready().await?;
-    let task = chat::plan::of_request(&service, &ready, &asked).await?;
-    service.loaded().await?;
-    let heading = heading(&service, &ready, "chatcmpl");
-    let wanted = Wanted {
+    service.check_model(request.model.as_deref()).await?;
+    let runtime = service.runtime().await?;
+    let task = chat::request::task_of_request(&runtime, &request).await?;
+    service.loaded_runtime().await?;
+    let header = response_header(&service, &runtime, "chatcmpl");
+    let options = ChunkOptions {
         logprobs: task.logprobs.is_some(),
-        usage: asked.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
-        parallel: asked.parallel_tool_calls.unwrap_or(true),
+        usage: request.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+        parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
     };
     let principal = caller.principal.as_str();
-    let outputs = submission::submit(&service, &ready, principal, &heading.id, vec![task]).await?;
+    let outputs = submission::submit(&runtime, principal, &header.id, vec![task]).await?;
     let answers = outputs.len();
-    let pieces = select_all(outputs);
-    if asked.stream == Some(true) {
-        let chunks = chat::chunks::Chunks::new(heading, wanted, answers);
-        return Ok(sse::response(chat::chunks::events(pieces, chunks), service.shell.config.heartbeat));
+    let outputs = select_all(outputs);
+    if request.stream == Some(true) {
+        let events = chat::chunks::events(outputs, ChunkEncoder::new(header, options, answers));
+        return Ok(sse::response(events, service.shell.config.heartbeat));
     }
-    let whole = chat::answer::whole(pieces, answers, heading, wanted.logprobs, wanted.parallel).await?;
-    Ok(HttpResponse::Ok().json(whole))
+    let ChunkOptions { logprobs, parallel_tool_calls, .. } = options;
+    let response = chat::response::collect(outputs, answers, header, logprobs, parallel_tool_calls).await?;
+    Ok(HttpResponse::Ok().json(response))
 }
 
 /// Go on with a text
 ///
-/// OpenAI's request and answer; unknown fields are ignored, a known one of a wrong type is a 400 that names it.
+/// OpenAI's request and response. Unknown fields are ignored; a known field with a wrong type is a 400 that names it.
 #[utoipa::path(post, path = "/v1/completions", tag = "completions", request_body = CompletionRequest,
-    responses((status = 200, description = "The answer, or chunks of it", content(
+    responses((status = 200, description = "The completion, or chunks of it", content(
         (Completion = "application/json"), (Completion = "text/event-stream")))))]
 pub(crate) async fn complete(
     caller: Caller<Generate>,
@@ -73,55 +73,38 @@ pub(crate) async fn complete(
 ) -> HandlerResult {
     service.shell.refuse_when_draining()?;
     let body = body::read_json(&request, payload).await?;
-    let asked: CompletionRequest = body::parse(&body)?;
+    let request: CompletionRequest = body::parse(&body)?;
     drop(body);
     let service = service.into_inner();
-    service.check_model(asked.model.as_deref()).await?;
-    let ready = service.ready().await?;
-    let completion::plan::Plan { tasks, echoes, n } = completion::plan::of_request(&ready, &asked).await?;
-    service.loaded().await?;
-    let heading = heading(&service, &ready, "cmpl");
-    let with_logprobs = asked.logprobs.is_some();
+    service.check_model(request.model.as_deref()).await?;
+    let runtime = service.runtime().await?;
+    let CompletionTasks { tasks, echoes, n } =
+        completion::request::tasks_of_request(&runtime, &request).await?;
+    service.loaded_runtime().await?;
+    let header = response_header(&service, &runtime, "cmpl");
+    let with_logprobs = request.logprobs.is_some();
     let principal = caller.principal.as_str();
-    let outputs = submission::submit(&service, &ready, principal, &heading.id, tasks).await?;
+    let outputs = submission::submit(&runtime, principal, &header.id, tasks).await?;
     let echoes: Vec<String> =
         echoes.into_iter().flat_map(|echo| std::iter::repeat_n(echo, n as usize)).collect();
-    let pieces = select_all(outputs);
-    if asked.stream == Some(true) {
-        let with_usage = asked.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
-        let chunks = completion::chunks::Chunks::new(heading, with_usage, with_logprobs, echoes, n);
-        return Ok(sse::response(completion::chunks::events(pieces, chunks), service.shell.config.heartbeat));
+    let outputs = select_all(outputs);
+    if request.stream == Some(true) {
+        let with_usage = request.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
+        let encoder = completion::chunks::ChunkEncoder::new(header, with_usage, with_logprobs, echoes, n);
+        return Ok(sse::response(
+            completion::chunks::events(outputs, encoder),
+            service.shell.config.heartbeat,
+        ));
     }
-    Ok(HttpResponse::Ok().json(completion::answer::whole(pieces, echoes, n, heading, with_logprobs).await?))
+    let response = completion::response::collect(outputs, echoes, n, header, with_logprobs).await?;
+    Ok(HttpResponse::Ok().json(response))
 }
 
-fn heading(service: &TextService, ready: &Ready, prefix: &str) -> Heading {
-    Heading {
+fn response_header(service: &TextService, runtime: &ModelRuntime, prefix: &str) -> ResponseHeader {
+    ResponseHeader {
         id: format!("{prefix}-{}", uuid::Uuid::new_v4().simple()),
         created: unix_seconds(),
         model: service.name().to_owned(),
-        fingerprint: ready.fingerprint.clone(),
-    }
-}
-
-pub(crate) fn unix_seconds() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-impl TextService {
-    /// There is one model; the checkpoint's name names it too.
-    pub(crate) async fn check_model(self: &Arc<Self>, asked: Option<&str>) -> HandlerResult<()> {
-        let Some(asked) = asked.filter(|asked| *asked != self.name()) else { return Ok(()) };
-        let front = Arc::clone(&self.front);
-        let described = videosdgx_shell::run_blocking(move || front.describe()).await?;
-        if described.is_ok_and(|model| model.checkpoint == asked) {
-            return Ok(());
-        }
-        let shown: String = asked.chars().take(100).collect();
-        let detail = format!("there is no model {shown:?}; there is {}", self.name());
-        let mut problem = Problem::new(Code::ModelNotFound, detail);
-        problem.field = Some("model".to_owned());
-        Err(Failure(problem))
+        fingerprint: runtime.fingerprint.clone(),
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /stream/generate`: one prompt, many, or a body of lines that is read as it arrives.
+//! `POST /stream/generate`: one prompt, several, or a body of lines that is read while it arrives.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -10,44 +10,40 @@ use actix_web::{
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream};
 use videosdgx_api::{Code, Problem, ServerEvent, ServerMessage, StreamBatch, StreamGenerate, StreamProblem};
 use videosdgx_shell::{Caller, Generate, HandlerResult, body};
-use videosdgx_text::{
-    OutputParser,
-    streaming::{GenerateOptions, Prompts, StreamInput, StreamingComputationEngine},
-};
+use videosdgx_text::streaming::StreamingComputationEngine;
 
 use crate::{
-    failed,
+    errors,
     limits::MAX_PROMPTS,
-    output::Reader,
-    ready::Ready,
+    runtime::ModelRuntime,
     service::TextService,
     sse,
     stream::{
-        events::Events,
-        lines::{Line, Lines},
-        plan,
+        events::EventEncoder,
+        lines::{Line, LineSplitter},
+        request::task_of_generate,
     },
-    submission::{self, Task},
+    submission::GenerationTask,
 };
 
 const NDJSON: &str = "application/x-ndjson";
-/// Longest line of an NDJSON body.
+/// Maximum length of a line of an NDJSON body in bytes.
 const MAX_LINE: usize = 16 << 20;
-/// A body of lines may rest so long between two pieces.
-const LINE_TIME: Duration = Duration::from_secs(120);
+/// Maximum time between two parts of a body of lines.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What is asked of one output, or why that cannot be read; with its line.
+/// One request, or why it is invalid; with its line number.
 type Item = (Option<u64>, Result<Box<StreamGenerate>, Problem>);
 
 /// Generate from one prompt, many, or a body of lines
 ///
-/// JSON: a prompt or many with the same settings. `application/x-ndjson`: a `generate` message of the WebSocket a line (its
-/// `type` may be left out), read as it arrives; a line that cannot be used is an error with its number, the others go on.
-/// Results come as they are made, with `index`, the prompt's number, as lines of JSON, or as server-sent events with
-/// `Accept: text/event-stream`.
+/// JSON: one prompt, or several with the same settings. `application/x-ndjson`: each line is a `generate` message of the
+/// WebSocket (`type` is optional), read while the body arrives; an invalid line gives an error with its number, the others
+/// continue. Results are sent as they are generated, each with the prompt's `index`, as lines of JSON, or as server-sent
+/// events with `Accept: text/event-stream`.
 #[utoipa::path(post, path = "/stream/generate", tag = "streams",
     request_body(content((StreamBatch = "application/json"), (String = "application/x-ndjson"))),
-    responses((status = 200, description = "Results as they are made", content(
+    responses((status = 200, description = "Results as they are generated", content(
         (String = "application/x-ndjson"), (ServerMessage = "text/event-stream")))))]
 pub(crate) async fn generate(
     caller: Caller<Generate>,
@@ -57,29 +53,29 @@ pub(crate) async fn generate(
 ) -> HandlerResult {
     service.shell.refuse_when_draining()?;
     let service = service.into_inner();
-    let as_events = wants_events(&request);
+    let as_events = accepts_events(&request);
     let principal = caller.principal.as_str().to_owned();
-    let every = service.shell.config.heartbeat;
+    let heartbeat = service.shell.config.heartbeat;
     let results = if is_lines(&request) {
-        let ready = service.loaded().await?;
-        answers(service, ready, principal, lines(payload).boxed_local())
+        let runtime = service.loaded_runtime().await?;
+        results(runtime, principal, lines(payload).boxed_local())
     } else {
         let body = body::read_json(&request, payload).await?;
         let batch: StreamBatch = body::parse(&body)?;
         drop(body);
-        let ready = service.ready().await?;
+        let runtime = service.runtime().await?;
         let mut items = split(batch)?;
-        // One prompt that cannot be used is a refusal as any other; of many, each is told in its place.
+        // An invalid single prompt is refused with an error status; of several prompts, each invalid one gets an error event.
         if let [(_, Ok(only))] = items.as_slice() {
-            plan::of_generate(&service, &ready, (**only).clone()).await?;
+            task_of_generate(&runtime, (**only).clone()).await?;
         }
-        service.loaded().await?;
+        service.loaded_runtime().await?;
         items.reverse();
         let items = stream::iter(std::iter::from_fn(move || items.pop()));
-        answers(service, ready, principal, items.boxed_local())
+        results(runtime, principal, items.boxed_local())
     };
     if as_events {
-        return Ok(sse::response(results.map(|message| sse::data(&message)), every));
+        return Ok(sse::response(results.map(|message| sse::data(&message)), heartbeat));
     }
     Ok(HttpResponse::Ok()
         .content_type(NDJSON)
@@ -100,13 +96,13 @@ fn is_lines(request: &HttpRequest) -> bool {
     matches!(kind.as_str(), NDJSON | "application/ndjson" | "application/jsonl")
 }
 
-fn wants_events(request: &HttpRequest) -> bool {
+fn accepts_events(request: &HttpRequest) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
     let mut kinds = accept.split(',').map(|kind| kind.split(';').next().unwrap_or("").trim());
     kinds.find(|kind| matches!(*kind, NDJSON | "text/event-stream" | "*/*")) == Some("text/event-stream")
 }
 
-/// Each prompt of a batch with the batch's settings.
+/// One request for each prompt of a batch, with the batch's settings.
 fn split(batch: StreamBatch) -> Result<Vec<Item>, Problem> {
     let StreamBatch { prompt, messages, system_prompt, max_tokens, params } = batch;
     let one = StreamGenerate { system_prompt, max_tokens, params, ..StreamGenerate::default() };
@@ -118,19 +114,19 @@ fn split(batch: StreamBatch) -> Result<Vec<Item>, Problem> {
         (Some(prompt), None) => prompt.into_texts(),
     };
     if !(1..=MAX_PROMPTS).contains(&prompts.len()) {
-        let detail = format!("a body has 1 to {MAX_PROMPTS} prompts; send more as {NDJSON}");
+        let detail = format!("a body must have 1 to {MAX_PROMPTS} prompts; send more of them as {NDJSON}");
         return Err(Problem::field("prompt", detail).with_limit(MAX_PROMPTS));
     }
     let each = |prompt| (None, Ok(Box::new(StreamGenerate { prompt: Some(prompt), ..one.clone() })));
     Ok(prompts.into_iter().map(each).collect())
 }
 
-/// The lines of a body as they arrive.
+/// The lines of a body while they arrive.
 fn lines(payload: web::Payload) -> impl Stream<Item = Item> {
-    let open = Some((payload, Lines::new(MAX_LINE)));
+    let open = Some((payload, LineSplitter::new(MAX_LINE)));
     stream::unfold(open, |open| async move {
         let (mut payload, mut lines) = open?;
-        let found: Vec<Item> = match tokio::time::timeout(LINE_TIME, payload.next()).await {
+        let found: Vec<Item> = match tokio::time::timeout(READ_TIMEOUT, payload.next()).await {
             Ok(Some(Ok(bytes))) => {
                 let items = lines.push(&bytes).into_iter().map(item).collect();
                 return Some((stream::iter::<Vec<Item>>(items), Some((payload, lines))));
@@ -141,8 +137,8 @@ fn lines(payload: web::Payload) -> impl Stream<Item = Item> {
                 vec![(None, Err(problem))]
             }
             Err(_) => {
-                let seconds = LINE_TIME.as_secs();
-                let problem = Problem::new(Code::RequestTimeout, format!("no line came for {seconds} s"));
+                let seconds = READ_TIMEOUT.as_secs();
+                let problem = Problem::new(Code::RequestTimeout, format!("no data arrived for {seconds} s"));
                 vec![(None, Err(problem))]
             }
         };
@@ -159,7 +155,8 @@ fn item((number, line): Line) -> Item {
     // A bare string is a prompt.
     if line.trim_ascii_start().starts_with(b"\"") {
         let read = serde_json::from_slice::<String>(&line);
-        let read = read.map_err(|error| Problem::new(Code::InvalidBody, format!("that is no JSON: {error}")));
+        let read = read
+            .map_err(|error| Problem::new(Code::InvalidBody, format!("the line is not valid JSON: {error}")));
         let generate =
             |prompt| Box::new(StreamGenerate { prompt: Some(prompt), ..StreamGenerate::default() });
         return (Some(number), read.map(generate));
@@ -167,82 +164,60 @@ fn item((number, line): Line) -> Item {
     (Some(number), body::parse::<StreamGenerate>(&line).map(Box::new).map_err(|failure| failure.0))
 }
 
-/// Results of all items, at most so many at once as the streaming engine gives a request places; items are read when there is
-/// one.
-fn answers(
-    service: Arc<TextService>,
-    ready: Arc<Ready>,
+/// Results of all items. At most `max_concurrent_requests` of them run at once; further items are read when one has ended.
+fn results(
+    runtime: Arc<ModelRuntime>,
     principal: String,
     items: stream::LocalBoxStream<'static, Item>,
 ) -> stream::LocalBoxStream<'static, ServerMessage> {
-    let streaming = ready.streaming.apart();
-    let places = streaming.config().max_concurrent_requests;
-    let each = move |(index, (line, item)): (usize, Item)| {
-        let (service, ready, principal) = (Arc::clone(&service), Arc::clone(&ready), principal.clone());
-        let streaming = streaming.clone();
+    let streaming = runtime.streaming.apart();
+    let max_concurrent = streaming.config().max_concurrent_requests;
+    let principal: Arc<str> = principal.into();
+    let item_results = move |(index, (line, item)): (usize, Item)| {
+        let (runtime, principal, streaming) =
+            (Arc::clone(&runtime), Arc::clone(&principal), streaming.clone());
         async move {
-            let request_id = item.as_ref().ok().and_then(|asked| asked.request_id.clone());
-            let envelope = {
-                let request_id = request_id.clone();
-                move |event| ServerMessage {
-                    request_id: request_id.clone(),
-                    index: Some(index as u64),
-                    event,
-                }
+            let request_id = item.as_ref().ok().and_then(|request| request.request_id.clone());
+            let message = move |event| ServerMessage {
+                request_id: request_id.clone(),
+                index: Some(index as u64),
+                event,
             };
             let task = match item {
-                Ok(asked) => plan::of_generate(&service, &ready, *asked).await.map_err(|failure| failure.0),
+                Ok(request) => task_of_generate(&runtime, *request).await.map_err(|failure| failure.0),
                 Err(problem) => Err(problem),
             };
             match task {
-                Ok(task) => {
-                    run(&service, (&ready, &streaming), principal, task, line).map(envelope).boxed_local()
-                }
-                Err(problem) => stream::once(future::ready(envelope(refused(problem, line)))).boxed_local(),
+                Ok(task) => run(&runtime, &streaming, &principal, task, line).map(message).boxed_local(),
+                Err(problem) => stream::once(future::ready(message(refused(problem, line)))).boxed_local(),
             }
         }
         .flatten_stream()
         .boxed_local()
     };
-    items.enumerate().map(each).flatten_unordered(places).boxed_local()
+    items.enumerate().map(item_results).flatten_unordered(max_concurrent).boxed_local()
 }
 
 fn refused(problem: Problem, line: Option<u64>) -> ServerEvent {
-    ServerEvent::Error { error: StreamProblem { line, ..failed::refused(problem) } }
+    ServerEvent::Error { error: StreamProblem { line, ..errors::refusal(problem) } }
 }
 
 /// Events of one task.
 fn run(
-    service: &TextService,
-    (ready, streaming): (&Ready, &StreamingComputationEngine),
-    principal: String,
-    task: Task,
+    runtime: &ModelRuntime,
+    streaming: &StreamingComputationEngine,
+    principal: &str,
+    task: GenerationTask,
     line: Option<u64>,
-) -> impl Stream<Item = ServerEvent> + 'static {
-    let Task { written, choosing, structure, logprobs, parse } = task;
-    let field = structure.as_ref().map(|structure| structure.field.clone());
-    let name = uuid::Uuid::new_v4().simple().to_string();
-    let parser = parse.map(|tools| OutputParser::new(ready.format, tools, written.thinking, &name));
-    let stops = choosing.stop.strings.clone();
-    let options = GenerateOptions {
-        max_new_tokens: choosing.stop.max_tokens,
-        sampling: choosing.sampling,
-        stop_token_ids: choosing.stop.token_ids,
-        stop_strings: choosing.stop.strings,
-        ignore_end: choosing.stop.ignore_end,
-        constraint: structure.map(|structure| structure.constraint),
-        logprobs,
-        priority: choosing.priority,
-        deadline: choosing.deadline,
-        principal,
-    };
-    let results = streaming.generate_stream(Prompts::One(StreamInput::Tokens(written.prompt)), options);
-    let mut reader = Reader::new(parser, stops, service.metrics.clone());
-    let mut events = Events::default();
+) -> impl Stream<Item = ServerEvent> + use<> {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let mut reader = task.output_reader(runtime, &id);
+    let mut encoder = EventEncoder::default();
+    let results = streaming.stream_request(task.engine_request(principal, id, 0));
     results.flat_map(move |result| {
         stream::iter(match result.output {
-            Ok(event) => events.of(reader.piece(event)),
-            Err(error) => vec![refused(submission::refusal(error, field.as_deref()), line)],
+            Ok(event) => encoder.encode(reader.read(event)),
+            Err(error) => vec![refused(task.refusal(error), line)],
         })
     })
 }

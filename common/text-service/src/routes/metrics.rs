@@ -1,4 +1,4 @@
-//! Figures for Prometheus, or as JSON.
+//! `/metrics`: OpenMetrics text or JSON.
 
 use std::time::UNIX_EPOCH;
 
@@ -11,9 +11,9 @@ use crate::service::TextService;
 
 /// Prometheus text, or JSON
 ///
-/// JSON with `Accept: application/json`. The names of streams' figures are vLLM's with `videosdgx` in front.
+/// JSON with `Accept: application/json`. Metrics of generations have vLLM's names with the prefix `videosdgx`.
 #[utoipa::path(get, path = "/metrics", tag = "status",
-    responses((status = 200, description = "OpenMetrics text, or JSON when asked for", content(
+    responses((status = 200, description = "OpenMetrics text, or JSON on request", content(
         (String = "application/openmetrics-text"), (TextMetricsReport = "application/json")))))]
 pub(crate) async fn metrics(
     _: Caller<Read>,
@@ -24,7 +24,7 @@ pub(crate) async fn metrics(
     if wants_json(&request) {
         return Ok(HttpResponse::Ok().json(report(&service, process)));
     }
-    service.metrics.kept_streams.set(i64::try_from(service.kept.lost()).unwrap_or(i64::MAX));
+    service.metrics.kept_streams.set(i64::try_from(service.streams.detached()).unwrap_or(i64::MAX));
     let text = service.shell.metrics.encode(&process).map_err(Failure::internal)?;
     Ok(HttpResponse::Ok().content_type(OPENMETRICS).body(text))
 }
@@ -58,7 +58,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// A session of the history, for people.
+/// A session of the history as the API shows it.
 pub(crate) fn record(session: &SessionRecord) -> GenerationRecord {
     GenerationRecord {
         reason: reason(session.reason).to_owned(),
@@ -74,7 +74,7 @@ pub(crate) fn record(session: &SessionRecord) -> GenerationRecord {
     }
 }
 
-/// As it is written.
+/// The name of a finish reason in the API.
 pub(crate) fn reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop => "stop",

@@ -1,4 +1,4 @@
-//! The model as OpenAI's clients list it.
+//! The service's model in OpenAI's model list.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::openai::{Model, ModelKind, ModelList};
@@ -7,8 +7,8 @@ use videosdgx_shell::{Caller, HandlerResult, Read, run_blocking};
 use crate::service::TextService;
 
 async fn model(service: &TextService) -> HandlerResult<Model> {
-    let front = std::sync::Arc::clone(&service.front);
-    let described = run_blocking(move || front.describe()).await?;
+    let backend = std::sync::Arc::clone(&service.backend);
+    let described = run_blocking(move || backend.describe()).await?;
     Ok(Model {
         id: service.name().to_owned(),
         object: "model".to_owned(),
@@ -29,7 +29,7 @@ pub(crate) async fn list(_: Caller<Read>, service: web::Data<TextService>) -> Ha
 
 /// One model
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "completions",
-    params(("id" = String, Path, description = "Its name")), responses((status = 200, body = Model)))]
+    params(("id" = String, Path, description = "The model's name")), responses((status = 200, body = Model)))]
 pub(crate) async fn retrieve(
     _: Caller<Read>,
     request: HttpRequest,

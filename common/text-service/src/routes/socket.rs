@@ -1,4 +1,4 @@
-//! The door of the WebSocket `/stream`: who may open one, and how it is spoken.
+//! The handshake of the WebSocket `/stream`: authentication, origin, subprotocol.
 
 use actix_web::{
     HttpRequest,
@@ -10,26 +10,26 @@ use videosdgx_shell::{Failure, Generate, HandlerResult, authenticate};
 
 use crate::{
     service::TextService,
-    socket::{Connection, Offered, check_origin, drive},
+    socket::{Connection, OfferedProtocols, check_origin, serve},
 };
 
 const PROTOCOL: HeaderName = header::SEC_WEBSOCKET_PROTOCOL;
-/// Longest message of a client; pictures make it larger.
+/// Maximum size of a client's message in bytes; larger if the model accepts pictures.
 const MAX_MESSAGE: usize = 4 << 20;
 const MAX_MESSAGE_WITH_PICTURES: usize = 16 << 20;
 
 /// Open a WebSocket
 ///
-/// Messages both ways as JSON text (subprotocol `videosdgx.v1.json`, or none) or as MessagePack (`videosdgx.v1.msgpack`): the
-/// client sends `generate`, `cancel` and `resume`, the service `started`, `token`, `tool_call`, `error` and `complete`; see
-/// `ClientMessage` and `ServerMessage`. The token goes into `Authorization`, or from a browser into the subprotocol
-/// `bearer.<token>` beside the other. Close codes: 1001 shutting down, 1003 text and binary mixed up, 1007 no UTF-8, 1008 no
-/// answer to pings or too many mistakes, 1009 too large, 1013 too many connections.
+/// Messages are JSON text (subprotocol `videosdgx.v1.json`, or none) or MessagePack (`videosdgx.v1.msgpack`). The client sends
+/// `generate`, `cancel` and `resume`, the service `started`, `token`, `tool_call`, `error` and `complete`; see `ClientMessage`
+/// and `ServerMessage`. The access token is sent in `Authorization`, or by browsers as the additional subprotocol
+/// `bearer.<token>`. Close codes: 1001 shutting down, 1003 wrong message type (text or binary), 1007 invalid UTF-8, 1008 no
+/// answer to pings or too many invalid messages, 1009 message too large, 1013 too many connections.
 #[utoipa::path(get, path = "/stream", tag = "streams",
     params(("Sec-WebSocket-Protocol" = Option<String>, Header,
-        description = "`videosdgx.v1.json` or `videosdgx.v1.msgpack`, and `bearer.<token>` from browsers")),
-    responses((status = 101, description = "The connection is a WebSocket now"),
-        (status = 426, description = "That was no WebSocket: send Upgrade", content_type = "application/problem+json",
+        description = "`videosdgx.v1.json` or `videosdgx.v1.msgpack`; browsers add `bearer.<token>`")),
+    responses((status = 101, description = "Switched to the WebSocket protocol"),
+        (status = 426, description = "Not a WebSocket request: send Upgrade", content_type = "application/problem+json",
             body = Problem)))]
 pub(crate) async fn socket(
     request: HttpRequest,
@@ -37,11 +37,11 @@ pub(crate) async fn socket(
     service: web::Data<TextService>,
 ) -> HandlerResult {
     let values = request.headers().get_all(PROTOCOL).filter_map(|value| value.to_str().ok());
-    let offered = Offered::of(values);
+    let offered = OfferedProtocols::of(values);
     let principal = {
-        let given = request.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let sent = request.headers().get_all(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let offered = offered.tokens.iter().map(String::as_bytes);
-        authenticate::<Generate>(&request, given.chain(offered)).await?
+        authenticate::<Generate>(&request, sent.chain(offered)).await?
     };
     check_origin(request.headers(), &service.settings.origins)?;
     service.shell.refuse_when_draining()?;
@@ -49,19 +49,19 @@ pub(crate) async fn socket(
         return Err(Failure(upgrade_required()));
     }
     if offered.unknown {
-        let detail =
-            "none of the offered subprotocols is known; offer videosdgx.v1.json or videosdgx.v1.msgpack";
+        let detail = "no offered subprotocol is supported; offer videosdgx.v1.json or videosdgx.v1.msgpack";
         return Err(Failure(Problem::field("Sec-WebSocket-Protocol", detail)));
     }
-    let protocols: Vec<&str> = offered.answer.into_iter().collect();
+    let protocols: Vec<&str> = offered.selected.into_iter().collect();
     let (response, session, messages) = actix_ws::handle_with_protocols(&request, payload, &protocols)
-        .map_err(|error| Failure(Problem::field("Upgrade", format!("the handshake is wrong: {error}"))))?;
+        .map_err(|error| Failure(Problem::field("Upgrade", format!("invalid handshake: {error}"))))?;
     let service = service.into_inner();
-    let pictures = service.ready.get().is_some_and(|ready| ready.images.is_some());
-    let most = if pictures { MAX_MESSAGE_WITH_PICTURES } else { MAX_MESSAGE };
-    let messages = messages.max_frame_size(most).aggregate_continuations().max_continuation_size(most);
+    let pictures = service.runtime.get().is_some_and(|runtime| runtime.images.is_some());
+    let max_size = if pictures { MAX_MESSAGE_WITH_PICTURES } else { MAX_MESSAGE };
+    let messages =
+        messages.max_frame_size(max_size).aggregate_continuations().max_continuation_size(max_size);
     let connection = Connection { service, principal: principal.as_str().to_owned(), format: offered.format };
-    actix_web::rt::spawn(drive(connection, session, messages));
+    actix_web::rt::spawn(serve(connection, session, messages));
     Ok(response)
 }
 

@@ -1,4 +1,4 @@
-//! What a text service says of itself, beside the shell.
+//! `/info` of a text service.
 
 use actix_web::{HttpResponse, web};
 use videosdgx_api::TextInfo;
@@ -11,7 +11,7 @@ use crate::service::TextService;
 pub(crate) async fn info(_: Caller<Read>, service: web::Data<TextService>) -> HandlerResult {
     let shared = service.clone().into_inner();
     let (described, system) =
-        run_blocking(move || (shared.front.describe(), shared.shell.host.report())).await?;
+        run_blocking(move || (shared.backend.describe(), shared.shell.host.report())).await?;
     let (model, model_error) = match described {
         Ok(model) => (Some(model), None),
         Err(error) => (None, Some(error.to_string())),

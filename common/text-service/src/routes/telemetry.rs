@@ -1,4 +1,4 @@
-//! What streams took, as JSON and as a page.
+//! Measurements of generations, as JSON and as a page.
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Serialize;
@@ -10,102 +10,102 @@ use videosdgx_text::telemetry::{Comparison, MetricChange, SessionRecord, Telemet
 use super::metrics::record;
 use crate::service::TextService;
 
-/// Sessions that are listed unless told.
+/// Default number of listed sessions.
 const SESSIONS: u64 = 50;
-/// Sessions that are compared with those before them unless told.
+/// Default number of recent sessions that are compared with earlier ones.
 const RECENT: u64 = 50;
 
-/// Answer of `GET /telemetry`.
+/// Response of `GET /telemetry`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Telemetry {
-    /// Sums since the process started.
+    /// Totals since the process started.
     summary: Summary,
-    /// The newest sessions against those before them.
+    /// Comparison of the newest sessions with earlier ones.
     regression: Regression,
     /// The newest sessions, newest first.
     sessions: Vec<Session>,
-    /// The engine now.
+    /// The engine's current state.
     engine: EngineReport,
-    /// The model now.
+    /// The model's current state.
     loader: LoaderReport,
-    /// Memory now.
+    /// Current memory use.
     memory: MemoryReport,
 }
 
-/// Sums over all sessions that ended.
+/// Totals and means over all ended sessions.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Summary {
-    /// Sessions.
+    /// Number of sessions.
     sessions: u64,
-    /// Tokens of output.
+    /// Output tokens.
     total_tokens: u64,
-    /// Errors, recovered ones included.
+    /// Errors, including recovered ones.
     error_count: u64,
-    /// Of those, recovered.
+    /// Recovered errors.
     recovered_errors: u64,
     /// Mean time to the first token.
     average_time_to_first_token_ms: f64,
-    /// 95th percentile of it.
+    /// 95th percentile of the time to the first token.
     p95_time_to_first_token_ms: f64,
     /// Mean over sessions of the mean time between tokens.
     average_token_latency_ms: f64,
-    /// 95th percentile of the sessions' means.
+    /// 95th percentile of the sessions' mean times.
     p95_token_latency_ms: f64,
-    /// Mean over sessions of output tokens a second.
+    /// Mean over sessions of output tokens per second.
     average_throughput: f64,
-    /// Most resident memory of the process.
+    /// Maximum resident memory of the process.
     max_memory_usage_mb: f64,
 }
 
-/// Whether things have become worse.
+/// Comparison of recent sessions with earlier ones.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Regression {
-    /// Sessions before the newest.
+    /// Number of earlier sessions.
     baseline_sessions: u64,
-    /// The newest.
+    /// Number of recent sessions.
     current_sessions: u64,
-    /// Names of the figures below that have become worse.
+    /// Names of the metrics below that have become worse.
     regressions: Vec<String>,
-    /// Median, seconds.
+    /// Median in seconds.
     time_to_first_token: Change,
-    /// Median, seconds.
+    /// Median in seconds.
     token_latency: Change,
-    /// Median, seconds.
+    /// Median in seconds.
     p95_token_latency: Change,
-    /// Median, tokens a second.
+    /// Median in tokens per second.
     throughput: Change,
-    /// Errors a token.
+    /// Errors per token.
     error_rate: Change,
 }
 
-/// One figure.
+/// One metric.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Change {
-    /// Before.
+    /// Value of the earlier sessions.
     baseline: f64,
-    /// Now.
+    /// Value of the recent sessions.
     current: f64,
 }
 
 /// One session.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Session {
-    /// What came of it.
+    /// Outcome and times.
     #[serde(flatten)]
     record: GenerationRecord,
     /// Mean time between tokens.
     average_token_latency_ms: f64,
-    /// 95th percentile of it.
+    /// 95th percentile of the time between tokens.
     p95_token_latency_ms: f64,
-    /// Output tokens a second from submission to the end.
+    /// Output tokens per second from submission to the end.
     end_to_end_throughput: f64,
-    /// Most resident memory of the process meanwhile.
+    /// Maximum resident memory of the process during the session.
     max_memory_usage_mb: f64,
-    /// How many sequences ran in most of its steps.
+    /// Most frequent number of sequences in its steps.
     most_common_batch_size: u64,
-    /// Errors that it met.
+    /// Errors of the session.
     errors: Vec<SessionError>,
-    /// Times of its tokens in order, at most the first 512; empty when it was not sampled, or not asked for.
+    /// Times of the first 512 tokens in order; empty if the session was not sampled or `latencies` is not set.
     token_latencies_ms: Vec<f64>,
 }
 
@@ -114,19 +114,19 @@ pub(crate) struct Session {
 pub(crate) struct SessionError {
     /// Stable code.
     code: String,
-    /// Number of the token at which it happened.
+    /// Number of the token at which it occurred.
     position: u64,
-    /// Whether the stream went on.
+    /// Whether the stream continued.
     recovered: bool,
 }
 
 /// What streams took: the newest sessions, sums, regressions
 #[utoipa::path(get, path = "/telemetry", tag = "status",
     params(
-        ("sessions" = Option<u64>, Query, minimum = 0, maximum = 512, description = "Sessions to list; 50 unless told"),
+        ("sessions" = Option<u64>, Query, minimum = 0, maximum = 512, description = "Sessions to list; default: 50"),
         ("recent" = Option<u64>, Query, minimum = 1, maximum = 512,
-            description = "Sessions to compare with those before them; 50 unless told"),
-        ("latencies" = Option<bool>, Query, description = "List the times of single tokens too")),
+            description = "Recent sessions to compare with earlier ones; default: 50"),
+        ("latencies" = Option<bool>, Query, description = "Include the times of single tokens")),
     responses((status = 200, body = Telemetry)))]
 pub(crate) async fn telemetry(
     _: Caller<Read>,
@@ -217,7 +217,7 @@ fn session(session: &SessionRecord, latencies: bool) -> Session {
 
 /// A page that shows the engine at work
 ///
-/// It holds nothing of the service: it asks for a token with the scope `read` and polls `/telemetry` with it.
+/// The page itself contains no data: it asks for an access token with the scope `read` and polls `/telemetry` with it.
 #[utoipa::path(get, path = "/dashboard", tag = "docs", responses(
     (status = 200, content_type = "text/html", body = String)))]
 pub(crate) async fn dashboard() -> HttpResponse {

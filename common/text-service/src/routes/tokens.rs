@@ -1,4 +1,4 @@
-//! Text to tokens and back, in vLLM's shapes.
+//! Tokenizing and detokenizing, with vLLM's requests and responses.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use videosdgx_text::{AllowSpecial, ShowSpecial};
 
 use crate::{
     conversation::{Conversation, tool_values},
-    prompt::{self, Telling},
-    ready::Ready,
+    prompt::{self, TemplateRequest},
+    runtime::ModelRuntime,
     service::TextService,
 };
 
@@ -27,45 +27,45 @@ pub(crate) async fn tokenize(
     service: web::Data<TextService>,
 ) -> HandlerResult {
     let body = body::read_json(&request, payload).await?;
-    let asked: TokenizeRequest = body::parse(&body)?;
+    let request: TokenizeRequest = body::parse(&body)?;
     drop(body);
     let service = service.into_inner();
-    service.check_model(asked.model.as_deref()).await?;
-    let ready = service.ready().await?;
-    let with_texts = asked.return_token_strs == Some(true);
-    let tokens = match (&asked.prompt, &asked.messages) {
+    service.check_model(request.model.as_deref()).await?;
+    let runtime = service.runtime().await?;
+    let with_texts = request.return_token_strs == Some(true);
+    let tokens = match (&request.prompt, &request.messages) {
         (Some(_), Some(_)) => {
             return Err(Problem::field("messages", "send a prompt or messages, not both").into());
         }
         (None, None) => return Err(Problem::field("prompt", "send a prompt or messages").into()),
         (Some(text), None) => {
-            let (ready, text) = (Arc::clone(&ready), text.clone());
-            let prefix = asked.add_special_tokens.unwrap_or(true);
-            run_blocking(move || of_text(&ready, &text, prefix)).await??
+            let (runtime, text) = (Arc::clone(&runtime), text.clone());
+            let prefix = request.add_special_tokens.unwrap_or(true);
+            run_blocking(move || encode(&runtime, &text, prefix)).await??
         }
         (None, Some(messages)) => {
-            let telling = Telling {
-                conversation: Conversation::check(messages, ready.images.is_some())?,
-                tools: tool_values(asked.tools.as_deref().unwrap_or_default()),
-                kwargs: asked.chat_template_kwargs.clone().unwrap_or_default(),
-                open_answer: asked.add_generation_prompt.unwrap_or(true),
+            let template = TemplateRequest {
+                conversation: Conversation::check(messages, runtime.images.is_some())?,
+                tools: tool_values(request.tools.as_deref().unwrap_or_default()),
+                kwargs: request.chat_template_kwargs.clone().unwrap_or_default(),
+                add_generation_prompt: request.add_generation_prompt.unwrap_or(true),
             };
-            prompt::of_conversation(&service, &ready, telling).await?.prompt.tokens
+            prompt::of_conversation(&runtime, template).await?.prompt.tokens
         }
     };
     let texts = with_texts
-        .then(|| tokens.iter().map(|id| ready.tokenizer.decode(&[*id], ShowSpecial::Keep)).collect());
+        .then(|| tokens.iter().map(|id| runtime.tokenizer.decode(&[*id], ShowSpecial::Keep)).collect());
     Ok(HttpResponse::Ok().json(TokenizeAnswer {
         count: tokens.len() as u64,
-        max_model_len: ready.max_context as u64,
+        max_model_len: runtime.max_context as u64,
         tokens,
         token_strs: texts,
     }))
 }
 
-fn of_text(ready: &Ready, text: &str, prefix: bool) -> Result<Vec<u32>, Problem> {
-    let mut tokens = if prefix { ready.tokenizer.prompt_prefix().to_vec() } else { Vec::new() };
-    let encoded = ready.tokenizer.encode(text, AllowSpecial::All);
+fn encode(runtime: &ModelRuntime, text: &str, prefix: bool) -> Result<Vec<u32>, Problem> {
+    let mut tokens = if prefix { runtime.tokenizer.prompt_prefix().to_vec() } else { Vec::new() };
+    let encoded = runtime.tokenizer.encode(text, AllowSpecial::All);
     tokens.extend(encoded.map_err(|error| Problem::field("prompt", error.to_string()))?);
     Ok(tokens)
 }
@@ -80,16 +80,16 @@ pub(crate) async fn detokenize(
     service: web::Data<TextService>,
 ) -> HandlerResult {
     let body = body::read_json(&request, payload).await?;
-    let asked: DetokenizeRequest = body::parse(&body)?;
+    let request: DetokenizeRequest = body::parse(&body)?;
     drop(body);
     let service = service.into_inner();
-    service.check_model(asked.model.as_deref()).await?;
-    let ready = service.ready().await?;
-    let vocab = ready.tokenizer.vocab_size();
-    if let Some(at) = asked.tokens.iter().position(|id| *id as usize >= vocab) {
-        let detail = format!("token ids are below {vocab}");
+    service.check_model(request.model.as_deref()).await?;
+    let runtime = service.runtime().await?;
+    let vocab = runtime.tokenizer.vocab_size();
+    if let Some(at) = request.tokens.iter().position(|id| *id as usize >= vocab) {
+        let detail = format!("token ids must be below {vocab}");
         return Err(Problem::field(format!("tokens[{at}]"), detail).with_limit(vocab).into());
     }
-    let text = run_blocking(move || ready.tokenizer.decode(&asked.tokens, ShowSpecial::Keep)).await?;
+    let text = run_blocking(move || runtime.tokenizer.decode(&request.tokens, ShowSpecial::Keep)).await?;
     Ok(HttpResponse::Ok().json(DetokenizeAnswer { prompt: text }))
 }

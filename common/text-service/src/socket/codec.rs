@@ -4,7 +4,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use videosdgx_api::{ClientMessage, Code, Problem, ServerMessage};
 use videosdgx_shell::body;
 
-/// How messages are written.
+/// The encoding of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Text frames.
@@ -13,24 +13,27 @@ pub(crate) enum Format {
     MessagePack,
 }
 
-/// Deepest nesting of a MessagePack message.
+/// Maximum nesting depth of a MessagePack message.
 const MAX_DEPTH: usize = 128;
 
-/// What kind of message it is, whatever else it says.
+/// The `type` of a message; other fields are ignored.
 #[derive(Deserialize)]
-struct Head {
+struct MessageType {
     #[serde(rename = "type")]
     kind: String,
 }
 
 impl Format {
-    /// Reads a client's message; what is wrong is named by its field.
-    pub(crate) fn read(self, bytes: &[u8]) -> Result<ClientMessage, Problem> {
+    /// Decodes a client's message; problems name the invalid field.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Result<ClientMessage, Problem> {
         match self {
-            Self::Json => {
-                decode(|| parse_json(bytes), || parse_json(bytes), || parse_json(bytes), || parse_json(bytes))
-            }
-            Self::MessagePack => decode(
+            Self::Json => decode_message(
+                || parse_json(bytes),
+                || parse_json(bytes),
+                || parse_json(bytes),
+                || parse_json(bytes),
+            ),
+            Self::MessagePack => decode_message(
                 || parse_msgpack(bytes),
                 || parse_msgpack(bytes),
                 || parse_msgpack(bytes),
@@ -39,8 +42,8 @@ impl Format {
         }
     }
 
-    /// A service's message.
-    pub(crate) fn write(self, message: &ServerMessage) -> Vec<u8> {
+    /// Encodes a service's message.
+    pub(crate) fn encode(self, message: &ServerMessage) -> Vec<u8> {
         match self {
             Self::Json => serde_json::to_vec(message).unwrap_or_default(),
             Self::MessagePack => rmp_serde::to_vec_named(message).unwrap_or_default(),
@@ -48,22 +51,22 @@ impl Format {
     }
 }
 
-/// The type first, then all of it as that type, so that a field inside is named by its own path.
-fn decode(
-    head: impl FnOnce() -> Result<Head, Problem>,
+/// Decodes the type first and then the message as that type, so that problems name nested fields by their path.
+fn decode_message(
+    message_type: impl FnOnce() -> Result<MessageType, Problem>,
     generate: impl FnOnce() -> Result<videosdgx_api::StreamGenerate, Problem>,
     cancel: impl FnOnce() -> Result<videosdgx_api::StreamCancel, Problem>,
     resume: impl FnOnce() -> Result<videosdgx_api::StreamResume, Problem>,
 ) -> Result<ClientMessage, Problem> {
-    match head()?.kind.as_str() {
-        "generate" => generate().map(|it| ClientMessage::Generate(Box::new(it))),
+    match message_type()?.kind.as_str() {
+        "generate" => generate().map(|request| ClientMessage::Generate(Box::new(request))),
         "cancel" => cancel().map(ClientMessage::Cancel),
         "resume" => resume().map(ClientMessage::Resume),
         other => {
             let other: String = other.chars().take(60).collect();
             Err(Problem::field(
                 "type",
-                format!("there is no message {other:?}; send generate, cancel or resume"),
+                format!("unknown message type {other:?}; send generate, cancel or resume"),
             ))
         }
     }
@@ -74,9 +77,9 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 fn parse_msgpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Serde would take an array for a struct.
+    // Serde would accept an array as a struct.
     if !matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
-        return Err(Problem::new(Code::InvalidBody, "a message is one map"));
+        return Err(Problem::new(Code::InvalidBody, "a message must be a map"));
     }
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(MAX_DEPTH);
@@ -104,11 +107,11 @@ mod tests {
 
     fn both(value: &Value) -> [Result<ClientMessage, Problem>; 2] {
         let packed = rmp_serde::to_vec_named(value).unwrap();
-        [Format::Json.read(value.to_string().as_bytes()), Format::MessagePack.read(&packed)]
+        [Format::Json.decode(value.to_string().as_bytes()), Format::MessagePack.decode(&packed)]
     }
 
     #[test]
-    fn the_specifications_messages_are_read_in_both_forms() {
+    fn the_specifications_messages_are_decoded_in_both_formats() {
         let asked = json!({"type": "generate", "prompt": "a", "max_tokens": 100,
                            "params": {"temperature": 0.7, "top_p": 0.9}});
         for read in both(&asked) {
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_in_both_forms() {
+    fn invalid_fields_are_named_in_both_formats() {
         for (message, field) in [
             (json!({}), "type"),
             (json!({"type": "sing"}), "type"),
@@ -149,15 +152,15 @@ mod tests {
             b"\x91\x01",
             b"\xdf\xff\xff\xff\xff",
         ] {
-            assert!(Format::Json.read(bytes).is_err());
-            assert!(Format::MessagePack.read(bytes).is_err());
+            assert!(Format::Json.decode(bytes).is_err());
+            assert!(Format::MessagePack.decode(bytes).is_err());
         }
         let deep = [[0x81, 0xa1, b'a'].repeat(100_000), vec![0xc0]].concat();
-        assert!(Format::MessagePack.read(&deep).is_err());
+        assert!(Format::MessagePack.decode(&deep).is_err());
     }
 
     #[test]
-    fn both_forms_say_the_same() {
+    fn both_formats_have_the_same_fields() {
         let token = StreamToken {
             id: 8204,
             text: " quantum".to_owned(),
@@ -166,11 +169,11 @@ mod tests {
             ..StreamToken::default()
         };
         let message = ServerMessage { request_id: None, index: None, event: ServerEvent::Token { token } };
-        let json: Value = serde_json::from_slice(&Format::Json.write(&message)).unwrap();
+        let json: Value = serde_json::from_slice(&Format::Json.encode(&message)).unwrap();
         let expected = json!({"type": "token", "token":
             {"id": 8204, "text": " quantum", "position": 12, "latency_ms": 38.5}});
         assert_eq!(json, expected);
-        let packed: Value = rmp_serde::from_slice(&Format::MessagePack.write(&message)).unwrap();
+        let packed: Value = rmp_serde::from_slice(&Format::MessagePack.encode(&message)).unwrap();
         assert_eq!(packed, expected);
     }
 }

@@ -1,16 +1,15 @@
 //! The WebSocket `/stream`.
 
-mod buffer;
 mod codec;
-mod driver;
-mod kept;
-mod names;
+mod connection;
+mod delivery;
+mod generations;
 mod origin;
-mod outgoing;
+mod requests;
 mod subprotocol;
+mod writer;
 
 pub(crate) use codec::Format;
-pub(crate) use driver::{Connection, drive};
-pub(crate) use kept::KeptStreams;
+pub(crate) use connection::{Connection, serve};
 pub(crate) use origin::check as check_origin;
-pub(crate) use subprotocol::Offered;
+pub(crate) use subprotocol::OfferedProtocols;

@@ -1,4 +1,4 @@
-//! Which pages may open WebSockets here. Browsers do not ask for CORS there, they only say where the page is from.
+//! Which web pages may open WebSockets. Browsers do not apply CORS to WebSockets; they only send the page's `Origin`.
 
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use url::Url;
@@ -6,8 +6,8 @@ use videosdgx_api::{Code, Problem};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Lets through who is no browser, pages of the service's own origin, and the listed ones. A page cannot set headers on a
-/// WebSocket: what was forwarded came through a gateway, which knows its own origin and has checked this before.
+/// Accepts clients that are not browsers, pages of the service's own origin, and the `listed` origins. Pages cannot set headers on
+/// a WebSocket, so a request with `X-Forwarded-For` came through a gateway, which knows its own origin and has checked it.
 pub(crate) fn check(headers: &HeaderMap, listed: &[String]) -> Result<(), Problem> {
     let mut origins = headers.get_all(ORIGIN);
     let Some(origin) = origins.next() else { return Ok(()) };
@@ -22,17 +22,17 @@ pub(crate) fn check(headers: &HeaderMap, listed: &[String]) -> Result<(), Proble
         return Ok(());
     }
     let detail =
-        "pages of this origin may not open WebSockets here; the operator lists it in VIDEOSDGX_CORS_ORIGINS";
+        "pages of this origin may not open WebSockets; the operator can allow it in VIDEOSDGX_CORS_ORIGINS";
     Err(Problem::new(Code::OriginNotAllowed, detail))
 }
 
-/// Whether the page came from the host that it talks to.
+/// Whether the page was served by the host that it connects to.
 fn is_own(headers: &HeaderMap, origin: &str) -> Option<bool> {
     let origin = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let host = headers.get(HOST)?.to_str().ok()?;
-    let asked = Url::parse(&format!("{}://{host}", origin.scheme())).ok()?;
-    let place = |url: &Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
-    Some(place(&asked) == place(&origin))
+    let own = Url::parse(&format!("{}://{host}", origin.scheme())).ok()?;
+    let host_and_port = |url: &Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
+    Some(host_and_port(&own) == host_and_port(&origin))
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_listed_and_forwarded_origins_pass_and_no_others() {
+    fn only_own_listed_and_forwarded_origins_pass() {
         let listed = ["https://studio.example".to_owned()];
         for (origin, host, forwarded, passes) in [
             (None, "a:1", false, true),

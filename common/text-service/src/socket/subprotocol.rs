@@ -1,4 +1,4 @@
-//! What a client offers in `Sec-WebSocket-Protocol`: the form of messages, and from a browser its token.
+//! The subprotocols that a client offers in `Sec-WebSocket-Protocol`: the message format and, from browsers, the token.
 
 use super::Format;
 
@@ -6,26 +6,26 @@ use super::Format;
 pub(crate) const JSON: &str = "videosdgx.v1.json";
 /// Messages as binary MessagePack.
 pub(crate) const MSGPACK: &str = "videosdgx.v1.msgpack";
-/// A page cannot set `Authorization`: it offers its token beside the protocol that it wants to speak.
+/// Prefix of a token. Browsers cannot set `Authorization` on a WebSocket, so they send the token as a subprotocol.
 const TOKEN: &str = "bearer.";
 
-/// What was offered.
+/// The subprotocols of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Offered {
-    /// The first known form; JSON for who offers none.
+pub(crate) struct OfferedProtocols {
+    /// The first known format; JSON if none was offered.
     pub(crate) format: Format,
-    /// What the answer must name: the form, when one was offered.
-    pub(crate) answer: Option<&'static str>,
-    /// As `Authorization` would have it: `Bearer <token>`.
+    /// The subprotocol that the response must name, if a known one was offered.
+    pub(crate) selected: Option<&'static str>,
+    /// In the form of an `Authorization` header: `Bearer <token>`.
     pub(crate) tokens: Vec<String>,
-    /// Something was offered, and none of it is known.
+    /// Subprotocols were offered, but none is known.
     pub(crate) unknown: bool,
 }
 
-impl Offered {
-    /// From all values of the header.
+impl OfferedProtocols {
+    /// Parses all values of the header.
     pub(crate) fn of<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut offered = Self { format: Format::Json, answer: None, tokens: Vec::new(), unknown: false };
+        let mut offered = Self { format: Format::Json, selected: None, tokens: Vec::new(), unknown: false };
         let mut others = 0;
         for protocol in values.into_iter().flat_map(|value| value.split(',')).map(str::trim) {
             if let Some(token) = protocol.strip_prefix(TOKEN) {
@@ -38,14 +38,14 @@ impl Offered {
                 _ => None,
             };
             match known {
-                Some((format, name)) if offered.answer.is_none() => {
-                    (offered.format, offered.answer) = (format, Some(name));
+                Some((format, name)) if offered.selected.is_none() => {
+                    (offered.format, offered.selected) = (format, Some(name));
                 }
                 Some(_) => {}
                 None => others += usize::from(!protocol.is_empty()),
             }
         }
-        offered.unknown = others > 0 && offered.answer.is_none();
+        offered.unknown = others > 0 && offered.selected.is_none();
         offered
     }
 }
@@ -55,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_known_form_is_spoken_and_tokens_are_set_apart() {
-        for (values, format, answer, tokens, unknown) in [
+    fn the_first_known_format_is_selected_and_tokens_are_separated() {
+        for (values, format, selected, tokens, unknown) in [
             (&[][..], Format::Json, None, &[][..], false),
             (&["videosdgx.v1.json"], Format::Json, Some(JSON), &[], false),
             (
@@ -70,9 +70,9 @@ mod tests {
             (&["bearer.x"], Format::Json, None, &["Bearer x"], false),
             (&["graphql-ws"], Format::Json, None, &[], true),
         ] {
-            let offered = Offered::of(values.iter().copied());
+            let offered = OfferedProtocols::of(values.iter().copied());
             assert_eq!(offered.format, format, "{values:?}");
-            assert_eq!((offered.answer, offered.unknown), (answer, unknown), "{values:?}");
+            assert_eq!((offered.selected, offered.unknown), (selected, unknown), "{values:?}");
             assert_eq!(offered.tokens, tokens, "{values:?}");
         }
     }

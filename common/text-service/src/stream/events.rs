@@ -1,4 +1,4 @@
-//! Pieces of an output as events of the streaming protocol.
+//! Output events as events of the streaming protocol.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use videosdgx_api::{ServerEvent, StreamToken, StreamToolCall, Summary};
 use videosdgx_text::{OutputDelta, StreamSummary};
 
 use crate::{
-    chat::answer::finish_reason,
-    failed,
-    output::{End, Piece},
+    errors,
+    output::{OutputEnd, OutputEvent},
 };
 
-/// Makes events of one output's pieces.
+/// Encodes the events of one output.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
+pub(crate) struct EventEncoder {
+    /// Id and position of the last token.
     last: Option<(u32, u64)>,
 }
 
-impl Events {
-    /// What a piece says.
-    pub(crate) fn of(&mut self, piece: Piece) -> Vec<ServerEvent> {
-        match piece {
-            Piece::Token(token) => {
+impl EventEncoder {
+    /// The protocol's events of one output event.
+    pub(crate) fn encode(&mut self, event: OutputEvent) -> Vec<ServerEvent> {
+        match event {
+            OutputEvent::Token(token) => {
                 let position = token.position as u64;
                 self.last = Some((token.id, position));
                 let mut delta = token.delta;
@@ -32,23 +32,23 @@ impl Events {
                         position,
                         latency_ms: milliseconds(token.latency),
                         count: None,
-                        reasoning: some(std::mem::take(&mut delta.reasoning)),
+                        reasoning: not_empty(std::mem::take(&mut delta.reasoning)),
                     },
                 }];
-                events.extend(calls(delta, position));
+                events.extend(tool_calls(delta, position));
                 events
             }
-            Piece::Error(error) => vec![ServerEvent::Error { error: failed::in_stream(&error) }],
-            Piece::End(end) => self.end(*end),
+            OutputEvent::Error(error) => vec![ServerEvent::Error { error: errors::stream_problem(&error) }],
+            OutputEvent::End(end) => self.end(*end),
         }
     }
 
-    fn end(&mut self, mut end: End) -> Vec<ServerEvent> {
+    fn end(&mut self, mut end: OutputEnd) -> Vec<ServerEvent> {
         let mut events = Vec::new();
         let (id, position) = self.last.unwrap_or_default();
         let mut delta = std::mem::take(&mut end.delta);
         if !(delta.content.is_empty() && delta.reasoning.is_empty()) {
-            // Text that was held back for tokens which were sent before.
+            // Text that was held back; its tokens were sent before.
             events.push(ServerEvent::Token {
                 token: StreamToken {
                     id,
@@ -56,13 +56,13 @@ impl Events {
                     position,
                     latency_ms: 0.0,
                     count: Some(0),
-                    reasoning: some(std::mem::take(&mut delta.reasoning)),
+                    reasoning: not_empty(std::mem::take(&mut delta.reasoning)),
                 },
             });
         }
-        events.extend(calls(delta, position));
+        events.extend(tool_calls(delta, position));
         events.push(ServerEvent::Complete {
-            finish_reason: finish_reason(&end),
+            finish_reason: end.finish_reason(),
             cancelled: end.completed.reason == videosdgx_text::FinishReason::Cancelled,
             prompt_tokens: end.completed.usage.prompt_tokens as u64,
             cached_tokens: end.completed.usage.cached_tokens as u64,
@@ -72,11 +72,11 @@ impl Events {
     }
 }
 
-fn some(text: String) -> Option<String> {
+fn not_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn calls(delta: OutputDelta, position: u64) -> impl Iterator<Item = ServerEvent> {
+fn tool_calls(delta: OutputDelta, position: u64) -> impl Iterator<Item = ServerEvent> {
     delta.tool_calls.into_iter().map(move |call| ServerEvent::ToolCall {
         tool_call: StreamToolCall {
             index: call.index as u64,
@@ -109,28 +109,28 @@ fn summary(summary: &StreamSummary) -> Summary {
     }
 }
 
-/// Several tokens of one output as one, for a reader that cannot take each.
+/// Merges consecutive tokens of one output into one message, for slow readers and for clients that prefer larger messages.
 pub(crate) fn coalesced(tokens: Vec<StreamToken>) -> Option<StreamToken> {
     let many = tokens.len() > 1;
     let mut tokens = tokens.into_iter();
-    let mut all = tokens.next()?;
-    let mut count = all.count.unwrap_or(1);
-    let mut time = all.latency_ms * count.max(1) as f64;
+    let mut merged = tokens.next()?;
+    let mut count = merged.count.unwrap_or(1);
+    let mut time = merged.latency_ms * count.max(1) as f64;
     for token in tokens {
         let more = token.count.unwrap_or(1);
         count += more;
         time += token.latency_ms * more as f64;
-        all.text.push_str(&token.text);
+        merged.text.push_str(&token.text);
         if let Some(thoughts) = token.reasoning {
-            all.reasoning.get_or_insert_default().push_str(&thoughts);
+            merged.reasoning.get_or_insert_default().push_str(&thoughts);
         }
-        (all.id, all.position) = (token.id, token.position);
+        (merged.id, merged.position) = (token.id, token.position);
     }
     if many {
-        all.latency_ms = (time / count.max(1) as f64 * 1e3).round() / 1e3;
-        all.count = Some(count);
+        merged.latency_ms = (time / count.max(1) as f64 * 1e3).round() / 1e3;
+        merged.count = Some(count);
     }
-    Some(all)
+    Some(merged)
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn several_tokens_are_one_with_the_last_ones_position_and_the_mean_latency() {
+    fn merged_tokens_have_the_last_position_and_the_mean_latency() {
         let one = coalesced(vec![token(3, "a", 2.0)]).unwrap();
         assert_eq!((one.count, one.position), (None, 3));
         let three = coalesced(vec![token(3, "a", 2.0), token(4, "b", 4.0), token(5, "", 6.0)]).unwrap();

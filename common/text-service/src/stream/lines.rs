@@ -1,24 +1,25 @@
-//! Lines of a body as it arrives, each bounded.
+//! Splits a body into lines of limited length while it arrives.
 
-/// Cuts bytes into lines. A line over the limit is told once and skipped to its end.
+/// Splits bytes into lines. A line over the limit is reported once; the rest of it is skipped.
 #[derive(Debug)]
-pub(crate) struct Lines {
-    most: usize,
-    held: Vec<u8>,
+pub(crate) struct LineSplitter {
+    max_bytes: usize,
+    /// The incomplete last line.
+    partial: Vec<u8>,
     skipping: bool,
     number: u64,
 }
 
-/// A line that is not empty, with its number from 1; none in place of its bytes: it was too long.
+/// A non-empty line with its number, from 1. None: it was too long.
 pub(crate) type Line = (u64, Option<Vec<u8>>);
 
-impl Lines {
-    /// Of `most` bytes each.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, held: Vec::new(), skipping: false, number: 0 }
+impl LineSplitter {
+    /// For lines of at most `max_bytes` bytes.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, partial: Vec::new(), skipping: false, number: 0 }
     }
 
-    /// The lines that end in `bytes`.
+    /// Appends `bytes` and returns the lines that they complete.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut rest = bytes;
@@ -31,7 +32,7 @@ impl Lines {
         lines
     }
 
-    /// The last line, when it has no end of its own.
+    /// The last line, if it does not end with a line break.
     pub(crate) fn finish(&mut self) -> Option<Line> {
         self.end()
     }
@@ -40,19 +41,19 @@ impl Lines {
         if self.skipping {
             return;
         }
-        if self.held.len() + bytes.len() > self.most {
-            self.held = Vec::new();
+        if self.partial.len() + bytes.len() > self.max_bytes {
+            self.partial = Vec::new();
             self.skipping = true;
             lines.push((self.number + 1, None));
             return;
         }
-        self.held.extend_from_slice(bytes);
+        self.partial.extend_from_slice(bytes);
     }
 
     fn end(&mut self) -> Option<Line> {
         self.number += 1;
         self.skipping = false;
-        let line = std::mem::take(&mut self.held);
+        let line = std::mem::take(&mut self.partial);
         (!line.trim_ascii().is_empty()).then_some((self.number, Some(line)))
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     fn all(most: usize, pieces: &[&str]) -> Vec<(u64, Option<String>)> {
-        let mut lines = Lines::new(most);
+        let mut lines = LineSplitter::new(most);
         let mut found: Vec<Line> = pieces.iter().flat_map(|piece| lines.push(piece.as_bytes())).collect();
         found.extend(lines.finish());
         found
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_however_the_bytes_come() {
+    fn lines_do_not_depend_on_how_the_bytes_are_split() {
         let text = "one\n\n  \ntwo\r\nthree";
         let expected = [(1, "one"), (4, "two\r"), (5, "three")];
         for size in 1..=text.len() {
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_told_once_and_the_next_is_read() {
+    fn a_line_that_is_too_long_is_reported_once_and_the_next_is_read() {
         let found = all(4, &["ab", "cde", "fghijk", "\nok\n", "12345"]);
         assert_eq!(found, [(1, None), (2, Some("ok".to_owned())), (3, None)]);
     }

@@ -11,7 +11,7 @@ use super::{
     GenerateOptions, GenerateStream, Prompts, StreamInput, StreamOutcome, StreamRequest, StreamResult,
 };
 use crate::engine::{StreamOptions, TextEngine, TokenStream};
-use crate::{Completed, StreamError, StreamEvent, SubmitError};
+use crate::{Completed, GenerationRequest, StreamError, StreamEvent, SubmitError};
 
 /// Streams over prompts that this process has begun: their ids differ also where several of these stand on one [`TextEngine`].
 static STREAMS: AtomicU64 = AtomicU64::new(0);
@@ -95,7 +95,8 @@ impl StreamingComputationEngine {
         async move {
             let slot = inner.slots.take(request.options.priority).await;
             let request_id = request.request_id.clone();
-            let mut results = Box::pin(inner.answer(slot, 0, request));
+            let request = inner.prepare(request);
+            let mut results = Box::pin(inner.answer(slot, 0, request_id.clone(), request));
             let (mut text, mut error) = (String::new(), None);
             while let Some(result) = results.next().await {
                 callback(&result);
@@ -121,11 +122,25 @@ impl StreamingComputationEngine {
             async move {
                 let slot = inner.slots.take(options.priority).await;
                 let input = source.next().await?;
-                let request = StreamRequest { request_id: format!("stream-{begun}-{index}"), input, options };
-                Some((Box::pin(inner.answer(slot, index, request)), (source, index + 1)))
+                let request_id = format!("stream-{begun}-{index}");
+                let request = StreamRequest { request_id: request_id.clone(), input, options };
+                let request = inner.prepare(request);
+                Some((Box::pin(inner.answer(slot, index, request_id, request)), (source, index + 1)))
             }
         });
         GenerateStream::new(jobs.flatten_unordered(None))
+    }
+
+    /// Streams the results of one request that is already in the engine's form. It waits for a place like a prompt of
+    /// [`StreamingComputationEngine::generate_stream`] and has index 0.
+    pub fn stream_request(&self, request: GenerationRequest) -> GenerateStream {
+        let inner = Arc::clone(&self.0);
+        let results = async move {
+            let slot = inner.slots.take(request.priority).await;
+            let request_id = request.id.clone();
+            inner.answer(slot, 0, request_id, Ok(request))
+        };
+        GenerateStream::new(results.flatten_stream())
     }
 
     /// The same engine and counts with `max_concurrent_requests` places of its own: for a caller whose many prompts must hold
@@ -167,27 +182,32 @@ impl StreamingComputationEngine {
 }
 
 impl Inner {
+    /// The request in the engine's form: a text prompt becomes tokens.
+    fn prepare(&self, request: StreamRequest) -> Result<GenerationRequest, SubmitError> {
+        request.into_generation(|text| self.engine.language().encode(text))
+    }
+
     /// Results of one request, which keeps its place until its last one.
     fn answer(
         self: Arc<Self>,
         slot: Slot,
         index: usize,
-        request: StreamRequest,
+        request_id: String,
+        request: Result<GenerationRequest, SubmitError>,
     ) -> impl futures::Stream<Item = StreamResult> + Send + 'static {
-        let request_id = request.request_id.clone();
         let active = Active::new(Arc::clone(&self), slot);
         stream::unfold(Answer::Waiting(Box::new(request), active), move |answer| {
             let (inner, request_id) = (Arc::clone(&self), request_id.clone());
             async move {
                 let (mut events, mut active) = match answer {
-                    Answer::EndedSequence => return None,
+                    Answer::Ended => return None,
                     Answer::Waiting(request, mut active) => match inner.submit(*request).await {
                         Ok(events) => (events, active),
                         Err(refused) => {
                             active.end(|counts| &counts.failed);
                             return Some((
                                 StreamResult { request_id, index, output: Err(refused) },
-                                Answer::EndedSequence,
+                                Answer::Ended,
                             ));
                         }
                     },
@@ -197,7 +217,7 @@ impl Inner {
                 let next = match &event {
                     StreamEvent::Completed(end) => {
                         active.end(|counts| counts.of(end));
-                        Answer::EndedSequence
+                        Answer::Ended
                     }
                     StreamEvent::Token(_) => {
                         inner.counts.tokens.fetch_add(1, Ordering::Relaxed);
@@ -211,8 +231,11 @@ impl Inner {
     }
 
     /// Waits for room in the engine's queue: whoever has a place here is not refused because others are quicker.
-    async fn submit(&self, request: StreamRequest) -> Result<TokenStream, SubmitError> {
-        let request = request.into_generation(|text| self.engine.language().encode(text))?;
+    async fn submit(
+        &self,
+        request: Result<GenerationRequest, SubmitError>,
+    ) -> Result<TokenStream, SubmitError> {
+        let request = request?;
         let options = StreamOptions { buffer_size: Some(self.config.buffer_size) };
         loop {
             match self.engine.submit_with(request.clone(), options) {
@@ -224,9 +247,9 @@ impl Inner {
 }
 
 enum Answer {
-    Waiting(Box<StreamRequest>, Active),
+    Waiting(Box<Result<GenerationRequest, SubmitError>>, Active),
     Running(TokenStream, Active),
-    EndedSequence,
+    Ended,
 }
 
 /// A request with a place; counts itself however it ends.

@@ -99,6 +99,17 @@ fn a_callback_sees_each_result_and_the_future_the_whole() {
 }
 
 #[test]
+fn a_request_in_the_engines_form_is_answered_like_a_prompt() {
+    let rig = Rig::plain();
+    let engine = engine(&rig, 1);
+    let expected = texts(engine.generate_stream("HELLO", options(8)));
+    let request = StreamRequest { request_id: "mine".to_owned(), input: "HELLO".into(), options: options(8) };
+    let request = request.into_generation(|text| rig.engine.language().encode(text)).unwrap();
+    assert_eq!(texts(engine.stream_request(request)), expected);
+    assert_eq!((engine.statistics().completed, engine.statistics().active), (2, 0));
+}
+
+#[test]
 fn a_prompt_that_cannot_be_taken_fails_alone() {
     let rig = Rig::plain();
     let engine = engine(&rig, 4);

@@ -245,7 +245,7 @@ async fn a_name_server_that_changes_its_mind_gains_nothing() {
 #[tokio::test]
 async fn addresses_of_other_forms_are_refused() {
     let world = World::new().await;
-    let long = format!("http://127.0.0.2:PORT/{}", "a".repeat(MOST_URL_BYTES));
+    let long = format!("http://127.0.0.2:PORT/{}", "a".repeat(MAX_URL_BYTES));
     for url in [
         "",
         "picture.png",

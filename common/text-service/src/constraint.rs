@@ -1,4 +1,4 @@
-//! What an answer must look like: the many ways to ask for it, of which a request uses one at most.
+//! Constraints on an answer's form. Requests have several fields for it, of which at most one may be set.
 
 use serde_json::{Map, Value};
 use videosdgx_api::{
@@ -9,79 +9,102 @@ use videosdgx_text::Constraint;
 
 use crate::limits::MAX_CHOICES;
 
-/// A constraint, and the field that asked for it.
+/// A constraint, and the field that requested it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Structure {
+pub(crate) struct OutputConstraint {
     pub(crate) constraint: Constraint,
     pub(crate) field: String,
 }
 
-/// All that a request says of its answer's form.
+/// The fields of a request that constrain its answer's form, as they were sent.
 #[derive(Debug, Default)]
-pub(crate) struct Forms<'a> {
-    place: &'static str,
+pub(crate) struct OutputConstraintFields<'a> {
+    /// Prepended to field names in problems: empty, or `params.`.
+    field_prefix: &'static str,
     response_format: Option<&'a ResponseFormat>,
-    guided_json: Option<&'a Value>,
-    guided_regex: Option<&'a str>,
-    guided_choice: Option<&'a [String]>,
-    guided_grammar: Option<&'a str>,
+    guided: GuidedFields<'a>,
     structured_outputs: Option<&'a StructuredOutputs>,
 }
 
-impl<'a> Forms<'a> {
-    pub(crate) fn of_chat(request: &'a ChatRequest) -> Self {
+/// The older fields of vLLM.
+#[derive(Debug, Default)]
+struct GuidedFields<'a> {
+    json: Option<&'a Value>,
+    regex: Option<&'a str>,
+    choice: Option<&'a [String]>,
+    grammar: Option<&'a str>,
+}
+
+/// Collects vLLM's older fields of a request.
+macro_rules! guided_fields {
+    ($request:expr) => {
+        GuidedFields {
+            json: $request.guided_json.as_ref(),
+            regex: $request.guided_regex.as_deref(),
+            choice: $request.guided_choice.as_deref(),
+            grammar: $request.guided_grammar.as_deref(),
+        }
+    };
+}
+
+impl<'a> From<&'a ChatRequest> for OutputConstraintFields<'a> {
+    fn from(request: &'a ChatRequest) -> Self {
         Self {
-            place: "",
+            field_prefix: "",
             response_format: request.response_format.as_ref(),
-            guided_json: request.guided_json.as_ref(),
-            guided_regex: request.guided_regex.as_deref(),
-            guided_choice: request.guided_choice.as_deref(),
-            guided_grammar: request.guided_grammar.as_deref(),
+            guided: guided_fields!(request),
             structured_outputs: request.structured_outputs.as_ref(),
         }
     }
+}
 
-    pub(crate) fn of_completion(request: &'a CompletionRequest) -> Self {
+impl<'a> From<&'a CompletionRequest> for OutputConstraintFields<'a> {
+    fn from(request: &'a CompletionRequest) -> Self {
         Self {
-            guided_json: request.guided_json.as_ref(),
-            guided_regex: request.guided_regex.as_deref(),
-            guided_choice: request.guided_choice.as_deref(),
-            guided_grammar: request.guided_grammar.as_deref(),
+            field_prefix: "",
+            response_format: None,
+            guided: guided_fields!(request),
             structured_outputs: request.structured_outputs.as_ref(),
-            ..Self::default()
         }
     }
+}
 
-    pub(crate) fn of_stream(params: &'a StreamParams) -> Self {
+impl<'a> From<&'a StreamParams> for OutputConstraintFields<'a> {
+    fn from(params: &'a StreamParams) -> Self {
         Self {
-            place: "params.",
+            field_prefix: "params.",
             response_format: params.response_format.as_ref(),
+            guided: GuidedFields::default(),
             structured_outputs: params.structured_outputs.as_ref(),
-            ..Self::default()
         }
     }
+}
 
-    /// The one that was asked for.
-    pub(crate) fn check(&self) -> Result<Option<Structure>, Problem> {
+impl OutputConstraintFields<'_> {
+    /// The one constraint that was requested, if any.
+    pub(crate) fn resolve(&self) -> Result<Option<OutputConstraint>, Problem> {
         let mut found: Vec<(String, Constraint)> = Vec::new();
-        let place = self.place;
+        let prefix = self.field_prefix;
         if let Some(format) = self.response_format {
-            found.extend(response_format(format, place)?.map(|it| (format!("{place}response_format"), it)));
+            found.extend(response_format(format, prefix)?.map(|it| (format!("{prefix}response_format"), it)));
         }
-        if let Some(schema) = self.guided_json {
-            found.push((format!("{place}guided_json"), schema_of(schema, &format!("{place}guided_json"))?));
+        if let Some(schema) = self.guided.json {
+            found.push((format!("{prefix}guided_json"), schema_of(schema, &format!("{prefix}guided_json"))?));
         }
-        if let Some(regex) = self.guided_regex {
-            found.push((format!("{place}guided_regex"), Constraint::Regex(regex.to_owned())));
+        if let Some(regex) = self.guided.regex {
+            found.push((format!("{prefix}guided_regex"), Constraint::Regex(regex.to_owned())));
         }
-        if let Some(choices) = self.guided_choice {
-            found.push((format!("{place}guided_choice"), one_of(choices, &format!("{place}guided_choice"))?));
+        if let Some(choices) = self.guided.choice {
+            found.push((
+                format!("{prefix}guided_choice"),
+                one_of(choices, &format!("{prefix}guided_choice"))?,
+            ));
         }
-        if let Some(grammar) = self.guided_grammar {
-            found.push((format!("{place}guided_grammar"), Constraint::Lark(grammar.to_owned())));
+        if let Some(grammar) = self.guided.grammar {
+            found.push((format!("{prefix}guided_grammar"), Constraint::Lark(grammar.to_owned())));
         }
         if let Some(outputs) = self.structured_outputs {
-            let field = format!("{place}structured_outputs");
+            let field = format!("{prefix}structured_outputs");
             if let Some(schema) = &outputs.json {
                 let field = format!("{field}.json");
                 found.push((field.clone(), schema_of(schema, &field)?));
@@ -103,27 +126,27 @@ impl<'a> Forms<'a> {
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
             (None, _) => Ok(None),
-            (Some((field, constraint)), None) => Ok(Some(Structure { constraint, field })),
+            (Some((field, constraint)), None) => Ok(Some(OutputConstraint { constraint, field })),
             (Some((first, _)), Some((second, _))) => {
-                let detail = format!("{first} says already what the answer looks like; send one of them");
+                let detail = format!("{first} already constrains the answer; send only one of them");
                 Err(Problem::field(second, detail))
             }
         }
     }
 }
 
-fn response_format(format: &ResponseFormat, place: &str) -> Result<Option<Constraint>, Problem> {
+fn response_format(format: &ResponseFormat, prefix: &str) -> Result<Option<Constraint>, Problem> {
     match format.kind {
         ResponseFormatKind::Text => Ok(None),
         ResponseFormatKind::JsonObject => Ok(Some(Constraint::JsonObject)),
         ResponseFormatKind::JsonSchema => {
-            let field = format!("{place}response_format.json_schema");
+            let field = format!("{prefix}response_format.json_schema");
             let named = format.json_schema.as_ref().ok_or_else(|| {
-                Problem::field(&field, "response_format of the type json_schema has a json_schema")
+                Problem::field(&field, "a response_format of type json_schema needs a json_schema")
             })?;
-            let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-            if !(1..=64).contains(&named.name.len()) || !named.name.bytes().all(sound) {
-                let detail = "the name is 1 to 64 letters, digits, underscores or hyphens";
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+            if !(1..=64).contains(&named.name.len()) || !named.name.bytes().all(allowed) {
+                let detail = "the name must be 1 to 64 letters, digits, underscores or hyphens";
                 return Err(Problem::field(format!("{field}.name"), detail).with_limit(64));
             }
             Ok(Some(named.schema.as_ref().map_or(Constraint::JsonObject, |schema| {
@@ -133,30 +156,30 @@ fn response_format(format: &ResponseFormat, place: &str) -> Result<Option<Constr
     }
 }
 
-/// A schema as an object, or as its text (vLLM takes both).
+/// A schema as an object, or as JSON text (vLLM accepts both).
 fn schema_of(schema: &Value, field: &str) -> Result<Constraint, Problem> {
     let read = match schema {
         Value::Object(_) | Value::Bool(_) => Some(schema.clone()),
         Value::String(text) => serde_json::from_str(text).ok().filter(Value::is_object),
         _ => None,
     };
-    read.map(Constraint::JsonSchema).ok_or_else(|| Problem::field(field, "send a JSON schema, an object"))
+    read.map(Constraint::JsonSchema).ok_or_else(|| Problem::field(field, "send a JSON schema as an object"))
 }
 
 fn one_of(choices: &[String], field: &str) -> Result<Constraint, Problem> {
     if !(1..=MAX_CHOICES).contains(&choices.len()) {
-        let detail = format!("there are 1 to {MAX_CHOICES} choices");
+        let detail = format!("send 1 to {MAX_CHOICES} choices");
         return Err(Problem::field(field, detail).with_limit(MAX_CHOICES));
     }
     if choices.iter().any(String::is_empty) {
-        return Err(Problem::field(field, "a choice has one character at least"));
+        return Err(Problem::field(field, "a choice has at least one character"));
     }
     let texts: Vec<String> = choices.iter().map(|choice| Value::from(choice.as_str()).to_string()).collect();
     Ok(Constraint::Lark(format!("start: {}", texts.join(" | "))))
 }
 
-/// Either the answer, or what the grammar `calls` allows. A grammar of the caller's is left as it is.
-pub(crate) fn or_calls(constraint: Constraint, calls: &Constraint) -> Constraint {
+/// Allows the constrained answer or the tool calls of the grammar `calls`. A grammar of the caller's stays unchanged.
+pub(crate) fn or_tool_calls(constraint: Constraint, calls: &Constraint) -> Constraint {
     let Constraint::Lark(calls) = calls else { return constraint };
     let Some(calls) = calls.strip_prefix("start: ") else { return constraint };
     match rule(&constraint) {
@@ -167,7 +190,7 @@ pub(crate) fn or_calls(constraint: Constraint, calls: &Constraint) -> Constraint
     }
 }
 
-/// The constraint as the right side of a rule of Lark's; none for a whole grammar.
+/// The constraint as the right side of a Lark rule; None for a whole grammar.
 fn rule(constraint: &Constraint) -> Option<String> {
     match constraint {
         Constraint::JsonObject => Some("%json {\"type\": \"object\"}".to_owned()),
@@ -177,8 +200,8 @@ fn rule(constraint: &Constraint) -> Option<String> {
     }
 }
 
-/// The same for an answer that begins inside of the model's thoughts, which stay free. A grammar of the caller's is left as it is.
-pub(crate) fn after_thoughts(constraint: Constraint) -> Constraint {
+/// Allows unconstrained reasoning (up to `</think>`) before the constrained answer. A grammar of the caller's stays unchanged.
+pub(crate) fn after_reasoning(constraint: Constraint) -> Constraint {
     let thoughts = |rest: &str| {
         Constraint::Lark(format!(
             "start: thoughts {rest}\nthoughts: thought /[ \\n]*/\nthought[lazy]: /(.|\\n)*/ \"</think>\"\n"
@@ -188,7 +211,7 @@ pub(crate) fn after_thoughts(constraint: Constraint) -> Constraint {
         return thoughts(&format!("answer\nanswer: {answer}"));
     }
     match constraint {
-        // What `or_calls` made.
+        // Made by `or_tool_calls`.
         Constraint::Lark(grammar) if grammar.starts_with("start: answer | tool_calls\n") => {
             thoughts(&grammar.replacen("start: answer | tool_calls", "(answer | tool_calls)", 1))
         }
@@ -200,13 +223,13 @@ pub(crate) fn after_thoughts(constraint: Constraint) -> Constraint {
 mod tests {
     use super::*;
 
-    fn check(fields: &str) -> Result<Option<Structure>, Problem> {
+    fn check(fields: &str) -> Result<Option<OutputConstraint>, Problem> {
         let request: ChatRequest = serde_json::from_str(&format!(r#"{{"messages": [], {fields}}}"#)).unwrap();
-        Forms::of_chat(&request).check()
+        OutputConstraintFields::from(&request).resolve()
     }
 
     #[test]
-    fn each_way_of_asking_is_one_constraint() {
+    fn each_field_gives_its_constraint() {
         for (fields, field, expected) in [
             (r#""response_format": {"type": "json_object"}"#, "response_format", Constraint::JsonObject),
             (
@@ -226,14 +249,14 @@ mod tests {
                 Constraint::JsonSchema(serde_json::json!({"type": "array"})),
             ),
         ] {
-            let structure = check(fields).unwrap().unwrap();
-            assert_eq!((structure.field.as_str(), structure.constraint), (field, expected));
+            let found = check(fields).unwrap().unwrap();
+            assert_eq!((found.field.as_str(), found.constraint), (field, expected));
         }
         assert_eq!(check(r#""response_format": {"type": "text"}"#).unwrap(), None);
     }
 
     #[test]
-    fn what_cannot_be_asked_for_is_named() {
+    fn invalid_fields_are_named() {
         for (fields, field) in [
             (r#""response_format": {"type": "json_schema"}"#, "response_format.json_schema"),
             (

@@ -1,16 +1,16 @@
-//! Errors that end an answer, as problems and as messages of a stream.
+//! Errors that end a generation, as problems and as messages of a stream.
 
 use serde_json::{Value, json};
 use videosdgx_api::{Code, Problem, StreamProblem};
 use videosdgx_text::{ErrorCode, FinishReason, StreamError};
 
-/// The problem of an answer in one piece that an error ended.
-pub(crate) fn problem(error: Option<&StreamError>, reason: FinishReason) -> Problem {
+/// The problem of a response whose generation ended with an error. `error`: the error that ended it, if one was reported.
+pub(crate) fn generation_problem(error: Option<&StreamError>, reason: FinishReason) -> Problem {
     let detail =
         error.map_or_else(|| "the answer was not finished".to_owned(), |error| error.message.clone());
     match (error.map(|error| error.code), reason) {
         (Some(ErrorCode::DeadlineExceeded), _) | (None, FinishReason::Deadline) => {
-            Problem::new(Code::RequestTimeout, "the request's own time has passed")
+            Problem::new(Code::RequestTimeout, "the request's timeout has passed")
         }
         (Some(ErrorCode::MemoryLimitExceeded), _) => {
             Problem::new(Code::InsufficientMemory, detail).with_retry_after(10)
@@ -22,8 +22,8 @@ pub(crate) fn problem(error: Option<&StreamError>, reason: FinishReason) -> Prob
     }
 }
 
-/// An error in a stream.
-pub(crate) fn in_stream(error: &StreamError) -> StreamProblem {
+/// The engine's error as the `error` message of a stream.
+pub(crate) fn stream_problem(error: &StreamError) -> StreamProblem {
     StreamProblem {
         code: error.code.as_str().to_owned(),
         message: error.message.clone(),
@@ -34,13 +34,13 @@ pub(crate) fn in_stream(error: &StreamError) -> StreamProblem {
     }
 }
 
-/// A refusal in a stream: the generation that was asked for has not begun; others go on.
-pub(crate) fn refused(problem: Problem) -> StreamProblem {
+/// A refused request as the `error` message of a stream; other generations of the stream continue.
+pub(crate) fn refusal(problem: Problem) -> StreamProblem {
     StreamProblem {
-        // Whatever was inside is in the log.
+        // Details of internal errors are only logged.
         message: if problem.code == Code::Internal.as_str() {
             tracing::error!(error = problem.detail, "internal_error");
-            "something went wrong inside; the log has it".to_owned()
+            "an internal error occurred; see the service's log".to_owned()
         } else {
             problem.detail
         },
@@ -52,8 +52,8 @@ pub(crate) fn refused(problem: Problem) -> StreamProblem {
     }
 }
 
-/// An error in a stream of OpenAI's chunks: our form, with the fields that its clients look for.
-pub(crate) fn in_chunks(error: &StreamError) -> Value {
+/// An error in a stream of OpenAI's chunks: this API's form, with the fields that OpenAI's clients read.
+pub(crate) fn chunk_error(error: &StreamError) -> Value {
     let kind =
         if error.code == ErrorCode::DeadlineExceeded { "invalid_request_error" } else { "server_error" };
     json!({

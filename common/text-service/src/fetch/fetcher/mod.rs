@@ -15,7 +15,7 @@ use super::resolve::{CheckedResolver, NotPublic, Rules};
 /// Types that are taken; the decoder looks at the bytes again.
 const TYPES: [&str; 3] = ["image/png", "image/jpeg", "image/webp"];
 /// Longer addresses are refused.
-const MOST_URL_BYTES: usize = 8192;
+const MAX_URL_BYTES: usize = 8192;
 
 /// Most that a fetch may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl ImageFetcher {
 
     /// The address, when its form allows it to be asked at all. `base`: where a redirect came from.
     fn checked(&self, text: &str, base: Option<&Url>) -> Result<Url, FetchError> {
-        if text.len() > MOST_URL_BYTES {
+        if text.len() > MAX_URL_BYTES {
             return Err(FetchError::Address);
         }
         let url = match base {

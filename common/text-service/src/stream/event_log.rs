@@ -1,61 +1,61 @@
-//! Events of one stream between the engine and a connection that may be slow, lost and found again. No I/O.
+//! Buffers the events of one stream between the engine and a connection that may be slow, or be lost and resumed. No I/O.
 
 use std::{collections::VecDeque, time::Duration};
 
 use videosdgx_api::{ClientProfile, ServerEvent, StreamToken};
 
-use crate::stream::events::coalesced;
+use super::events::coalesced;
 
-/// Events that are kept although they were handed over: a connection that breaks loses what was on its way.
-const KEPT: usize = 2048;
-/// Most tokens in one message.
-const MOST_TOGETHER: usize = 64;
+/// Delivered events that a resumable stream keeps, because a connection that breaks loses the messages in transit.
+const REPLAY_EVENTS: usize = 2048;
+/// Maximum number of tokens in one message.
+const MAX_COALESCED_TOKENS: usize = 64;
 
-/// How long tokens may wait for others to go with, and how many go at once.
+/// How many tokens share a message, and how long they wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pace {
-    wait: Duration,
+pub(crate) struct DeliveryPace {
+    max_wait: Duration,
     tokens: usize,
 }
 
-impl Pace {
-    /// For a kind of client.
+impl DeliveryPace {
+    /// The pace for a kind of client.
     pub(crate) fn of(profile: ClientProfile) -> Self {
         match profile {
-            ClientProfile::Desktop => Self { wait: Duration::ZERO, tokens: 1 },
-            ClientProfile::Mobile => Self { wait: Duration::from_millis(150), tokens: 8 },
-            ClientProfile::Battery => Self { wait: Duration::from_millis(750), tokens: 32 },
+            ClientProfile::Desktop => Self { max_wait: Duration::ZERO, tokens: 1 },
+            ClientProfile::Mobile => Self { max_wait: Duration::from_millis(150), tokens: 8 },
+            ClientProfile::Battery => Self { max_wait: Duration::from_millis(750), tokens: 32 },
         }
     }
 }
 
-/// What is to be delivered now.
+/// When the next message is to be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// Something.
+pub(crate) enum NextDelivery {
+    /// Immediately.
     Now,
-    /// Something at this time, unless more comes before.
+    /// At this time, or earlier if more events arrive.
     At(Duration),
-    /// Nothing until something comes.
-    Nothing,
+    /// No event is waiting.
+    None,
 }
 
-/// The events of one stream.
+/// The events of one stream. Times are measured from any fixed moment.
 #[derive(Debug)]
 pub(crate) struct EventLog {
-    /// Those that are kept, oldest first.
+    /// Kept events, oldest first.
     events: VecDeque<ServerEvent>,
-    /// Number of the first of them.
+    /// Number of the first kept event, counted from the beginning of the stream.
     first: u64,
-    /// Number of the next one to hand over.
+    /// Number of the next event to deliver.
     next: u64,
-    /// When the oldest one that was not handed over came.
+    /// When the oldest undelivered event arrived.
     waiting_since: Duration,
-    /// Most that wait before the stream pauses.
+    /// Maximum number of undelivered events; then the stream pauses.
     capacity: usize,
-    pace: Pace,
+    pace: DeliveryPace,
     resumable: bool,
-    /// The first token is never held back.
+    /// An event was delivered: the first one never waits.
     begun: bool,
     ended: bool,
 }
@@ -68,73 +68,73 @@ impl EventLog {
             next: 0,
             waiting_since: Duration::ZERO,
             capacity: capacity.max(1),
-            pace: Pace::of(profile),
+            pace: DeliveryPace::of(profile),
             resumable,
             begun: false,
             ended: false,
         }
     }
 
-    fn unread(&self) -> usize {
+    fn undelivered(&self) -> usize {
         usize::try_from(self.first + self.events.len() as u64 - self.next).unwrap_or(usize::MAX)
     }
 
-    /// Whether another event can be taken; if not, the stream pauses.
-    pub(crate) fn has_room(&self) -> bool {
-        self.unread() < self.capacity
+    /// Whether another event may be added; if not, the stream pauses.
+    pub(crate) fn has_capacity(&self) -> bool {
+        self.undelivered() < self.capacity
     }
 
-    /// The last event came.
+    /// Whether the last event was added.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Everything was handed over.
+    /// Whether every event was delivered.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.ended && self.unread() == 0
+        self.ended && self.undelivered() == 0
     }
 
     pub(crate) fn push(&mut self, now: Duration, event: ServerEvent) {
-        if self.unread() == 0 {
+        if self.undelivered() == 0 {
             self.waiting_since = now;
         }
         self.ended |= matches!(event, ServerEvent::Complete { .. });
         self.events.push_back(event);
-        self.forget();
+        self.drop_delivered();
     }
 
-    /// What is read is kept only for who may come back, and not for ever.
-    fn forget(&mut self) {
-        let keep = if self.resumable { KEPT } else { 0 };
+    /// Drops delivered events; a resumable stream keeps the last ones.
+    fn drop_delivered(&mut self) {
+        let keep = if self.resumable { REPLAY_EVENTS } else { 0 };
         while self.first + (keep as u64) < self.next {
             self.events.pop_front();
             self.first += 1;
         }
     }
 
-    /// Whether something is to be handed over. `slow`: the connection is behind.
-    pub(crate) fn due(&self, now: Duration) -> Due {
-        let unread = self.unread();
-        let urgent = !self.begun || unread >= self.pace.tokens || self.ended || self.has_urgent();
-        match unread {
-            0 => Due::Nothing,
-            _ if urgent || now >= self.waiting_since + self.pace.wait => Due::Now,
-            _ => Due::At(self.waiting_since + self.pace.wait),
+    /// When the next message is to be delivered.
+    pub(crate) fn next_delivery(&self, now: Duration) -> NextDelivery {
+        let undelivered = self.undelivered();
+        let urgent = !self.begun || undelivered >= self.pace.tokens || self.ended || self.has_urgent();
+        match undelivered {
+            0 => NextDelivery::None,
+            _ if urgent || now >= self.waiting_since + self.pace.max_wait => NextDelivery::Now,
+            _ => NextDelivery::At(self.waiting_since + self.pace.max_wait),
         }
     }
 
-    /// What is no token does not wait.
+    /// Whether an undelivered event is not a token: such events do not wait.
     fn has_urgent(&self) -> bool {
-        let unread = self.unread();
-        self.events.iter().rev().take(unread).any(|event| !matches!(event, ServerEvent::Token { .. }))
+        let undelivered = self.undelivered();
+        self.events.iter().rev().take(undelivered).any(|event| !matches!(event, ServerEvent::Token { .. }))
     }
 
-    /// Hands over the next message: one event, or several tokens as one when the reader is `slow` or wants larger pieces.
+    /// The next message: one event, or several tokens merged if the reader is `slow` or its pace says so.
     pub(crate) fn take(&mut self, now: Duration, slow: bool) -> Option<ServerEvent> {
-        let most = if slow { MOST_TOGETHER } else { self.pace.tokens.min(MOST_TOGETHER) };
+        let max_tokens = if slow { MAX_COALESCED_TOKENS } else { self.pace.tokens.min(MAX_COALESCED_TOKENS) };
         let start = usize::try_from(self.next - self.first).ok()?;
         let mut tokens: Vec<StreamToken> = Vec::new();
-        for event in self.events.range(start..).take(most) {
+        for event in self.events.range(start..).take(max_tokens) {
             match event {
                 ServerEvent::Token { token } => tokens.push(token.clone()),
                 _ => break,
@@ -148,27 +148,27 @@ impl EventLog {
         self.next += taken as u64;
         self.begun = true;
         self.waiting_since = now;
-        self.forget();
+        self.drop_delivered();
         Some(event)
     }
 
-    /// Goes back to what follows the token at `position`; false when some of it is forgotten.
+    /// Continues delivery after the token at `position` (None: from the beginning). False: some of those events were dropped.
     pub(crate) fn rewind(&mut self, position: Option<u64>) -> bool {
-        let past = |event: &ServerEvent| match (event, position) {
+        let follows = |event: &ServerEvent| match (event, position) {
             (_, None) => true,
-            (ServerEvent::Token { token }, Some(seen)) => {
-                token.position > seen || (token.position == seen && token.count == Some(0))
+            (ServerEvent::Token { token }, Some(last)) => {
+                token.position > last || (token.position == last && token.count == Some(0))
             }
-            (ServerEvent::ToolCall { tool_call }, Some(seen)) => tool_call.position >= seen,
+            (ServerEvent::ToolCall { tool_call }, Some(last)) => tool_call.position >= last,
             (ServerEvent::Started { .. }, Some(_)) => false,
             (ServerEvent::Error { .. } | ServerEvent::Complete { .. }, Some(_)) => true,
         };
-        let at = self.events.iter().position(past).unwrap_or(self.events.len());
-        let whole = at > 0 || self.first == 0;
-        if whole {
+        let at = self.events.iter().position(follows).unwrap_or(self.events.len());
+        let complete = at > 0 || self.first == 0;
+        if complete {
             self.next = self.first + at as u64;
         }
-        whole
+        complete
     }
 }
 
@@ -223,37 +223,37 @@ mod tests {
     }
 
     #[test]
-    fn a_full_log_asks_for_a_pause_and_goes_on_when_it_is_read() {
+    fn a_full_log_has_no_capacity_until_it_is_read() {
         let mut log = EventLog::new(2, ClientProfile::Desktop, true);
         log.push(NOW, token(0));
-        assert!(log.has_room());
+        assert!(log.has_capacity());
         log.push(NOW, token(1));
-        assert!(!log.has_room());
+        assert!(!log.has_capacity());
         log.take(NOW, false);
-        assert!(log.has_room());
+        assert!(log.has_capacity());
     }
 
     #[test]
-    fn a_phone_waits_for_company_but_not_for_the_first_token_nor_at_the_end() {
+    fn mobile_clients_get_several_tokens_at_once_except_first_and_last() {
         let mut log = EventLog::new(100, ClientProfile::Mobile, false);
-        assert_eq!(log.due(NOW), Due::Nothing);
+        assert_eq!(log.next_delivery(NOW), NextDelivery::None);
         log.push(NOW, token(0));
-        assert_eq!(log.due(NOW), Due::Now);
+        assert_eq!(log.next_delivery(NOW), NextDelivery::Now);
         log.take(NOW, false);
         log.push(NOW, token(1));
         let later = NOW + Duration::from_millis(150);
-        assert_eq!(log.due(NOW), Due::At(later));
-        assert_eq!(log.due(later), Due::Now);
+        assert_eq!(log.next_delivery(NOW), NextDelivery::At(later));
+        assert_eq!(log.next_delivery(later), NextDelivery::Now);
         (2..9).for_each(|position| log.push(NOW, token(position)));
-        assert_eq!(log.due(NOW), Due::Now, "eight are enough");
+        assert_eq!(log.next_delivery(NOW), NextDelivery::Now, "eight are enough");
         assert_eq!(texts(&mut log, false), ["12345678"]);
         log.push(NOW, token(9));
         log.push(NOW, complete());
-        assert_eq!(log.due(NOW), Due::Now);
+        assert_eq!(log.next_delivery(NOW), NextDelivery::Now);
     }
 
     #[test]
-    fn who_comes_back_gets_what_follows_and_nothing_twice() {
+    fn a_resumed_stream_continues_after_the_given_position() {
         let mut log = EventLog::new(100, ClientProfile::Desktop, true);
         (0..5).for_each(|position| log.push(NOW, token(position)));
         texts(&mut log, false);
@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_long_ago_is_forgotten_and_that_is_told() {
+    fn events_delivered_long_ago_are_dropped_and_cannot_be_resumed() {
         let mut log = EventLog::new(10, ClientProfile::Desktop, true);
-        let count = KEPT as u64 + 100;
+        let count = REPLAY_EVENTS as u64 + 100;
         for position in 0..count {
             log.push(NOW, token(position));
             log.take(NOW, false);
         }
-        assert!(log.events.len() <= KEPT + 1);
+        assert!(log.events.len() <= REPLAY_EVENTS + 1);
         assert!(!log.rewind(Some(10)));
         assert!(!log.rewind(None));
         assert!(log.rewind(Some(count - 3)));
@@ -296,6 +296,6 @@ mod tests {
             retry_after_seconds: None,
         };
         log.push(NOW, ServerEvent::Error { error });
-        assert_eq!(log.due(NOW), Due::Now);
+        assert_eq!(log.next_delivery(NOW), NextDelivery::Now);
     }
 }

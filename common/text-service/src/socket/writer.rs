@@ -1,11 +1,11 @@
-//! What a connection is sent, on its way to the socket.
+//! Writes queued messages to a WebSocket.
 
 use actix_ws::{CloseCode, CloseReason, ProtocolError, Session};
 use tokio::sync::mpsc;
 
 use super::Format;
 
-/// A message, or what the protocol itself says.
+/// A message or control frame to send.
 pub(super) enum Outgoing {
     Message(Vec<u8>),
     Ping,
@@ -13,8 +13,8 @@ pub(super) enum Outgoing {
     Close(CloseCode, &'static str),
 }
 
-/// Tells a client to try later.
-pub(super) async fn turn_away(session: Session) {
+/// Closes a connection that exceeds the limit, so that the client tries again later.
+pub(super) async fn reject(session: Session) {
     let reason = close_reason(CloseCode::Again, "too many connections; try again soon");
     let _ = session.close(Some(reason)).await;
 }
@@ -23,12 +23,12 @@ fn close_reason(code: CloseCode, description: &str) -> CloseReason {
     CloseReason { code, description: Some(description.to_owned()) }
 }
 
-/// Hands messages to the socket, as fast as it takes them.
+/// Sends the messages of `queue` until it or the connection is closed.
 pub(super) async fn write(mut session: Session, mut queue: mpsc::Receiver<Outgoing>, format: Format) {
     while let Some(outgoing) = queue.recv().await {
         let sent = match outgoing {
             Outgoing::Message(bytes) => match format {
-                // Written by serde, so it is text.
+                // Serialized by serde_json, so it is valid UTF-8.
                 Format::Json => session.text(String::from_utf8(bytes).unwrap_or_default()).await,
                 Format::MessagePack => session.binary(bytes).await,
             },
@@ -46,17 +46,17 @@ pub(super) async fn write(mut session: Session, mut queue: mpsc::Receiver<Outgoi
     let _ = session.close(None).await;
 }
 
-/// The close frame for what the client's frames did wrong; none for a connection that broke.
-pub(super) fn reason_of(error: &ProtocolError) -> Option<(CloseCode, &'static str)> {
+/// The close code for a client's protocol error; None for a connection that broke.
+pub(super) fn close_code(error: &ProtocolError) -> Option<(CloseCode, &'static str)> {
     Some(match error {
         ProtocolError::Overflow => (CloseCode::Size, "the message is too large"),
         ProtocolError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            (CloseCode::Invalid, "text that is no UTF-8")
+            (CloseCode::Invalid, "text is not valid UTF-8")
         }
         ProtocolError::Io(error) if error.to_string().contains("continuation size") => {
             (CloseCode::Size, "the message is too large")
         }
         ProtocolError::Io(_) => return None,
-        _ => (CloseCode::Protocol, "frames that break the protocol"),
+        _ => (CloseCode::Protocol, "invalid WebSocket frame"),
     })
 }

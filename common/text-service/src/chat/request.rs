@@ -1,0 +1,205 @@
+//! From a chat request to a task for the engine.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use videosdgx_api::{
+    Problem,
+    openai::{self, ChatMessage, ChatRequest},
+};
+use videosdgx_shell::HandlerResult;
+use videosdgx_text::{ToolChoice, ToolError, ToolSet, tool_constraint};
+
+use crate::{
+    constraint::{self, OutputConstraint, OutputConstraintFields},
+    conversation::{Conversation, tool_values},
+    limits::MAX_TOP_LOGPROBS,
+    prompt::{self, TemplateRequest},
+    runtime::ModelRuntime,
+    sampling::{RawSamplingParams, ResolvedSampling},
+    submission::GenerationTask,
+};
+
+/// A conversation with tools and checked settings, from whichever protocol.
+pub(crate) struct ChatInput<'a> {
+    pub(crate) messages: &'a [ChatMessage],
+    pub(crate) tools: Option<&'a [openai::Tool]>,
+    pub(crate) tool_choice: Option<&'a openai::ToolChoice>,
+    pub(crate) parallel_tool_calls: bool,
+    /// Further template variables.
+    pub(crate) kwargs: Option<&'a Map<String, Value>>,
+    pub(crate) sampling: ResolvedSampling,
+    pub(crate) constraint: Option<OutputConstraint>,
+    pub(crate) logprobs: Option<u8>,
+    pub(crate) max_tokens: Option<u64>,
+    /// The field that `max_tokens` was sent in.
+    pub(crate) max_tokens_field: &'static str,
+    /// Output limit without `max_tokens`; None: what the context leaves.
+    pub(crate) default_max_tokens: Option<u64>,
+    /// Prepended to field names in problems: empty, or `params.`.
+    pub(crate) field_prefix: &'static str,
+}
+
+/// Checks every field of `request` that does not depend on the prompt, then tokenizes the prompt.
+pub(crate) async fn task_of_request(
+    runtime: &Arc<ModelRuntime>,
+    request: &ChatRequest,
+) -> HandlerResult<GenerationTask> {
+    if request.stream_options.is_some() && request.stream != Some(true) {
+        return Err(Problem::field("stream_options", "only allowed with \"stream\": true").into());
+    }
+    let kwargs = template_kwargs(request)?;
+    let (max_tokens, max_tokens_field) = match (request.max_completion_tokens, request.max_tokens) {
+        (Some(max_tokens), _) => (Some(max_tokens), "max_completion_tokens"),
+        (None, max_tokens) => (max_tokens, "max_tokens"),
+    };
+    let input = ChatInput {
+        messages: &request.messages,
+        tools: request.tools.as_deref(),
+        tool_choice: request.tool_choice.as_ref(),
+        parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
+        kwargs: kwargs.as_ref(),
+        sampling: RawSamplingParams::from(request).resolve(runtime.checkpoint_sampling())?,
+        constraint: OutputConstraintFields::from(request).resolve()?,
+        logprobs: logprobs(request)?,
+        max_tokens,
+        max_tokens_field,
+        default_max_tokens: None,
+        field_prefix: "",
+    };
+    task_of_input(runtime, input).await
+}
+
+/// Tokenizes the conversation, builds the grammar of its tools and limits the output to what the context leaves.
+pub(crate) async fn task_of_input(
+    runtime: &Arc<ModelRuntime>,
+    input: ChatInput<'_>,
+) -> HandlerResult<GenerationTask> {
+    let prefix = input.field_prefix;
+    let tool_problem = |error: ToolError| Problem::field(format!("{prefix}{}", error.field), error.reason);
+    let (tools, choice) = offered_tools(input.tools, input.tool_choice).map_err(tool_problem)?;
+    let conversation = Conversation::check(input.messages, runtime.images.is_some())?;
+    let mut kwargs = input.kwargs.cloned().unwrap_or_default();
+    if input.constraint.is_some() || matches!(choice, ToolChoice::Required | ToolChoice::Named(_)) {
+        // A constrained answer comes without reasoning, unless the caller sets `enable_thinking`.
+        kwargs.entry("enable_thinking").or_insert(Value::Bool(false));
+    }
+    let template =
+        TemplateRequest { conversation, tools: tool_values(&tools), kwargs, add_generation_prompt: true };
+    let prompt = prompt::of_conversation(runtime, template).await?;
+    let tools = ToolSet::parse(&tool_values(&tools)).map_err(tool_problem)?;
+    let calls = ToolCalls { tools: &tools, choice: &choice, parallel: input.parallel_tool_calls };
+    let constraint = output_constraint(runtime, input.constraint, &calls, prompt.thinking, prefix)?;
+    let mut sampling = input.sampling;
+    sampling.stop.max_tokens = prompt::output_limit(
+        runtime,
+        &prompt.prompt,
+        input.max_tokens,
+        input.default_max_tokens,
+        input.max_tokens_field,
+    )?;
+    Ok(GenerationTask { prompt, sampling, constraint, logprobs: input.logprobs, tools: Some(tools) })
+}
+
+/// The tools that the prompt describes, and whether the model must call one.
+fn offered_tools(
+    sent: Option<&[openai::Tool]>,
+    choice: Option<&openai::ToolChoice>,
+) -> Result<(Vec<openai::Tool>, ToolChoice), ToolError> {
+    let sent = sent.unwrap_or_default();
+    let all = ToolSet::parse(&tool_values(sent))?;
+    if let Some(openai::ToolChoice::Allowed { allowed_tools, .. }) = choice {
+        for tool in &allowed_tools.tools {
+            if all.get(&tool.function.name).is_none() {
+                return Err(ToolError {
+                    field: "tool_choice.allowed_tools.tools".to_owned(),
+                    reason: format!("{:?} is not among the tools", tool.function.name),
+                });
+            }
+        }
+        let is_allowed = |tool: &&openai::Tool| {
+            allowed_tools.tools.iter().any(|named| named.function.name == tool.function.name)
+        };
+        let allowed: Vec<openai::Tool> = sent.iter().filter(is_allowed).cloned().collect();
+        let mode = serde_json::to_value(allowed_tools.mode).unwrap_or_default();
+        let choice = ToolChoice::parse(Some(&mode), &ToolSet::parse(&tool_values(&allowed))?)?;
+        return Ok((allowed, choice));
+    }
+    let value = choice.map(|choice| serde_json::to_value(choice).unwrap_or_default());
+    let choice = ToolChoice::parse(value.as_ref(), &all)?;
+    // With `none` the prompt does not describe the tools at all.
+    let offered = if choice == ToolChoice::None { Vec::new() } else { sent.to_vec() };
+    Ok((offered, choice))
+}
+
+/// Which tools the answer may or must call.
+struct ToolCalls<'a> {
+    tools: &'a ToolSet,
+    choice: &'a ToolChoice,
+    parallel: bool,
+}
+
+/// The constraint of the answer: the requested one, calls of tools, or a choice of both.
+fn output_constraint(
+    runtime: &ModelRuntime,
+    requested: Option<OutputConstraint>,
+    calls: &ToolCalls<'_>,
+    thinking: bool,
+    prefix: &str,
+) -> Result<Option<OutputConstraint>, Problem> {
+    let ToolCalls { tools, choice, parallel } = *calls;
+    let field = format!("{prefix}tool_choice");
+    let forced = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
+    let format = runtime.format.tools;
+    match (requested, forced) {
+        (Some(requested), true) => {
+            let detail = format!("{} already constrains the answer", requested.field);
+            Err(Problem::field(field, detail))
+        }
+        (None, true) => {
+            let format = format.ok_or_else(|| Problem::field(&field, "this model does not support tools"))?;
+            let constraint = tool_constraint(format, tools, choice, parallel, thinking);
+            Ok(constraint.map(|constraint| OutputConstraint { constraint, field }))
+        }
+        (Some(OutputConstraint { constraint, field }), false) => {
+            let calls = format
+                .filter(|_| !tools.is_empty() && *choice == ToolChoice::Auto)
+                .and_then(|format| tool_constraint(format, tools, &ToolChoice::Required, parallel, false));
+            let constraint = match calls {
+                Some(calls) => constraint::or_tool_calls(constraint, &calls),
+                None => constraint,
+            };
+            let constraint = if thinking { constraint::after_reasoning(constraint) } else { constraint };
+            Ok(Some(OutputConstraint { constraint, field }))
+        }
+        (None, false) => Ok(None),
+    }
+}
+
+fn logprobs(request: &ChatRequest) -> Result<Option<u8>, Problem> {
+    let enabled = request.logprobs == Some(true);
+    match request.top_logprobs {
+        Some(top) if top > MAX_TOP_LOGPROBS => {
+            let detail = format!("top_logprobs must be 0 to {MAX_TOP_LOGPROBS}");
+            Err(Problem::field("top_logprobs", detail).with_limit(MAX_TOP_LOGPROBS))
+        }
+        Some(_) if !enabled => Err(Problem::field("top_logprobs", "only allowed with \"logprobs\": true")),
+        top => Ok(enabled.then(|| u8::try_from(top.unwrap_or(0)).unwrap_or(0))),
+    }
+}
+
+/// The request's template variables; `reasoning_effort` is one, and sets `enable_thinking`.
+fn template_kwargs(request: &ChatRequest) -> Result<Option<Map<String, Value>>, Problem> {
+    const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
+    let Some(effort) = request.reasoning_effort.as_deref() else {
+        return Ok(request.chat_template_kwargs.clone());
+    };
+    if !EFFORTS.contains(&effort) {
+        let detail = format!("reasoning_effort must be one of {}", EFFORTS.join(", "));
+        return Err(Problem::field("reasoning_effort", detail));
+    }
+    let mut kwargs = request.chat_template_kwargs.clone().unwrap_or_default();
+    kwargs.entry("reasoning_effort").or_insert_with(|| Value::from(effort));
+    kwargs.entry("enable_thinking").or_insert(Value::Bool(effort != "none"));
+    Ok(Some(kwargs))
+}
