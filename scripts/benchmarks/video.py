@@ -18,7 +18,7 @@ def run():
     for dtype in ("bf16", "f32"):
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(measured([str(RELEASE / "examples" / "measure"), CHECKPOINT, dtype, *SIZE, "3"]))
+            ours.append(measured([str(RELEASE / "examples" / "measure_wan21"), CHECKPOINT, dtype, *SIZE, "3"]))
             theirs.append(measured([sys.executable, peer, CHECKPOINT, dtype, *SIZE, "3"]))
         for key, name in STAGES.items():
             pairs = [(mine[key], other[key]) for mine, other in zip(ours, theirs)]

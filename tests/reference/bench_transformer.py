@@ -1,4 +1,4 @@
-"""Times diffusers' transformer of a checkpoint: the other side of `services/wan21/examples/bench_transformer.rs`.
+"""Times diffusers' transformer of a checkpoint: the other side of `services/wan21/examples/bench_wan21_transformer.rs`.
 
     python tests/reference/bench_transformer.py <checkpoint> <bf16|f32> none <threads> <frames> <rows> <columns> <steps> [tokens]
 

@@ -75,7 +75,7 @@ pub enum OutputFormat {
 }
 
 /// Samplers of the flow-matching models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SchedulerName {
     /// UniPC multistep, order 2.

@@ -1,94 +1,91 @@
-//! Wan 2.1 as a service's [`Engine`].
+//! A model family as a video service's [`Engine`].
 
+use std::marker::PhantomData;
 use std::path::Path;
+use std::process::ExitCode;
 
-use videosdgx_api::{
-    GenerateRequest, ModelDescription, OutputFormat, Problem, ResolvedRequest, SchedulerName, Stage,
-};
+use videosdgx_api::{GenerateRequest, ModelDescription, OutputFormat, Problem, ResolvedRequest, Stage};
 use videosdgx_model::{MemoryProbe, ModelError, SystemMemory};
 use videosdgx_mp4::{Mp4Error, VideoFormat, VideoWriter};
-use videosdgx_service::{Engine, EngineError, GenerateContext, first_frame, limits};
+use videosdgx_service::{Engine, EngineError, GenerateContext, limits};
 use videosdgx_tensor::{CheckpointError, Quantization, TensorError, release_code_pages};
-use videosdgx_video::vae::Tiling;
 
+use crate::pipeline::generate;
 use crate::{
-    description::describe,
-    folder::CheckpointFolder,
-    memory::{Estimate, estimate},
-    pipeline::{Generation, Options, PipelineError, Progress, Residency, Sampler, WanPipeline},
-    settings::Settings,
+    CheckpointFolder, DiffusionModel, Generation, MemoryEstimate, Pipeline, PipelineError, PipelineOptions,
+    Progress, Residency, Settings,
 };
 
-/// The service's name.
-pub const NAME: &str = "wan21";
-
-/// Wan 2.1 behind the skeleton of every video service.
-pub struct WanEngine {
-    settings: Settings,
-    memory: SystemMemory,
+/// The program of the service [`DiffusionModel::NAME`]: configuration from the environment, then
+/// [`videosdgx_service::main`].
+pub fn main<M: DiffusionModel>() -> ExitCode {
+    videosdgx_tensor::use_passive_waiting();
+    videosdgx_service::main(M::NAME, videosdgx_manifest::port(M::NAME), |config| {
+        Settings::from_config(config).map(DiffusionEngine::<M>::new).map_err(|error| error.to_string())
+    })
 }
 
-/// A loaded pipeline. When it goes, so does libtorch's code.
-pub struct Loaded(WanPipeline);
+/// Serves the model family `M`.
+pub struct DiffusionEngine<M> {
+    settings: Settings,
+    memory: SystemMemory,
+    model: PhantomData<fn() -> M>,
+}
 
-impl Drop for Loaded {
+/// A loaded pipeline. Dropping it also releases libtorch's code pages.
+pub struct LoadedPipeline<P>(P);
+
+impl<P> Drop for LoadedPipeline<P> {
     fn drop(&mut self) {
         release_code_pages();
     }
 }
 
-impl WanEngine {
-    /// Reads nothing yet.
+impl<M: DiffusionModel> DiffusionEngine<M> {
+    /// An engine for the checkpoint that `settings` name. Reads nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         release_code_pages();
-        Self { settings, memory: SystemMemory::new() }
+        Self { settings, memory: SystemMemory::new(), model: PhantomData }
     }
 
     fn folder(&self) -> Result<CheckpointFolder, ModelError> {
-        CheckpointFolder::open(&self.settings.folder()).map_err(checkpoint_error)
+        CheckpointFolder::open(&self.settings.folder(), &M::LAYOUT).map_err(checkpoint_error::<M>)
     }
 
-    fn description(&self, folder: &CheckpointFolder) -> ModelDescription {
-        let Settings { device, kind, quantization, .. } = self.settings;
-        describe(NAME, folder, device, kind, quantization)
+    fn description(&self, folder: &CheckpointFolder) -> Result<ModelDescription, ModelError> {
+        M::describe(folder, &self.settings).map_err(checkpoint_error::<M>)
     }
 
-    /// What the checkpoint's default video takes.
-    fn estimate(&self, folder: &CheckpointFolder) -> Estimate {
-        let Settings { kind, quantization, .. } = self.settings;
-        let model = self.description(folder);
-        estimate(folder, kind, quantization, model.default_resolution, model.default_num_frames)
+    /// What the checkpoint's default video needs.
+    fn estimate(&self, folder: &CheckpointFolder) -> Result<MemoryEstimate, ModelError> {
+        M::memory(folder, &self.settings).map_err(checkpoint_error::<M>)
     }
 
-    /// Everything in memory when it fits into what is there now, else one half after the other.
-    fn residency(&self, estimate: &Estimate) -> Residency {
-        match self.memory.memory() {
-            Some(memory) if memory.available < estimate.resident_peak() => Residency::Staged,
-            _ => Residency::Whole,
-        }
+    fn residency(&self, estimate: &MemoryEstimate) -> Residency {
+        estimate.residency(self.memory.memory().map(|memory| memory.available))
     }
 }
 
-impl Engine for WanEngine {
-    type Model = Loaded;
+impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
+    type Model = LoadedPipeline<M::Pipeline>;
 
     fn describe(&self) -> Result<ModelDescription, ModelError> {
-        Ok(self.description(&self.folder()?))
+        self.description(&self.folder()?)
     }
 
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem> {
         let folder = self.folder()?;
-        let mut resolved = limits::resolve(request, &self.description(&folder))?;
-        if let Some(manifest) = &folder.manifest {
-            let mut unknown = manifest.vocabulary.unknown(&resolved.prompt);
-            unknown.extend(manifest.vocabulary.unknown(&resolved.negative_prompt));
+        let mut resolved = limits::resolve(request, &self.description(&folder)?)?;
+        if let Some(demonstration) = &folder.demonstration {
+            let mut unknown = demonstration.vocabulary.unknown(&resolved.prompt);
+            unknown.extend(demonstration.vocabulary.unknown(&resolved.negative_prompt));
             if !unknown.is_empty() {
                 resolved.warnings.push(format!(
                     "the demonstration checkpoint {} does not know these words and ignores them: {}; it knows: {}",
                     folder.name,
                     unknown.join(", "),
-                    manifest.vocabulary.words().join(", ")
+                    demonstration.vocabulary.words().join(", ")
                 ));
             }
         }
@@ -96,26 +93,23 @@ impl Engine for WanEngine {
     }
 
     fn declared_peak(&self) -> Result<u64, ModelError> {
-        let estimate = self.estimate(&self.folder()?);
-        Ok(match self.residency(&estimate) {
-            Residency::Whole => estimate.resident_peak(),
-            Residency::Staged => estimate.tight_peak(),
-        })
+        let estimate = self.estimate(&self.folder()?)?;
+        Ok(estimate.peak(self.residency(&estimate)))
     }
 
-    fn load(&self) -> Result<Loaded, ModelError> {
+    fn load(&self) -> Result<Self::Model, ModelError> {
         let folder = self.folder()?;
         let Settings { device, kind, quantization, .. } = self.settings;
-        let residency = self.residency(&self.estimate(&folder));
-        let options = Options {
+        let residency = self.residency(&self.estimate(&folder)?);
+        let options = PipelineOptions {
             quantization,
-            // The encoder runs once a prompt and its size is paid for by staging when memory is short: it stays exact.
+            // The encoder runs once per prompt, and staging avoids its size when memory is short: it stays exact.
             text_quantization: Quantization::None,
             residency,
-            tiling: (residency == Residency::Staged).then(Tiling::default),
-            ..Options::new(device, kind)
+            tiled_vae: residency == Residency::Staged,
+            ..PipelineOptions::new(device, kind)
         };
-        let pipeline = WanPipeline::load(&folder.path, options).map_err(model_error)?;
+        let pipeline = M::Pipeline::load(&folder.path, options).map_err(model_error::<M>)?;
         tracing::info!(
             checkpoint = folder.name,
             ?residency,
@@ -123,60 +117,51 @@ impl Engine for WanEngine {
             transformer_mb = pipeline.transformer_bytes() / 1_000_000,
             "pipeline_loaded"
         );
-        Ok(Loaded(pipeline))
+        Ok(LoadedPipeline(pipeline))
     }
 
     fn generate(
         &self,
-        model: &mut Loaded,
+        model: &mut Self::Model,
         job: &ResolvedRequest,
         context: &GenerateContext,
     ) -> Result<(), EngineError> {
-        let generation = generation(job)?;
-        let mut writer = VideoWriter::create(context.output_path(), video_format(job)).map_err(Stop::from)?;
-        let summary = model.0.generate::<Stop>(
-            &generation,
-            Some(context.scratch_dir()),
-            |progress| {
-                match progress {
-                    Progress::Encoding => context.progress(Stage::Encoding, 0, 1),
-                    Progress::Denoising { done, steps } => context.progress(Stage::Denoising, done, steps),
-                    Progress::Decoding { done, frames } => context.progress(Stage::Decoding, done, frames),
-                }
-                context.check_cancelled().map_err(|_| Stop(EngineError::Cancelled))
-            },
-            |frame| writer.push_frame(frame).map_err(Stop::from),
-        )?;
-        if summary.truncated {
-            tracing::warn!(job_id = %context.job_id(), "prompt_truncated");
-        }
-        writer.finish().map_err(Stop::from)?;
-        Ok(())
+        let generation = Generation::from_job(job).map_err(EngineError::InvalidInput)?;
+        let written = self.write_video(&mut model.0, &generation, job, context);
+        written.map_err(|stop| match stop {
+            Stop::Cancelled => EngineError::Cancelled,
+            Stop::Pipeline(error) => engine_error::<M>(error),
+        })
     }
 }
 
-fn generation(job: &ResolvedRequest) -> Result<Generation, EngineError> {
-    Ok(Generation {
-        prompt: job.prompt.clone(),
-        negative_prompt: job.negative_prompt.clone(),
-        first_frame: job
-            .image
-            .as_deref()
-            .map(first_frame::decode)
-            .transpose()
-            .map_err(EngineError::InvalidInput)?,
-        width: job.resolution.width,
-        height: job.resolution.height,
-        frames: job.num_frames,
-        steps: job.steps,
-        guidance: job.guidance_scale,
-        seed: job.seed,
-        sampler: Some(match job.scheduler {
-            SchedulerName::Unipc => Sampler::UniPc,
-            SchedulerName::Euler => Sampler::Euler,
-        }),
-        shift: None,
-    })
+impl<M: DiffusionModel> DiffusionEngine<M> {
+    fn write_video(
+        &self,
+        pipeline: &mut M::Pipeline,
+        generation: &Generation,
+        job: &ResolvedRequest,
+        context: &GenerateContext,
+    ) -> Result<(), Stop> {
+        let mut writer = VideoWriter::create(context.output_path(), video_format(job))?;
+        let on_progress = |progress| {
+            match progress {
+                Progress::Encoding => context.progress(Stage::Encoding, 0, 1),
+                Progress::Denoising { done, steps } => context.progress(Stage::Denoising, done, steps),
+                Progress::Decoding { done, frames } => context.progress(Stage::Decoding, done, frames),
+            }
+            context.check_cancelled().map_err(|_| Stop::Cancelled)
+        };
+        let scratch = Some(context.scratch_dir());
+        let summary = generate(pipeline, generation, scratch, on_progress, |frame| {
+            writer.push_frame(frame).map_err(Stop::from)
+        })?;
+        if summary.truncated {
+            tracing::warn!(job_id = %context.job_id(), "prompt_truncated");
+        }
+        writer.finish()?;
+        Ok(())
+    }
 }
 
 fn video_format(job: &ResolvedRequest) -> VideoFormat {
@@ -187,52 +172,61 @@ fn video_format(job: &ResolvedRequest) -> VideoFormat {
     }
 }
 
-/// What ends a generation, in the skeleton's terms.
-struct Stop(EngineError);
-
-impl From<Stop> for EngineError {
-    fn from(stop: Stop) -> Self {
-        stop.0
-    }
+/// Why a generation ended early.
+enum Stop {
+    Cancelled,
+    Pipeline(PipelineError),
 }
 
 impl From<PipelineError> for Stop {
     fn from(error: PipelineError) -> Self {
-        Self(engine_error(error))
+        Self::Pipeline(error)
     }
 }
 
 impl From<Mp4Error> for Stop {
     fn from(error: Mp4Error) -> Self {
-        Self(EngineError::failed(error))
+        Self::Pipeline(error.into())
     }
 }
 
-fn engine_error(error: PipelineError) -> EngineError {
+fn engine_error<M: DiffusionModel>(error: PipelineError) -> EngineError {
     match error {
         PipelineError::Input { field, reason } => EngineError::InvalidInput(Problem::field(field, reason)),
-        other => model_error(other).into(),
+        // The job waits for disk space.
+        PipelineError::Scratch { source, .. } | PipelineError::Mp4(Mp4Error::Io(source))
+            if is_full(&source) =>
+        {
+            EngineError::StorageFull(source)
+        }
+        other => model_error::<M>(other).into(),
     }
 }
 
-fn model_error(error: PipelineError) -> ModelError {
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+fn model_error<M: DiffusionModel>(error: PipelineError) -> ModelError {
     match error {
-        PipelineError::Tensor(TensorError::Checkpoint(error)) => checkpoint_error(error),
+        PipelineError::Tensor(TensorError::Checkpoint(error)) => checkpoint_error::<M>(error),
         PipelineError::Tensor(TensorError::OutOfMemory(detail)) => ModelError::OutOfMemory(detail),
         other => ModelError::failed(other),
     }
 }
 
-fn checkpoint_error(error: CheckpointError) -> ModelError {
+fn checkpoint_error<M: DiffusionModel>(error: CheckpointError) -> ModelError {
     match error {
-        CheckpointError::Missing { path } => ModelError::CheckpointMissing { hint: hint(&path), path },
+        CheckpointError::Missing { path } => {
+            ModelError::CheckpointMissing { hint: hint(M::NAME, &path), path }
+        }
         CheckpointError::Invalid { file, reason, .. } => ModelError::CheckpointInvalid { file, reason },
     }
 }
 
-fn hint(path: &Path) -> String {
+fn hint(service: &str, path: &Path) -> String {
     let preset =
-        videosdgx_manifest::service(NAME).map_or("--list", |service| service.default_preset.as_str());
+        videosdgx_manifest::service(service).map_or("--list", |service| service.default_preset.as_str());
     format!(
         "fetch one with `videosdgx pull {preset}`, or point VIDEOSDGX_CHECKPOINT at a folder with {}",
         path.file_name().map_or_else(|| "model_index.json".into(), |name| name.to_string_lossy())

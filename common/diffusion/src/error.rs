@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use videosdgx_mp4::Mp4Error;
 use videosdgx_tensor::{CheckpointError, TensorError};
 
 /// Why a pipeline could not be loaded, or a video not be made.
@@ -18,14 +19,17 @@ pub enum PipelineError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The latents could not be kept on the disk.
-    #[error("{}: {error}", path.display())]
+    /// The latents could not be stored on the disk.
+    #[error("cannot store latents in {}: {source}", path.display())]
     Scratch {
         /// The file.
         path: PathBuf,
-        /// The system's words.
-        error: std::io::Error,
+        /// What the system or libtorch reported.
+        source: std::io::Error,
     },
+    /// The video could not be encoded or written.
+    #[error(transparent)]
+    Mp4(#[from] Mp4Error),
 }
 
 impl From<CheckpointError> for PipelineError {
@@ -34,20 +38,24 @@ impl From<CheckpointError> for PipelineError {
     }
 }
 
-/// An error of ours or of the caller's callback, on its way through libraries that know only tensors.
-pub(super) enum Either<E> {
+/// An error of libtorch or of a caller's callback, for functions whose error must be `From<TensorError>`.
+#[derive(Debug)]
+pub enum CallbackError<E> {
+    /// Of libtorch.
     Tensor(TensorError),
+    /// Of the callback.
     Caller(E),
 }
 
-impl<E> From<TensorError> for Either<E> {
+impl<E> From<TensorError> for CallbackError<E> {
     fn from(error: TensorError) -> Self {
         Self::Tensor(error)
     }
 }
 
-impl<E: From<PipelineError>> Either<E> {
-    pub(super) fn into_caller(self) -> E {
+impl<E: From<PipelineError>> CallbackError<E> {
+    /// The error in the caller's type.
+    pub fn into_caller(self) -> E {
         match self {
             Self::Tensor(error) => PipelineError::from(error).into(),
             Self::Caller(error) => error,

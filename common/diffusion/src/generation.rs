@@ -1,122 +1,122 @@
-//! What is to be generated.
+//! One generation as a pipeline takes it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use videosdgx_video::picture::Picture;
-use videosdgx_video::schedulers::{FlowMatchEulerConfig, SchedulerConfig, SolverType, UniPcConfig};
+use videosdgx_api::{Problem, ResolvedRequest, SchedulerName};
+use videosdgx_picture::Picture;
+use videosdgx_service::first_frame;
 
-use super::PipelineError;
+use crate::PipelineError;
+use crate::schedulers::SchedulerConfig;
 
-/// Frames that become one latent frame, after the first.
-pub(super) const TEMPORAL_FACTOR: i64 = 4;
-
-/// A solver by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sampler {
-    /// UniPC, multistep.
-    UniPc,
-    /// Flow matching with Euler steps.
-    Euler,
-}
-
-/// One video (or, with one frame, picture) to make.
+/// What a generation depends on: prompt, first frame, size, schedule and seed. One frame is a picture.
 #[derive(Debug, Clone)]
 pub struct Generation {
-    /// What it shows.
+    /// What the video shows.
     pub prompt: String,
     /// What it does not show; used when `guidance` is above 1.
     pub negative_prompt: String,
-    /// Where it begins: for image to video, and only there.
+    /// First frame: required by image-to-video checkpoints, refused by others.
     pub first_frame: Option<Picture>,
-    /// Pixels, a multiple of 16.
+    /// Width in pixels, a multiple of the model's size step.
     pub width: u32,
-    /// Pixels, a multiple of 16.
+    /// Height in pixels, a multiple of the model's size step.
     pub height: u32,
-    /// 4k + 1.
+    /// Number of frames, one more than a multiple of the model's frame step.
     pub frames: u32,
     /// Denoising steps.
     pub steps: u32,
-    /// Classifier-free guidance (Ho & Salimans 2022); 1 is none.
+    /// Scale of classifier-free guidance (Ho & Salimans 2022); 1 is none.
     pub guidance: f64,
-    /// Same seed, machine and type: same bytes.
+    /// Seed of the noise. The same seed on the same machine in the same type gives the same bytes.
     pub seed: u64,
-    /// Solver; the checkpoint's when absent.
-    pub sampler: Option<Sampler>,
-    /// Shift of the schedule towards noise; the checkpoint's when absent.
+    /// Scheduler; default: the checkpoint's.
+    pub scheduler: Option<SchedulerName>,
+    /// Shift of the schedule towards noise; default: the checkpoint's.
     pub shift: Option<f64>,
 }
 
 impl Generation {
     /// Whether the negative prompt is used.
+    #[must_use]
     pub fn is_guided(&self) -> bool {
         self.guidance > 1.0
     }
 
-    /// Checks what every Wan 2.1 model asks for; `multiple` is what sizes must be a multiple of.
-    pub(super) fn check(&self, multiple: i64, takes_image: bool) -> Result<(), PipelineError> {
+    /// From a job of the queue; decodes the first frame.
+    ///
+    /// # Errors
+    /// A problem of the field `image`.
+    pub fn from_job(job: &ResolvedRequest) -> Result<Self, Problem> {
+        Ok(Self {
+            prompt: job.prompt.clone(),
+            negative_prompt: job.negative_prompt.clone(),
+            first_frame: job.image.as_deref().map(first_frame::decode).transpose()?,
+            width: job.resolution.width,
+            height: job.resolution.height,
+            frames: job.num_frames,
+            steps: job.steps,
+            guidance: job.guidance_scale,
+            seed: job.seed,
+            scheduler: Some(job.scheduler),
+            shift: None,
+        })
+    }
+
+    /// Checks the fields against what a checkpoint can do: sizes are multiples of `size_step`, frames one more than a
+    /// multiple of `frame_step`, and a first frame is given if and only if `takes_image`.
+    ///
+    /// # Errors
+    /// [`PipelineError::Input`] naming the field.
+    pub fn check(&self, size_step: i64, frame_step: i64, takes_image: bool) -> Result<(), PipelineError> {
         let input = |field, reason: String| Err(PipelineError::Input { field, reason });
         for (field, side) in [("width", self.width), ("height", self.height)] {
-            if side == 0 || i64::from(side) % multiple != 0 {
-                return input(field, format!("{side} is not a multiple of {multiple}"));
+            if side == 0 || i64::from(side) % size_step != 0 {
+                return input(field, format!("{side} is not a multiple of {size_step}"));
             }
         }
-        if i64::from(self.frames) % TEMPORAL_FACTOR != 1 {
-            return input("num_frames", format!("{} is not 4k + 1", self.frames));
+        if self.frames == 0 || (i64::from(self.frames) - 1) % frame_step != 0 {
+            return input("num_frames", format!("{} is not {frame_step}k + 1", self.frames));
         }
         if self.steps == 0 {
-            return input("steps", "at least one is needed".to_owned());
+            return input("steps", "must be at least 1".to_owned());
         }
         if !self.guidance.is_finite() {
-            return input("guidance_scale", "is not a number".to_owned());
+            return input("guidance_scale", "must be a finite number".to_owned());
         }
         if !self.shift.is_none_or(|shift| shift.is_finite() && shift > 0.0) {
-            return input("flow_shift", "is not above 0".to_owned());
+            return input("flow_shift", "must be above 0".to_owned());
         }
         match (&self.first_frame, takes_image) {
             (None, true) => input("image", "this model needs a first frame".to_owned()),
-            (Some(_), false) => input("image", "this model takes no first frame".to_owned()),
+            (Some(_), false) => input("image", "this model does not take a first frame".to_owned()),
             _ => Ok(()),
         }
     }
 
-    /// The checkpoint's scheduler with this request's wishes.
-    pub(super) fn scheduler(&self, checkpoint: &SchedulerConfig) -> SchedulerConfig {
-        let (num_train_timesteps, shift) = match checkpoint {
-            SchedulerConfig::UniPc(config) => (config.num_train_timesteps, config.flow_shift),
-            SchedulerConfig::FlowMatchEuler(config) => (config.num_train_timesteps, config.shift),
-        };
-        let chosen = match (self.sampler, checkpoint) {
-            (Some(Sampler::Euler), SchedulerConfig::UniPc(_)) => {
-                SchedulerConfig::FlowMatchEuler(FlowMatchEulerConfig { num_train_timesteps, shift })
-            }
-            (Some(Sampler::UniPc), SchedulerConfig::FlowMatchEuler(_)) => {
-                SchedulerConfig::UniPc(UniPcConfig {
-                    num_train_timesteps,
-                    flow_shift: shift,
-                    solver_order: 2,
-                    solver_type: SolverType::Bh2,
-                    lower_order_final: true,
-                    final_sigma_is_zero: true,
-                    disable_corrector: Vec::new(),
-                })
-            }
-            _ => checkpoint.clone(),
+    /// The checkpoint's scheduler with this request's scheduler and shift.
+    #[must_use]
+    pub fn scheduler(&self, checkpoint: &SchedulerConfig) -> SchedulerConfig {
+        let config = match self.scheduler {
+            Some(name) => checkpoint.with_scheduler(name),
+            None => checkpoint.clone(),
         };
         match self.shift {
-            Some(shift) => chosen.with_shift(shift),
-            None => chosen,
+            Some(shift) => config.with_shift(shift),
+            None => config,
         }
     }
 
-    /// Tells requests with different latents apart.
-    pub(super) fn fingerprint(&self) -> u64 {
+    /// Hash of everything that the latents depend on, as a name for stored latents.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.prompt.hash(&mut hasher);
         if self.is_guided() {
             self.negative_prompt.hash(&mut hasher);
         }
         self.first_frame.as_ref().map(|picture| (picture.width(), picture.pixels())).hash(&mut hasher);
-        (self.width, self.height, self.frames, self.steps, self.seed, self.sampler).hash(&mut hasher);
+        (self.width, self.height, self.frames, self.steps, self.seed, self.scheduler).hash(&mut hasher);
         (self.guidance.to_bits(), self.shift.map(f64::to_bits)).hash(&mut hasher);
         hasher.finish()
     }
@@ -137,22 +137,22 @@ mod tests {
             steps: 20,
             guidance: 4.0,
             seed: 1,
-            sampler: None,
+            scheduler: None,
             shift: None,
         }
     }
 
     #[test]
-    fn what_no_model_can_make_is_refused_by_field() {
+    fn invalid_requests_are_refused_by_field() {
         let field = |change: fn(&mut Generation)| {
             let mut generation = generation();
             change(&mut generation);
-            match generation.check(16, false) {
+            match generation.check(16, 4, false) {
                 Err(PipelineError::Input { field, .. }) => field,
                 other => panic!("{other:?}"),
             }
         };
-        assert!(generation().check(16, false).is_ok());
+        assert!(generation().check(16, 4, false).is_ok());
         assert_eq!(field(|g| g.width = 0), "width");
         assert_eq!(field(|g| g.height = 50), "height");
         assert_eq!(field(|g| g.frames = 16), "num_frames");
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(field(|g| g.guidance = f64::NAN), "guidance_scale");
         assert_eq!(field(|g| g.shift = Some(0.0)), "flow_shift");
         assert_eq!(field(|g| g.first_frame = Picture::new(1, 1, vec![0; 3])), "image");
-        assert!(generation().check(16, true).is_err());
+        assert!(generation().check(16, 4, true).is_err());
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The noise a video begins as.
+//! The noise that denoising starts from.
 
 use videosdgx_tensor::{Device, Tensor};
 
-/// Standard normal noise from a seed, f32 on the CPU: our own generator, so that a seed means the same video whatever
-/// the device, the number of threads or the version of libtorch.
+/// Standard normal noise from a seed, f32 on the CPU. It has its own generator, so that a seed gives the same video on
+/// every device, with any number of threads and with any version of libtorch.
 ///
 /// xoshiro256++ (Blackman & Vigna 2019), seeded by SplitMix64; Box–Muller in f64.
 pub fn normal(seed: u64, shape: &[i64]) -> Tensor {

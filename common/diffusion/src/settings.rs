@@ -1,4 +1,4 @@
-//! Which checkpoint is served, where and in which form.
+//! Which checkpoint a service serves, on which device and in which type.
 
 use std::path::PathBuf;
 
@@ -6,46 +6,49 @@ use tch::{Device, Kind};
 use videosdgx_service::ServiceConfig;
 use videosdgx_tensor::{Quantization, TensorError, resolve_device, resolve_kind};
 
-/// Where the demonstration checkpoint lies in a container.
-const INSTALLED_DEMONSTRATION: &str = "/usr/share/videosdgx/demo-shapes";
+/// Folder of the demonstration checkpoints in a container.
+const INSTALLED_DEMONSTRATIONS: &str = "/usr/share/videosdgx";
 
-/// The service's configuration as this model needs it.
+/// The part of a service's configuration that decides what is loaded.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `VIDEOSDGX_CHECKPOINT`: a folder that must be used; nothing else is tried when it is set.
+    /// `VIDEOSDGX_CHECKPOINT`: when set, the only folder that is used.
     pub checkpoint: Option<PathBuf>,
-    /// `VIDEOSDGX_MODELS_DIR`/wan21, used when it is there.
+    /// `VIDEOSDGX_MODELS_DIR/<service>`, used when it exists.
     pub installed: PathBuf,
-    /// The demonstration checkpoint, used when neither of the others is.
+    /// The demonstration checkpoint, used when there is no other.
     pub demonstration: PathBuf,
-    /// Where tensors live.
+    /// Device of all tensors.
     pub device: Device,
-    /// What they are made of.
+    /// Compute type.
     pub kind: Kind,
-    /// What the transformer's linears are made of.
+    /// Weight format of the transformer's linears.
     pub quantization: Quantization,
 }
 
 impl Settings {
-    /// Takes what the environment says and resolves `auto`.
+    /// From the configuration; resolves `auto`.
     ///
     /// # Errors
-    /// When the device is not there.
+    /// [`TensorError::Device`] when the configured device is not available.
     pub fn from_config(config: &ServiceConfig) -> Result<Self, TensorError> {
         let device = resolve_device(config.device)?;
         let kind = resolve_kind(config.dtype, device);
         Ok(Self {
             checkpoint: config.checkpoint.clone(),
             installed: config.models_dir.join(&config.name),
-            demonstration: config.demo_checkpoint.clone().unwrap_or_else(default_demonstration),
+            demonstration: config
+                .demo_checkpoint
+                .clone()
+                .unwrap_or_else(|| default_demonstration(&config.name)),
             device,
             kind,
             quantization: config.quantization,
         })
     }
 
-    /// The folder to serve: looked for at each call, so that a checkpoint that arrives while the service runs is used
-    /// from its next load on.
+    /// The folder to serve. It is searched at each call, so that a checkpoint that is installed while the service runs is
+    /// used from the next load on.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         match &self.checkpoint {
@@ -54,11 +57,35 @@ impl Settings {
             None => self.demonstration.clone(),
         }
     }
+
+    /// The device as `/info` shows it, for example `cuda:0`.
+    #[must_use]
+    pub fn device_name(&self) -> String {
+        match self.device {
+            Device::Cpu => "cpu".to_owned(),
+            Device::Cuda(index) => format!("cuda:{index}"),
+            Device::Mps => "mps".to_owned(),
+            Device::Vulkan => "vulkan".to_owned(),
+        }
+    }
+
+    /// The compute type as `/info` shows it: `bf16`, `f16` or `f32`.
+    #[must_use]
+    pub fn dtype_name(&self) -> &'static str {
+        match self.kind {
+            Kind::BFloat16 => "bf16",
+            Kind::Half => "f16",
+            _ => "f32",
+        }
+    }
 }
 
-/// `checkpoints/demo-shapes` below the working directory, else beside the folder of the build, else the container's.
-fn default_demonstration() -> PathBuf {
-    let relative = PathBuf::from("checkpoints/demo-shapes");
+/// The service's demonstration checkpoint: in `checkpoints` below the working directory, else beside the build's folder,
+/// else where the container has it.
+fn default_demonstration(service: &str) -> PathBuf {
+    let name =
+        videosdgx_manifest::service(service).map_or(service, |service| service.demo_checkpoint.as_str());
+    let relative = PathBuf::from("checkpoints").join(name);
     let beside_build = std::env::current_exe()
         .ok()
         .and_then(|program| Some(program.parent()?.join("../..").join(&relative)));
@@ -66,5 +93,5 @@ fn default_demonstration() -> PathBuf {
         .into_iter()
         .flatten()
         .find(|folder| folder.join("model_index.json").is_file())
-        .unwrap_or_else(|| PathBuf::from(INSTALLED_DEMONSTRATION))
+        .unwrap_or_else(|| PathBuf::from(INSTALLED_DEMONSTRATIONS).join(name))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use tch::{Kind, Tensor};
-use videosdgx_video::schedulers::SchedulerConfig;
+use videosdgx_diffusion::schedulers::SchedulerConfig;
 
 const STEPS: [usize; 4] = [1, 2, 10, 30];
 const TOLERANCE: f64 = 1e-4;
@@ -19,7 +19,7 @@ fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
     norm(&(got - want)) / norm(want)
 }
 
-/// The made-up model of the reference.
+/// The artificial model of the reference script.
 fn velocity(sample: &Tensor, timestep: f64) -> Tensor {
     (sample * 1.3 + timestep / 1000.0).tanh() - sample * 0.2
 }
@@ -47,7 +47,7 @@ fn check(name: &str) {
         let error = relative_error(&Tensor::stack(last, 0), &golden[&format!("samples_{steps}")]);
         println!("{name}, {steps} steps: {error:.1e}");
         assert!(error < TOLERANCE, "{name}: trajectory of {steps} steps: {error:e}");
-        // There is nothing after the last step.
+        // After the last step the sample does not change.
         let after = scheduler.step(&velocity(&sample, 0.0), &sample);
         assert_eq!(relative_error(&after, &sample), 0.0);
     }
@@ -67,7 +67,7 @@ fn euler_follows_the_reference() {
 }
 
 #[test]
-fn another_shift_can_be_asked_for() {
+fn the_shift_can_be_overridden() {
     let shifted = SchedulerConfig::read(&folder("euler-shift1")).unwrap().with_shift(3.0).start(10);
     let read = SchedulerConfig::read(&folder("euler-shift3")).unwrap().start(10);
     assert_eq!(shifted.sigmas(), read.sigmas());

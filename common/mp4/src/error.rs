@@ -1,19 +1,19 @@
 //! What can go wrong when a video file is written or read.
 
-/// Errors of the `mp4` module.
+/// Why a video file could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Mp4Error {
     /// The video cannot be encoded in this size or at this rate.
     #[error("cannot encode {width}x{height} at {fps} frames/s: {reason}")]
     Format {
-        /// Pixels a row.
+        /// Width in pixels.
         width: u32,
-        /// Rows.
+        /// Height in pixels.
         height: u32,
-        /// Frames a second.
+        /// Frames per second.
         fps: u32,
-        /// Which limit is not kept.
+        /// The limit that is exceeded.
         reason: String,
     },
     /// A frame has another size than the video.
@@ -32,13 +32,13 @@ pub enum Mp4Error {
     Encoder {
         /// Name of the codec.
         codec: &'static str,
-        /// The encoder's own words.
+        /// The encoder's message.
         reason: String,
     },
-    /// A file is not one that this module can read.
-    #[error("not a readable mp4: {0}")]
+    /// The file is not a supported MP4 file.
+    #[error("not a readable MP4 file: {0}")]
     Invalid(String),
     /// Reading or writing the file failed.
-    #[error("video file: {0}")]
+    #[error("cannot read or write the video file: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! Times the decoding of random latents: `vae_decode FOLDER (f32|bf16) HEIGHT WIDTH LATENT_FRAMES [REPEATS]`, sizes in
+//! Times the decoding of random latents: `bench_wan_vae FOLDER (f32|bf16) HEIGHT WIDTH LATENT_FRAMES [REPEATS]`, sizes in
 //! pixels. Prints the seconds of each repeat, on the clock and of processor time (which other programs disturb less), and
 //! the growth of the resident memory while decoding, as JSON. `THREADS` is 2 by default.
 
@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 use videosdgx_tensor::{TensorError, catch_libtorch_errors};
-use videosdgx_video::vae::{VaeParts, WanVae};
+use videosdgx_video::wan_vae::{VaeParts, WanVae};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, kind, height, width, frames, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: vae_decode FOLDER (f32|bf16) HEIGHT WIDTH LATENT_FRAMES [REPEATS]".into());
+        return Err("usage: bench_wan_vae FOLDER (f32|bf16) HEIGHT WIDTH LATENT_FRAMES [REPEATS]".into());
     };
     let kind = if kind == "bf16" { Kind::BFloat16 } else { Kind::Float };
     let repeats: usize = rest.first().map_or(Ok(3), |count| count.parse())?;

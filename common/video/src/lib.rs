@@ -1,7 +1,11 @@
-//! VideosDGX: video.
+//! Networks that several video services share: text encoders, and the autoencoder and image encoder of Wan.
+//!
+//! [`text`] (prompt cleaning, tokenizer, UMT5) serves every model that is conditioned on T5; [`wan_vae`] and [`wan_clip`]
+//! serve the Wan models and those that use Wan's autoencoder.
 
-pub mod clip;
-pub mod picture;
-pub mod schedulers;
+mod picture_tensor;
 pub mod text;
-pub mod vae;
+pub mod wan_clip;
+pub mod wan_vae;
+
+pub use picture_tensor::picture_tensor;

@@ -6,10 +6,10 @@ mod golden;
 
 use golden::{folder, relative, tensors, weights};
 use rstest::rstest;
+use videosdgx_picture::{Filter, Picture};
 use videosdgx_tensor::{CheckpointError, Device, Kind, Quantization, Tensor, TensorError};
-use videosdgx_video::clip::{ClipVision, ImageEncoder, ImageProcessor};
-use videosdgx_video::picture::{Filter, Picture};
 use videosdgx_video::text::{PromptTokenizer, TextEncoder, Umt5Encoder};
+use videosdgx_video::wan_clip::{ClipPreprocessor, ClipVision, WanImageEncoder};
 
 const LONG: &str =
     "the red circle moving right on a black background, le cercle sur fond noir and a zig zag cat dog";
@@ -88,7 +88,7 @@ fn pictures_are_resampled_as_pillow_does() {
     let golden = tensors("clip");
     let resized = picture(&golden["wide_image"]).resized(32, 48, Filter::Lanczos);
     assert_eq!(resized, picture(&golden["wide_lanczos"]));
-    let processor = ImageProcessor::open(&folder("clip").join("image_processor")).expect("opens");
+    let processor = ClipPreprocessor::open(&folder("clip").join("image_processor")).expect("opens");
     for name in ["wide", "tall", "small"] {
         let pixels = processor.pixels(&picture(&golden[&format!("{name}_image")]));
         let error = relative(&pixels, &golden[&format!("{name}_pixels")]);
@@ -101,7 +101,7 @@ fn clip_agrees_with_transformers(
     #[values((Kind::Float, 1e-4), (Kind::BFloat16, 2e-2))] (kind, bound): (Kind, f64),
 ) {
     let golden = tensors("clip");
-    let encoder = ImageEncoder::load(&folder("clip"), Device::Cpu, kind).expect("loads");
+    let encoder = WanImageEncoder::load(&folder("clip"), Device::Cpu, kind).expect("loads");
     for name in ["wide", "tall", "small"] {
         let hidden = encoder.encode(&picture(&golden[&format!("{name}_image")])).expect("computes");
         let error = relative(&hidden, &golden[&format!("{name}_hidden")]);

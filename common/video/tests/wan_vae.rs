@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 use videosdgx_tensor::{TensorError, catch_libtorch_errors};
-use videosdgx_video::vae::{Tiling, VaeParts, WanVae};
+use videosdgx_video::wan_vae::{Tiling, VaeParts, WanVae};
 
 const TILING: Tiling = Tiling { size: [32; 2], stride: [24; 2] };
 const PRECISIONS: [(Kind, f64); 2] = [(Kind::Float, 1e-4), (Kind::BFloat16, 2e-2)];

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tch::{Device, Kind, Tensor};
 use videosdgx_tensor::{TensorError, catch_libtorch_errors};
-use videosdgx_video::vae::{Tiling, VaeParts, WanVae};
+use videosdgx_video::wan_vae::{Tiling, VaeParts, WanVae};
 
 /// Names the measurement to a child: `LATENT_FRAMES` or `LATENT_FRAMES tiled`.
 const MEASUREMENT: &str = "VAE_MEMORY_MEASUREMENT";

@@ -1,35 +1,36 @@
 //! Defaults and limits of a checkpoint, as `/info` shows them.
 //!
-//! Wan 2.1 was trained on 81 frames at 16 a second (five seconds), at 832×480 and, the 14B models, 1280×720. Those replace
-//! the platform's general defaults (1024×576 at 24 frames a second), for which it was not made.
+//! Wan 2.1 was trained on 81 frames at 16 a second (five seconds), at 832×480 and, the 14B models, 1280×720. These values
+//! replace the platform's general defaults (1024×576 at 24 frames a second), for which it was not trained.
 
-use tch::{Device, Kind};
 use videosdgx_api::{ModelDescription, ModelLimits, OutputFormat, Resolution, SchedulerName};
-use videosdgx_tensor::Quantization;
+use videosdgx_diffusion::{CheckpointFolder, Settings};
 
-use crate::folder::CheckpointFolder;
+use crate::memory::WanSizes;
 
 /// Hidden size of the 14B models; the 1.3B has 1536.
 const HIDDEN_14B: u64 = 5120;
 
-/// Describes `folder` served on `device` in `kind`.
+/// Describes the checkpoint `folder` as `settings` load it.
 #[must_use]
 pub(crate) fn describe(
     service: &str,
     folder: &CheckpointFolder,
-    device: Device,
-    kind: Kind,
-    quantization: Quantization,
+    sizes: &WanSizes,
+    settings: &Settings,
 ) -> ModelDescription {
-    let takes_image = folder.image_encoder.is_some();
-    let defaults = match &folder.manifest {
-        Some(manifest) => Defaults {
-            resolution: Resolution { width: manifest.defaults.width, height: manifest.defaults.height },
-            num_frames: manifest.defaults.frames,
-            fps: manifest.defaults.fps,
-            steps: manifest.defaults.steps,
-            guidance_scale: manifest.defaults.guidance,
-            prompt: manifest.defaults.prompt.clone(),
+    let takes_image = folder.has("image_encoder");
+    let defaults = match &folder.demonstration {
+        Some(demonstration) => Defaults {
+            resolution: Resolution {
+                width: demonstration.defaults.width,
+                height: demonstration.defaults.height,
+            },
+            num_frames: demonstration.defaults.frames,
+            fps: demonstration.defaults.fps,
+            steps: demonstration.defaults.steps,
+            guidance_scale: demonstration.defaults.guidance,
+            prompt: demonstration.defaults.prompt.clone(),
             max_side: 256,
             max_frames: 81,
             max_pixels: 128 * 128 * 33,
@@ -43,7 +44,7 @@ pub(crate) fn describe(
             prompt: "A cat walking on a beach at sunset".to_owned(),
             max_side: 1920,
             max_frames: 161,
-            max_pixels: if folder.hidden >= HIDDEN_14B { 1280 * 720 * 121 } else { 832 * 480 * 161 },
+            max_pixels: if sizes.hidden >= HIDDEN_14B { 1280 * 720 * 121 } else { 832 * 480 * 161 },
         },
     };
     let tasks: &[&str] = if takes_image { &["image-to-video"] } else { &["text-to-video", "text-to-image"] };
@@ -51,11 +52,11 @@ pub(crate) fn describe(
         name: service.to_owned(),
         checkpoint: folder.name.clone(),
         architecture: folder.architecture.clone(),
-        demonstration: folder.manifest.is_some(),
+        demonstration: folder.demonstration.is_some(),
         tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
-        device: device_name(device),
-        dtype: kind_name(kind).to_owned(),
-        quantization: quantization.to_string(),
+        device: settings.device_name(),
+        dtype: settings.dtype_name().to_owned(),
+        quantization: settings.quantization.to_string(),
         parameters: folder.parameters(),
         default_resolution: defaults.resolution,
         default_num_frames: defaults.num_frames,
@@ -89,21 +90,4 @@ struct Defaults {
     max_side: u32,
     max_frames: u32,
     max_pixels: u64,
-}
-
-fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        Device::Mps => "mps".to_owned(),
-        Device::Vulkan => "vulkan".to_owned(),
-    }
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::BFloat16 => "bf16",
-        Kind::Half => "f16",
-        _ => "f32",
-    }
 }

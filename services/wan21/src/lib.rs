@@ -1,12 +1,10 @@
-//! Wan 2.1, text and image to video: its transformer, its pipelines and its [`videosdgx_service::Engine`].
+//! Wan 2.1, text and image to video: its transformer, its pipeline and what the engine of
+//! [`videosdgx_diffusion`] needs to know of it.
 
 mod description;
-mod engine;
-mod folder;
 mod memory;
+mod model;
 pub mod pipeline;
-mod settings;
 pub mod transformer;
 
-pub use engine::{NAME, WanEngine};
-pub use settings::Settings;
+pub use model::{Wan21, WanEngine};

@@ -1,23 +1,25 @@
-//! Whole pipelines against diffusers on tiny random checkpoints, and what they promise besides.
+//! Whole pipelines against diffusers on tiny random checkpoints: results, residency, resuming and errors.
 
 #[path = "../../../tests/fixtures/golden.rs"]
 mod golden;
 
 use golden::{folder, relative, tensors, weights};
 use rstest::rstest;
-use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
-use videosdgx_video::picture::Picture;
-use videosdgx_video::text::{PromptTokenizer, Umt5Encoder};
-use wan21::pipeline::{
-    Generation, Options, PipelineError, Progress, Residency, Sampler, Summary, WanPipeline,
+use videosdgx_api::SchedulerName;
+use videosdgx_diffusion::{
+    Generation, Pipeline, PipelineError, PipelineOptions, Progress, Residency, Summary, generate,
 };
+use videosdgx_picture::Picture;
+use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
+use videosdgx_video::text::{PromptTokenizer, Umt5Encoder};
+use wan21::pipeline::WanPipeline;
 
 fn load(name: &str, kind: Kind, residency: Residency) -> WanPipeline {
-    let options = Options { residency, ..Options::new(Device::Cpu, kind) };
+    let options = PipelineOptions { residency, ..PipelineOptions::new(Device::Cpu, kind) };
     WanPipeline::load(&folder(name), options).expect("loads")
 }
 
-/// What `tests/reference/pipelines.py` asks diffusers for.
+/// The generation that `tests/reference/pipelines.py` runs with diffusers.
 fn generation(first_frame: Option<Picture>) -> Generation {
     Generation {
         prompt: "a red circle moving right  on a black background".to_owned(),
@@ -29,7 +31,7 @@ fn generation(first_frame: Option<Picture>) -> Generation {
         steps: 4,
         guidance: 3.0,
         seed: 5,
-        sampler: None,
+        scheduler: None,
         shift: None,
     }
 }
@@ -51,7 +53,7 @@ fn decoded(pipeline: &mut WanPipeline, latents: &Tensor) -> Tensor {
         bytes.extend_from_slice(frame);
         Ok::<_, PipelineError>(())
     };
-    pipeline.decode(latents, ignore, keep).expect("decodes");
+    pipeline.decode_latents(latents, ignore, keep).expect("decodes");
     Tensor::from_slice(&bytes).view([-1, 32, 48, 3])
 }
 
@@ -67,10 +69,10 @@ fn agrees_with_diffusers(
     let mut pipeline = load(name, kind, residency);
     let generation = Generation { frames, ..generation(pipeline.takes_image().then(image)) };
     let mut summary = Summary::default();
-    let conditions = pipeline.conditions(&generation, &mut summary).expect("encodes");
+    let conditions = pipeline.encode(&generation, &mut summary).expect("encodes");
     let noise = &golden[&format!("{what}_noise")];
     assert_eq!(noise.size(), pipeline.latent_shape(&generation));
-    let latents = pipeline.denoise(noise, &conditions, &generation, ignore).expect("denoises");
+    let latents = pipeline.denoise_from(noise, &conditions, &generation, ignore).expect("denoises");
     let error = relative(&latents, &golden[&format!("{what}_latents")]);
     let video = decoded(&mut pipeline, &latents);
     let expected = &golden[&format!("{what}_video")];
@@ -101,7 +103,7 @@ fn run(
         bytes.extend_from_slice(frame);
         Ok(())
     };
-    let summary = pipeline.generate(generation, scratch, report, keep).expect("generates");
+    let summary = generate(pipeline, generation, scratch, report, keep).expect("generates");
     (bytes, reported, summary)
 }
 
@@ -122,7 +124,7 @@ fn the_same_seed_gives_the_same_bytes(#[values(Kind::Float, Kind::BFloat16)] kin
     for other in [
         Generation { seed: 6, ..generation.clone() },
         Generation { guidance: 1.0, ..generation.clone() },
-        Generation { sampler: Some(Sampler::Euler), ..generation.clone() },
+        Generation { scheduler: Some(SchedulerName::Euler), ..generation.clone() },
         Generation { shift: Some(7.0), ..generation.clone() },
         Generation { prompt: "a cat".to_owned(), ..generation.clone() },
     ] {
@@ -131,11 +133,11 @@ fn the_same_seed_gives_the_same_bytes(#[values(Kind::Float, Kind::BFloat16)] kin
 }
 
 #[test]
-fn latents_on_the_disk_spare_the_denoising() {
+fn stored_latents_skip_denoising() {
     let scratch = tempfile::tempdir().expect("temporary folder");
     let mut pipeline = load("pipeline-i2v", Kind::Float, Residency::Staged);
     let generation = generation(Some(image()));
-    let frames_lost = pipeline.generate(&generation, Some(scratch.path()), ignore, |_| {
+    let frames_lost = generate(&mut pipeline, &generation, Some(scratch.path()), ignore, |_| {
         Err(PipelineError::Input { field: "disk", reason: "full".to_owned() })
     });
     assert!(matches!(frames_lost, Err(PipelineError::Input { field: "disk", .. })));
@@ -154,7 +156,7 @@ fn latents_on_the_disk_spare_the_denoising() {
 }
 
 #[test]
-fn a_caller_ends_it_between_steps() {
+fn a_callback_ends_it_between_steps() {
     let mut pipeline = load("pipeline-t2v", Kind::Float, Residency::Whole);
     let mut steps = 0;
     let stop = |progress| {
@@ -166,19 +168,20 @@ fn a_caller_ends_it_between_steps() {
         }
         Ok(())
     };
-    let result = pipeline.generate(&generation(None), None, stop, |_| panic!("no frame was to be decoded"));
+    let result =
+        generate(&mut pipeline, &generation(None), None, stop, |_| panic!("no frame was to be decoded"));
     assert!(matches!(result, Err(PipelineError::Input { field: "job", .. })));
     assert_eq!(steps, 2);
 }
 
 #[test]
-fn prompts_are_cleaned_and_encoded_without_filling() {
+fn prompts_are_cleaned_and_encoded_without_padding() {
     let mut pipeline = load("pipeline-t2v", Kind::Float, Residency::Whole);
     let messy = Generation {
         prompt: " a red&nbsp;circle\n  &amp;amp; \u{201c}cat\u{201d} ".into(),
         ..generation(None)
     };
-    let conditions = pipeline.conditions(&messy, &mut Summary::default()).expect("encodes");
+    let conditions = pipeline.encode(&messy, &mut Summary::default()).expect("encodes");
     let tokenizer = PromptTokenizer::open(&folder("umt5").join("tokenizer")).expect("opens");
     let tokens = tokenizer.encode("a red circle & \"cat\"").expect("encodes");
     let weights = weights("umt5", "text_encoder", Kind::Float, Quantization::None);
@@ -187,7 +190,7 @@ fn prompts_are_cleaned_and_encoded_without_filling() {
 }
 
 #[test]
-fn words_outside_the_vocabulary_and_long_prompts_are_noticed() {
+fn unknown_words_and_long_prompts_are_reported() {
     let mut pipeline = load("pipeline-t2v", Kind::Float, Residency::Whole);
     let prompt = format!("a größe circle {}", "red circle ".repeat(300));
     let summary = run(
@@ -211,13 +214,13 @@ fn staged_residency_never_holds_both_halves() {
     run(&mut whole, &generation, None);
     run(&mut staged, &generation, None);
     assert_eq!(whole.resident_bytes(), all);
-    assert_eq!(staged.resident_bytes() + before, all, "the encoders left, transformer and VAE came");
+    assert_eq!(staged.resident_bytes() + before, all, "the encoders were freed, transformer and VAE loaded");
 }
 
 #[test]
-fn fp8_is_smaller_and_near() {
+fn fp8_is_smaller_and_close() {
     let load = |quantization| {
-        let options = Options { quantization, ..Options::new(Device::Cpu, Kind::BFloat16) };
+        let options = PipelineOptions { quantization, ..PipelineOptions::new(Device::Cpu, Kind::BFloat16) };
         WanPipeline::load(&folder("pipeline-t2v"), options).expect("loads")
     };
     let (mut dense, mut fp8) = (load(Quantization::None), load(Quantization::Fp8));
@@ -230,7 +233,7 @@ fn fp8_is_smaller_and_near() {
 }
 
 #[test]
-fn requests_the_model_cannot_do_are_refused() {
+fn requests_that_the_model_cannot_run_are_refused() {
     let pipeline = load("pipeline-t2v", Kind::Float, Residency::Whole);
     let refused = |generation: Generation| match pipeline.check(&generation) {
         Err(PipelineError::Input { field, .. }) => field,
@@ -254,7 +257,7 @@ fn a_broken_checkpoint_names_its_file() {
         std::os::unix::fs::symlink(folder("pipeline-t2v").join(part), copy.path().join(part)).expect("links");
     };
     let error = |what: &str| {
-        let result = WanPipeline::load(copy.path(), Options::new(Device::Cpu, Kind::Float));
+        let result = WanPipeline::load(copy.path(), PipelineOptions::new(Device::Cpu, Kind::Float));
         let error = result.err().expect("not loadable").to_string();
         assert!(error.contains(what), "{what}: {error}");
     };

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use videosdgx_api::SchedulerName;
 use videosdgx_tensor::{CheckpointError, read_json};
 
 use super::{FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SolverType, UniPc, UniPcConfig};
 
-/// A scheduler that a checkpoint asks for.
+/// A scheduler with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchedulerConfig {
     /// `UniPCMultistepScheduler` on flow sigmas.
@@ -27,7 +28,39 @@ impl SchedulerConfig {
         settings.parse().map_err(|reason| CheckpointError::invalid(&path, reason))
     }
 
+    /// Number of training timesteps and shift towards noise, which every scheduler has.
+    fn schedule(&self) -> (u32, f64) {
+        match self {
+            Self::UniPc(config) => (config.num_train_timesteps, config.flow_shift),
+            Self::FlowMatchEuler(config) => (config.num_train_timesteps, config.shift),
+        }
+    }
+
+    /// The scheduler `name` on the same schedule: unchanged when it is this one already.
+    #[must_use]
+    pub fn with_scheduler(&self, name: SchedulerName) -> Self {
+        let (num_train_timesteps, shift) = self.schedule();
+        match (name, self) {
+            (SchedulerName::Unipc, Self::UniPc(_)) | (SchedulerName::Euler, Self::FlowMatchEuler(_)) => {
+                self.clone()
+            }
+            (SchedulerName::Unipc, _) => Self::UniPc(UniPcConfig {
+                num_train_timesteps,
+                flow_shift: shift,
+                solver_order: 2,
+                solver_type: SolverType::Bh2,
+                lower_order_final: true,
+                final_sigma_is_zero: true,
+                disable_corrector: Vec::new(),
+            }),
+            (SchedulerName::Euler, _) => {
+                Self::FlowMatchEuler(FlowMatchEulerConfig { num_train_timesteps, shift })
+            }
+        }
+    }
+
     /// The same scheduler with another shift towards noise.
+    #[must_use]
     pub fn with_shift(mut self, shift: f64) -> Self {
         match &mut self {
             Self::UniPc(config) => config.flow_shift = shift,

@@ -1,11 +1,11 @@
-//! The solvers that turn a flow model's predictions into a sample.
+//! Solvers that turn a flow model's predictions into a sample.
 //!
 //! A flow model predicts the velocity `noise - data` at `x = (1 - sigma) * data + sigma * noise`. A scheduler holds the
 //! sigmas from near 1 (noise) to 0 (data) and takes one step from each to the next. Which scheduler, and with which
-//! settings, stands in the checkpoint's `scheduler/scheduler_config.json`.
+//! settings, is in the checkpoint's `scheduler/scheduler_config.json`.
 //!
 //! ```no_run
-//! # use videosdgx_video::schedulers::SchedulerConfig;
+//! # use videosdgx_diffusion::schedulers::SchedulerConfig;
 //! # fn model(_: &tch::Tensor, _: f64) -> tch::Tensor { unimplemented!() }
 //! # fn main() -> Result<(), videosdgx_tensor::CheckpointError> {
 //! # let noise = tch::Tensor::from(0f32);
@@ -27,9 +27,9 @@ pub use unipc::{SolverType, UniPc, UniPcConfig};
 
 use tch::Tensor;
 
-/// A solver on its way through one schedule.
+/// A solver and its position in one schedule.
 pub trait Scheduler: Send {
-    /// What the model is told at each step, falling from near the number of training timesteps (1000).
+    /// The timestep passed to the model at each step, falling from near the number of training timesteps (1000).
     fn timesteps(&self) -> &[f64];
 
     /// Share of noise before each step and after the last one: one more than there are timesteps.

@@ -1,6 +1,19 @@
-//! From a prompt to what the transformer attends to: cleaning, tokenising, UMT5.
+//! Text encoding: cleaning a prompt, tokenising it, and UMT5.
+//!
+//! ```no_run
+//! use videosdgx_tensor::{Device, Kind, Quantization, TensorError};
+//! use videosdgx_video::text::{TextEncoder, clean_prompt};
+//!
+//! # fn main() -> Result<(), TensorError> {
+//! let folder = "models/wan2.1-t2v-1.3b".as_ref();
+//! let encoder = TextEncoder::load(folder, Device::Cpu, Kind::BFloat16, Quantization::None)?;
+//! let encoded = encoder.encode(&clean_prompt("a red  circle"))?;
+//! assert_eq!(encoded.embedding.size()[1], encoder.width());
+//! # Ok(()) }
+//! ```
 
 mod cache;
+mod cached_encoder;
 mod clean;
 mod tokenizer;
 mod umt5;
@@ -11,6 +24,7 @@ use std::sync::Arc;
 use videosdgx_tensor::{Checkpoint, Device, Kind, Quantization, Tensor, TensorError, Weights};
 
 pub use cache::EmbeddingCache;
+pub use cached_encoder::CachedTextEncoder;
 pub use clean::clean_prompt;
 pub use tokenizer::{MAX_TOKENS, PromptTokenizer, PromptTokens};
 pub use umt5::{Umt5Config, Umt5Encoder};
@@ -18,16 +32,16 @@ pub use umt5::{Umt5Config, Umt5Encoder};
 /// An encoded prompt.
 #[derive(Debug)]
 pub struct EncodedPrompt {
-    /// `[tokens ≤ 512, d_model]` in the compute type, not filled up.
+    /// `[tokens ≤ 512, d_model]` in the compute type, without padding.
     pub embedding: Tensor,
-    /// Words that the vocabulary does not hold, each once, in order.
+    /// Words that are not in the vocabulary, each once, in order.
     pub unknown_words: Vec<String>,
-    /// Whether the prompt was too long and lost its end.
+    /// Whether the prompt was longer than [`MAX_TOKENS`] and was truncated.
     pub truncated: bool,
 }
 
 impl EncodedPrompt {
-    /// The same embedding under another name.
+    /// A copy that shares the embedding's memory.
     pub fn shallow_clone(&self) -> Self {
         Self {
             embedding: self.embedding.shallow_clone(),

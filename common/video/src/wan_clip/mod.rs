@@ -1,4 +1,4 @@
-//! CLIP's vision encoder (Radford et al. 2021), whose last but one hidden state conditions image to video.
+//! Image conditioning of Wan 2.1: the second-to-last hidden state of CLIP's vision encoder (Radford et al. 2021).
 
 mod processor;
 
@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use videosdgx_picture::Picture;
 use videosdgx_tensor::{
     Checkpoint, CheckpointError, Device, Kind, LayerNorm, Linear, Quantization, Tensor, TensorError, Weights,
     attention, catch_libtorch_errors,
 };
 
-pub use processor::ImageProcessor;
-
-use crate::picture::Picture;
+pub use processor::ClipPreprocessor;
 
 /// `image_encoder/config.json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -47,7 +46,7 @@ impl ClipVisionConfig {
         1e-5
     }
 
-    /// Tokens of a picture: its patches and one for the whole.
+    /// Tokens of a picture: its patches and the class token.
     pub fn tokens(&self) -> i64 {
         (self.image_size / self.patch_size) * (self.image_size / self.patch_size) + 1
     }
@@ -56,7 +55,7 @@ impl ClipVisionConfig {
         match self.hidden_act.as_str() {
             "gelu" => Ok(Activation::Gelu),
             "quick_gelu" => Ok(Activation::QuickGelu),
-            other => Err(format!("hidden_act {other:?} is not known, only gelu and quick_gelu")),
+            other => Err(format!("hidden_act {other:?} is not supported; use gelu or quick_gelu")),
         }
     }
 
@@ -87,7 +86,7 @@ enum Activation {
     QuickGelu,
 }
 
-/// The loaded encoder without its last layer and its last norm, which image to video does not use.
+/// The loaded encoder, without the last layer and the last norm, which image to video does not use.
 pub struct ClipVision {
     config: ClipVisionConfig,
     activation: Activation,
@@ -114,10 +113,10 @@ struct Layer {
 }
 
 impl ClipVision {
-    /// Loads the encoder. The layers' names may or may not begin with `vision_model.`; both are published.
+    /// Loads the encoder. Tensor names with and without the prefix `vision_model.` are accepted; both are published.
     ///
     /// # Errors
-    /// `Invalid` naming the file when the configuration or a tensor does not fit; `OutOfMemory`.
+    /// `Invalid` naming the file when the configuration or a tensor is not supported; `OutOfMemory`.
     pub fn load(weights: &Weights, config: ClipVisionConfig) -> Result<Self, TensorError> {
         let activation = config.check().map_err(|reason| {
             CheckpointError::invalid(weights.checkpoint().folder().join("config.json"), reason)
@@ -153,10 +152,10 @@ impl ClipVision {
         self.resident_bytes
     }
 
-    /// `[1, 3, image_size, image_size]`, normalised → the last but one hidden state `[1, tokens, hidden]`.
+    /// `[1, 3, image_size, image_size]`, normalised → the second-to-last hidden state `[1, tokens, hidden]`.
     ///
     /// # Errors
-    /// `Libtorch` when the size is another; `OutOfMemory`.
+    /// `Libtorch` for a different size; `OutOfMemory`.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tensor, TensorError> {
         catch_libtorch_errors(|| {
             let (side, patch) = (self.config.image_size / self.config.patch_size, self.config.patch_size);
@@ -203,32 +202,33 @@ impl Layer {
         let parts = projected.unflatten(-1, [3, heads, -1]).permute([2, 0, 3, 1, 4]);
         let mixed = attention(&parts.select(0, 0), &parts.select(0, 1), &parts.select(0, 2), None, None);
         let hidden = hidden + self.output.forward(&mixed.transpose(1, 2).flatten(2, 3));
-        let wide = self.first.forward(&self.feed_norm.forward(&hidden));
-        let wide = match activation {
-            Activation::Gelu => wide.gelu("none"),
-            Activation::QuickGelu => (&wide * 1.702).sigmoid() * wide,
+        let inner = self.first.forward(&self.feed_norm.forward(&hidden));
+        let inner = match activation {
+            Activation::Gelu => inner.gelu("none"),
+            Activation::QuickGelu => (&inner * 1.702).sigmoid() * inner,
         };
-        hidden + self.second.forward(&wide)
+        hidden + self.second.forward(&inner)
     }
 }
 
-/// Preprocessing and encoder of a checkpoint.
-pub struct ImageEncoder {
-    processor: ImageProcessor,
+/// Preprocessing and vision encoder of an image-to-video checkpoint.
+pub struct WanImageEncoder {
+    processor: ClipPreprocessor,
     vision: ClipVision,
 }
 
-impl ImageEncoder {
+impl WanImageEncoder {
     /// Loads `image_processor/` and `image_encoder/` of a checkpoint folder, unquantised.
     ///
     /// # Errors
     /// `Missing` or `Invalid` naming the file; `OutOfMemory`.
     pub fn load(checkpoint: &Path, device: Device, kind: Kind) -> Result<Self, TensorError> {
-        let processor = ImageProcessor::open(&checkpoint.join("image_processor"))?;
+        let processor = ClipPreprocessor::open(&checkpoint.join("image_processor"))?;
         let files = Arc::new(Checkpoint::open(checkpoint.join("image_encoder"))?);
         let config: ClipVisionConfig = files.config()?;
         if processor.side() != config.image_size {
-            let reason = format!("crops to {}, the encoder takes {}", processor.side(), config.image_size);
+            let reason =
+                format!("crops to {} pixels, but the encoder takes {}", processor.side(), config.image_size);
             let file = checkpoint.join("image_processor").join("preprocessor_config.json");
             return Err(CheckpointError::invalid(file, reason).into());
         }

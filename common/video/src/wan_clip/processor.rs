@@ -1,16 +1,17 @@
-//! `image_processor/preprocessor_config.json`: a picture as CLIP wants it.
+//! `image_processor/preprocessor_config.json`: preprocessing of a picture for CLIP.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use tch::{Kind, Tensor};
+use videosdgx_picture::{Filter, LONGEST_RATIO, Picture};
 use videosdgx_tensor::{CheckpointError, read_json};
 
-use crate::picture::{Filter, LONGEST_RATIO, Picture, to_tensor};
+use crate::picture_tensor;
 
-/// Scales the short side, crops the middle, normalises each colour.
+/// Scales the short side, crops the centre, normalises each colour channel.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ImageProcessor {
+pub struct ClipPreprocessor {
     short_side: usize,
     crop: usize,
     factor: f64,
@@ -42,8 +43,8 @@ enum Size {
     Both { height: usize, width: usize },
 }
 
-impl Default for ImageProcessor {
-    /// What `CLIPImageProcessor` does without a configuration.
+impl Default for ClipPreprocessor {
+    /// The defaults of `CLIPImageProcessor`.
     fn default() -> Self {
         Self {
             short_side: 224,
@@ -55,7 +56,7 @@ impl Default for ImageProcessor {
     }
 }
 
-impl ImageProcessor {
+impl ClipPreprocessor {
     /// Opens the `image_processor/` folder of a checkpoint.
     ///
     /// # Errors
@@ -84,7 +85,7 @@ impl ImageProcessor {
         // 3 is Pillow's number for bicubic.
         match config.resample {
             None | Some(3) => {}
-            Some(other) => return Err(format!("resample {other} is not known, only 3 (bicubic)")),
+            Some(other) => return Err(format!("resample {other} is not supported; use 3 (bicubic)")),
         }
         if !(1..=4096).contains(&processor.short_side) || !(1..=4096).contains(&processor.crop) {
             return Err("size and crop_size must be within 1 to 4096".to_owned());
@@ -95,12 +96,12 @@ impl ImageProcessor {
         Ok(processor)
     }
 
-    /// Side of the result in pixels.
+    /// Side of the result, in pixels.
     pub fn side(&self) -> i64 {
         self.crop as i64
     }
 
-    /// `[1, 3, side, side]` f32.
+    /// Preprocesses a picture of any size → `[1, 3, side, side]` f32.
     pub fn pixels(&self, picture: &Picture) -> Tensor {
         let picture = picture.limited_ratio(LONGEST_RATIO);
         let (width, height) = (picture.width(), picture.height());
@@ -111,7 +112,7 @@ impl ImageProcessor {
         };
         let cropped = picture.resized(width, height, Filter::Bicubic).center_cropped(self.crop, self.crop);
         let row = |values: &[f32; 3]| Tensor::from_slice(values).view([3, 1, 1]);
-        let scaled = (to_tensor(&cropped).to_kind(Kind::Double) * self.factor).to_kind(Kind::Float);
+        let scaled = (picture_tensor(&cropped).to_kind(Kind::Double) * self.factor).to_kind(Kind::Float);
         ((scaled - row(&self.mean)) / row(&self.std)).unsqueeze(0)
     }
 }

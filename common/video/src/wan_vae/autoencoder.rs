@@ -1,4 +1,4 @@
-//! The whole autoencoder, as pipelines use it.
+//! The autoencoder as pipelines use it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 use videosdgx_tensor::{Checkpoint, CheckpointError, Quantization, TensorError, Weights};
 
-use super::config::{TEMPORAL_FACTOR, VaeConfig};
+use super::config::{TEMPORAL_FACTOR, WanVaeConfig};
 use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::tiling::{Grid, Tiling};
 
-/// Which halves of the autoencoder to load: text to video needs no encoder.
+/// Which halves of the autoencoder to load: text to video does not need the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VaeParts {
     /// Decoder only.
@@ -22,9 +22,9 @@ pub enum VaeParts {
 
 /// `AutoencoderKLWan` of Wan 2.1.
 ///
-/// Its methods compute with libtorch and are to run inside [`videosdgx_tensor::catch_libtorch_errors`].
+/// Its methods compute with libtorch and must run inside [`videosdgx_tensor::catch_libtorch_errors`].
 pub struct WanVae {
-    config: VaeConfig,
+    config: WanVaeConfig,
     encoder: Option<Encoder>,
     decoder: Decoder,
     /// `[1, z, 1, 1, 1]` f32.
@@ -36,13 +36,13 @@ pub struct WanVae {
 }
 
 impl WanVae {
-    /// Loads a folder with `config.json` and safetensors (`vae/` of a checkpoint), to compute in `kind` on `device`.
+    /// Loads a folder with `config.json` and safetensors (`vae/` of a checkpoint), computing in `kind` on `device`.
     ///
     /// # Errors
     /// [`TensorError::Checkpoint`] naming what is missing, broken or not supported; [`TensorError::OutOfMemory`].
     pub fn load(folder: &Path, parts: VaeParts, device: Device, kind: Kind) -> Result<Self, TensorError> {
         let checkpoint = Checkpoint::open(folder)?;
-        let config: VaeConfig = checkpoint.config()?;
+        let config: WanVaeConfig = checkpoint.config()?;
         config.check().map_err(|reason| CheckpointError::invalid(folder.join("config.json"), reason))?;
         let weights = Weights::new(Arc::new(checkpoint), device, kind, Quantization::None);
         let encoder = match parts {
@@ -65,9 +65,13 @@ impl WanVae {
         })
     }
 
-    /// Its sizes.
-    pub fn config(&self) -> &VaeConfig {
+    /// The configuration that it was loaded with.
+    pub fn config(&self) -> &WanVaeConfig {
         &self.config
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device
     }
 
     /// Bytes of its weights.
@@ -89,7 +93,7 @@ impl WanVae {
     /// `[1, z, k + 1, h / 8, w / 8]` f32, not normalised.
     ///
     /// # Errors
-    /// [`TensorError::Libtorch`] when the shape is another, or the encoder is not loaded.
+    /// [`TensorError::Libtorch`] for a different shape, or when the encoder is not loaded.
     pub fn encode(&self, video: &Tensor, tiling: Option<Tiling>) -> Result<Tensor, TensorError> {
         let size = video.size();
         let &[1, 3, frames, height, width] = size.as_slice() else {
@@ -100,8 +104,8 @@ impl WanVae {
         })
     }
 
-    /// Encodes a video that begins with a picture and goes on with `frames - 1` mid-gray (zero) frames, as image to
-    /// video is conditioned, without holding these. `picture`: `[1, 3, h, w]` from -1 to 1 → as [`WanVae::encode`].
+    /// Encodes a video of a picture followed by `frames - 1` mid-gray (zero) frames, as image to video is conditioned,
+    /// without allocating these. `picture`: `[1, 3, h, w]` from -1 to 1 → as [`WanVae::encode`].
     ///
     /// # Errors
     /// As [`WanVae::encode`].
@@ -125,7 +129,7 @@ impl WanVae {
         })
     }
 
-    /// Decodes latents as a whole. `latents`: `[1, z, k + 1, h, w]`, not normalised → `[1, 3, 4k + 1, 8h, 8w]` f32
+    /// Decodes all latents into one tensor. `latents`: `[1, z, k + 1, h, w]`, not normalised → `[1, 3, 4k + 1, 8h, 8w]` f32
     /// from -1 to 1.
     ///
     /// # Errors
@@ -139,10 +143,10 @@ impl WanVae {
         Ok(Tensor::cat(&chunks, 0).permute([3, 0, 1, 2]).unsqueeze(0))
     }
 
-    /// Decodes latents frame by frame as RGB8 `[8h, 8w, 3]`, handing out each frame as soon as it is there.
+    /// Decodes latents frame by frame as RGB8 `[8h, 8w, 3]`, calling `on_frame` with each frame as soon as it is decoded.
     ///
     /// # Errors
-    /// As [`WanVae::decode_chunks`], and what `on_frame` returns, which ends the decoding.
+    /// As [`WanVae::decode_chunks`], and an error of `on_frame`, which ends the decoding.
     pub fn decode_frames<E: From<TensorError>>(
         &self,
         latents: &Tensor,
@@ -160,12 +164,11 @@ impl WanVae {
         })
     }
 
-    /// Decodes latents `[1, z, k + 1, h, w]`, not normalised, and hands out what each latent frame gives: first one
-    /// frame, then four each, `[t, 8h, 8w, 3]` f32 from -1 to 1. Memory does not depend on `k`.
+    /// Decodes latents `[1, z, k + 1, h, w]`, not normalised, and calls `on_chunk` with the frames of each latent
+    /// frame: one for the first, then four each, `[t, 8h, 8w, 3]` f32 from -1 to 1. Memory does not depend on `k`.
     ///
     /// # Errors
-    /// [`TensorError::Libtorch`] when the latents have another shape, and what `on_chunk` returns, which ends the
-    /// decoding.
+    /// [`TensorError::Libtorch`] for latents of a different shape, and an error of `on_chunk`, which ends the decoding.
     pub fn decode_chunks<E: From<TensorError>>(
         &self,
         latents: &Tensor,
@@ -191,7 +194,7 @@ impl WanVae {
         Ok(())
     }
 
-    /// Encodes what `chunk(first frame, number of frames)` gives: `[t, h, w, 3]`.
+    /// Encodes a video given in chunks: `chunk(first frame, number of frames)` → `[t, h, w, 3]`.
     fn encode_chunks(
         &self,
         frames: i64,

@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-/// Sizes of the autoencoder and the statistics of its latents. What a file leaves out is Wan 2.1's value.
+/// Sizes of the autoencoder and statistics of its latents. Default of every field: Wan 2.1's value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct VaeConfig {
+pub struct WanVaeConfig {
     /// Channels of the encoder's first level.
     pub base_dim: i64,
-    /// Channels of the decoder's last level; the encoder's when none.
+    /// Channels of the decoder's last level; default: `base_dim`.
     pub decoder_base_dim: Option<i64>,
     /// Channels of the latents.
     pub z_dim: i64,
@@ -16,7 +16,7 @@ pub struct VaeConfig {
     pub dim_mult: Vec<i64>,
     /// Residual blocks a level of the encoder; the decoder has one more.
     pub num_res_blocks: i64,
-    /// Whether the step from a level to the next halves the frame rate too.
+    /// Whether the step from a level to the next also halves the frame rate.
     #[serde(rename = "temperal_downsample")]
     pub temporal_downsample: Vec<bool>,
     /// Mean of each latent channel over videos: `[z_dim]`.
@@ -35,7 +35,7 @@ pub struct VaeConfig {
     pub patch_size: Option<i64>,
 }
 
-impl Default for VaeConfig {
+impl Default for WanVaeConfig {
     fn default() -> Self {
         Self {
             base_dim: 96,
@@ -61,14 +61,14 @@ impl Default for VaeConfig {
     }
 }
 
-/// Frames that become one latent frame (after the first frame, which is its own).
-pub(super) const TEMPORAL_FACTOR: i64 = 4;
+/// Frames per latent frame, except the first: its latent frame is of that frame alone.
+pub const TEMPORAL_FACTOR: i64 = 4;
 
-impl VaeConfig {
-    /// Checks that this is an architecture we compute.
+impl WanVaeConfig {
+    /// Checks that this architecture is supported.
     ///
     /// # Errors
-    /// What is not supported or contradicts itself, in words.
+    /// A message naming the field that is not supported or contradicts another.
     pub fn check(&self) -> Result<(), String> {
         let sizes = [self.base_dim, self.decoder_dim(), self.z_dim, self.num_res_blocks];
         if self.is_residual || self.patch_size.is_some() {
@@ -114,6 +114,11 @@ impl VaeConfig {
         1 << self.temporal_downsample.len()
     }
 
+    /// Channels of [`first_frame_condition`](super::WanVae::first_frame_condition).
+    pub fn condition_channels(&self) -> i64 {
+        TEMPORAL_FACTOR + self.z_dim
+    }
+
     /// Latent frames of a video of `frames` frames: 1 + (frames - 1) / 4.
     pub fn latent_frames(&self, frames: i64) -> i64 {
         1 + (frames - 1) / TEMPORAL_FACTOR
@@ -131,17 +136,17 @@ mod tests {
 
     #[test]
     fn wan_2_1_is_accepted_and_other_architectures_are_refused_by_name() {
-        let wan = VaeConfig::default();
+        let wan = WanVaeConfig::default();
         assert_eq!(wan.check(), Ok(()));
         assert_eq!((wan.spatial_factor(), wan.latent_frames(81), wan.frames(21)), (8, 21, 81));
         for (config, word) in [
-            (VaeConfig { is_residual: true, ..wan.clone() }, "is_residual"),
-            (VaeConfig { patch_size: Some(2), ..wan.clone() }, "patch_size"),
-            (VaeConfig { attn_scales: vec![0.5], ..wan.clone() }, "attn_scales"),
-            (VaeConfig { z_dim: 48, ..wan.clone() }, "latents_mean"),
-            (VaeConfig { temporal_downsample: vec![true; 3], ..wan.clone() }, "temperal_downsample"),
-            (VaeConfig { base_dim: 0, ..wan.clone() }, "sizes"),
-            (VaeConfig { dim_mult: vec![1], ..wan.clone() }, "dim_mult"),
+            (WanVaeConfig { is_residual: true, ..wan.clone() }, "is_residual"),
+            (WanVaeConfig { patch_size: Some(2), ..wan.clone() }, "patch_size"),
+            (WanVaeConfig { attn_scales: vec![0.5], ..wan.clone() }, "attn_scales"),
+            (WanVaeConfig { z_dim: 48, ..wan.clone() }, "latents_mean"),
+            (WanVaeConfig { temporal_downsample: vec![true; 3], ..wan.clone() }, "temperal_downsample"),
+            (WanVaeConfig { base_dim: 0, ..wan.clone() }, "sizes"),
+            (WanVaeConfig { dim_mult: vec![1], ..wan.clone() }, "dim_mult"),
         ] {
             let error = config.check().unwrap_err();
             assert!(error.contains(word), "{error}");

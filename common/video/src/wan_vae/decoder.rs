@@ -4,7 +4,7 @@ use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
 
 use super::blocks::{Head, MiddleBlock, ResidualBlock};
-use super::config::VaeConfig;
+use super::config::WanVaeConfig;
 use super::conv::{CausalConv, FeatureCache, Pointwise, Slots};
 use super::resample::Upsample;
 
@@ -24,7 +24,7 @@ struct Level {
 }
 
 impl Decoder {
-    pub(super) fn load(weights: &Weights, config: &VaeConfig) -> Result<Self, TensorError> {
+    pub(super) fn load(weights: &Weights, config: &WanVaeConfig) -> Result<Self, TensorError> {
         let root = weights;
         let weights = &root.at("decoder");
         let mut slots = Slots::default();

@@ -1,55 +1,43 @@
-//! Transformer and VAE: from noise to latents to pictures.
+//! Transformer and VAE: from noise to latents to frames.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use videosdgx_diffusion::schedulers::Scheduler;
+use videosdgx_diffusion::{CallbackError, GuidedContext, PipelineError, PipelineOptions, denoise};
+use videosdgx_picture::Picture;
 use videosdgx_tensor::{
     Checkpoint, CheckpointError, Kind, Tensor, TensorError, Weights, catch_libtorch_errors,
 };
-use videosdgx_video::picture::{Picture, to_tensor};
-use videosdgx_video::schedulers::Scheduler;
-use videosdgx_video::vae::{VaeParts, WanVae};
+use videosdgx_video::wan_vae::{Tiling, VaeParts, WanVae};
 
-use super::request::TEMPORAL_FACTOR;
-use super::{Options, PipelineError};
 use crate::transformer::{Context, TransformerConfig, WanTransformer};
-
-/// Most bytes of one prompt's activations for which both prompts are computed together; beyond, a second prompt at the
-/// same time gives no speed for the memory it takes.
-const TOGETHER_BYTES: i64 = 512 << 20;
 
 pub(super) struct Generator {
     pub(super) transformer: WanTransformer,
     pub(super) vae: WanVae,
-    pub(super) options: Options,
+    options: PipelineOptions,
 }
 
 /// What a video is denoised towards.
 pub struct Conditions {
     /// `[tokens, text_dim]`.
     pub prompt: Tensor,
-    /// `[tokens, text_dim]`, with guidance.
+    /// `[tokens, text_dim]`; only with guidance.
     pub negative: Option<Tensor>,
-    /// `[1, tokens, image_dim]`, of models that look at an image.
+    /// `[1, tokens, image_dim]`, for models that attend to an image.
     pub image: Option<Tensor>,
-    /// `[1, channels, frames, rows, columns]` f32, beside the latents into the transformer: image to video.
+    /// `[1, channels, frames, rows, columns]` f32, concatenated to the latents for image to video.
     pub channels: Option<Tensor>,
-    /// Classifier-free guidance.
+    /// Scale of classifier-free guidance.
     pub guidance: f64,
-}
-
-/// Keys and values of the prompts: together, or one context each.
-enum Contexts {
-    Together(Context),
-    Apart { prompt: Context, negative: Context },
-    Unguided(Context),
 }
 
 impl Generator {
     pub(super) fn load(
         folder: &Path,
         config: TransformerConfig,
-        options: Options,
+        options: PipelineOptions,
     ) -> Result<Self, TensorError> {
         let files = Arc::new(Checkpoint::open(folder.join("transformer"))?);
         let weights = Weights::new(files, options.device, options.kind, options.quantization);
@@ -59,18 +47,19 @@ impl Generator {
             tracing::warn!(
                 count = unused.len(),
                 first = unused[0],
-                "tensors of the transformer that nothing uses"
+                "unused tensors in the transformer's files"
             );
         }
         let config = transformer.config();
-        let parts = if config.in_channels == config.outputs() { VaeParts::Decoder } else { VaeParts::Both };
+        let parts = if config.takes_image() { VaeParts::Both } else { VaeParts::Decoder };
         let vae = WanVae::load(&folder.join("vae"), parts, options.device, options.vae_kind)?;
-        let expected = match parts {
-            VaeParts::Decoder => vae.config().z_dim,
-            VaeParts::Both => 2 * vae.config().z_dim + TEMPORAL_FACTOR,
+        let latents = vae.config().z_dim;
+        let inputs = match parts {
+            VaeParts::Decoder => latents,
+            VaeParts::Both => latents + vae.config().condition_channels(),
         };
-        if config.in_channels != expected || config.outputs() != vae.config().z_dim {
-            let (inputs, latents) = (config.in_channels, vae.config().z_dim);
+        if config.in_channels != inputs || config.outputs() != latents {
+            let inputs = config.in_channels;
             let reason =
                 format!("in_channels {inputs} does not fit the {latents} latent channels of the VAE");
             return Err(CheckpointError::invalid(folder.join("transformer/config.json"), reason).into());
@@ -78,8 +67,7 @@ impl Generator {
         Ok(Self { transformer, vae, options })
     }
 
-    /// Mask and condition of a first frame, `[1, 4 + z, frames, rows, columns]` f32: the mask is one at the frames that
-    /// are given, four to a latent frame, and the condition the encoded picture followed by gray.
+    /// Channels that condition a video of `frames` frames and latents of shape `latent` on its first frame.
     pub(super) fn first_frame(
         &self,
         picture: &Picture,
@@ -89,16 +77,7 @@ impl Generator {
         let factor = self.vae.config().spatial_factor();
         let size = |side: i64| usize::try_from(side * factor).unwrap_or(0);
         let covering = picture.covering(size(latent[4]), size(latent[3]));
-        catch_libtorch_errors(|| {
-            let pixels =
-                (to_tensor(&covering) / 255.0 * 2.0 - 1.0).unsqueeze(0).to_device(self.options.device);
-            let encoded = self.vae.encode_first_frame(&pixels, frames, self.options.tiling)?;
-            let condition = self.vae.normalize(&encoded);
-            let options = (Kind::Float, self.options.device);
-            let mask = Tensor::zeros([1, TEMPORAL_FACTOR, latent[2], latent[3], latent[4]], options);
-            let _ = mask.narrow(2, 0, 1).fill_(1.0);
-            Ok(Tensor::cat(&[mask, condition], 1))
-        })
+        catch_libtorch_errors(|| self.vae.first_frame_condition(&covering, frames, self.tiling()))
     }
 
     /// Takes `noise` `[1, z, frames, rows, columns]` f32 through the schedule; `before_step(step)` may end it.
@@ -107,60 +86,53 @@ impl Generator {
         noise: &Tensor,
         conditions: &Conditions,
         scheduler: &mut dyn Scheduler,
-        mut before_step: impl FnMut(usize) -> Result<(), E>,
+        before_step: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Tensor, E> {
-        let ours = |error: TensorError| E::from(PipelineError::from(error));
         let size = noise.size();
         let rope = self.transformer.rope([size[2], size[3], size[4]]);
-        let contexts = catch_libtorch_errors(|| Ok(self.contexts(conditions, size[2] * size[3] * size[4])))
-            .map_err(ours)?;
-        let mut latents = noise.to_kind(Kind::Float).to_device(self.options.device);
-        for (step, timestep) in scheduler.timesteps().to_vec().into_iter().enumerate() {
-            before_step(step)?;
-            latents = catch_libtorch_errors(|| {
-                let input = match &conditions.channels {
-                    Some(channels) => Tensor::cat(&[&latents, channels], 1),
-                    None => latents.shallow_clone(),
-                };
-                let predict =
-                    |context| self.transformer.forward(&input, timestep, context, &rope).to_kind(Kind::Float);
-                let flow = match &contexts {
-                    Contexts::Unguided(context) => predict(context),
-                    Contexts::Together(context) => {
-                        let both = predict(context);
-                        guided(&both.narrow(0, 0, 1), &both.narrow(0, 1, 1), conditions.guidance)
-                    }
-                    Contexts::Apart { prompt, negative } => {
-                        guided(&predict(prompt), &predict(negative), conditions.guidance)
-                    }
-                };
-                Ok(scheduler.step(&flow, &latents))
+        let contexts = catch_libtorch_errors(|| {
+            Ok::<_, TensorError>(self.contexts(conditions, size[2] * size[3] * size[4]))
+        })
+        .map_err(PipelineError::from)?;
+        let latents = noise.to_kind(Kind::Float).to_device(self.options.device);
+        denoise(scheduler, latents, before_step, |latents, timestep| {
+            let input = match &conditions.channels {
+                Some(channels) => Tensor::cat(&[latents, channels], 1),
+                None => latents.shallow_clone(),
+            };
+            contexts.predict(conditions.guidance, |context| {
+                self.transformer.forward(&input, timestep, context, &rope).to_kind(Kind::Float)
             })
-            .map_err(ours)?;
-        }
-        Ok(latents)
+        })
     }
 
-    fn contexts(&self, conditions: &Conditions, latent_positions: i64) -> Contexts {
-        let image = conditions.image.as_ref();
-        let Some(negative) = &conditions.negative else {
-            return Contexts::Unguided(self.transformer.context(&[&conditions.prompt], image));
-        };
+    /// Decodes latents as the transformer gives them; see [`WanVae::decode_frames`].
+    pub(super) fn decode<E: From<PipelineError>>(
+        &self,
+        latents: &Tensor,
+        mut on_frame: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        catch_libtorch_errors(|| {
+            let latents = self.vae.denormalize(&latents.to_device(self.options.device));
+            self.vae.decode_frames(&latents, self.tiling(), |frame| {
+                on_frame(frame).map_err(CallbackError::Caller)
+            })
+        })
+        .map_err(CallbackError::into_caller)
+    }
+
+    fn tiling(&self) -> Option<Tiling> {
+        self.options.tiled_vae.then(Tiling::default)
+    }
+
+    fn contexts(&self, conditions: &Conditions, latent_positions: i64) -> GuidedContext<Context> {
         let config = self.transformer.config();
         let tokens = latent_positions / config.patch_elements();
         let token_bytes =
             (config.ffn_dim + 6 * config.width()) * self.options.kind.elt_size_in_bytes() as i64;
-        if tokens.saturating_mul(token_bytes) <= TOGETHER_BYTES {
-            return Contexts::Together(self.transformer.context(&[&conditions.prompt, negative], image));
-        }
-        Contexts::Apart {
-            prompt: self.transformer.context(&[&conditions.prompt], image),
-            negative: self.transformer.context(&[negative], image),
-        }
+        let activation_bytes = tokens.saturating_mul(token_bytes);
+        GuidedContext::new(&conditions.prompt, conditions.negative.as_ref(), activation_bytes, |prompts| {
+            self.transformer.context(prompts, conditions.image.as_ref())
+        })
     }
-}
-
-/// `negative + guidance · (prompt − negative)`.
-fn guided(prompt: &Tensor, negative: &Tensor, guidance: f64) -> Tensor {
-    negative.lerp(prompt, guidance)
 }

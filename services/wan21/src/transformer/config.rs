@@ -74,6 +74,11 @@ impl TransformerConfig {
         self.out_channels.unwrap_or(self.in_channels)
     }
 
+    /// Whether its input has channels of a first frame beside the latents: image to video.
+    pub fn takes_image(&self) -> bool {
+        self.in_channels != self.outputs()
+    }
+
     /// Elements of a patch of one channel.
     pub fn patch_elements(&self) -> i64 {
         self.patch_size.iter().product()

@@ -1,15 +1,16 @@
-//! Makes a video with a checkpoint and puts its frames side by side into one picture, to look at a change by eye.
+//! Makes a video with a checkpoint and puts its frames side by side into one picture, to compare a change by eye.
 //!
 //! ```text
-//! film_strip <checkpoint> <bf16|f32> <none|fp8> <seed> <strip.png> <prompt…>
+//! film_strip_wan21 <checkpoint> <bf16|f32> <none|fp8> <seed> <strip.png> <prompt…>
 //! ```
 
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
+use videosdgx_diffusion::{Generation, Pipeline, PipelineError, PipelineOptions, Progress, generate};
 use videosdgx_tensor::{Device, DtypeChoice, resolve_kind, use_passive_waiting};
-use wan21::pipeline::{Generation, Options, PipelineError, Progress, WanPipeline};
+use wan21::pipeline::WanPipeline;
 
 const SIDE: u32 = 64;
 const FRAMES: u32 = 17;
@@ -18,10 +19,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     use_passive_waiting();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [checkpoint, kind, quantization, seed, output, prompts @ ..] = arguments.as_slice() else {
-        return Err("see the top of the file for what to give".into());
+        return Err("see the usage at the top of the source file".into());
     };
     let kind = resolve_kind(kind.parse::<DtypeChoice>()?, Device::Cpu);
-    let options = Options { quantization: quantization.parse()?, ..Options::new(Device::Cpu, kind) };
+    let options =
+        PipelineOptions { quantization: quantization.parse()?, ..PipelineOptions::new(Device::Cpu, kind) };
     let start = Instant::now();
     let mut pipeline = WanPipeline::load(Path::new(checkpoint), options)?;
     println!("loaded in {:.2} s, {} bytes", start.elapsed().as_secs_f64(), pipeline.resident_bytes());
@@ -37,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             steps: 20,
             guidance: 4.0,
             seed: seed.parse()?,
-            sampler: None,
+            scheduler: None,
             shift: None,
         };
         let (start, mut denoised, mut frames) = (Instant::now(), 0.0, Vec::new());
@@ -47,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             Ok::<_, PipelineError>(())
         };
-        let summary = pipeline.generate(&generation, None, report, |frame| {
+        let summary = generate(&mut pipeline, &generation, None, report, |frame| {
             frames.push(frame.to_vec());
             Ok(())
         })?;

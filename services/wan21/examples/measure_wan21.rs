@@ -1,17 +1,18 @@
 //! Makes one video and prints how long each stage took and how much memory it needed, as JSON.
 //!
-//! `measure CHECKPOINT bf16|f32 WIDTH HEIGHT FRAMES STEPS [REPEATS] [none|fp8] [whole|staged]`
+//! `measure_wan21 CHECKPOINT bf16|f32 WIDTH HEIGHT FRAMES STEPS [REPEATS] [none|fp8] [whole|staged]`
 //!
-//! The twin of `scripts/benchmarks/peer_diffusers.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
+//! Counterpart of `scripts/benchmarks/peer_diffusers.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind};
-use wan21::pipeline::{
-    Generation, Options, PipelineError, Progress, Residency, Summary, WanPipeline, normal,
+use videosdgx_diffusion::{
+    Generation, Pipeline, PipelineError, PipelineOptions, Progress, Residency, Summary, normal,
 };
+use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind};
+use wan21::pipeline::WanPipeline;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,10 +23,10 @@ fn main() -> Result<()> {
     let checkpoint = Path::new(argument(0).context("see the usage in the source")?);
     let kind = resolve_kind(argument(1).context("bf16 or f32")?.parse::<DtypeChoice>()?, Device::Cpu);
     let repeats = argument(6).map_or(Ok(1), str::parse::<u32>)?;
-    let options = Options {
+    let options = PipelineOptions {
         quantization: argument(7).map_or(Ok(Quantization::None), str::parse)?,
         residency: if argument(8) == Some("staged") { Residency::Staged } else { Residency::Whole },
-        ..Options::new(Device::Cpu, kind)
+        ..PipelineOptions::new(Device::Cpu, kind)
     };
     let generation = Generation {
         prompt: "a red circle moving right on a black background".to_owned(),
@@ -37,7 +38,7 @@ fn main() -> Result<()> {
         steps: number(5)?,
         guidance: 4.0,
         seed: 0,
-        sampler: None,
+        scheduler: None,
         shift: None,
     };
     let mut report = Report::default();
@@ -45,11 +46,11 @@ fn main() -> Result<()> {
     report.notes.insert("resident_mb", json!(pipeline.resident_bytes() as f64 / 1e6));
     for _ in 0..repeats {
         let mut summary = Summary::default();
-        let conditions = report.stage("encode", || pipeline.conditions(&generation, &mut summary))?;
+        let conditions = report.stage("encode", || pipeline.encode(&generation, &mut summary))?;
         let noise = normal(generation.seed, &pipeline.latent_shape(&generation));
         let mut marks = Vec::new();
         let latents = report.stage("denoise", || {
-            pipeline.denoise::<PipelineError>(&noise, &conditions, &generation, |progress| {
+            pipeline.denoise_from::<PipelineError>(&noise, &conditions, &generation, |progress| {
                 if matches!(progress, Progress::Denoising { .. }) {
                     marks.push(Instant::now());
                 }
@@ -59,7 +60,8 @@ fn main() -> Result<()> {
         let mut steps: Vec<f64> = marks.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
         steps.sort_by(f64::total_cmp);
         report.keep_best("step_seconds", steps[steps.len() / 2]);
-        report.stage("decode", || pipeline.decode::<PipelineError>(&latents, |_| Ok(()), |_| Ok(())))?;
+        report
+            .stage("decode", || pipeline.decode_latents::<PipelineError>(&latents, |_| Ok(()), |_| Ok(())))?;
         report.notes.insert("transformer_mb", json!(pipeline.transformer_bytes() as f64 / 1e6));
     }
     println!("{}", report.json());

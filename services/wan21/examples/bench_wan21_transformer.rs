@@ -1,29 +1,29 @@
 //! Times the transformer of a checkpoint: one line of JSON.
 //!
 //! ```text
-//! bench_transformer <checkpoint> <bf16|f32> <none|fp8> <threads> <latent frames> <rows> <columns> <steps> [prompt tokens]
+//! bench_wan21_transformer <checkpoint> <bf16|f32> <none|fp8> <threads> <latent frames> <rows> <columns> <steps> [prompt tokens]
 //! ```
 //!
 //! A step is a guided one, two predictions, as in a generation; what is done once for a generation (keys and values of the
-//! prompts) is timed apart. `tests/reference/bench_transformer.py` times diffusers on the same files.
+//! prompts) is timed separately. `tests/reference/bench_transformer.py` times diffusers on the same files.
 
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use videosdgx_diffusion::normal;
 use videosdgx_tensor::{
     Checkpoint, Device, DtypeChoice, Kind, Quantization, Tensor, TensorError, Weights, catch_libtorch_errors,
     resident_bytes, resolve_kind, set_threads, use_passive_waiting,
 };
-use wan21::pipeline::normal;
 use wan21::transformer::WanTransformer;
 
 fn main() -> Result<(), Box<dyn Error>> {
     use_passive_waiting();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [checkpoint, kind, quantization, numbers @ ..] = arguments.as_slice() else {
-        return Err("see the top of the file for what to give".into());
+        return Err("see the usage at the top of the source file".into());
     };
     let numbers: Vec<i64> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
     let [threads, frames, rows, columns, steps, rest @ ..] = numbers.as_slice() else {
@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Seconds of all threads, user and system: what other processes take does not count.
+/// Seconds of all threads, user and system: other processes do not count.
 fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The fields after the name in brackets; user and system time are the 12th and 13th of them, in hundredths.

@@ -1,0 +1,45 @@
+//! How far a generation is, and what was noticed during it.
+
+/// How far a generation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Prompt and picture are about to be encoded.
+    Encoding,
+    /// `done` of `steps` denoising steps are done.
+    Denoising {
+        /// Steps done.
+        done: u32,
+        /// Steps in all.
+        steps: u32,
+    },
+    /// `done` of `frames` frames are decoded.
+    Decoding {
+        /// Frames decoded.
+        done: u32,
+        /// Frames in all.
+        frames: u32,
+    },
+}
+
+/// Notices of a generation that did not fail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Words of the prompts that are not in the vocabulary, each once, in order.
+    pub unknown_words: Vec<String>,
+    /// Whether a prompt was longer than the encoder's limit and was truncated.
+    pub truncated: bool,
+    /// Whether denoising was skipped because its result was on the disk.
+    pub resumed: bool,
+}
+
+impl Summary {
+    /// Adds what encoding one prompt reported.
+    pub fn add_prompt(&mut self, unknown_words: Vec<String>, truncated: bool) {
+        for word in unknown_words {
+            if !self.unknown_words.contains(&word) {
+                self.unknown_words.push(word);
+            }
+        }
+        self.truncated |= truncated;
+    }
+}
