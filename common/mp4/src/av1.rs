@@ -1,4 +1,4 @@
-//! AV1 by rav1e: constant quantiser, one temporal unit a sample.
+//! AV1 encoding with rav1e: constant quantiser, one temporal unit per sample.
 
 use rav1e::config::SpeedSettings;
 use rav1e::prelude::{
@@ -13,13 +13,13 @@ use crate::track::{CodecConfig, Sample};
 
 /// rav1e's preset, 0 (slow) to 10 (fast).
 const SPEED: u8 = 9;
-/// Base quantiser, 0 to 255: about the quality of the H.264 files.
+/// Base quantiser, 0 to 255; chosen for about the quality of the H.264 files.
 const QUANTIZER: usize = 80;
 
 const OBU_SEQUENCE_HEADER: u8 = 1;
 const OBU_TEMPORAL_DELIMITER: u8 = 2;
 
-/// Turns pictures into temporal units. Some pictures are looked ahead, so samples come late and in order.
+/// Encodes pictures into temporal units. The encoder looks some pictures ahead, so samples are delayed, but in order.
 pub(crate) struct Av1Encoder {
     context: Context<u8>,
     level: u8,
@@ -54,7 +54,7 @@ impl Av1Encoder {
         Ok(Self { context, level, sequence_header: Vec::new() })
     }
 
-    /// Gives the encoder a picture and takes the samples that are ready.
+    /// Sends a picture to the encoder and returns the samples that are ready.
     pub(crate) fn encode(&mut self, picture: &Picture) -> Result<Vec<Sample>, Mp4Error> {
         let mut frame = self.context.new_frame();
         let chroma = picture.width / 2;
@@ -66,7 +66,7 @@ impl Av1Encoder {
         self.receive()
     }
 
-    /// The samples that were still looked ahead.
+    /// Ends the stream and returns the remaining samples.
     pub(crate) fn finish(&mut self) -> Result<Vec<Sample>, Mp4Error> {
         self.context.send_frame(None).map_err(failed)?;
         self.receive()
@@ -80,7 +80,7 @@ impl Av1Encoder {
                     let mut data = Vec::with_capacity(packet.data.len());
                     for (kind, obu) in Obus(&packet.data) {
                         match kind {
-                            // In a file the sample itself delimits the unit.
+                            // In a file the sample boundaries delimit the units.
                             OBU_TEMPORAL_DELIMITER => continue,
                             OBU_SEQUENCE_HEADER if self.sequence_header.is_empty() => {
                                 self.sequence_header = obu.to_vec();
@@ -101,7 +101,7 @@ impl Av1Encoder {
     /// `AV1CodecConfigurationRecord` (AV1 ISO-BMFF binding, 2.3.3) of the main profile in 8 bits, 4:2:0.
     pub(crate) fn config(&self) -> Result<CodecConfig, Mp4Error> {
         if self.sequence_header.is_empty() {
-            return Err(failed("no sequence header"));
+            return Err(failed("the stream has no sequence header"));
         }
         const VERTICAL_CHROMA: u8 = 1;
         let mut record = vec![0x81, self.level, 0b1100 | VERTICAL_CHROMA, 0];
@@ -114,9 +114,9 @@ fn failed(reason: impl ToString) -> Mp4Error {
     Mp4Error::Encoder { codec: "av1", reason: reason.to_string() }
 }
 
-/// `seq_level_idx` (AV1 specification, annex A.3): the lowest level with room for picture and rate.
+/// `seq_level_idx` (AV1 specification, annex A.3): the lowest level that allows the picture size and rate.
 fn level(format: &VideoFormat) -> u8 {
-    // (index, largest picture, longest side, largest short side, luma samples a second)
+    // (index, largest picture, largest width, largest height, luma samples per second)
     const LEVELS: [(u8, u64, u32, u32, u64); 9] = [
         (0, 147_456, 2048, 1152, 4_423_680),        // 2.0
         (1, 278_784, 2816, 1584, 8_363_520),        // 2.1
@@ -140,7 +140,7 @@ fn level(format: &VideoFormat) -> u8 {
         .map_or(UNBOUNDED, |level| level.0)
 }
 
-/// The OBUs of a temporal unit: type, and all bytes with the header.
+/// Iterates over the OBUs of a temporal unit: type, and all bytes including the header.
 struct Obus<'a>(&'a [u8]);
 
 impl<'a> Iterator for Obus<'a> {

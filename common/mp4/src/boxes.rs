@@ -1,13 +1,13 @@
-//! Boxes of the ISO base media file format (ISO/IEC 14496-12), as bytes.
+//! Serialisation of the boxes of the ISO base media file format (ISO/IEC 14496-12).
 
-/// A buffer in which boxes are nested.
+/// A buffer that nested boxes are written to.
 #[derive(Debug, Default)]
 pub(crate) struct BoxWriter {
     bytes: Vec<u8>,
 }
 
 impl BoxWriter {
-    /// Writes a box: its size is filled in after `content` is written.
+    /// Writes a box with what `content` writes; the size field is set afterwards.
     pub(crate) fn nest(&mut self, kind: &[u8; 4], content: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.u32(0);
@@ -17,7 +17,7 @@ impl BoxWriter {
         self.bytes[start..start + 4].copy_from_slice(&size.to_be_bytes());
     }
 
-    /// Writes a box that begins with version and flags.
+    /// Writes a full box: one that begins with version and flags.
     pub(crate) fn full(&mut self, kind: &[u8; 4], version: u8, flags: u32, content: impl FnOnce(&mut Self)) {
         self.nest(kind, |w| {
             w.u32(u32::from(version) << 24 | flags);

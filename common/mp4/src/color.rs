@@ -1,14 +1,14 @@
 //! RGB to Y'CbCr of ITU-R BT.709 in limited range, 4:2:0, and back.
 //!
-//! Chroma samples sit where MPEG-2, H.264 (`chroma_loc` 0) and AV1 (`CSP_VERTICAL`) put them: on the even columns, and
+//! Chroma samples are located where MPEG-2, H.264 (`chroma_loc` 0) and AV1 (`CSP_VERTICAL`) put them: on the even columns, and
 //! half-way between two rows. They are filtered with 1-2-1 horizontally and 1-1 vertically.
 
-/// A picture in planar 4:2:0.
+/// A picture in planar Y'CbCr 4:2:0.
 #[derive(Debug, Clone)]
 pub(crate) struct Picture {
-    /// Pixels a row of `y`, even.
+    /// Width of `y`, even.
     pub(crate) width: usize,
-    /// Rows of `y`, even.
+    /// Height of `y`, even.
     pub(crate) height: usize,
     /// Luma, 16 to 235: `[height, width]`.
     pub(crate) y: Vec<u8>,
@@ -23,7 +23,7 @@ const KR: f64 = 0.2126;
 const KB: f64 = 0.0722;
 const KG: f64 = 1.0 - KR - KB;
 
-/// Fixed point with 16 bits after the point.
+/// Fixed point with 16 fractional bits.
 const fn fixed(value: f64) -> i32 {
     let scaled = value * 65536.0;
     (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
@@ -66,7 +66,7 @@ impl Picture {
                 *sum = i32::from(*a) + i32::from(*b);
             }
             for x in 0..half {
-                // The picture's edge repeats on the left; `2x + 1` always exists as the width is even.
+                // The left edge is repeated; `2x + 1` always exists as the width is even.
                 let (left, here, right) = ((2 * x).saturating_sub(1) * 3, 2 * x * 3, (2 * x + 1) * 3);
                 // Eight times the mean.
                 let [r, g, b] = [0, 1, 2].map(|c| pair[left + c] + 2 * pair[here + c] + pair[right + c]);
@@ -105,7 +105,7 @@ fn chroma(times_eight: i32) -> u8 {
 mod tests {
     use super::*;
 
-    /// The book's values (BT.709, 8 bits): black, white, and the primaries.
+    /// Values of BT.709 in 8 bits: black, white and the primaries.
     #[test]
     fn primaries_have_the_values_of_the_standard() {
         for (rgb, want) in [
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_gray_stays_gray_and_colors_come_back() {
+    fn grays_and_colors_survive_the_round_trip() {
         let mut picture = Picture::new(2, 2);
         for value in 0..=255u8 {
             picture.set_rgb(&[value; 12]);

@@ -1,11 +1,11 @@
-//! Where the samples of an H.264 file lie. Reads what [`super::VideoWriter`] writes and plain files of others.
+//! Sample tables of an H.264 file. Reads what [`crate::VideoWriter`] writes, and unfragmented files of other programs.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::Mp4Error;
 
-/// Most bytes of a `moov` that are read.
+/// Largest `moov` box that is read, in bytes.
 const MAX_MOOV: u64 = 64 << 20;
 
 /// The video track of a file.
@@ -13,13 +13,13 @@ const MAX_MOOV: u64 = 64 << 20;
 pub(crate) struct VideoTrack {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    /// Units of time a second.
+    /// Time units per second.
     pub(crate) timescale: u32,
     /// In units of `timescale`.
     pub(crate) duration: u64,
     /// Content of `avcC`.
     pub(crate) avc: Vec<u8>,
-    /// Place in the file and size of each sample.
+    /// Offset in the file and size of each sample.
     pub(crate) samples: Vec<(u64, u32)>,
 }
 
@@ -32,7 +32,7 @@ impl VideoTrack {
                 return Self::parse(mdia, file.metadata()?.len());
             }
         }
-        Err(invalid("no video track"))
+        Err(invalid("it has no video track"))
     }
 
     fn parse(mdia: &[u8], file_length: u64) -> Result<Self, Mp4Error> {
@@ -42,10 +42,11 @@ impl VideoTrack {
             _ => (u32_at(mdhd, 12)?, u64::from(u32_at(mdhd, 16)?)),
         };
         let stbl = child(child(mdia, b"minf")?, b"stbl")?;
-        let entries = child(stbl, b"stsd")?.get(8..).ok_or_else(|| invalid("stsd"))?;
+        let entries = child(stbl, b"stsd")?.get(8..).ok_or_else(|| invalid("the stsd box is too short"))?;
         let entry = child(entries, b"avc1").map_err(|_| invalid("only H.264 can be decoded"))?;
         let (width, height) = (u32_at(entry, 22)? & 0xffff, u32_at(entry, 24)? & 0xffff);
-        let avc = child(entry.get(78..).ok_or_else(|| invalid("avc1"))?, b"avcC")?.to_vec();
+        let avc =
+            child(entry.get(78..).ok_or_else(|| invalid("the avc1 box is too short"))?, b"avcC")?.to_vec();
         Ok(Self { width, height, timescale, duration, avc, samples: samples(stbl, file_length)? })
     }
 }
@@ -63,7 +64,7 @@ fn samples(stbl: &[u8], file_length: u64) -> Result<Vec<(u64, u32)>, Mp4Error> {
     let stsz = child(stbl, b"stsz")?;
     let sizes: Vec<u32> = match u32_at(stsz, 4)? {
         0 => words(stsz, 8, 1)?.collect(),
-        _ => return Err(invalid("samples of one size are not video")),
+        _ => return Err(invalid("samples of constant size are not supported")),
     };
     let mut sizes = sizes.into_iter();
     let mut samples = Vec::with_capacity(sizes.len());
@@ -75,7 +76,7 @@ fn samples(stbl: &[u8], file_length: u64) -> Result<Vec<(u64, u32)>, Mp4Error> {
             at = at.saturating_add(u64::from(size));
         }
         if at > file_length {
-            return Err(invalid("a sample lies outside of the file"));
+            return Err(invalid("a sample is outside the file"));
         }
     }
     Ok(samples)
@@ -110,10 +111,10 @@ fn read_moov(file: &mut File) -> Result<Vec<u8>, Mp4Error> {
         }
         at += size;
     }
-    Err(invalid("no moov"))
+    Err(invalid("it has no moov box"))
 }
 
-/// The boxes that lie behind each other in `bytes`, until one does not fit.
+/// The consecutive boxes in `bytes`, up to the first that does not fit.
 fn children(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (header, _) = bytes.split_first_chunk::<8>()?;
@@ -126,20 +127,23 @@ fn children(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
 
 fn child<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Result<&'a [u8], Mp4Error> {
     let found = children(bytes).find(|(found, _)| found == kind);
-    found.map(|(_, content)| content).ok_or_else(|| invalid(&format!("no {}", String::from_utf8_lossy(kind))))
+    found
+        .map(|(_, content)| content)
+        .ok_or_else(|| invalid(&format!("it has no {} box", String::from_utf8_lossy(kind))))
 }
 
-/// The words of a table whose count of entries stands at `count_at`.
+/// The 32-bit words of a table whose number of entries is at `count_at`, with `each` words per entry.
 fn words(table: &[u8], count_at: usize, each: usize) -> Result<impl Iterator<Item = u32>, Mp4Error> {
     let count = u32_at(table, count_at)? as usize;
     let end = count.checked_mul(each * 4).and_then(|bytes| bytes.checked_add(count_at + 4));
-    let content = end.and_then(|end| table.get(count_at + 4..end)).ok_or_else(|| invalid("a short table"))?;
+    let content =
+        end.and_then(|end| table.get(count_at + 4..end)).ok_or_else(|| invalid("a table is too short"))?;
     Ok(content.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word)))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Mp4Error> {
     let word = bytes.get(at..).and_then(|tail| tail.first_chunk::<4>());
-    word.map(|word| u32::from_be_bytes(*word)).ok_or_else(|| invalid("a short box"))
+    word.map(|word| u32::from_be_bytes(*word)).ok_or_else(|| invalid("a box is too short"))
 }
 
 fn invalid(reason: &str) -> Mp4Error {

@@ -16,7 +16,7 @@ pub enum Mp4Error {
         /// The limit that is exceeded.
         reason: String,
     },
-    /// A frame has another size than the video.
+    /// The size of a frame is not the video's.
     #[error("a frame of {got} bytes was pushed where {want} are needed (height x width x 3 bytes of RGB)")]
     FrameSize {
         /// Bytes pushed.

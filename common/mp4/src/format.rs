@@ -1,11 +1,11 @@
-//! What a video file is to hold.
+//! Size, rate and codec of a video file.
 
 use crate::Mp4Error;
 
-/// Longest distance between two key frames.
+/// Longest distance between two key frames, in seconds.
 pub const KEY_FRAME_SECONDS: u32 = 2;
 
-/// How the pictures are compressed.
+/// Codec of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum VideoCodec {
     /// H.264 by openh264: plays everywhere.
@@ -15,26 +15,26 @@ pub enum VideoCodec {
     Av1,
 }
 
-/// Size, rate and compression of a video.
+/// Size, rate and codec of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VideoFormat {
-    /// How the pictures are compressed.
+    /// Codec.
     pub codec: VideoCodec,
-    /// Pixels a row, even.
+    /// Width in pixels, even.
     pub width: u32,
-    /// Rows, even.
+    /// Height in pixels, even.
     pub height: u32,
-    /// Frames a second.
+    /// Frames per second.
     pub fps: u32,
 }
 
 impl VideoFormat {
-    /// A format in H.264.
+    /// H.264 of this size and rate.
     pub fn h264(width: u32, height: u32, fps: u32) -> Self {
         Self { codec: VideoCodec::H264, width, height, fps }
     }
 
-    /// A format in AV1.
+    /// AV1 of this size and rate.
     pub fn av1(width: u32, height: u32, fps: u32) -> Self {
         Self { codec: VideoCodec::Av1, width, height, fps }
     }
@@ -42,8 +42,8 @@ impl VideoFormat {
     /// Checks the limits of container and codec, so that a request can be refused before it is computed.
     ///
     /// # Errors
-    /// [`Mp4Error::Format`] for odd sizes (chroma is stored at half resolution), sizes outside of 16 to 3840 x 2160
-    /// (either way round), and rates outside of 1 to 240.
+    /// [`Mp4Error::Format`] for odd sizes (chroma is stored at half resolution), sizes outside of 16 to 3840 × 2160
+    /// (landscape or portrait), and rates outside of 1 to 240.
     pub fn check(&self) -> Result<(), Mp4Error> {
         let (long, short) = (self.width.max(self.height), self.width.min(self.height));
         let refuse = |reason: &str| {
@@ -67,12 +67,12 @@ impl VideoFormat {
         }
     }
 
-    /// Bytes of a frame of RGB8.
+    /// Bytes of one frame in RGB8.
     pub fn frame_bytes(&self) -> usize {
         self.width as usize * self.height as usize * 3
     }
 
-    /// Frames between two key frames at most.
+    /// Most frames from one key frame to the next.
     pub(crate) fn key_frame_interval(&self) -> u32 {
         self.fps * KEY_FRAME_SECONDS
     }

@@ -1,4 +1,4 @@
-//! H.264 by openh264: constant quantiser, one slice a frame, parameter sets kept out of the samples.
+//! H.264 encoding with openh264: constant quantiser, one slice per frame, parameter sets stored outside the samples.
 
 use openh264::OpenH264API;
 use openh264::encoder::{
@@ -12,14 +12,14 @@ use crate::color::Picture;
 use crate::format::VideoFormat;
 use crate::track::{CodecConfig, Sample};
 
-/// Quantiser of every frame, 0 to 51: at 20 a coded picture is hard to tell from its source.
+/// Quantiser of every frame, 0 to 51: at 20 a coded picture is hard to distinguish from its source.
 const QP: u8 = 20;
 
 const SPS: u8 = 7;
 const PPS: u8 = 8;
 const ACCESS_UNIT_DELIMITER: u8 = 9;
 
-/// Turns pictures into samples of length-prefixed NAL units.
+/// Encodes pictures into samples of length-prefixed NAL units.
 pub(crate) struct H264Encoder {
     encoder: Encoder,
     sps: Vec<u8>,
@@ -31,7 +31,7 @@ impl H264Encoder {
         let config = EncoderConfig::new()
             .complexity(Complexity::High)
             .profile(Profile::High)
-            // The mode that takes the quantiser from the range below and nothing else.
+            // The mode that uses only the quantiser range below.
             .rate_control_mode(RateControlMode::Bufferbased)
             .qp(QpRange::new(QP, QP))
             .adaptive_quantization(false)
@@ -44,7 +44,7 @@ impl H264Encoder {
         Ok(Self { encoder, sps: Vec::new(), pps: Vec::new() })
     }
 
-    /// Encodes the next picture; openh264 answers each at once.
+    /// Encodes the next picture; openh264 returns its sample without delay.
     pub(crate) fn encode(&mut self, picture: &Picture) -> Result<Sample, Mp4Error> {
         let (width, height) = (picture.width, picture.height);
         let planes = YUVSlices::new(
@@ -56,7 +56,7 @@ impl H264Encoder {
         let key = match stream.frame_type() {
             FrameType::IDR => true,
             FrameType::I | FrameType::P => false,
-            other => return Err(failed(format!("frame of type {other:?}"))),
+            other => return Err(failed(format!("unexpected frame type {other:?}"))),
         };
         let mut data = Vec::new();
         for layer in (0..stream.num_layers()).filter_map(|index| stream.layer(index)) {
@@ -79,7 +79,7 @@ impl H264Encoder {
     /// `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 5.3.3).
     pub(crate) fn config(&self) -> Result<CodecConfig, Mp4Error> {
         let &[_, profile, compatibility, level, ..] = self.sps.as_slice() else {
-            return Err(failed("no sequence parameter set"));
+            return Err(failed("the stream has no sequence parameter set"));
         };
         let mut record = vec![1, profile, compatibility, level, 0xfc | 3, 0xe0 | 1];
         record.extend_from_slice(&(self.sps.len() as u16).to_be_bytes());

@@ -1,9 +1,9 @@
 //! MP4 files from RGB frames: H.264 (openh264) or AV1 (rav1e, royalty-free), encoded in this process.
 //!
-//! A [`VideoWriter`] takes one frame after the other and holds none of them, so its memory does not grow with the
-//! length of the video (AV1 keeps a look-ahead of fixed length). The finished file plays from its first bytes
-//! (`moov` before `mdat`), has a key frame at least every [`KEY_FRAME_SECONDS`], no reordered frames, and says in the
-//! bitstream and in the container that its colours are BT.709 in limited range, 4:2:0.
+//! A [`VideoWriter`] encodes frame by frame, so its memory does not grow with the length of the video (AV1 keeps a
+//! look-ahead of fixed length). The finished file plays from its first bytes
+//! (`moov` before `mdat`), has a key frame at least every [`KEY_FRAME_SECONDS`], no reordered frames, and declares
+//! its colours (BT.709 in limited range, 4:2:0) in the bitstream and in the container.
 //!
 //! ```no_run
 //! use videosdgx_mp4::{VideoFormat, VideoReader, VideoWriter};

@@ -1,4 +1,4 @@
-//! The file: samples as they come, then the tables moved in front of them.
+//! Writing the file: samples first, then the tables are inserted in front of them.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -8,24 +8,24 @@ use crate::Mp4Error;
 use crate::boxes::BoxWriter;
 use crate::track::{CodecConfig, Sample, Track, TrackKind};
 
-/// Bytes moved at a time when room for `moov` is made.
+/// Bytes moved at a time when the samples are shifted to insert `moov`.
 const MOVE_BYTES: u64 = 1 << 20;
-/// A box with a 64-bit size.
+/// Bytes of the header of a box with a 64-bit size.
 const MDAT_HEADER: u64 = 16;
 
-/// Writes samples into `mdat` and, at the end, `moov` in front of it. Memory: a few bytes a sample.
+/// Writes samples into `mdat` and, at the end, `moov` in front of it. Memory: a few bytes per sample.
 #[derive(Debug)]
 pub(crate) struct Muxer {
     file: BufWriter<File>,
     tracks: Vec<Track>,
-    /// Where `mdat` begins: behind `ftyp`.
+    /// Offset of `mdat`, after `ftyp`.
     head: u64,
     /// Bytes of all samples.
     media: u64,
 }
 
 impl Muxer {
-    /// Creates the file, replacing one that is there.
+    /// Creates the file, replacing an existing one.
     pub(crate) fn create(path: &Path, tracks: Vec<TrackKind>, brand: &[u8; 4]) -> Result<Self, Mp4Error> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut file = BufWriter::with_capacity(1 << 18, file);
@@ -52,13 +52,13 @@ impl Muxer {
         Ok(())
     }
 
-    /// Writes `moov` between `ftyp` and `mdat`, with one configuration a track.
+    /// Writes `moov` between `ftyp` and `mdat`, with one configuration per track.
     pub(crate) fn finish(mut self, configs: &[CodecConfig]) -> Result<(), Mp4Error> {
         if self.tracks.iter().any(Track::is_empty) {
             return Err(Mp4Error::Empty);
         }
         self.file.flush()?;
-        // The length of `moov` depends on the offsets only by their width, which a longer `moov` can but widen.
+        // The length of `moov` depends on the offsets only by their width, which never shrinks as `moov` grows.
         let mut length = 0;
         let moov = loop {
             let moov = self.moov(configs, self.head + length + MDAT_HEADER);

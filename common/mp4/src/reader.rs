@@ -1,4 +1,4 @@
-//! A file in, frames out: to look at what was made.
+//! Decoding a file into frames, to check generated videos.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use crate::Mp4Error;
 use crate::color::Picture;
 use crate::demux::VideoTrack;
 
-/// Largest sample that is read.
+/// Largest sample that is read, in bytes.
 const MAX_SAMPLE: u32 = 256 << 20;
 
 /// Decodes the frames of an H.264 MP4, one at a time, as RGB8.
@@ -26,7 +26,7 @@ impl VideoReader {
     /// Opens a file and reads its tables.
     ///
     /// # Errors
-    /// [`Mp4Error::Invalid`] for what is no MP4 with H.264 in it.
+    /// [`Mp4Error::Invalid`] when the file is not an MP4 file with H.264 video.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Mp4Error> {
         let mut file = File::open(path)?;
         let track = VideoTrack::read(&mut file)?;
@@ -47,15 +47,15 @@ impl VideoReader {
         self.track.samples.len()
     }
 
-    /// How long the video plays.
+    /// Duration in seconds.
     pub fn seconds(&self) -> f64 {
         self.track.duration as f64 / f64::from(self.track.timescale.max(1))
     }
 
-    /// The next frame as RGB8 `[height, width, 3]`, or none at the end.
+    /// The next frame as RGB8 `[height, width, 3]`; `None` at the end.
     ///
     /// # Errors
-    /// [`Mp4Error::Invalid`] for a sample that is broken or makes no picture.
+    /// [`Mp4Error::Invalid`] for a sample that is broken or does not decode to a picture.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, Mp4Error> {
         let Some(&(offset, size)) = self.track.samples.get(self.next) else {
             return Ok(None);
@@ -70,7 +70,7 @@ impl VideoReader {
         let options = DecodeOptions::new().flush_after_decode(Flush::Flush);
         let packet = annex_b(&sample)?;
         let decoded = self.decoder.decode_with_options(&packet, options).map_err(failed)?;
-        let planes = decoded.ok_or_else(|| failed("a sample makes no picture"))?;
+        let planes = decoded.ok_or_else(|| failed("a sample does not decode to a picture"))?;
         let (width, height) = planes.dimensions();
         let (y, cb, cr) = planes.strides();
         let picture = Picture {
@@ -84,17 +84,17 @@ impl VideoReader {
     }
 }
 
-/// Rows without the padding behind them.
+/// Copies a plane without the padding of its rows.
 fn tight(plane: &[u8], stride: usize, width: usize, height: usize) -> Vec<u8> {
     plane.chunks(stride.max(1)).take(height).flat_map(|row| &row[..width.min(row.len())]).copied().collect()
 }
 
-/// Length-prefixed NAL units with start codes instead.
+/// Converts length-prefixed NAL units to Annex B (start codes).
 fn annex_b(mut sample: &[u8]) -> Result<Vec<u8>, Mp4Error> {
     let mut stream = Vec::with_capacity(sample.len());
     while let Some((length, rest)) = sample.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
-        let (nal, rest) = rest.split_at_checked(length).ok_or_else(|| failed("a broken sample"))?;
+        let (nal, rest) = rest.split_at_checked(length).ok_or_else(|| failed("a sample is broken"))?;
         stream.extend_from_slice(&[0, 0, 0, 1]);
         stream.extend_from_slice(nal);
         sample = rest;
@@ -102,9 +102,9 @@ fn annex_b(mut sample: &[u8]) -> Result<Vec<u8>, Mp4Error> {
     Ok(stream)
 }
 
-/// The parameter sets of `avcC` with start codes.
+/// The parameter sets of `avcC` in Annex B.
 fn parameter_sets(avc: &[u8]) -> Result<Vec<u8>, Mp4Error> {
-    let broken = || failed("a broken avcC");
+    let broken = || failed("the avcC box is broken");
     let mut stream = Vec::new();
     let mut rest = avc.get(5..).ok_or_else(broken)?;
     for mask in [0x1f, 0xff] {

@@ -1,16 +1,16 @@
-//! One track of a file: its samples' sizes and places, and the `trak` box that describes them.
+//! One track of a file: sizes and offsets of its samples, and the `trak` box that describes them.
 
 use crate::boxes::BoxWriter;
 use crate::format::VideoFormat;
 
-/// What a track holds. Every kind of track is muxed the same way; only the header and the sample entry differ.
+/// Media type of a track. All are muxed the same way; only the header and the sample entry differ.
 #[derive(Debug)]
 pub(crate) enum TrackKind {
-    /// Pictures.
+    /// Video.
     Video(VideoFormat),
 }
 
-/// How the samples of a track are to be decoded: the codec's box inside of the sample entry.
+/// Decoder configuration of a track: the content of the codec's box in the sample entry.
 #[derive(Debug)]
 pub(crate) enum CodecConfig {
     /// Content of `avcC` (ISO/IEC 14496-15).
@@ -19,15 +19,15 @@ pub(crate) enum CodecConfig {
     Av1(Vec<u8>),
 }
 
-/// An encoded sample.
+/// An encoded sample: one frame.
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) data: Vec<u8>,
-    /// Decoding can start here.
+    /// Whether decoding can start here.
     pub(crate) key: bool,
 }
 
-/// A track while it grows. Samples have equal durations and are presented in the order in which they are stored.
+/// A track that is being written. Samples have equal durations and are presented in storage order.
 #[derive(Debug)]
 pub(crate) struct Track {
     kind: TrackKind,
@@ -35,19 +35,19 @@ pub(crate) struct Track {
     /// Numbers (from 1) of the samples at which decoding can start.
     key_samples: Vec<u32>,
     chunks: Vec<Chunk>,
-    /// Where the last sample ended in the media data.
+    /// End of the last sample, as an offset in the media data.
     end: u64,
 }
 
-/// Samples that lie behind each other.
+/// Consecutive samples of one track.
 #[derive(Debug)]
 struct Chunk {
-    /// Of the first byte, from the first byte of all media data.
+    /// Offset of the first byte in the media data.
     offset: u64,
     samples: u32,
 }
 
-/// Units of time a sample lasts.
+/// Duration of a sample in time units.
 const SAMPLE_DURATION: u32 = 512;
 
 impl Track {
@@ -55,14 +55,14 @@ impl Track {
         Self { kind, sizes: Vec::new(), key_samples: Vec::new(), chunks: Vec::new(), end: 0 }
     }
 
-    /// Notes a sample that was stored at `offset` of the media data.
+    /// Records a sample that was stored at `offset` of the media data.
     pub(crate) fn push(&mut self, size: u32, key: bool, offset: u64) {
         self.sizes.push(size);
         let number = self.sizes.len() as u32;
         if key {
             self.key_samples.push(number);
         }
-        // A chunk a second keeps the tables short and lets another track's samples lie close by.
+        // One chunk per second keeps the tables short and the samples of several tracks interleaved.
         let longest = self.samples_per_second();
         match self.chunks.last_mut() {
             Some(chunk) if chunk.samples < longest && offset == self.end => chunk.samples += 1,
@@ -75,7 +75,7 @@ impl Track {
         self.sizes.is_empty()
     }
 
-    /// Units of time a second.
+    /// Time units per second.
     pub(crate) fn timescale(&self) -> u32 {
         self.samples_per_second() * SAMPLE_DURATION
     }
@@ -92,7 +92,7 @@ impl Track {
     }
 
     /// Writes `trak`. `movie_duration` is this track's duration in the movie's timescale; the media data begins at
-    /// `media_start` of the file.
+    /// offset `media_start` of the file.
     pub(crate) fn write(
         &self,
         w: &mut BoxWriter,
@@ -158,7 +158,7 @@ impl Track {
             w.u32(self.key_samples.len() as u32);
             self.key_samples.iter().for_each(|number| w.u32(*number));
         });
-        // Runs of chunks of equal length: all but the last one.
+        // Runs of chunks with equally many samples.
         w.full(b"stsc", 0, 0, |w| {
             let mut runs: Vec<(u32, u32)> = Vec::new();
             for (index, chunk) in self.chunks.iter().enumerate() {
@@ -193,7 +193,7 @@ impl Track {
     }
 }
 
-/// `VisualSampleEntry` with the codec's configuration and the colours.
+/// Writes `VisualSampleEntry` with the codec's configuration and the colours.
 fn write_video_entry(w: &mut BoxWriter, format: &VideoFormat, config: &CodecConfig) {
     let (entry, inner, content) = match config {
         CodecConfig::Avc(content) => (b"avc1", b"avcC", content),
@@ -208,7 +208,7 @@ fn write_video_entry(w: &mut BoxWriter, format: &VideoFormat, config: &CodecConf
         w.u32(0x48_0000); // 72 dpi
         w.u32(0x48_0000);
         w.u32(0);
-        w.u16(1); // frames a sample
+        w.u16(1); // frames per sample
         w.zeros(32); // compressor's name
         w.u16(24); // depth
         w.u16(0xffff);

@@ -1,4 +1,4 @@
-//! Frames in, a file out.
+//! Encoding frames into a file.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use crate::track::TrackKind;
 
 /// Encodes a video frame by frame into an MP4 file.
 ///
-/// Until [`VideoWriter::finish`] has returned, the file is not playable; a writer that is dropped leaves what it has
-/// written. Write to a temporary name.
+/// The file is not playable before [`VideoWriter::finish`] has returned, and a dropped writer leaves an incomplete file:
+/// write to a temporary name.
 pub struct VideoWriter {
     format: VideoFormat,
     encoder: Encoder,
@@ -27,14 +27,14 @@ enum Encoder {
     Av1(Box<Av1Encoder>),
 }
 
-/// Index of the pictures' track.
+/// Index of the video track.
 const VIDEO: usize = 0;
 
 impl VideoWriter {
-    /// Creates the file, replacing one that is there.
+    /// Creates the file, replacing an existing one.
     ///
     /// # Errors
-    /// [`Mp4Error::Format`] for sizes or rates that cannot be encoded, and what the encoder or the disk says.
+    /// [`Mp4Error::Format`] for sizes or rates that cannot be encoded, [`Mp4Error::Encoder`], [`Mp4Error::Io`].
     pub fn create(path: impl AsRef<Path>, format: VideoFormat) -> Result<Self, Mp4Error> {
         format.check()?;
         let (encoder, brand) = match format.codec {
@@ -49,7 +49,7 @@ impl VideoWriter {
     /// Appends a frame. `rgb`: RGB8 `[height, width, 3]`, row by row.
     ///
     /// # Errors
-    /// [`Mp4Error::FrameSize`] when the frame has another size than the video, and what the encoder or the disk says.
+    /// [`Mp4Error::FrameSize`] when the size of the frame is not the video's, [`Mp4Error::Encoder`], [`Mp4Error::Io`].
     pub fn push_frame(&mut self, rgb: &[u8]) -> Result<(), Mp4Error> {
         let want = self.format.frame_bytes();
         if rgb.len() != want {
@@ -65,7 +65,7 @@ impl VideoWriter {
         }
     }
 
-    /// Frames pushed so far.
+    /// Number of frames pushed so far.
     pub fn frames(&self) -> u64 {
         self.frames
     }
@@ -73,7 +73,7 @@ impl VideoWriter {
     /// Completes the file.
     ///
     /// # Errors
-    /// [`Mp4Error::Empty`] without any frame, and what the encoder or the disk says.
+    /// [`Mp4Error::Empty`] without any frame, [`Mp4Error::Encoder`], [`Mp4Error::Io`].
     pub fn finish(mut self) -> Result<(), Mp4Error> {
         if self.frames == 0 {
             return Err(Mp4Error::Empty);

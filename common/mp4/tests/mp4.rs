@@ -1,4 +1,4 @@
-//! What `mp4` promises: files that play from their first bytes, with the right colours, sizes and durations.
+//! Written files play from their first bytes and have the right colours, sizes and durations.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn boxes(bytes: &[u8]) -> Vec<(String, usize, &[u8])> {
         found.push((String::from_utf8_lossy(&head[4..]).into_owned(), at, &bytes[at + header..at + size]));
         at += size;
     }
-    assert_eq!(at, bytes.len(), "boxes do not fill what holds them");
+    assert_eq!(at, bytes.len(), "boxes do not fill their container");
     found
 }
 
@@ -66,7 +66,7 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 }
 
 #[test]
-fn frames_come_back_in_order_with_their_colors() {
+fn frames_are_read_back_in_order_with_their_colors() {
     let folder = tempfile::tempdir().unwrap();
     for color in [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [128, 0, 128], [255, 255, 255]] {
         let path = folder.path().join("video.mp4");
@@ -105,7 +105,7 @@ fn the_index_precedes_the_media_and_names_its_colors() {
         assert_eq!(inside(&file, &format!("{entries}/colr")), b"nclx\0\x01\0\x01\0\x01\0");
         assert!(!inside(&file, &format!("{entries}/{config}")).is_empty());
 
-        // All samples lie in `mdat`, without gaps, and end with the file.
+        // All samples are in `mdat`, without gaps, and end with the file.
         let sizes = &words(inside(&file, &format!("{STBL}/stsz")))[3..];
         let first = words(inside(&file, &format!("{STBL}/stco")))[2] as usize;
         let (_, mdat, media) = boxes(&file).pop().unwrap();
@@ -152,7 +152,7 @@ fn the_bitstream_names_its_colors() {
 }
 
 #[test]
-fn what_cannot_be_encoded_is_refused_before_anything_is_written() {
+fn unsupported_formats_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("video.mp4");
     for (width, height, fps, word) in [

@@ -1,27 +1,28 @@
-//! PNG, JPEG and WebP files under strict limits, so that no upload can fill the memory or hold a thread for long.
+//! Decoding of PNG, JPEG and WebP files within strict limits, so that no upload can exhaust memory or block a thread for
+//! long.
 
 use std::io::Cursor;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::Picture;
 
-/// Most that a file may be and become.
+/// Limits of a file and of its decoded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Bytes of the file.
+    /// Most bytes of the file.
     pub bytes: usize,
-    /// Pixels of a side.
+    /// Most pixels of a side.
     pub side: u32,
-    /// Pixels in all.
+    /// Most pixels in all.
     pub pixels: u64,
-    /// Bytes of the decoded canvas in the file's own colours, and bytes a decoder may ask for beyond it.
+    /// Most bytes of the decoded picture in the file's colour type, and most bytes that a decoder may allocate besides.
     pub memory: u64,
 }
 
 impl DecodeLimits {
-    /// 10 MiB, 8192 pixels a side, 2²⁴ pixels, 64 MiB.
+    /// 10 MiB per file, 8192 pixels per side, 2²⁴ pixels, 64 MiB per decoded picture.
     pub const DEFAULT: Self = Self { bytes: 10 << 20, side: 8192, pixels: 1 << 24, memory: 64 << 20 };
 }
 
@@ -32,67 +33,83 @@ impl Default for DecodeLimits {
     }
 }
 
-/// What shows through transparent pixels.
+/// The colour behind transparent pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Background {
-    /// 0.
+    /// All channels 0.
     Black,
-    /// 255.
+    /// All channels 255.
     White,
 }
 
-/// Why a file is no picture for us.
+/// Why a file could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// More bytes than allowed.
-    #[error("the image is at most {0} bytes")]
+    /// The file has more bytes than allowed.
+    #[error("the image must have at most {0} bytes")]
     TooManyBytes(usize),
-    /// More pixels than allowed, or more memory for them.
-    #[error("the image is at most {} pixels a side and {} pixels in all, and decodes within {} MiB", .0.side, .0.pixels, .0.memory >> 20)]
+    /// The picture has more pixels than allowed, or needs more memory.
+    #[error("the image must have at most {} pixels per side and {} pixels in all, and decode within {} MiB", .0.side, .0.pixels, .0.memory >> 20)]
     TooManyPixels(DecodeLimits),
-    /// Another format, or none.
-    #[error("the image is a PNG, JPEG or WebP file")]
+    /// The file is not in a supported format.
+    #[error("the image must be a PNG, JPEG or WebP file")]
     UnknownFormat,
-    /// Truncated or damaged.
-    #[error("the image does not decode: {0}")]
-    Broken(String),
+    /// The file is truncated or damaged.
+    #[error("the image cannot be decoded: {0}")]
+    Broken(#[source] DamagedImage),
+    /// The picture has no pixels.
+    #[error("the image has no pixels")]
+    Empty,
 }
 
-/// One picture is decoded at a time, so that many uploads need the memory of one.
+/// What the decoder of a damaged file reported. Equal when the messages are.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct DamagedImage(Arc<ImageError>);
+
+impl PartialEq for DamagedImage {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for DamagedImage {}
+
+/// One picture is decoded at a time, so that concurrent uploads need the memory of one.
 static DECODING: Mutex<()> = Mutex::new(());
 
-/// The (first) picture of a file in RGB, upright (its EXIF orientation applied), transparency over `background`, 16-bit
-/// channels by their upper byte (Pillow cuts 16-bit grey off at 255 instead, which leaves a white picture). Blocks for the
-/// time of decoding.
+/// Decodes the (first) picture of a file to RGB: EXIF orientation applied, transparency composited over `background`,
+/// 16-bit channels reduced to their upper byte (Pillow clips 16-bit grey at 255 instead, which gives a white picture).
+/// Blocks while it decodes.
 ///
 /// # Errors
-/// [`DecodeError`]; a canvas beyond the limits is refused from its header.
+/// [`DecodeError`]; a picture beyond the limits is refused after its header is read.
 pub fn decode(bytes: &[u8], limits: &DecodeLimits, background: Background) -> Result<Picture, DecodeError> {
     let _turn = DECODING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut decoder = open(bytes, limits)?;
-    let orientation = decoder.orientation().map_err(|error| refused(error, limits))?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| refused(error, limits))?;
+    let orientation = decoder.orientation().map_err(|error| decode_error(error, limits))?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| decode_error(error, limits))?;
     picture.apply_orientation(orientation);
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    Picture::new(width, height, rgb(picture, background))
-        .ok_or_else(|| DecodeError::Broken("it has no pixels".to_owned()))
+    Picture::new(width, height, rgb(picture, background)).ok_or_else(|| DecodeError::Empty)
 }
 
-/// Width and height of what [`decode`] would give, by the file's header. Takes neither time nor memory.
+/// Width and height of the picture that [`decode`] returns, from the file's header; fast and without allocating the
+/// picture.
 ///
 /// # Errors
-/// As [`decode`]; damage behind the header is not seen.
+/// As [`decode`]; damage after the header is not detected.
 pub fn dimensions(bytes: &[u8], limits: &DecodeLimits) -> Result<[usize; 2], DecodeError> {
     use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let mut decoder = open(bytes, limits)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
-    let orientation = decoder.orientation().map_err(|error| refused(error, limits))?;
-    let lying = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
-    Ok(if lying { [height, width] } else { [width, height] })
+    let orientation = decoder.orientation().map_err(|error| decode_error(error, limits))?;
+    let rotated = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
+    Ok(if rotated { [height, width] } else { [width, height] })
 }
 
-/// Reads the header and checks everything that it says.
+/// Reads the header and checks it against the limits.
 fn open<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Box<dyn ImageDecoder + 'a>, DecodeError> {
     if bytes.len() > limits.bytes {
         return Err(DecodeError::TooManyBytes(limits.bytes));
@@ -107,7 +124,7 @@ fn open<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Box<dyn ImageDecod
     allowed.max_image_height = Some(limits.side);
     allowed.max_alloc = Some(limits.memory);
     reader.limits(allowed);
-    let decoder = reader.into_decoder().map_err(|error| refused(error, limits))?;
+    let decoder = reader.into_decoder().map_err(|error| decode_error(error, limits))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > limits.pixels || decoder.total_bytes() > limits.memory {
         return Err(DecodeError::TooManyPixels(*limits));
@@ -115,14 +132,14 @@ fn open<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Box<dyn ImageDecod
     Ok(Box::new(decoder))
 }
 
-fn refused(error: ImageError, limits: &DecodeLimits) -> DecodeError {
+fn decode_error(error: ImageError, limits: &DecodeLimits) -> DecodeError {
     match error {
         ImageError::Limits(_) => DecodeError::TooManyPixels(*limits),
-        error => DecodeError::Broken(error.to_string()),
+        error => DecodeError::Broken(DamagedImage(Arc::new(error))),
     }
 }
 
-/// Three bytes a pixel.
+/// Converts to three bytes per pixel.
 fn rgb(picture: DynamicImage, background: Background) -> Vec<u8> {
     let upper = |values: Vec<u16>| values.into_iter().map(|value| (value >> 8) as u8).collect();
     match picture {
@@ -135,7 +152,7 @@ fn rgb(picture: DynamicImage, background: Background) -> Vec<u8> {
     }
 }
 
-/// Four bytes a pixel over an even background, rounded as Pillow's `alpha_composite` does.
+/// Composites RGBA over a plain background, rounded as Pillow's `alpha_composite` does.
 fn over(pixels: Vec<u8>, background: Background) -> Vec<u8> {
     let behind: u32 = match background {
         Background::Black => 0,
@@ -186,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_refused() {
+    fn damaged_and_other_files_are_refused() {
         let whole =
             png(&image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]))
                 .into());

@@ -1,9 +1,10 @@
-//! RGB pictures: files decoded under strict limits, resampling byte for byte as Pillow or libtorch do it. No libtorch.
+//! RGB pictures: decoding of files within strict limits, and resampling that is byte-identical to Pillow or libtorch. Does
+//! not link libtorch.
 
 mod decode;
 mod resample;
 mod rgb;
 
-pub use decode::{Background, DecodeError, DecodeLimits, decode, dimensions};
+pub use decode::{Background, DamagedImage, DecodeError, DecodeLimits, decode, dimensions};
 pub use resample::{Arithmetic, Filter};
 pub use rgb::{LONGEST_RATIO, Picture};

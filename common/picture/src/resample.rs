@@ -1,26 +1,26 @@
-//! Resampling with antialiasing in fixed point.
+//! Antialiased resampling in fixed-point arithmetic.
 
-/// How a pixel is made from its neighbours.
+/// Interpolation filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
     /// Cubic with a = −0.5.
     Bicubic,
-    /// Windowed sinc of three lobes.
+    /// Sinc windowed to three lobes.
     Lanczos,
 }
 
-/// How finely weights are held. Both round to a byte after each direction; they differ by 1 in few pixels.
+/// Precision of the weights. Both round to bytes after each direction; few pixels differ, by 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// 22 bits after the point: Pillow's `ImagingResample`.
+    /// 22 fractional bits: Pillow's `ImagingResample`.
     Pillow,
-    /// As many bits as the largest weight of a direction leaves in 16: libtorch's `interpolate(antialias=True)` of bytes,
+    /// As many fractional bits as the largest weight of a direction leaves in 16: libtorch's `interpolate(antialias=True)` of bytes,
     /// which torchvision's `resize` calls.
     Libtorch,
 }
 
 impl Filter {
-    /// Reach at scale one.
+    /// Radius at scale 1, in pixels.
     fn support(self) -> f64 {
         match self {
             Self::Bicubic => 2.0,
@@ -44,7 +44,7 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { x.sin() / x }
 }
 
-/// `pixels` of `[width, height]` brought to another size.
+/// Resamples `pixels` of `[width, height]` to another size.
 pub(crate) fn resampled(
     pixels: &[u8],
     [width, height]: [usize; 2],
@@ -52,20 +52,20 @@ pub(crate) fn resampled(
     filter: Filter,
     arithmetic: Arithmetic,
 ) -> Vec<u8> {
-    let across =
-        (new_width != width).then(|| across(pixels, width, &Taps::new(width, new_width, filter, arithmetic)));
-    let rows = across.as_deref().unwrap_or(pixels);
+    let narrowed = (new_width != width)
+        .then(|| resample_rows(pixels, width, &Taps::new(width, new_width, filter, arithmetic)));
+    let rows = narrowed.as_deref().unwrap_or(pixels);
     if new_height == height {
-        return across.unwrap_or_else(|| pixels.to_vec());
+        return narrowed.unwrap_or_else(|| pixels.to_vec());
     }
-    down(rows, new_width * 3, &Taps::new(height, new_height, filter, arithmetic))
+    resample_columns(rows, new_width * 3, &Taps::new(height, new_height, filter, arithmetic))
 }
 
-/// What each new pixel of a direction is made from.
+/// Source pixels and weights of each new pixel of one direction.
 struct Taps {
-    /// The first old pixel, and the weights from there on.
+    /// First source pixel, and the weights of it and its successors.
     pixels: Vec<(usize, Vec<i32>)>,
-    /// Bits of the weights after the point.
+    /// Fractional bits of the weights.
     precision: u32,
 }
 
@@ -105,8 +105,8 @@ impl Taps {
         Self { pixels, precision }
     }
 
-    /// A sum of weighted bytes, begun at [`Taps::half`], as a byte. Sums fit: the magnitudes of a pixel's weights add up to less than
-    /// twice one, so to less than 2²² · 2 · 255 < 2³¹.
+    /// Rounds a sum of weighted bytes, which started at [`Taps::half`], to a byte. Sums fit into `i32`: the magnitudes of a
+    /// pixel's weights add up to less than 2, so a sum is less than 2²² · 2 · 255 < 2³¹.
     fn rounded(&self, sum: i32) -> u8 {
         (sum >> self.precision).clamp(0, 255) as u8
     }
@@ -116,7 +116,8 @@ impl Taps {
     }
 }
 
-fn across(pixels: &[u8], width: usize, taps: &Taps) -> Vec<u8> {
+/// Resamples each row.
+fn resample_rows(pixels: &[u8], width: usize, taps: &Taps) -> Vec<u8> {
     let mut resampled = Vec::with_capacity(pixels.len() / width * taps.pixels.len());
     for row in pixels.chunks_exact(width * 3) {
         for (first, weights) in &taps.pixels {
@@ -132,8 +133,8 @@ fn across(pixels: &[u8], width: usize, taps: &Taps) -> Vec<u8> {
     resampled
 }
 
-/// `stride`: bytes of a row.
-fn down(rows: &[u8], stride: usize, taps: &Taps) -> Vec<u8> {
+/// Resamples each column; `stride`: bytes of a row.
+fn resample_columns(rows: &[u8], stride: usize, taps: &Taps) -> Vec<u8> {
     let mut resampled = Vec::with_capacity(stride * taps.pixels.len());
     let mut sums = vec![0; stride];
     for (first, weights) in &taps.pixels {
@@ -154,7 +155,7 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    fn an_even_picture_stays_even(
+    fn a_plain_picture_stays_plain(
         #[values(Filter::Bicubic, Filter::Lanczos)] filter: Filter,
         #[values(Arithmetic::Pillow, Arithmetic::Libtorch)] arithmetic: Arithmetic,
         #[values([1, 1], [40, 3], [7, 90], [640, 2])] size: [usize; 2],

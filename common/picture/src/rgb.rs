@@ -1,11 +1,20 @@
-//! A picture and its cuts.
+//! An RGB picture, cropping and scaling.
 
 use crate::resample::{Arithmetic, Filter, resampled};
 
-/// Pictures longer than this times their short side lose their ends before they are scaled up, for memory's sake.
+/// Pictures with a long side of more than this times the short side are cropped before they are scaled up, to bound memory.
 pub const LONGEST_RATIO: usize = 16;
 
-/// An RGB picture, rows from the top, three bytes a pixel.
+/// An RGB picture: rows from top to bottom, three bytes per pixel.
+///
+/// ```
+/// use videosdgx_picture::{Filter, Picture};
+///
+/// let red = Picture::new(4, 2, [255, 0, 0].repeat(8)).expect("4 × 2 pixels");
+/// let resized = red.resized(8, 8, Filter::Lanczos);
+/// assert_eq!((resized.width(), resized.height()), (8, 8));
+/// assert_eq!(&resized.pixels()[..3], [255, 0, 0]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     width: usize,
@@ -14,32 +23,32 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// From `width · height · 3` bytes; `None` when they are not that many or a side is zero.
+    /// From `width · height · 3` bytes; `None` for a different number of bytes or when a side is zero.
     #[must_use]
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Option<Self> {
         let bytes = width.checked_mul(height)?.checked_mul(3)?;
         (bytes == pixels.len() && bytes > 0).then_some(Self { width, height, pixels })
     }
 
-    /// Pixels a row.
+    /// Width in pixels.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// Height in pixels.
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// The bytes, rows from the top.
+    /// The bytes, rows from top to bottom.
     #[must_use]
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// The bytes, rows from the top.
+    /// As [`Picture::pixels`], without a copy.
     #[must_use]
     pub fn into_pixels(self) -> Vec<u8> {
         self.pixels
@@ -51,7 +60,7 @@ impl Picture {
         self.resized_by(width, height, filter, Arithmetic::Pillow)
     }
 
-    /// Resamples to `width × height`: across first, then down, each rounded to bytes.
+    /// Resamples to `width × height`: first horizontally, then vertically, each pass rounded to bytes.
     #[must_use]
     pub fn resized_by(&self, width: usize, height: usize, filter: Filter, arithmetic: Arithmetic) -> Self {
         let (width, height) = (width.max(1), height.max(1));
@@ -59,7 +68,7 @@ impl Picture {
         Self { width, height, pixels }
     }
 
-    /// The part of `width × height` in the middle; what lies outside the picture is black.
+    /// The central part of `width × height`; what is outside the picture is black.
     #[must_use]
     pub fn center_cropped(&self, width: usize, height: usize) -> Self {
         let mut pixels = vec![0; width * height * 3];
@@ -75,7 +84,7 @@ impl Picture {
         Self { width, height, pixels }
     }
 
-    /// Fills `width × height` without distortion: resampled to cover it, the overhanging sides cut off.
+    /// Fills `width × height` without distortion: resampled to cover it, then cropped.
     #[must_use]
     pub fn covering(&self, width: usize, height: usize) -> Self {
         let limited = self.limited_ratio(LONGEST_RATIO);
@@ -88,7 +97,7 @@ impl Picture {
             .center_cropped(width, height)
     }
 
-    /// Without the ends of a very long side: the middle of `limit` times the short side.
+    /// Crops the long side to at most `limit` times the short side.
     #[must_use]
     pub fn limited_ratio(&self, limit: usize) -> Self {
         let longest = self.width.min(self.height).saturating_mul(limit);

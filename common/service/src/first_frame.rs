@@ -54,7 +54,7 @@ fn problem(error: &DecodeError) -> Problem {
     match error {
         DecodeError::TooManyBytes(limit) => problem.with_limit(*limit),
         DecodeError::TooManyPixels(limits) => problem.with_limit(limits.pixels),
-        DecodeError::UnknownFormat | DecodeError::Broken(_) => problem,
+        DecodeError::UnknownFormat | DecodeError::Broken(_) | DecodeError::Empty => problem,
     }
 }
 

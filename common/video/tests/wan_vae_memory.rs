@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use videosdgx_tensor::{TensorError, catch_libtorch_errors};
 use videosdgx_video::wan_vae::{Tiling, VaeParts, WanVae};
 
-/// Names the measurement to a child: `LATENT_FRAMES` or `LATENT_FRAMES tiled`.
+/// Tells a child process what to measure: `LATENT_FRAMES` or `LATENT_FRAMES tiled`.
 const MEASUREMENT: &str = "VAE_MEMORY_MEASUREMENT";
 
 /// A line of `/proc/self/status`, in KiB.
@@ -18,7 +18,7 @@ fn resident(name: &str) -> u64 {
     number.expect("a line of /proc/self/status")
 }
 
-/// Most KiB that decoding `latent_frames` took beyond what was there before.
+/// Peak growth in KiB while decoding `latent_frames`.
 fn growth(vae: &WanVae, latent_frames: i64, tiling: Option<Tiling>) -> u64 {
     let latents = Tensor::randn([1, 4, latent_frames, 16, 16], (Kind::Float, Device::Cpu));
     // Sets the high-water mark to what is resident now.

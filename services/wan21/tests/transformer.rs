@@ -12,7 +12,7 @@ fn load(name: &str, kind: Kind, quantization: Quantization) -> WanTransformer {
     let weights = weights(name, "transformer", kind, quantization);
     let config = weights.checkpoint().config().expect("config.json");
     let transformer = WanTransformer::load(&weights, config).expect("loads");
-    assert_eq!(weights.unused(), Vec::<String>::new(), "every tensor has its place");
+    assert_eq!(weights.unused(), Vec::<String>::new(), "every tensor is used");
     transformer
 }
 
@@ -51,7 +51,7 @@ fn agrees_with_diffusers(
 #[rstest]
 #[case(Kind::Float)]
 #[case(Kind::BFloat16)]
-fn a_prompt_of_full_length_needs_no_stand_in(#[case] kind: Kind) {
+fn a_prompt_of_full_length_has_no_padding_token(#[case] kind: Kind) {
     let golden = tensors("transformer-t2v");
     let transformer = load("transformer-t2v", kind, Quantization::None);
     let rope = transformer.rope([3, 8, 10]);
@@ -64,7 +64,7 @@ fn a_prompt_of_full_length_needs_no_stand_in(#[case] kind: Kind) {
 }
 
 #[rstest]
-fn fp8_stays_near(#[values("transformer-t2v", "transformer-i2v")] name: &str) {
+fn fp8_stays_close(#[values("transformer-t2v", "transformer-i2v")] name: &str) {
     let golden = tensors(name);
     let dense = load(name, Kind::BFloat16, Quantization::None);
     let transformer = load(name, Kind::BFloat16, Quantization::Fp8);

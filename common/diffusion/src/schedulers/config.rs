@@ -1,4 +1,4 @@
-//! `scheduler_config.json` of a checkpoint: which scheduler, with which settings.
+//! The scheduler of a checkpoint, from `scheduler_config.json`.
 
 use std::path::Path;
 
@@ -69,7 +69,7 @@ impl SchedulerConfig {
         self
     }
 
-    /// A scheduler at the beginning of a schedule of `steps` steps.
+    /// The scheduler at the start of a schedule of `steps` steps.
     pub fn start(&self, steps: usize) -> Box<dyn Scheduler> {
         match self {
             Self::UniPc(config) => Box::new(UniPc::new(config, steps)),
@@ -78,8 +78,8 @@ impl SchedulerConfig {
     }
 }
 
-/// The file's settings. What is not there has the reference's default; settings that change nothing on flow sigmas
-/// (betas, spacing) are not read.
+/// The file's settings, with the reference's defaults. Settings without effect on flow sigmas (betas, spacing) are not
+/// read.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Settings {
@@ -187,7 +187,7 @@ impl Settings {
         }
         let solver_type = match self.solver_type.as_str() {
             "bh1" => SolverType::Bh1,
-            // The last three are names of other solvers, which the reference takes as bh2.
+            // The last three name other solvers, which the reference treats as bh2.
             "bh2" | "midpoint" | "heun" | "logrho" => SolverType::Bh2,
             other => return Err(format!("solver_type {other:?} is not supported")),
         };

@@ -7,7 +7,7 @@ use super::{Scheduler, round_f32, shifted};
 /// Settings of `FlowMatchEulerDiscreteScheduler` without dynamic shifting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowMatchEulerConfig {
-    /// The timestep that stands for pure noise.
+    /// The timestep of pure noise.
     pub num_train_timesteps: u32,
     /// Shift towards noise.
     pub shift: f64,

@@ -21,7 +21,7 @@ pub enum SolverType {
 /// Settings of `UniPCMultistepScheduler` with flow prediction, flow sigmas and data prediction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UniPcConfig {
-    /// The timestep that stands for pure noise.
+    /// The timestep of pure noise.
     pub num_train_timesteps: u32,
     /// Shift towards noise.
     pub flow_shift: f64,
@@ -29,15 +29,15 @@ pub struct UniPcConfig {
     pub solver_order: usize,
     /// The function B(h).
     pub solver_type: SolverType,
-    /// Falls to order 1 towards the end.
+    /// Whether the order is reduced to 1 towards the end.
     pub lower_order_final: bool,
-    /// Ends at sigma 0; else at the last step's sigma.
+    /// Whether the schedule ends at sigma 0; else it ends at the last step's sigma.
     pub final_sigma_is_zero: bool,
     /// Steps after which the sample is not corrected.
     pub disable_corrector: Vec<usize>,
 }
 
-/// A solver with what it remembers from step to step.
+/// The solver and its state from step to step.
 #[derive(Debug)]
 pub struct UniPc {
     config: UniPcConfig,
@@ -45,13 +45,13 @@ pub struct UniPc {
     sigmas: Vec<f64>,
     /// The next step.
     index: usize,
-    /// Data predictions of the last steps, latest first, at most `solver_order`: f32.
+    /// Data predictions of the last steps, latest first, at most `solver_order`, f32.
     predictions: VecDeque<Tensor>,
     /// The (corrected) sample from which the last step was taken, f32, and the order of that step.
     last: Option<(Tensor, usize)>,
 }
 
-/// From the infinite lambda of pure noise.
+/// Distance of the first sigma from 1, where lambda would be infinite.
 const NOISE_MARGIN: f64 = 1e-6;
 
 impl UniPc {
@@ -93,7 +93,7 @@ impl UniPc {
         self.extrapolate(&step, from, &weights)
     }
 
-    /// The step of first order, and the differences to earlier predictions by their weights.
+    /// The first-order step plus the weighted differences to earlier predictions.
     fn extrapolate(&self, step: &Coefficients, from: &Tensor, weights: &[f64]) -> Tensor {
         let latest = &self.predictions[0];
         let mut sample = from * step.keep - latest * step.data;
@@ -129,7 +129,7 @@ impl Scheduler for UniPc {
         self.predictions.truncate(self.config.solver_order - 1);
         self.predictions.push_front(prediction);
         let highest = if self.config.lower_order_final { steps_left } else { usize::MAX };
-        // At the beginning there are no earlier predictions.
+        // The first steps have fewer earlier predictions.
         let order = self.config.solver_order.min(highest).min(self.predictions.len());
         let next = self.predict(&from, order);
         self.last = Some((from, order));
@@ -148,7 +148,7 @@ struct Coefficients {
     scale: f64,
     /// Distances in lambda of earlier predictions, in steps: negative.
     ratios: Vec<f64>,
-    /// The right side of the system for the weights.
+    /// The right-hand side of the linear system for the weights.
     right: Vec<f64>,
 }
 
@@ -186,7 +186,7 @@ fn lambda(sigma: f64) -> f64 {
     (1.0 - sigma).ln() - sigma.ln()
 }
 
-/// Solves a small linear system by elimination; its matrix (of Vandermonde) is regular, as all points differ.
+/// Solves a small linear system by Gauss–Jordan elimination; the Vandermonde matrix is regular, because all points differ.
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let size = right.len();
     for column in 0..size {

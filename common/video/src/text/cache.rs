@@ -1,4 +1,4 @@
-//! Embeddings of prompts already encoded.
+//! A cache of prompt embeddings.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use tch::Tensor;
 
 use super::EncodedPrompt;
 
-/// Keeps the embeddings used last, bounded in bytes: a negative prompt, or a prompt tried with another seed, is encoded
-/// once, even when the encoder was freed meanwhile.
+/// An LRU cache of embeddings, bounded in bytes: a negative prompt, or a prompt tried with another seed, is encoded once,
+/// even when the encoder was freed in between.
 pub struct EmbeddingCache {
-    /// Used last at the back.
+    /// The most recently used at the back.
     entries: VecDeque<(String, EncodedPrompt)>,
     bytes: u64,
     limit: u64,
@@ -21,7 +21,7 @@ impl EmbeddingCache {
         Self { entries: VecDeque::new(), bytes: 0, limit }
     }
 
-    /// The embedding of a cleaned prompt, if it is there.
+    /// The embedding of a cleaned prompt, if it is cached.
     pub fn get(&mut self, prompt: &str) -> Option<EncodedPrompt> {
         let at = self.entries.iter().position(|(known, _)| known == prompt)?;
         let entry = self.entries.remove(at)?;
@@ -30,7 +30,7 @@ impl EmbeddingCache {
         Some(found)
     }
 
-    /// Keeps an embedding and drops those unused longest, to stay within the limit.
+    /// Inserts an embedding and evicts the least recently used ones to stay within the limit.
     pub fn insert(&mut self, prompt: &str, encoded: &EncodedPrompt) {
         if self.get(prompt).is_some() {
             return;
@@ -43,12 +43,12 @@ impl EmbeddingCache {
         }
     }
 
-    /// Number of prompts kept.
+    /// Number of cached prompts.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is kept.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -64,7 +64,7 @@ mod tests {
     use tch::{Device, Kind};
 
     #[test]
-    fn what_was_used_last_stays() {
+    fn the_least_recently_used_is_evicted() {
         let mut cache = EmbeddingCache::new(3 * 40);
         let encoded = |value: i64| EncodedPrompt {
             embedding: Tensor::full([1, 10], value, (Kind::Float, Device::Cpu)),
@@ -74,9 +74,9 @@ mod tests {
         for (index, prompt) in ["a", "b", "c"].iter().enumerate() {
             cache.insert(prompt, &encoded(index as i64));
         }
-        assert_eq!(cache.get("a").expect("kept").unknown_words, ["0"]);
+        assert_eq!(cache.get("a").expect("cached").unknown_words, ["0"]);
         cache.insert("d", &encoded(3));
-        assert!(cache.get("b").is_none(), "unused longest");
+        assert!(cache.get("b").is_none(), "least recently used");
         assert!(cache.get("a").is_some() && cache.get("c").is_some() && cache.get("d").is_some());
         cache.insert("a", &encoded(9));
         assert_eq!((cache.len(), cache.is_empty()), (3, false));

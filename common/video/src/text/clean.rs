@@ -1,11 +1,15 @@
-//! Cleaning a prompt as diffusers' Wan pipelines do: the main repairs of ftfy's `fix_text`, HTML entities twice, runs of
-//! white space to one space.
+//! Prompt cleaning as in diffusers' Wan pipelines: the main repairs of ftfy's `fix_text`, HTML entities decoded twice,
+//! runs of white space replaced by one space.
 
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// The prompt that is tokenised.
+/// The cleaned prompt, ready for the tokenizer.
+///
+/// ```
+/// assert_eq!(videosdgx_video::text::clean_prompt("caf\u{c3}\u{a9}  &amp;amp; tea"), "caf\u{e9} & tea");
+/// ```
 pub fn clean_prompt(prompt: &str) -> String {
     let fixed = fix_text(prompt);
     let once = htmlize::unescape(fixed.as_str());
@@ -19,13 +23,13 @@ fn is_space(letter: char) -> bool {
     letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
 }
 
-/// Undoes what goes wrong with text on its way: UTF-8 read as Windows-1252, curly quotes, ligatures, full-width
+/// Repairs text that was decoded or formatted wrongly: UTF-8 read as Windows-1252, curly quotes, ligatures, full-width
 /// letters, control characters (Speer 2019, "ftfy").
 fn fix_text(text: &str) -> String {
-    // Entities first, unless there is a tag: then it is HTML on purpose.
+    // Entities are decoded first, unless there is a tag: then the text is meant to be HTML.
     let text = if text.contains('<') { Cow::Borrowed(text) } else { htmlize::unescape(text) };
     let mut text = without_escapes(&text);
-    // Each misreading hides the one before it; more than a few in a row do not happen.
+    // Text may have been misread several times in a row; more than four times does not occur in practice.
     for _ in 0..4 {
         match repaired(&text) {
             Some(better) => text = better,
@@ -35,7 +39,7 @@ fn fix_text(text: &str) -> String {
     text.chars().filter(|letter| !is_control(*letter)).flat_map(plain).nfc().collect()
 }
 
-/// Drops terminal colours and the like: `ESC [ … letter`.
+/// Removes terminal escape sequences: `ESC [ … letter`.
 fn without_escapes(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -52,7 +56,7 @@ fn without_escapes(text: &str) -> String {
     result
 }
 
-/// The text that was meant, if this one is UTF-8 that somebody read as Windows-1252.
+/// The original text, if this is UTF-8 that was decoded as Windows-1252.
 fn repaired(text: &str) -> Option<String> {
     if text.is_ascii() {
         return None;
@@ -62,13 +66,13 @@ fn repaired(text: &str) -> Option<String> {
     (better.chars().count() < text.chars().count()).then_some(better)
 }
 
-/// Windows-1252's bytes 0x80 to 0x9f; the five it leaves free stand for themselves.
+/// Characters of the bytes 0x80 to 0x9f in Windows-1252; the five undefined bytes map to themselves.
 const HIGH: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
     '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// The byte that Windows-1252 has for a character.
+/// The byte of a character in Windows-1252.
 fn windows_1252(letter: char) -> Option<u8> {
     match u32::from(letter) {
         code @ (0..=0x7f | 0xa0..=0xff) => u8::try_from(code).ok(),
@@ -76,14 +80,14 @@ fn windows_1252(letter: char) -> Option<u8> {
     }
 }
 
-/// Characters that have no meaning in a prompt: controls but the white ones, byte order marks, annotations.
+/// Characters without meaning in a prompt: control characters that are not white space, byte order marks, annotations.
 fn is_control(letter: char) -> bool {
     matches!(letter,
         '\0'..='\u{8}' | '\u{b}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{206a}'..='\u{206f}' | '\u{feff}'
         | '\u{fff9}'..='\u{fffc}')
 }
 
-/// A character in its plain form.
+/// The plain form of a character.
 fn plain(letter: char) -> impl Iterator<Item = char> {
     let text: Cow<'static, str> = match letter {
         '\u{2bc}' | '\u{2018}'..='\u{201b}' => "'".into(),
@@ -97,7 +101,7 @@ fn plain(letter: char) -> impl Iterator<Item = char> {
         | '\u{fb00}'..='\u{fb06}'
         | '\u{3000}'
         | '\u{ff01}'..='\u{ffef}' => std::iter::once(letter).nfkc().collect::<String>().into(),
-        // A C1 control was meant as the Windows-1252 character of the same byte.
+        // A C1 control character stands for the Windows-1252 character of the same byte.
         '\u{80}'..='\u{9f}' => HIGH[letter as usize - 0x80].to_string().into(),
         other => other.to_string().into(),
     };
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    /// The right-hand sides are what ftfy 6.3 and the reference's `prompt_clean` make of the left.
+    /// The right-hand sides are results of ftfy 6.3 and the reference's `prompt_clean`.
     #[rstest]
     #[case("a  red\tcircle\n moving ", "a red circle moving")]
     #[case("fish &amp;amp; chips &lt;b&gt; &eacute;t&eacute; &#39;x&#39;", "fish & chips <b> été 'x'")]

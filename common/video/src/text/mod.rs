@@ -75,7 +75,7 @@ impl TextEncoder {
         Ok(Self { tokenizer, encoder })
     }
 
-    /// Channels of an embedding.
+    /// Size of an embedding.
     pub fn width(&self) -> i64 {
         self.encoder.width()
     }
@@ -85,10 +85,10 @@ impl TextEncoder {
         self.encoder.resident_bytes()
     }
 
-    /// Encodes a prompt that [`clean_prompt`] cleaned.
+    /// Encodes a prompt that was cleaned by [`clean_prompt`].
     ///
     /// # Errors
-    /// `Libtorch` when tokenising or computing fails, `Invalid` when the vocabularies of tokenizer and encoder differ;
+    /// `Libtorch` when tokenising or computing fails; `Invalid` when the vocabularies of tokenizer and encoder differ;
     /// `OutOfMemory`.
     pub fn encode(&self, cleaned: &str) -> Result<EncodedPrompt, TensorError> {
         let tokens = self

@@ -1,4 +1,4 @@
-//! `tokenizer/tokenizer.json`: from a cleaned prompt to ids.
+//! The prompt tokenizer, from `tokenizer/tokenizer.json`.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 use videosdgx_tensor::{CheckpointError, read_bounded, read_json};
 
-/// Most tokens of a prompt, the end token among them.
+/// Most tokens of a prompt, including the end token.
 pub const MAX_TOKENS: usize = 512;
-/// Longest `tokenizer.json` that is read; UMT5's has 17 MB.
+/// Largest `tokenizer.json` that is read, in bytes; UMT5's has 17 MB.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
 /// The tokenizer of a checkpoint.
@@ -17,14 +17,14 @@ pub struct PromptTokenizer {
     unknown: Option<u32>,
 }
 
-/// A prompt as ids, not filled up.
+/// Token ids of a prompt, without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptTokens {
-    /// At most [`MAX_TOKENS`], the end token last.
+    /// At most [`MAX_TOKENS`] ids; the last is the end token.
     pub ids: Vec<i64>,
-    /// Words that the vocabulary does not hold, each once, in order.
+    /// Words that are not in the vocabulary, each once, in order.
     pub unknown_words: Vec<String>,
-    /// Whether the prompt was too long and lost its end.
+    /// Whether the prompt was longer than [`MAX_TOKENS`] and was truncated.
     pub truncated: bool,
 }
 
@@ -71,10 +71,10 @@ impl PromptTokenizer {
         Ok(Self { tokenizer, unknown })
     }
 
-    /// Ids of a cleaned prompt.
+    /// Tokenises a cleaned prompt.
     ///
     /// # Errors
-    /// The tokenizer's words, when a rule of its file cannot be applied.
+    /// The tokenizer's error, when a rule of its file cannot be applied.
     pub fn encode(&self, prompt: &str) -> Result<PromptTokens, String> {
         let encoding = self.tokenizer.encode(prompt, true).map_err(|error| error.to_string())?;
         let mut unknown_words: Vec<String> = Vec::new();
@@ -93,7 +93,7 @@ impl PromptTokenizer {
     }
 }
 
-/// The word of `text` that bytes `start..end` lie in, without punctuation round it.
+/// The word of `text` that contains the bytes `start..end`, without surrounding punctuation.
 fn word_around(text: &str, start: usize, end: usize) -> &str {
     let (Some(before), Some(after)) = (text.get(..start), text.get(end.max(start)..)) else { return "" };
     // The token itself may begin with the space before the word.

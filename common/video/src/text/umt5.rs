@@ -9,28 +9,28 @@ use videosdgx_tensor::{
 /// `text_encoder/config.json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Umt5Config {
-    /// Words of the vocabulary.
+    /// Tokens in the vocabulary.
     pub vocab_size: i64,
-    /// Channels of a token.
+    /// Hidden size.
     pub d_model: i64,
-    /// Channels of a head; `d_kv · num_heads` need not be `d_model`.
+    /// Size of a head; `d_kv · num_heads` may differ from `d_model`.
     pub d_kv: i64,
-    /// Channels of the feed-forward part.
+    /// Inner size of the feed-forward part.
     pub d_ff: i64,
-    /// Blocks of the encoder.
+    /// Number of blocks.
     pub num_layers: i64,
-    /// Heads of each attention.
+    /// Number of attention heads.
     pub num_heads: i64,
     /// Buckets of relative positions, half of them for each direction.
     #[serde(default = "Umt5Config::buckets")]
     pub relative_attention_num_buckets: i64,
-    /// Distance from which on all positions share the last bucket.
+    /// Distance from which all positions share the last bucket.
     #[serde(default = "Umt5Config::distance")]
     pub relative_attention_max_distance: i64,
     /// Epsilon of the norms.
     #[serde(default = "Umt5Config::eps")]
     pub layer_norm_epsilon: f64,
-    /// Only `gated-gelu` is computed.
+    /// Activation; only `gated-gelu` is supported.
     #[serde(default = "Umt5Config::gated_gelu")]
     pub feed_forward_proj: String,
 }
@@ -74,7 +74,7 @@ impl Umt5Config {
         }
         if self.feed_forward_proj != "gated-gelu" {
             return Err(format!(
-                "feed_forward_proj {:?} is not known, only gated-gelu",
+                "feed_forward_proj {:?} is not supported; use gated-gelu",
                 self.feed_forward_proj
             ));
         }
@@ -82,7 +82,7 @@ impl Umt5Config {
     }
 }
 
-/// The loaded encoder. The table of word embeddings (2 GB in UMT5-XXL) stays on the disk: a prompt needs few rows.
+/// The loaded encoder. The token embeddings (2 GB in UMT5-XXL) stay on the disk: a prompt needs few rows.
 pub struct Umt5Encoder {
     config: Umt5Config,
     weights: Weights,
@@ -94,28 +94,28 @@ pub struct Umt5Encoder {
 
 struct Block {
     attention_norm: RmsNorm,
-    /// Query, key and value side by side.
+    /// Query, key and value, concatenated.
     projection: Linear,
     output: Linear,
     /// `[buckets, heads]` f32.
     position_bias: Tensor,
     feed_norm: RmsNorm,
-    /// Gate and value side by side.
-    wide: Linear,
-    narrow: Linear,
+    /// Gate and value, concatenated.
+    gate_and_value: Linear,
+    down: Linear,
 }
 
 impl Umt5Encoder {
-    /// Loads the encoder; its linears are held as the weights' quantisation says.
+    /// Loads the encoder; its linears are in the weights' quantised format.
     ///
     /// # Errors
-    /// `Invalid` naming the file when the configuration or a tensor does not fit; `OutOfMemory`.
+    /// `Invalid` naming the file when the configuration or a tensor is not supported; `OutOfMemory`.
     pub fn load(weights: &Weights, config: Umt5Config) -> Result<Self, TensorError> {
         config.check().map_err(|reason| {
             CheckpointError::invalid(weights.checkpoint().folder().join("config.json"), reason)
         })?;
         let before = weights.resident_bytes();
-        // Tied tables are stored once, under either name.
+        // Tied embeddings are stored once, under either name.
         let names = ["shared.weight", "encoder.embed_tokens.weight"];
         let embedding = if weights.contains(names[0]) { names[0] } else { names[1] };
         for name in names {
@@ -132,7 +132,7 @@ impl Umt5Encoder {
         Ok(Self { weights: weights.clone(), embedding, blocks, norm, resident_bytes, config })
     }
 
-    /// Channels of an embedding.
+    /// Size of an embedding.
     pub fn width(&self) -> i64 {
         self.config.d_model
     }
@@ -142,9 +142,9 @@ impl Umt5Encoder {
         self.resident_bytes
     }
 
-    /// `ids` (a prompt without filling) → its last hidden states `[ids, d_model]` in the compute type.
+    /// `ids` (a prompt without padding) → its last hidden states `[ids, d_model]` in the compute type.
     ///
-    /// Filling that is masked does not change the others' states, so it is left out.
+    /// Masked padding would not change the other states, so it is omitted.
     ///
     /// # Errors
     /// `Invalid` for an id outside the vocabulary; `OutOfMemory`.
@@ -167,8 +167,8 @@ impl Umt5Encoder {
         })
     }
 
-    /// Bucket of each key's distance from each query, `[length · length]`: half of the buckets for keys after the
-    /// query; of each half, half for single distances, the others growing logarithmically.
+    /// Bucket of each key's distance from each query, `[length · length]`: half of the buckets are for keys after the
+    /// query; of each half, half are for single distances and the others grow logarithmically.
     fn buckets(&self, length: i64) -> Tensor {
         let half = self.config.relative_attention_num_buckets / 2;
         let exact = half / 2;
@@ -177,7 +177,7 @@ impl Umt5Encoder {
         let distance = position.unsqueeze(0) - position.unsqueeze(1);
         let after = distance.gt(0).to_kind(Kind::Int64) * half;
         let distance = distance.abs();
-        // In f32 and in this order, so that the borders fall where the reference has them.
+        // In f32 and in this order, so that the bucket boundaries equal the reference's.
         let span = (self.config.relative_attention_max_distance as f64 / exact as f64).ln();
         let logarithmic = (distance.to_kind(Kind::Float) / exact as f64).log() / span * (half - exact) as f64;
         let far = (logarithmic.clamp_min(0.0).to_kind(Kind::Int64) + exact).clamp_max(half - 1);
@@ -206,8 +206,12 @@ impl Block {
                 Kind::Float,
             )?,
             feed_norm: RmsNorm::load(&feed.at("layer_norm"), width, config.layer_norm_epsilon)?,
-            wide: dense.fused_linear(&[("wi_0", config.d_ff), ("wi_1", config.d_ff)], width, false)?,
-            narrow: dense.linear("wo", config.d_ff, width, false)?,
+            gate_and_value: dense.fused_linear(
+                &[("wi_0", config.d_ff), ("wi_1", config.d_ff)],
+                width,
+                false,
+            )?,
+            down: dense.linear("wo", config.d_ff, width, false)?,
         })
     }
 
@@ -219,8 +223,8 @@ impl Block {
         let (query, key, value) = (parts.select(0, 0), parts.select(0, 1), parts.select(0, 2));
         let mixed = attention(&query, &key, &value, Some(bias), Some(1.0));
         let hidden = hidden + self.output.forward(&mixed.transpose(1, 2).flatten(2, 3));
-        let wide = self.wide.forward(&self.feed_norm.forward(&hidden)).chunk(2, -1);
-        let gated = wide[0].gelu("tanh") * &wide[1];
-        hidden + self.narrow.forward(&gated)
+        let inner = self.gate_and_value.forward(&self.feed_norm.forward(&hidden)).chunk(2, -1);
+        let gated = inner[0].gelu("tanh") * &inner[1];
+        hidden + self.down.forward(&gated)
     }
 }

@@ -17,17 +17,17 @@ pub use processor::ClipPreprocessor;
 /// `image_encoder/config.json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ClipVisionConfig {
-    /// Channels of a token.
+    /// Hidden size.
     pub hidden_size: i64,
-    /// Channels of the feed-forward part.
+    /// Inner size of the feed-forward part.
     pub intermediate_size: i64,
-    /// Number of layers; the last is not computed.
+    /// Number of layers; the last is not used.
     pub num_hidden_layers: i64,
-    /// Heads of each attention.
+    /// Number of attention heads.
     pub num_attention_heads: i64,
-    /// Side of the picture in pixels.
+    /// Height and width of the input, in pixels.
     pub image_size: i64,
-    /// Side of a patch in pixels.
+    /// Height and width of a patch, in pixels.
     pub patch_size: i64,
     /// `gelu` or `quick_gelu`.
     #[serde(default = "ClipVisionConfig::quick_gelu")]
@@ -90,7 +90,7 @@ enum Activation {
 pub struct ClipVision {
     config: ClipVisionConfig,
     activation: Activation,
-    /// `[patch pixels, hidden]` as a linear over unfolded patches.
+    /// The patch embedding as a linear over unfolded patches.
     patch: Linear,
     /// `[1, 1, hidden]`.
     class: Tensor,
@@ -104,7 +104,7 @@ pub struct ClipVision {
 
 struct Layer {
     attention_norm: LayerNorm,
-    /// Query, key and value side by side.
+    /// Query, key and value, concatenated.
     projection: Linear,
     output: Linear,
     feed_norm: LayerNorm,

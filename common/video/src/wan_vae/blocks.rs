@@ -1,4 +1,4 @@
-//! The blocks that encoder and decoder are made of.
+//! Blocks of encoder and decoder.
 
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
@@ -6,13 +6,13 @@ use videosdgx_tensor::{TensorError, Weights};
 use super::conv::{CausalConv, FeatureCache, Pointwise, Slots, size4};
 use super::norm::ChannelNorm;
 
-/// Two causal convolutions around which the input is added.
+/// Two causal convolutions with a residual connection.
 pub(super) struct ResidualBlock {
     norm1: ChannelNorm,
     conv1: CausalConv,
     norm2: ChannelNorm,
     conv2: CausalConv,
-    /// Where the number of channels changes.
+    /// Present where the number of channels changes.
     shortcut: Option<Pointwise>,
 }
 
@@ -47,7 +47,7 @@ impl ResidualBlock {
     }
 }
 
-/// Attention with a single head among the pixels of each frame.
+/// Single-head self-attention over the pixels of each frame.
 pub(super) struct AttentionBlock {
     norm: ChannelNorm,
     to_qkv: Pointwise,
@@ -98,14 +98,14 @@ impl MiddleBlock {
     }
 }
 
-/// Norm, activation and convolution at the end.
+/// Final norm, activation and convolution.
 pub(super) struct Head {
     norm: ChannelNorm,
     conv: CausalConv,
 }
 
 impl Head {
-    /// From `norm_out` and `conv_out`.
+    /// Loads `norm_out` and `conv_out`.
     pub(super) fn load(
         weights: &Weights,
         slots: &mut Slots,

@@ -1,13 +1,13 @@
-//! Convolutions over `[frames, height, width, channels]`, and what the causal ones remember.
+//! Convolutions over `[frames, height, width, channels]`, and the caches of the causal ones.
 //!
-//! A convolution over time with `k` taps is a convolution in the plane over `k` times as many channels: the frame
-//! itself and its predecessors side by side. oneDNN is as fast on these as on its own three-dimensional ones for many
-//! channels, and several times faster for few.
+//! A convolution over time with `k` taps is computed as a 2-D convolution over `k` times as many channels: the frame
+//! and its predecessors concatenated. In oneDNN this is as fast as a 3-D convolution for many channels, and several times
+//! faster for few.
 
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
 
-/// What the causal layers remember of the chunks before: one slot a layer.
+/// Last frames of the previous chunk that the causal layers need: one slot per layer.
 #[derive(Debug)]
 pub(super) struct FeatureCache {
     slots: Vec<Option<Tensor>>,
@@ -18,22 +18,22 @@ impl FeatureCache {
         Self { slots: (0..slots.0).map(|_| None).collect() }
     }
 
-    /// The last `depth` frames `[depth, h, w, c]` before the next chunk, or none before the first one. They are
-    /// overwritten in place by [`remember`]: memory that stays where it is leaves no holes among what comes and goes.
+    /// The last `depth` frames `[depth, h, w, c]` before the next chunk; `None` before the first one. [`remember`]
+    /// overwrites them in place, which avoids fragmenting memory.
     pub(super) fn past(&self, slot: usize) -> Option<Tensor> {
         self.slots[slot].as_ref().map(Tensor::shallow_clone)
     }
 
-    /// Begins a layer's past with `depth` black frames of the size of `x`'s.
+    /// Initialises a layer's slot with `depth` zero frames of the size of `x`'s.
     pub(super) fn begin(&mut self, slot: usize, depth: i64, x: &Tensor) -> Tensor {
         let (_, height, width, channels) = size4(x);
-        let black = Tensor::zeros([depth, height, width, channels], (x.kind(), x.device()));
-        self.slots[slot] = Some(black.shallow_clone());
-        black
+        let zeros = Tensor::zeros([depth, height, width, channels], (x.kind(), x.device()));
+        self.slots[slot] = Some(zeros.shallow_clone());
+        zeros
     }
 }
 
-/// Hands out the slots of a cache while layers are loaded.
+/// Assigns cache slots to layers while they are loaded.
 #[derive(Debug, Default)]
 pub(super) struct Slots(usize);
 
@@ -44,9 +44,9 @@ impl Slots {
     }
 }
 
-/// A convolution in the plane.
+/// A 2-D convolution.
 pub(super) struct Conv2d {
-    /// `[out, in, kernel, kernel]`, the input's channels innermost.
+    /// `[out, in, kernel, kernel]`, input channels innermost in memory.
     weight: Tensor,
     bias: Tensor,
     stride: i64,
@@ -73,16 +73,16 @@ impl Conv2d {
     }
 }
 
-/// A causal convolution of 3 x 3 x 3 that keeps the size.
+/// A causal 3 × 3 × 3 convolution that keeps the size.
 pub(super) struct CausalConv {
-    /// `[out, 3 * in, 3, 3]`: the frame before the last, the last frame, this frame.
+    /// `[out, 3 * in, 3, 3]`: for the second-to-last, the last and the current frame.
     weight: Tensor,
     bias: Tensor,
     inputs: i64,
     slot: usize,
 }
 
-/// Above this many elements of input the frames of a chunk are convolved one by one.
+/// Largest input, in elements, for which the frames of a chunk are convolved together.
 pub(super) const CHUNK_ELEMENTS: i64 = 1 << 22;
 
 impl CausalConv {
@@ -102,14 +102,14 @@ impl CausalConv {
         })
     }
 
-    /// The next frames `[t, h, w, in]` → `[t, h, w, out]`. Before the first frame there are black ones.
+    /// The next frames `[t, h, w, in]` → `[t, h, w, out]`. Frames before the first are zero.
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
         let (frames, height, width, _) = size4(x);
         let known = cache.past(self.slot);
         let first = known.is_none() && frames == 1;
         let past = known.unwrap_or_else(|| cache.begin(self.slot, 2, x));
         let output = if first {
-            // Before it there is nothing, so only the last tap counts.
+            // Frames before it are zero, so only the last tap counts.
             let last_tap = self.weight.narrow(1, 2 * self.inputs, self.inputs);
             conv2d(x, &channels_innermost(&last_tap), &self.bias, 1, 1)
         } else if frames == 1 || x.numel() as i64 * 3 <= CHUNK_ELEMENTS {
@@ -133,7 +133,7 @@ impl CausalConv {
     }
 }
 
-/// A convolution of three taps over time only.
+/// A convolution over time with three taps.
 pub(super) struct TimeConv {
     /// `[out, 3 * in]`.
     weight: Tensor,
@@ -154,14 +154,14 @@ impl TimeConv {
     }
 }
 
-/// A convolution of a single tap.
+/// A convolution with kernel size 1.
 pub(super) struct Pointwise {
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Pointwise {
-    /// Loads `weight` `[outputs, inputs, 1, …]` of `dimensions` ones, and `bias`.
+    /// Loads `weight` `[outputs, inputs, 1, …]`, with `dimensions` kernel dimensions, and `bias`.
     pub(super) fn load(
         weights: &Weights,
         inputs: i64,
@@ -180,14 +180,14 @@ impl Pointwise {
     }
 }
 
-/// The frames `[t, h, w, c]` with their two successors side by side: `[frames, h, w, 3 * c]`.
+/// Concatenates each of the frames `[t, h, w, c]` with its two successors: `[frames, h, w, 3 * c]`.
 fn taps(x: &Tensor, frames: i64, stride: i64) -> Tensor {
     let last = (frames - 1) * stride;
     let tap = |at: i64| x.slice(0, at, at + last + 1, stride);
     Tensor::cat(&[tap(0), tap(1), tap(2)], -1)
 }
 
-/// Overwrites `past` `[depth, …]` with its and `x`'s last `depth` frames, depth 1 or 2.
+/// Overwrites `past` `[depth, …]` with the last `depth` frames of `past` followed by `x`; depth is 1 or 2.
 pub(super) fn remember(past: &Tensor, x: &Tensor) {
     let (depth, frames) = (past.size()[0], x.size()[0]);
     if frames < depth {
@@ -204,7 +204,7 @@ fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: i64)
     y.permute([0, 2, 3, 1]).contiguous()
 }
 
-/// The same `[out, in, h, w]` with `in` innermost in memory.
+/// A copy of `[out, in, h, w]` with `in` innermost in memory.
 fn channels_innermost(weight: &Tensor) -> Tensor {
     weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }

@@ -1,4 +1,4 @@
-//! Latents to pixels.
+//! The decoder: latents to pixels.
 
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
@@ -41,7 +41,7 @@ impl Decoder {
                 resnets.push(ResidualBlock::load(&weights, &mut slots, channels, outputs)?);
                 channels = outputs;
             }
-            // The encoder's steps backwards.
+            // The encoder's steps in reverse order.
             let temporal = config.temporal_downsample.iter().rev().nth(level);
             let upsample = temporal
                 .map(|temporal| {
@@ -63,13 +63,13 @@ impl Decoder {
         })
     }
 
-    /// An empty past.
+    /// An empty cache, for a new video.
     pub(super) fn cache(&self) -> FeatureCache {
         FeatureCache::new(&self.slots)
     }
 
-    /// The next latent frame `[1, h, w, z]` → its frames, one for the first and then four each: `[t, 8 h, 8 w, 3]`,
-    /// about -1 to 1.
+    /// Decodes the next latent frame `[1, h, w, z]` → `[t, 8 h, 8 w, 3]`, about -1 to 1, not clamped; one frame for the
+    /// first latent frame, four for each other.
     pub(super) fn forward(&self, z: &Tensor, cache: &mut FeatureCache) -> Tensor {
         let x = self.conv_in.forward(&self.post_quant.forward(z), cache);
         let mut x = self.middle.forward(x, cache);

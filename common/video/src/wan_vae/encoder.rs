@@ -1,4 +1,4 @@
-//! Pixels to latents.
+//! The encoder: pixels to latents.
 
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
@@ -58,12 +58,12 @@ impl Encoder {
         })
     }
 
-    /// An empty past.
+    /// An empty cache, for a new video.
     pub(super) fn cache(&self) -> FeatureCache {
         FeatureCache::new(&self.slots)
     }
 
-    /// The first frame or the next four, `[t, h, w, 3]` from -1 to 1 → the mean of a latent frame,
+    /// Encodes the first frame or the next four, `[t, h, w, 3]` from -1 to 1 → the mean of a latent frame,
     /// `[1, h / 8, w / 8, z]`.
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
         let mut x = self.conv_in.forward(x, cache);

@@ -1,4 +1,4 @@
-//! Root mean square normalisation over channels, alone or with the activation behind it.
+//! Root mean square normalisation over channels, alone or fused with the activation.
 
 use tch::{Device, Kind, Tensor};
 use videosdgx_tensor::{TensorError, Weights};
@@ -9,15 +9,15 @@ use super::norm_kernel;
 pub(super) struct ChannelNorm {
     /// `[channels]` f32.
     gamma: Tensor,
-    /// The same on the host.
+    /// A copy in host memory.
     host_gamma: Vec<f32>,
 }
 
-/// Keeps pixels that are zero in all channels finite.
+/// Avoids a division by zero for pixels that are zero in all channels.
 const EPS: f64 = 1e-24;
 
 impl ChannelNorm {
-    /// Loads `gamma` `[channels, 1, …]` of `dimensions` ones.
+    /// Loads `gamma` `[channels, 1, …]` with `dimensions` trailing ones.
     pub(super) fn load(weights: &Weights, channels: i64, dimensions: usize) -> Result<Self, TensorError> {
         let shape: Vec<i64> = std::iter::once(channels).chain(std::iter::repeat_n(1, dimensions)).collect();
         let gamma = weights.tensor_as("gamma", &shape, Kind::Float)?.f_reshape([channels])?;
@@ -27,20 +27,20 @@ impl ChannelNorm {
 
     /// `[…, channels]` → the same.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        self.on_host(x, false).unwrap_or_else(|| self.wide(x).to_kind(x.kind()))
+        self.on_host(x, false).unwrap_or_else(|| self.by_libtorch(x).to_kind(x.kind()))
     }
 
     /// `silu(norm(x))`.
     pub(super) fn silu(&self, x: &Tensor) -> Tensor {
-        self.on_host(x, true).unwrap_or_else(|| self.wide(x).silu_().to_kind(x.kind()))
+        self.on_host(x, true).unwrap_or_else(|| self.by_libtorch(x).silu_().to_kind(x.kind()))
     }
 
-    /// In one pass over memory, where there is a kernel for it.
+    /// In one pass over memory, where the kernel supports it.
     fn on_host(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
         (x.device() == Device::Cpu).then(|| norm_kernel::normalize(x, &self.host_gamma, silu)).flatten()
     }
 
-    fn wide(&self, x: &Tensor) -> Tensor {
+    fn by_libtorch(&self, x: &Tensor) -> Tensor {
         x.to_kind(Kind::Float).rms_norm([self.gamma.size()[0]], Some(&self.gamma), EPS)
     }
 }
@@ -63,8 +63,8 @@ mod tests {
                 let _ = x.get(3).get(4).zero_();
                 let x = x.to_kind(kind);
                 for silu in [false, true] {
-                    let wide = norm.wide(&x);
-                    let want = if silu { wide.silu() } else { wide };
+                    let normed = norm.by_libtorch(&x);
+                    let want = if silu { normed.silu() } else { normed };
                     let got = norm.on_host(&x, silu).unwrap();
                     assert_eq!((got.size(), got.kind()), (x.size(), kind));
                     let error = (got.to_kind(Kind::Float) - &want).norm() / want.norm();

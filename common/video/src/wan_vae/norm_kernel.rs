@@ -1,13 +1,13 @@
-//! Norm and activation in one pass over host memory: libtorch needs up to seven.
+//! Norm and activation in one pass over host memory, where libtorch needs up to seven.
 
 use tch::{Kind, Tensor};
 use videosdgx_tensor::{HostFloat, bf16};
 
-/// Below this many elements a second thread costs more than it gives.
+/// Fewest elements per thread; a thread for fewer costs more than it gains.
 const WORTH_A_THREAD: usize = 1 << 18;
 
-/// `x / ‖x‖ · √channels · gamma` over the last dimension of a contiguous tensor on the CPU, and SiLU of it. None for
-/// other layouts and types.
+/// `x / ‖x‖ · √channels · gamma` over the last dimension of a contiguous tensor on the CPU, optionally followed by SiLU.
+/// `None` for other layouts and types.
 pub(super) fn normalize(x: &Tensor, gamma: &[f32], silu: bool) -> Option<Tensor> {
     if !x.is_contiguous() || x.size().last() != Some(&(gamma.len() as i64)) {
         return None;
@@ -30,7 +30,7 @@ fn run<T: HostFloat, const SILU: bool>(x: &Tensor, gamma: &[f32], output: &Tenso
     }
     assert!(output.is_contiguous() && output.kind() == x.kind() && output.numel() == length);
     // SAFETY: both tensors are contiguous CPU memory of `length` elements of a type laid out as `T` (the caller chose
-    // `T` by their kind) and outlive this function; `output` was just made and nobody else refers to it.
+    // `T` by their kind) and outlive this function; `output` was just allocated and has no other reference.
     let (input, output) = unsafe {
         (
             std::slice::from_raw_parts(x.data_ptr().cast::<T>(), length),
@@ -39,9 +39,9 @@ fn run<T: HostFloat, const SILU: bool>(x: &Tensor, gamma: &[f32], output: &Tenso
     };
     let channels = gamma.len();
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(length / WORTH_A_THREAD).max(1);
-    let piece = (length / channels).div_ceil(threads) * channels;
+    let chunk = (length / channels).div_ceil(threads) * channels;
     std::thread::scope(|scope| {
-        let mut pieces = input.chunks(piece).zip(output.chunks_mut(piece));
+        let mut pieces = input.chunks(chunk).zip(output.chunks_mut(chunk));
         let own = pieces.next();
         for (input, output) in pieces {
             scope.spawn(move || pixels::<T, SILU>(input, gamma, output));
@@ -80,7 +80,7 @@ fn pixels_anywhere<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], o
     }
 }
 
-/// In 16 sums side by side, so that they fit vector registers.
+/// In 16 partial sums, which the compiler vectorises.
 #[inline(always)]
 fn square_sum<T: HostFloat>(values: &[T]) -> f32 {
     let mut sums = [0f32; 16];
@@ -100,7 +100,7 @@ fn square_sum<T: HostFloat>(values: &[T]) -> f32 {
 #[inline(always)]
 #[expect(clippy::excessive_precision, reason = "constants as published")]
 fn exp(x: f32) -> f32 {
-    // Adding this rounds to an integer that stands in the low bits.
+    // Adding this rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -125,7 +125,7 @@ mod tests {
             let error = (f64::from(super::exp(x)) - want).abs() / want;
             assert!(error < 3e-7, "{x}: {error:e}");
         }
-        // SiLU of what overflows: x, and nothing.
+        // SiLU where exp overflows: x, and 0.
         assert_eq!(1e30 / (1.0 + super::exp(-1e30)), 1e30);
         assert!((-1e3 / (1.0 + super::exp(1e3))).abs() < 1e-30);
     }

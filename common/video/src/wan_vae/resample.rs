@@ -1,4 +1,4 @@
-//! Steps between the levels: half or double the size, and at some also half or double the frame rate.
+//! Steps between levels: they halve or double the size, and some also the frame rate.
 
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
@@ -17,14 +17,14 @@ impl CachedTimeConv {
     }
 }
 
-/// Half the size.
+/// Halves the size.
 pub(super) struct Downsample {
     conv: Conv2d,
     time: Option<CachedTimeConv>,
 }
 
 impl Downsample {
-    /// With `temporal` also half the frame rate.
+    /// With `temporal` it also halves the frame rate.
     pub(super) fn load(
         weights: &Weights,
         slots: &mut Slots,
@@ -37,9 +37,9 @@ impl Downsample {
         })
     }
 
-    /// `[t, h, w, c]` → `[t or t / 2, h / 2, w / 2, c]`; the first frame passes over time as it is.
+    /// `[t, h, w, c]` → `[t or t / 2, h / 2, w / 2, c]`; the first frame is not halved in time.
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        // One column on the right, one row at the bottom.
+        // Pads one column on the right and one row at the bottom.
         let x = self.conv.forward(&x.constant_pad_nd([0, 0, 0, 1, 0, 1]));
         let Some(time) = &self.time else {
             return x;
@@ -58,14 +58,14 @@ impl Downsample {
     }
 }
 
-/// Twice the size, half the channels.
+/// Doubles the size and halves the channels.
 pub(super) struct Upsample {
     conv: Conv2d,
     time: Option<CachedTimeConv>,
 }
 
 impl Upsample {
-    /// With `temporal` also twice the frame rate.
+    /// With `temporal` it also doubles the frame rate.
     pub(super) fn load(
         weights: &Weights,
         slots: &mut Slots,
@@ -84,25 +84,25 @@ impl Upsample {
     pub(super) fn forward(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
         let frames = x.size()[0];
         let Some(time) = &self.time else {
-            return self.plane(&x, frames, 1);
+            return self.enlarge(&x, frames, 1);
         };
         match cache.past(time.slot) {
             None => {
-                // The frames after the first start from black, as if it had not been there.
-                let _black = cache.begin(time.slot, 2, &x);
-                self.plane(&x, frames, 1)
+                // The second frame sees zeros in place of the first, as in the reference.
+                let _zeros = cache.begin(time.slot, 2, &x);
+                self.enlarge(&x, frames, 1)
             }
             Some(past) => {
                 let doubled = time.conv.forward(&Tensor::cat(&[&past, &x], 0), 1);
                 remember(&past, &x);
-                self.plane(&doubled, frames, 2)
+                self.enlarge(&doubled, frames, 2)
             }
         }
     }
 
-    /// Repeats every pixel over a square of four and convolves. `x`: `[t, h, w, rate * c]`, where the channels of a
-    /// frame hold `rate` frames one after the other.
-    fn plane(&self, x: &Tensor, frames: i64, rate: i64) -> Tensor {
+    /// Repeats every pixel over 2 × 2 pixels and convolves. `x`: `[t, h, w, rate * c]`, where the channels of a
+    /// frame hold `rate` frames.
+    fn enlarge(&self, x: &Tensor, frames: i64, rate: i64) -> Tensor {
         let (_, height, width, channels) = size4(x);
         let channels = channels / rate;
         let x = x.reshape([frames, height, 1, width, 1, rate, channels]).permute([0, 5, 1, 2, 3, 4, 6]);
@@ -111,7 +111,7 @@ impl Upsample {
         if x.numel() as i64 <= CHUNK_ELEMENTS {
             return whole(x);
         }
-        // Frame by frame, or the repeated pixels are the largest tensor of all.
+        // Frame by frame; otherwise the repeated pixels would be the largest tensor of the decoder.
         let frames: Vec<Tensor> = (0..frames * rate)
             .map(|frame| whole(x.select(0, frame / rate).select(0, frame % rate)))
             .collect();

@@ -1,4 +1,4 @@
-//! Large pictures in overlapping tiles, blended where they overlap.
+//! Processing of large pictures in overlapping tiles, blended where they overlap.
 
 use tch::{Kind, Tensor};
 use videosdgx_tensor::TensorError;
@@ -6,20 +6,20 @@ use videosdgx_tensor::TensorError;
 /// Size and distance of tiles, in pixels: `[height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiling {
-    /// Size of a tile; a picture that fits into one is not tiled.
+    /// Size of a tile; a picture that fits into one tile is not tiled.
     pub size: [i64; 2],
-    /// Distance from a tile to the next; the rest of its size overlaps.
+    /// Distance from a tile to the next; at most the size. The rest of the size overlaps.
     pub stride: [i64; 2],
 }
 
 impl Default for Tiling {
-    /// The reference's: tiles of 256 x 256, 192 apart.
+    /// Tiles of 256 × 256, 192 apart, as in diffusers.
     fn default() -> Self {
         Self { size: [256; 2], stride: [192; 2] }
     }
 }
 
-/// The tiles of one picture size, in units of one side of the autoencoder (pixels or latents).
+/// The tiles of one picture size, in pixels or in latents.
 #[derive(Debug, Clone)]
 pub(super) struct Grid {
     /// Size of the picture.
@@ -29,14 +29,16 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// The tiles of a picture of `picture` pixels, or one tile when it fits. None without tiling.
+    /// The tiles of a picture of `[height, width]` pixels; a single tile when it fits into one or without tiling.
     pub(super) fn new(picture: [i64; 2], tiling: Option<Tiling>) -> Result<Self, TensorError> {
         let whole = Self { picture, size: picture, stride: picture };
         let Some(Tiling { size, stride }) = tiling else {
             return Ok(whole);
         };
         if (0..2).any(|axis| stride[axis] < 1 || stride[axis] > size[axis]) {
-            return Err(TensorError::Libtorch(format!("tiles of {size:?} cannot be {stride:?} apart")));
+            return Err(TensorError::Libtorch(format!(
+                "tile stride {stride:?} must be from 1 to the tile size {size:?}"
+            )));
         }
         if (0..2).all(|axis| picture[axis] <= size[axis]) {
             return Ok(whole);
@@ -44,7 +46,7 @@ impl Grid {
         Ok(Self { picture, size, stride })
     }
 
-    /// The same tiles where a unit is `factor` of this grid's.
+    /// The same tiles in units of `factor` pixels: latents.
     pub(super) fn scaled_down(&self, factor: i64) -> Self {
         let scale = |values: [i64; 2]| values.map(|value| value / factor);
         Self {
@@ -54,7 +56,7 @@ impl Grid {
         }
     }
 
-    /// Tiles in all.
+    /// Number of tiles.
     pub(super) fn tiles(&self) -> usize {
         (self.count(0) * self.count(1)) as usize
     }
@@ -80,8 +82,8 @@ impl Grid {
         tiles
     }
 
-    /// Joins tiles `[t, h, w, c]` that were computed from this grid's into a picture, in f32: each is blended into its
-    /// upper and left neighbours over the overlap.
+    /// Joins processed tiles `[t, h, w, c]` into a picture, in f32: each is blended with its upper and left neighbours
+    /// where they overlap.
     pub(super) fn join(&self, tiles: Vec<Tensor>) -> Tensor {
         let mut tiles: Vec<Tensor> = tiles.into_iter().map(|tile| tile.to_kind(Kind::Float)).collect();
         if tiles.len() == 1 {
@@ -112,7 +114,7 @@ impl Grid {
     }
 }
 
-/// Fades from the end of `before` into the beginning of `tile` along `axis`, in place.
+/// Cross-fades from the end of `before` to the beginning of `tile` along `axis`, in place.
 fn blend(before: &Tensor, tile: &Tensor, axis: i64, overlap: i64) {
     let length = before.size()[axis as usize];
     let extent = overlap.min(length).min(tile.size()[axis as usize]);

@@ -1,12 +1,12 @@
-//! The two attentions of a block.
+//! Self-attention and cross-attention of a block.
 
 use videosdgx_tensor::{Linear, RmsNorm, Rope, Tensor, TensorError, Weights, attention, norm_rotate};
 
 use super::TransformerConfig;
 
-/// Every token of the video looks at every other.
+/// Attention among all tokens of the video.
 pub(super) struct SelfAttention {
-    /// Query, key and value side by side.
+    /// Query, key and value, concatenated.
     projection: Linear,
     output: Linear,
     query_norm: RmsNorm,
@@ -42,10 +42,10 @@ impl SelfAttention {
     }
 }
 
-/// Every token of the video looks at the prompt and, in image to video, at the image.
+/// Attention from the tokens of the video to the prompt and, for image to video, to the image.
 pub(super) struct CrossAttention {
     query: Linear,
-    /// Key and value side by side.
+    /// Key and value, concatenated.
     text: Linear,
     image: Option<(Linear, RmsNorm)>,
     output: Linear,
@@ -54,7 +54,7 @@ pub(super) struct CrossAttention {
     heads: i64,
 }
 
-/// Keys and values of a prompt (and image): they do not change while denoising.
+/// Keys and values of a prompt (and image), which are constant while denoising.
 pub(super) struct CrossMemory {
     text: KeyValue,
     image: Option<KeyValue>,
@@ -87,7 +87,7 @@ impl CrossAttention {
         })
     }
 
-    /// `text`: `[batch, tokens, width]`, `image`: `[1, tokens, width]`.
+    /// Keys and values; `text`: `[batch, tokens, width]`, `image`: `[1, tokens, width]`.
     pub(super) fn memory(&self, text: &Tensor, image: Option<&Tensor>) -> CrossMemory {
         let key_value = |projected: Tensor, norm: &RmsNorm| {
             norm_rotate(&projected, 0, self.heads, norm, None);

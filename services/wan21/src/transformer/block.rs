@@ -1,4 +1,4 @@
-//! One block: self-attention, cross-attention, feed-forward, each behind its norm.
+//! One block: self-attention, cross-attention and feed-forward, each after a norm.
 
 use videosdgx_tensor::{LayerNorm, Linear, Rope, Tensor, TensorError, Weights, gated_add};
 
@@ -14,7 +14,7 @@ pub(super) struct Block {
     second: Linear,
 }
 
-/// What the time step does to a block: rows shift, 1 + scale and gate of the attention, then of the feed-forward part;
+/// Modulation of a block by the timestep: shift, 1 + scale and gate of the self-attention, then of the feed-forward part;
 /// each `[width]` f32.
 pub(super) struct Modulation {
     rows: [Tensor; 6],
@@ -51,7 +51,7 @@ impl Block {
         gated_add(hidden, &mixed, gate)
     }
 
-    /// `[batch, tokens, width]` → the same; `memory` and `mask` are of the same batch.
+    /// `[batch, tokens, width]` → the same; `memory` and `mask` have the same batch size.
     pub(super) fn attend_cross_and_feed(
         &self,
         mut hidden: Tensor,
@@ -65,7 +65,7 @@ impl Block {
         };
         hidden += mixed;
         let [.., shift, one_plus_scale, gate] = &modulation.rows;
-        let wide = self.first.forward(&self.norm.modulated(&hidden, one_plus_scale, shift)).gelu_("tanh");
-        gated_add(hidden, &self.second.forward(&wide), gate)
+        let inner = self.first.forward(&self.norm.modulated(&hidden, one_plus_scale, shift)).gelu_("tanh");
+        gated_add(hidden, &self.second.forward(&inner), gate)
     }
 }

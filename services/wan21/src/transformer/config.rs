@@ -1,4 +1,4 @@
-//! `transformer/config.json`.
+//! Configuration of the transformer: `transformer/config.json`.
 
 use serde::Deserialize;
 
@@ -8,35 +8,35 @@ use serde::Deserialize;
 pub struct TransformerConfig {
     /// Patch of latent frames, rows and columns that becomes one token.
     pub patch_size: [i64; 3],
-    /// Heads of every attention.
+    /// Number of attention heads.
     pub num_attention_heads: i64,
-    /// Channels of a head.
+    /// Size of a head.
     pub attention_head_dim: i64,
     /// Latent channels in: 16 for text to video; 36 (latents, mask, condition) for image to video.
     pub in_channels: i64,
     /// Latent channels out.
     pub out_channels: Option<i64>,
-    /// Channels of a text embedding.
+    /// Size of a text embedding.
     pub text_dim: i64,
-    /// Sines and cosines that encode the time step.
+    /// Number of sines and cosines that encode the timestep.
     pub freq_dim: i64,
-    /// Hidden channels of the feed-forward part.
+    /// Inner size of the feed-forward part.
     pub ffn_dim: i64,
     /// Number of blocks.
     pub num_layers: i64,
     /// Whether cross-attention has a norm before it.
     pub cross_attn_norm: bool,
-    /// Only `rms_norm_across_heads` exists.
+    /// Norm of queries and keys; only `rms_norm_across_heads` is supported.
     pub qk_norm: Option<String>,
     /// Epsilon of the norms.
     pub eps: f64,
-    /// Channels of an image embedding; absent for text to video.
+    /// Size of an image embedding; absent for text to video.
     pub image_dim: Option<i64>,
-    /// Channels of the image keys and values; absent for text to video.
+    /// Input size of the image keys and values; absent for text to video.
     pub added_kv_proj_dim: Option<i64>,
-    /// Longest axis, in patches, that has rotary angles.
+    /// Most patches along an axis.
     pub rope_max_seq_len: i64,
-    /// Only for first-and-last-frame models, which this is not.
+    /// Set only for first-and-last-frame models, which are not supported.
     pub pos_embed_seq_len: Option<i64>,
 }
 
@@ -64,7 +64,7 @@ impl Default for TransformerConfig {
 }
 
 impl TransformerConfig {
-    /// Channels of a token.
+    /// Hidden size.
     pub fn width(&self) -> i64 {
         self.num_attention_heads * self.attention_head_dim
     }
@@ -84,7 +84,7 @@ impl TransformerConfig {
         self.patch_size.iter().product()
     }
 
-    /// Says what in this configuration cannot be computed, if anything.
+    /// Checks that this configuration is supported.
     ///
     /// # Errors
     /// The reason, for [`videosdgx_tensor::CheckpointError::Invalid`].
@@ -112,19 +112,24 @@ impl TransformerConfig {
             return Err(format!("patch_size is {:?}", self.patch_size));
         }
         if self.attention_head_dim % 2 != 0 || self.freq_dim % 2 != 0 || self.attention_head_dim < 6 {
-            return Err("attention_head_dim and freq_dim must be even, heads at least 6 wide".to_owned());
+            return Err(
+                "attention_head_dim and freq_dim must be even, and attention_head_dim at least 6".to_owned()
+            );
         }
         match self.qk_norm.as_deref() {
             Some("rms_norm_across_heads") => {}
-            other => return Err(format!("qk_norm {other:?} is not known, only rms_norm_across_heads")),
+            other => return Err(format!("qk_norm {other:?} is not supported; use rms_norm_across_heads")),
         }
         if self.pos_embed_seq_len.is_some() {
-            return Err("pos_embed_seq_len: models of a first and a last frame are not supported".to_owned());
+            return Err("pos_embed_seq_len: first-and-last-frame models are not supported".to_owned());
         }
         match (self.image_dim, self.added_kv_proj_dim) {
             (None, None) => Ok(()),
             (Some(_), Some(inputs)) if inputs == self.width() => Ok(()),
-            _ => Err("image_dim and added_kv_proj_dim must both be absent or fit the width".to_owned()),
+            _ => Err(
+                "image_dim and added_kv_proj_dim must both be absent, or added_kv_proj_dim the hidden size"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -140,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_computed_is_refused() {
+    fn unsupported_configurations_are_refused() {
         for text in [
             r#"{"num_layers":0}"#,
             r#"{"attention_head_dim":-2}"#,

@@ -1,17 +1,18 @@
-//! What the transformer attends to besides the video: computed once for a generation.
+//! Keys and values of prompts and image, computed once per generation.
 
 use videosdgx_tensor::{Device, Kind, Tensor};
 
 use super::WanTransformer;
 use super::attention::CrossMemory;
 
-/// Tokens of a prompt, with the zeros that fill up a short one.
+/// Tokens of a prompt, including its padding.
 pub(super) const TEXT_TOKENS: i64 = 512;
 
 /// Keys and values of one or more prompts (and an image) for every block.
 ///
-/// The reference fills a prompt up to 512 tokens with zeros and attends to those, too. They all have the same key and
-/// value, and softmax over `n` equal scores `s` is softmax over one score `s + ln n`: one token stands for them.
+/// The reference pads a prompt with zeros to 512 tokens and attends to the padding, too. All padding tokens have the same
+/// key and value, and softmax over `n` equal scores `s` equals softmax over one score `s + ln n`: one token represents
+/// them.
 pub struct Context {
     memories: Vec<CrossMemory>,
     mask: Option<Tensor>,
@@ -19,7 +20,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Number of prompts, the batch of the prediction.
+    /// Number of prompts: the batch size of the prediction.
     pub fn prompts(&self) -> i64 {
         self.prompts
     }
@@ -35,12 +36,12 @@ impl Context {
 }
 
 impl WanTransformer {
-    /// `prompts`: for each a text embedding `[tokens ≤ 512, text_dim]` without filling, at least one; `image`:
-    /// `[1, tokens, image_dim]` for image to video.
+    /// Computes the context of `prompts` (at least one text embedding `[tokens ≤ 512, text_dim]` without padding) and, for
+    /// image to video, `image` `[1, tokens, image_dim]`.
     pub fn context(&self, prompts: &[&Tensor], image: Option<&Tensor>) -> Context {
         let device = self.tables.device();
         let longest = prompts.iter().map(|prompt| prompt.size()[0]).max().unwrap_or(0);
-        // One more for the token that stands for the filling.
+        // One more for the token that represents the padding.
         let tokens = (longest + 1).min(TEXT_TOKENS);
         let text = Tensor::zeros([prompts.len() as i64, tokens, self.config.text_dim], (self.kind, device));
         let mask = Tensor::zeros([prompts.len() as i64, 1, 1, tokens], (Kind::Float, Device::Cpu));

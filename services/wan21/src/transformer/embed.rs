@@ -1,13 +1,13 @@
-//! From time step, prompt and image to what the blocks are conditioned on.
+//! Embedders of timestep, prompt and image.
 
 use videosdgx_tensor::{Device, Kind, LayerNorm, Linear, Tensor, TensorError, Weights};
 
 use super::TransformerConfig;
 
-/// Epsilon of the image embedder's norms: their class's default, not the configuration's.
+/// Epsilon of the image embedder's norms: the class's default in the reference, not the configuration's.
 const IMAGE_EPS: f64 = 1e-5;
 
-/// The time step as modulation: computed in f32 up to `temb`, as the reference keeps it.
+/// From the timestep to modulations; in f32 up to `temb`, as in the reference.
 pub(super) struct TimeEmbedder {
     first: Linear,
     second: Linear,
@@ -16,11 +16,11 @@ pub(super) struct TimeEmbedder {
     kind: Kind,
 }
 
-/// What a time step does to the blocks and to the output.
+/// Embedding of a timestep.
 pub(super) struct TimeEmbedding {
-    /// `[width]` f32, rounded as the compute type rounds.
+    /// For the output: `[width]` f32, rounded to the compute type.
     pub(super) embedding: Tensor,
-    /// `[6, width]` f32, rounded as the compute type rounds.
+    /// For the blocks: `[6, width]` f32, rounded to the compute type.
     pub(super) modulation: Tensor,
 }
 
@@ -49,7 +49,7 @@ impl TimeEmbedder {
     }
 }
 
-/// Text embeddings to the width of the transformer.
+/// Projects text embeddings to the hidden size.
 pub(super) struct TextEmbedder {
     first: Linear,
     second: Linear,
@@ -70,7 +70,7 @@ impl TextEmbedder {
     }
 }
 
-/// CLIP's image embeddings to the width of the transformer.
+/// Projects CLIP's image embeddings to the hidden size.
 pub(super) struct ImageEmbedder {
     before: LayerNorm,
     first: Linear,

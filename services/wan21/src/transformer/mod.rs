@@ -18,13 +18,13 @@ use embed::{ImageEmbedder, TextEmbedder, TimeEmbedder};
 /// The loaded transformer.
 pub struct WanTransformer {
     config: TransformerConfig,
-    /// `[channels · patch, width]` as a linear over unfolded patches.
+    /// The patch embedding as a linear over unfolded patches, `channels · patch` → `width`.
     patch: Linear,
     time: TimeEmbedder,
     text: TextEmbedder,
     image: Option<ImageEmbedder>,
     blocks: Vec<Block>,
-    /// `[blocks, 6, width]` f32, one already added to the scales.
+    /// `[blocks, 6, width]` f32; 1 is already added to the scales.
     tables: Tensor,
     norm: LayerNorm,
     output: Linear,
@@ -35,10 +35,10 @@ pub struct WanTransformer {
 }
 
 impl WanTransformer {
-    /// Loads the transformer; linears of the blocks are held as the weights' quantisation says, the rest as it is.
+    /// Loads the transformer; the linears of the blocks are in the weights' quantised format, the rest is not quantised.
     ///
     /// # Errors
-    /// `Invalid` naming the file when the configuration or a tensor does not fit; `OutOfMemory`.
+    /// `Invalid` naming the file when the configuration or a tensor is not supported; `OutOfMemory`.
     pub fn load(weights: &Weights, config: TransformerConfig) -> Result<Self, TensorError> {
         config.check().map_err(|reason| {
             videosdgx_tensor::CheckpointError::invalid(
@@ -102,7 +102,7 @@ impl WanTransformer {
         self.resident_bytes
     }
 
-    /// Rotary angles for latents of `[frames, rows, columns]`: made once for a video, used at every step.
+    /// Rotary angles for latents of `[frames, rows, columns]`; compute them once per video.
     pub fn rope(&self, latent: [i64; 3]) -> Rope {
         let patch = self.config.patch_size;
         rope::angles(
@@ -112,7 +112,7 @@ impl WanTransformer {
         )
     }
 
-    /// Predicts the flow.
+    /// Predicts the velocity of the flow.
     ///
     /// `latents`: `[1, in_channels, frames, rows, columns]`, in any floating type; `timestep` within 0 to 1000 →
     /// `[prompts of the context, out_channels, frames, rows, columns]` in the compute type.
@@ -125,7 +125,7 @@ impl WanTransformer {
             let modulation = Modulation::new(&modulations.select(0, index as i64));
             hidden = block.attend_self(hidden, &modulation, rope);
             if index == 0 && context.prompts() > 1 {
-                // Until here the prompts did not matter, so it was computed for all of them at once.
+                // Nothing so far depends on the prompts, so it was computed once for all of them.
                 hidden = hidden.repeat([context.prompts(), 1, 1]);
             }
             hidden = block.attend_cross_and_feed(hidden, &modulation, context.memory(index), context.mask());
