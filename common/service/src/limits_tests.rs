@@ -113,5 +113,5 @@ fn an_image_is_asked_for_where_it_is_required() {
     let problem = resolve(&with(json!({})), &model).unwrap_err();
     assert_eq!(problem.field.as_deref(), Some("image"));
     let problem = resolve(&with(json!({"image": "aGk="})), &model).unwrap_err();
-    assert_eq!(problem.detail, "the image is a PNG, JPEG or WebP file");
+    assert_eq!(problem.detail, "the image must be a PNG, JPEG or WebP file");
 }
