@@ -1,7 +1,8 @@
 //! Times prefill and decoding of a language model on the CPU, for one and for several sequences at once.
 //!
-//! `bench_text CHECKPOINT [f32|bf16] [SEQUENCES,…] [ROUNDS]`: the best and the middle of some rounds, so that what else the
-//! machine does can be told from what the model takes. The limit of decoding is the weights' bytes at the memory's speed.
+//! `bench_text CHECKPOINT [f32|bf16] [SEQUENCES,…] [ROUNDS]`: prints the best and the median of some rounds, which
+//! separates the model's time from disturbances by other processes. The lower bound of decoding is the time to read
+//! the weights from memory.
 
 use std::time::Instant;
 

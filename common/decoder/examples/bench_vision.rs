@@ -4,8 +4,8 @@
 //! bench_vision <checkpoint> <bf16|f32> <threads> <rows> <columns> [repeats]
 //! ```
 //!
-//! Rows and columns are patches, both even. `tests/reference/bench_vision.py` makes a checkpoint of the official shape and times
-//! transformers on it.
+//! Rows and columns are counted in patches, both even. `tests/reference/bench_vision.py` writes a checkpoint of the
+//! official shape and measures transformers on it.
 
 use std::error::Error;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let features =
             catch_libtorch_errors(|| Ok::<_, TensorError>(tower.forward(&patches, &[[1, *rows, *columns]])))?;
-        // The first warms up.
+        // The first run is for warming up.
         if repeat > 0 {
             seconds.push(start.elapsed().as_secs_f64());
         }
@@ -71,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Largest resident size of this process.
+/// Largest resident size of this process in bytes.
 fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,10 +1,10 @@
-//! The segments of a step laid end to end, checked.
+//! The segments of a step, checked and concatenated.
 
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, DecoderError, LogitsRequest, Segment};
 
 use crate::positions::{self, Position};
 
-/// All tokens of a step in one row of rows: what every layer works on.
+/// All tokens of a step, one row each: the input of every layer.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     /// Token ids, segment after segment.
@@ -13,39 +13,39 @@ pub(crate) struct Batch<'a> {
     pub(crate) positions: Vec<Position>,
     /// The segments, in order.
     pub(crate) sequences: Vec<Sequence<'a>>,
-    /// Rows whose logits are wanted, in order.
+    /// Rows whose logits are requested, in order.
     pub(crate) wanted: Vec<i64>,
 }
 
-/// One segment's place in the batch.
+/// The rows of one segment in the batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sequence<'a> {
-    /// Its first row.
+    /// First row.
     pub(crate) row: usize,
-    /// How many rows.
+    /// Number of rows.
     pub(crate) rows: usize,
-    /// Tokens of the sequence in the cache before this step.
+    /// Tokens of the sequence that are in the cache before this step.
     pub(crate) start: usize,
-    /// Its cache.
+    /// Cache blocks of the sequence.
     pub(crate) blocks: &'a [BlockId],
 }
 
-/// What segments are checked against.
+/// Bounds that segments are checked against.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Tokens are below.
+    /// Size of the vocabulary; tokens are below.
     pub(crate) vocab: i64,
-    /// Most tokens of a sequence.
+    /// Largest number of tokens in a sequence.
     pub(crate) max_context: usize,
-    /// Blocks there are.
+    /// Number of cache blocks.
     pub(crate) blocks: usize,
-    /// Side of the square of patches that is one token of a picture; 0 for models without pictures.
+    /// Side, in patches, of the square that becomes one token of a picture; 0 for models without pictures.
     pub(crate) merge: usize,
 }
 
 impl<'a> Batch<'a> {
     /// # Errors
-    /// [`DecoderError::Failed`] for a segment that breaks the contract: it would read or write where it must not.
+    /// [`DecoderError::Failed`] for a segment that is inconsistent or would access cache blocks outside the cache.
     pub(crate) fn new(segments: &[Segment<'a>], limits: Limits) -> Result<Self, DecoderError> {
         let total = segments.iter().map(|segment| segment.tokens.len()).sum();
         let mut batch = Self {
@@ -74,7 +74,7 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
-    /// How many rows.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.tokens.len()
     }

@@ -1,10 +1,11 @@
-//! One layer of a decoder: attention, then feed-forward, each after a norm and added to what came in.
+//! One layer of a decoder: attention, then feed-forward, each applied to a normalised input and added to the residual
+//! stream.
 
 use tch::Tensor;
 use videosdgx_tensor::{KvCache, TensorError, Weights};
 
 use crate::attention::{Attention, Step};
-use crate::mlp::{GatedNames, GatedUnit};
+use crate::mlp::{GatedMlp, GatedNames};
 use crate::moe::Mixture;
 use crate::names::{Layout, Part};
 use crate::{DecoderConfig, FeedForward};
@@ -19,12 +20,12 @@ pub(crate) struct Layer {
 }
 
 enum Unit {
-    Dense(GatedUnit),
+    Dense(GatedMlp),
     Sparse(Mixture),
 }
 
 impl Layer {
-    /// Layer `index` of the checkpoint under `weights`.
+    /// Loads layer `index` of the checkpoint below `weights`.
     pub(crate) fn load(
         weights: &Weights,
         config: &DecoderConfig,
@@ -40,7 +41,7 @@ impl Layer {
         };
         let feed_forward = match &config.layers[index] {
             FeedForward::Dense { intermediate, bias } => {
-                Unit::Dense(GatedUnit::load(weights, names, config.hidden, *intermediate, *bias)?)
+                Unit::Dense(GatedMlp::load(weights, names, config.hidden, *intermediate, *bias)?)
             }
             FeedForward::Sparse(sparse) => {
                 Unit::Sparse(Mixture::load(weights, sparse, config.hidden, layout)?)
@@ -54,7 +55,7 @@ impl Layer {
         })
     }
 
-    /// `[rows, hidden]`, after the first norm → what attention adds.
+    /// `[rows, hidden]`, after the first norm → the output of attention, which is added to the residual stream.
     pub(crate) fn attend(
         &self,
         normed: &Tensor,
@@ -65,8 +66,8 @@ impl Layer {
         self.attention.forward(normed, step, index, cache)
     }
 
-    /// `[rows, hidden]`, after the second norm → what feed-forward adds.
-    pub(crate) fn feed(&self, normed: &Tensor) -> Tensor {
+    /// `[rows, hidden]`, after the second norm → the output of feed-forward, which is added to the residual stream.
+    pub(crate) fn feed_forward(&self, normed: &Tensor) -> Tensor {
         match &self.feed_forward {
             Unit::Dense(unit) => unit.forward(normed),
             Unit::Sparse(mixture) => mixture.forward(normed),

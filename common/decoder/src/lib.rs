@@ -1,8 +1,24 @@
 //! Language models on libtorch: the decoder families by configuration, each a [`videosdgx_decoder_api::Decoder`].
 //!
-//! [`Source`] opens a published checkpoint (a transformers folder or a GGUF file), says what it is and what it will take;
-//! [`TextModel`] is one in memory. One transformer serves all six families of [`Family`]: what differs is in
-//! [`DecoderConfig`], read from the checkpoint and checked before anything is allocated.
+//! [`Source`] opens a published checkpoint (a transformers folder or a GGUF file), describes it and estimates its
+//! memory; [`TextModel`] is the loaded model. One transformer implements all six families of [`Family`]; their
+//! differences are in [`DecoderConfig`], which is read from the checkpoint and checked before anything is allocated.
+//!
+//! ```no_run
+//! use videosdgx_decoder::{LoadOptions, Source};
+//! use videosdgx_decoder_api::{Decoder, LogitsRequest, Segment};
+//! use videosdgx_tensor::{Device, Kind, Quantization};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let source = Source::open("models/qwen3-0.6b")?;
+//! let options = LoadOptions::new(Device::Cpu, Kind::Float, Quantization::None);
+//! println!("{} bytes", source.memory(&options).peak());
+//! let mut model = source.load(&options)?;
+//! model.resize_cache(64)?;
+//! println!("context of {} tokens", model.shape().max_context);
+//! # Ok(())
+//! # }
+//! ```
 
 mod attention;
 mod batch;
@@ -22,11 +38,11 @@ mod source;
 pub mod vision;
 
 pub use config::{
-    Attention, ConfigError, DecoderConfig, Family, FeedForward, Grouped, Latent, Llama3Scaling,
-    QueryProjection, RopeConfig, RopeLayout, RopeScaling, Routing, Sparse,
+    Attention, ConfigError, DecoderConfig, Family, FeedForward, GroupedConfig, LatentConfig, Llama3Scaling,
+    QueryProjection, RopeConfig, RopeLayout, RopeScaling, Routing, SparseConfig,
 };
 pub use error::LoadError;
-pub use memory::MemoryNeed;
+pub use memory::MemoryEstimate;
 pub use model::TextModel;
 pub use names::{Layout, expected_tensors};
 pub use source::{LoadOptions, Source};

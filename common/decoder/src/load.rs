@@ -1,4 +1,4 @@
-//! From a checkpoint to a model.
+//! Loads the weights of a checkpoint.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::rotary::Rotary;
 use crate::vision::{VisionConfig, VisionTower};
 use crate::{DecoderConfig, LoadError, LoadOptions, Source, TextModel};
 
-/// Tensors that are in some files although the configuration says it all.
-const SUPERFLUOUS: &[&str] = &["rotary_emb.inv_freq", "rope_freqs.weight"];
+/// Tensors in some files that only repeat the configuration.
+const REDUNDANT: &[&str] = &["rotary_emb.inv_freq", "rope_freqs.weight"];
 
 impl TextModel {
     /// Opens and loads the checkpoint at `path`; see [`Source::open`]. Its cache is empty: [`Decoder::resize_cache`] first.
@@ -30,19 +30,20 @@ impl TextModel {
 }
 
 impl Source {
-    /// Reads all weights.
+    /// Loads all weights.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says, named with its file; no memory.
+    /// [`LoadError::Tensor`] naming the file when a tensor is missing or its shape differs from the configuration, or
+    /// when memory is exhausted.
     pub fn load(self, options: &LoadOptions) -> Result<TextModel, LoadError> {
         let vision = self.vision()?;
         catch_libtorch_errors(|| self.load_all(vision.as_ref(), options))
     }
 
-    /// The vision tower's configuration, when the model takes pictures.
+    /// The configuration of the vision tower, if the model accepts pictures.
     ///
     /// # Errors
-    /// [`LoadError::Config`] names the field.
+    /// [`LoadError::Config`] with the name of the field.
     pub fn vision(&self) -> Result<Option<VisionConfig>, LoadError> {
         let Some(vision) = &self.config.vision else { return Ok(None) };
         let refused = |error| LoadError::Config { file: self.file.clone(), error };
@@ -63,7 +64,7 @@ impl Source {
             Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
         if options.exact {
             weights = weights.exact();
-        } else if let Some(folder) = &options.copies {
+        } else if let Some(folder) = &options.weight_cache {
             weights = weights.with_weight_cache(folder);
         }
         let embedding = layout.embedding(config.family);
@@ -103,7 +104,7 @@ impl Source {
     }
 }
 
-/// What divides the rotary frequencies, where a GGUF file brings it.
+/// Divisors of the rotary frequencies, if a GGUF file has them.
 fn rope_factors(weights: &Weights, dim: i64) -> Result<Option<Vec<f32>>, TensorError> {
     const NAME: &str = "rope_freqs.weight";
     if !weights.contains(NAME) {
@@ -113,19 +114,19 @@ fn rope_factors(weights: &Weights, dim: i64) -> Result<Option<Vec<f32>>, TensorE
     Ok(Some(Vec::try_from(factors.to_device(tch::Device::Cpu))?))
 }
 
-/// Tensors that nobody asked for and that are not superfluous, sorted.
+/// Tensors that were not loaded and are not redundant, sorted.
 fn unused(weights: &Weights, config: &DecoderConfig, layout: Layout) -> Vec<String> {
     let mut names = weights.unused();
-    names.retain(|name| !is_superfluous(config, layout, name));
+    names.retain(|name| !is_ignorable(config, layout, name));
     names
 }
 
-/// Whether a tensor may lie in a file and is not read: of layers that predict further tokens, a head that is the
-/// embedding, and what the configuration says anyway.
-pub(crate) fn is_superfluous(config: &DecoderConfig, layout: Layout, name: &str) -> bool {
+/// Whether a tensor is in some files and is not needed: layers for multi-token prediction, a second copy of a tied
+/// output layer, and tensors that only repeat the configuration.
+pub(crate) fn is_ignorable(config: &DecoderConfig, layout: Layout, name: &str) -> bool {
     let layers = config.layers.len();
     let extra = |index| name.starts_with(&format!("{}.", layout.layer(config.family, index)));
     (layers..layers + config.extra_layers).any(extra)
-        || SUPERFLUOUS.iter().any(|suffix| name.ends_with(suffix))
+        || REDUNDANT.iter().any(|suffix| name.ends_with(suffix))
         || (config.tied_head && name.strip_suffix(".weight") == Some(layout.head()))
 }

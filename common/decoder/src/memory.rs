@@ -1,4 +1,4 @@
-//! What a model will take, said before it is loaded: from headers and configuration alone.
+//! Estimates the memory of a model before it is loaded, from headers and configuration.
 
 use videosdgx_gguf::GgmlType;
 use videosdgx_tensor::{Quantization, StoredDtype, TensorEntry};
@@ -6,28 +6,28 @@ use videosdgx_tensor::{Quantization, StoredDtype, TensorEntry};
 use crate::names::VISION;
 use crate::{Attention, FeedForward, LoadOptions, Source};
 
-/// Most rows of a step that are planned for: chunks of prompts and running sequences together.
+/// Largest number of rows in a step that memory is planned for: chunks of prompts and running sequences together.
 const STEP_ROWS: u64 = 1024;
-/// Most rows of logits.
+/// Largest number of rows of logits in a step that memory is planned for.
 const LOGIT_ROWS: u64 = 32;
-/// Most patches of a picture that are planned for.
+/// Largest number of patches of a picture that memory is planned for.
 const PATCHES: u64 = 1 << 14;
-/// What libtorch and a step's odds and ends take.
+/// Bytes for libtorch and small temporary tensors.
 const OVERHEAD: u64 = 128 << 20;
 
-/// Bytes that a model takes, the cache aside.
+/// Estimated memory of a model in bytes, without the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryNeed {
-    /// Held as long as it is loaded.
+pub struct MemoryEstimate {
+    /// Weights, as long as the model is loaded.
     pub weights: u64,
-    /// Beside the weights while loading, at most.
+    /// Largest amount in addition to the weights while loading.
     pub loading: u64,
-    /// Beside the weights while computing, at most.
+    /// Largest amount in addition to the weights while computing.
     pub computing: u64,
 }
 
-impl MemoryNeed {
-    /// The most at any time.
+impl MemoryEstimate {
+    /// The largest amount at any time.
     #[must_use]
     pub fn peak(&self) -> u64 {
         self.weights.saturating_add(self.loading.max(self.computing))
@@ -35,35 +35,35 @@ impl MemoryNeed {
 }
 
 impl Source {
-    /// What loading with `options` and computing will take; the cache comes on top.
+    /// Estimates the memory for loading with `options` and for computing; the KV cache is not included.
     #[must_use]
-    pub fn memory(&self, options: &LoadOptions) -> MemoryNeed {
+    pub fn memory(&self, options: &LoadOptions) -> MemoryEstimate {
         let (mut weights, mut loading) = (0u64, 0u64);
         for (name, entry) in self.used() {
             let held = self.held_bytes(name, entry, options);
             weights = weights.saturating_add(held);
-            // As stored, on the way to its form; neighbours in a layer are read, then joined to one.
+            // As stored, before conversion; parts of a fused layer are read first and then joined.
             let copies = if self.in_layers(name) { 4 } else { 1 };
             loading = loading.max(entry.bytes.saturating_mul(copies));
         }
-        MemoryNeed { weights, loading: loading + OVERHEAD, computing: self.computing_bytes() + OVERHEAD }
+        MemoryEstimate { weights, loading: loading + OVERHEAD, computing: self.computing_bytes() + OVERHEAD }
     }
 
-    /// Numbers that the model is made of.
+    /// Number of parameters of the model.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         let weights = self.used().filter(|(name, entry)| !is_scale(name) && entry.kind != StoredDtype::F64);
         weights.map(|(_, entry)| elements(entry)).fold(0, u64::saturating_add)
     }
 
-    /// Bytes of the cache a token.
+    /// Bytes of the KV cache for each token.
     #[must_use]
     pub fn cache_bytes_per_token(&self, options: &LoadOptions) -> u64 {
         let width = self.config.cache_width().unsigned_abs();
         width * self.config.layers.len() as u64 * options.cache_kind.elt_size_in_bytes() as u64
     }
 
-    /// What the weights of the layers are held in: `options`' quantisation, or what the file has.
+    /// The weight format of the layers: the quantisation in `options`, or that of the file.
     #[must_use]
     pub fn format(&self, options: &LoadOptions) -> String {
         let mut largest: (u64, String) = (0, Quantization::None.to_string());
@@ -90,7 +90,7 @@ impl Source {
 
     /// Tensors that are loaded.
     fn used(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
-        let names = self.checkpoint.names().filter(|name| !self.is_superfluous(name));
+        let names = self.checkpoint.names().filter(|name| !self.is_ignorable(name));
         names.filter_map(|name| Some((name, self.checkpoint.entry(name)?)))
     }
 
@@ -111,7 +111,7 @@ impl Source {
         }
     }
 
-    /// Whether it is a weight that is quantised while loading.
+    /// Whether the tensor is a weight that is quantised while loading.
     fn is_linear(&self, name: &str, entry: &TensorEntry) -> bool {
         let kept = ["mlp.gate.weight", "ffn_gate_inp", "kv_b_proj"];
         self.in_layers(name) && entry.shape.len() >= 2 && !kept.iter().any(|kept| name.contains(kept))
@@ -145,10 +145,9 @@ impl Source {
         4 * (STEP_ROWS * row + logits + vision)
     }
 
-    /// Tensors that are never read: of layers that predict further tokens, a head that is the embedding, and what the
-    /// configuration says anyway.
-    pub(crate) fn is_superfluous(&self, name: &str) -> bool {
-        crate::load::is_superfluous(&self.config, self.layout, name) && !name.starts_with(VISION)
+    /// Whether a tensor is never read; see [`crate::load::is_ignorable`].
+    pub(crate) fn is_ignorable(&self, name: &str) -> bool {
+        crate::load::is_ignorable(&self.config, self.layout, name) && !name.starts_with(VISION)
     }
 }
 
@@ -156,13 +155,13 @@ fn elements(entry: &TensorEntry) -> u64 {
     entry.shape.iter().map(|size| size.unsigned_abs()).fold(1, u64::saturating_mul)
 }
 
-/// Whether it belongs to a quantised weight's form.
+/// Whether the tensor is part of a quantised weight, such as its scales.
 fn is_scale(name: &str) -> bool {
     ["scale", "scale_inv", "scale_2", "absmax", "quant_map"].iter().any(|end| name.ends_with(end))
         || name.contains(".quant_state.")
 }
 
-/// Bytes of `count` values as the CPU's kernels hold them: 4 or 8 bits, with scales (and minimums) a block.
+/// Bytes of `count` values as the CPU kernels hold them: 4 or 8 bits each, with scales (and minimums) for each block.
 fn block_bytes(kind: GgmlType, count: u64) -> u64 {
     let of_32 = match kind {
         GgmlType::Q4_0 => 18,

@@ -4,13 +4,13 @@ use tch::Tensor;
 use videosdgx_tensor::{Linear, TensorError, Weights, swiglu};
 
 /// `down(silu(gate x) · up x)`.
-pub(crate) struct GatedUnit {
-    /// Gate and up side by side.
+pub(crate) struct GatedMlp {
+    /// Gate and up, concatenated.
     gate_up: Linear,
     down: Linear,
 }
 
-/// The names of its linears, below the place it is loaded from.
+/// The names of the linear layers, relative to the layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GatedNames<'a> {
     pub(crate) gate: &'a str,
@@ -18,7 +18,7 @@ pub(crate) struct GatedNames<'a> {
     pub(crate) down: &'a str,
 }
 
-impl GatedUnit {
+impl GatedMlp {
     pub(crate) fn load(
         weights: &Weights,
         names: GatedNames<'_>,

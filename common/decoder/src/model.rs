@@ -1,4 +1,4 @@
-//! A loaded model: what the engine calls.
+//! A loaded model, as the engine uses it.
 
 use tch::{Device, Kind, Tensor};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
@@ -13,18 +13,18 @@ use crate::layer::Layer;
 use crate::pictures::Pictures;
 use crate::rotary::Rotary;
 
-/// Rows that go through the head together on the CPU.
+/// Rows that the output layer multiplies together on the CPU.
 const HEAD_ROWS: i64 = 16;
 
-/// A decoder of any family with its cache; [`crate::Source::load`] makes one.
+/// A loaded decoder of any family with its KV cache; made by [`crate::Source::load`].
 pub struct TextModel {
     pub(crate) config: DecoderConfig,
     pub(crate) device: Device,
-    /// What is computed in.
+    /// The compute type.
     pub(crate) kind: Kind,
     pub(crate) embedding: Embedding,
     pub(crate) layers: Vec<Layer>,
-    /// Weight of the norm before the head, `[hidden]`.
+    /// Weight of the norm before the output layer, `[hidden]`.
     pub(crate) norm: Tensor,
     pub(crate) head: Linear,
     pub(crate) rotary: Rotary,
@@ -35,29 +35,29 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// What it computes.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
 
-    /// Tensors of the checkpoint that were neither used nor known to be superfluous, sorted.
+    /// Tensors of the checkpoint that were neither loaded nor known to be redundant, sorted.
     #[must_use]
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
 
-    /// Bytes of all weights in memory; the cache is not in it.
+    /// Bytes of all weights in memory, without the KV cache.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
     }
 
-    /// `[wanted rows, vocab]` f32 on the host, or none when none are wanted.
-    fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Logits, Failure> {
+    /// Computes the requested logits, `[requested rows, vocab]` f32 on the host.
+    fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Logits, StepError> {
         let batch = Batch::new(segments, self.limits())?;
         let indices = |rows: &[i64]| Tensor::from_slice(rows).to_device(self.device);
-        // The sum of all layers stays in f32: in bf16 each of them would round it to eight bits.
+        // The residual stream stays in f32: in bf16 each layer would round it to eight bits.
         let mut hidden = self.embedding.forward(&indices(&batch.tokens)).to_kind(Kind::Float);
         let overlay = match &mut self.pictures {
             Some(pictures) => pictures.overlay(segments, &batch, self.device)?,
@@ -81,7 +81,7 @@ impl TextModel {
         };
         let wanted = indices(&batch.wanted);
         let last = self.layers.len().saturating_sub(1);
-        // What the layer before adds, not added yet.
+        // The output of the previous layer, not added yet.
         let mut pending: Option<Tensor> = None;
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = match pending.take() {
@@ -91,13 +91,13 @@ impl TextModel {
             let mut attended = layer.attend(&normed.to_kind(kind), &step, index, &mut self.cache);
             let deep = overlay.as_ref().and_then(|overlay| Some((overlay, overlay.deep.get(index)?)));
             if index == last && deep.is_none() && batch.wanted.len() < batch.rows() {
-                // Nobody needs the other rows of the last layer.
+                // The last layer is needed for the requested rows only.
                 if batch.wanted.is_empty() {
                     return Ok(Logits::default());
                 }
                 (hidden, attended) = (hidden.index_select(0, &wanted), attended.index_select(0, &wanted));
             }
-            let added = layer.feed(&add_norm(&mut hidden, &attended, &layer.mlp_norm).to_kind(kind));
+            let added = layer.feed_forward(&add_norm(&mut hidden, &attended, &layer.mlp_norm).to_kind(kind));
             match deep {
                 Some((overlay, deep)) => {
                     let _ = hidden.g_add_(&added).index_add_(0, &overlay.rows, &deep.to_kind(hidden.kind()));
@@ -121,12 +121,13 @@ impl TextModel {
         Ok(Logits::new(usize::try_from(self.config.vocab).unwrap_or(0), values))
     }
 
-    /// `[rows, hidden]` → `[rows, vocab]` f32. On the CPU from f32 on: in bf16 the two best of 150,000 are often equal.
+    /// `[rows, hidden]` → `[rows, vocab]` f32. On the CPU computed from f32: in bf16 the two best of 150,000 are
+    /// often equal.
     fn logits(&self, normed: &Tensor) -> Tensor {
         if self.device != Device::Cpu {
             return self.head.forward(&normed.to_kind(self.kind)).to_kind(Kind::Float);
         }
-        // Few rows at a time multiply a weight of any type, and each row by itself alone.
+        // Few rows at a time, which multiply a weight of any type, each row independently of the others.
         let parts = normed.split(HEAD_ROWS, 0);
         let parts: Vec<Tensor> = parts.iter().map(|rows| self.head.forward(rows)).collect();
         Tensor::cat(&parts, 0)
@@ -153,19 +154,19 @@ impl Decoder for TextModel {
     }
 
     fn resize_cache(&mut self, blocks: usize) -> Result<(), DecoderError> {
-        catch_libtorch_errors(|| Ok(self.cache.resize(blocks)?)).map_err(|Failure(error)| error)
+        catch_libtorch_errors(|| Ok(self.cache.resize(blocks)?)).map_err(|StepError(error)| error)
     }
 
     fn step(&mut self, segments: &[Segment<'_>]) -> Result<Logits, DecoderError> {
-        catch_libtorch_errors(|| self.forward(segments)).map_err(|Failure(error)| error)
+        catch_libtorch_errors(|| self.forward(segments)).map_err(|StepError(error)| error)
     }
 }
 
-/// A [`DecoderError`] that errors of tensors turn into.
+/// A [`DecoderError`], with conversions from tensor errors.
 #[derive(Debug)]
-pub(crate) struct Failure(pub(crate) DecoderError);
+pub(crate) struct StepError(pub(crate) DecoderError);
 
-impl From<TensorError> for Failure {
+impl From<TensorError> for StepError {
     fn from(error: TensorError) -> Self {
         Self(match error {
             TensorError::OutOfMemory(message) => DecoderError::OutOfMemory(message),
@@ -174,7 +175,7 @@ impl From<TensorError> for Failure {
     }
 }
 
-impl From<DecoderError> for Failure {
+impl From<DecoderError> for StepError {
     fn from(error: DecoderError) -> Self {
         Self(error)
     }

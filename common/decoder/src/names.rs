@@ -1,8 +1,8 @@
-//! What the published layouts call a decoder's tensors.
+//! Names of a decoder's tensors in the published layouts.
 
 use crate::{Attention, DecoderConfig, Family, FeedForward, QueryProjection, Routing};
 
-/// Whose names a file uses.
+/// The naming scheme of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// transformers' safetensors.
@@ -11,7 +11,7 @@ pub enum Layout {
     Gguf,
 }
 
-/// A tensor or linear of a layer, or an object that has some.
+/// A tensor, a linear layer, or a module with several of them, in a decoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     InputNorm,
@@ -46,7 +46,7 @@ impl Layout {
         }
     }
 
-    /// The head, when it is not the embedding.
+    /// The output layer, if it is not tied to the embedding.
     pub(crate) fn head(self) -> &'static str {
         match self {
             Self::Transformers => "lm_head",
@@ -62,7 +62,7 @@ impl Layout {
         }
     }
 
-    /// A part of a layer, below the layer's name.
+    /// A part of a layer, relative to the layer's name.
     pub(crate) fn part(self, part: Part) -> &'static str {
         match self {
             Self::Transformers => match part {
@@ -99,10 +99,10 @@ impl Layout {
     }
 }
 
-/// Where the vision tower lies in a transformers checkpoint.
+/// Prefix of the vision tower in a transformers checkpoint.
 pub(crate) const VISION: &str = "model.visual";
 
-/// Where the text part lies in a transformers checkpoint.
+/// Prefix of the text part in a transformers checkpoint.
 fn text(family: Family) -> &'static str {
     match family {
         Family::Qwen3Vl => "model.language_model",
@@ -112,7 +112,7 @@ fn text(family: Family) -> &'static str {
 
 /// Every tensor of the text part of an unquantised transformers checkpoint with its shape, in the order of computation.
 ///
-/// The vision tower and the layers that predict further tokens are not in it.
+/// Does not include the vision tower and the layers for multi-token prediction.
 #[must_use]
 pub fn expected_tensors(config: &DecoderConfig) -> Vec<(String, Vec<i64>)> {
     let layout = Layout::Transformers;
@@ -155,9 +155,9 @@ pub fn expected_tensors(config: &DecoderConfig) -> Vec<(String, Vec<i64>)> {
     list.0
 }
 
-/// Added to the scores of the router's choice, below the router's name.
+/// Bias for the router's selection, relative to the router's name.
 pub(crate) const CORRECTION_BIAS: &str = "e_score_correction_bias";
-/// The expert all tokens go through, below the layer's name.
+/// The shared expert, relative to the layer's name.
 pub(crate) const SHARED_EXPERTS: &str = "mlp.shared_experts";
 
 fn attention(list: &mut List, config: &DecoderConfig, layer: &str) {

@@ -1,5 +1,5 @@
-//! Pictures in a sequence: their features take the place of placeholder tokens, and more of them are added after the first
-//! layers (Meng et al. 2024, "DeepStack").
+//! Pictures in a sequence: their features replace the embeddings of placeholder tokens, and further features are
+//! added after the first layers (Meng et al. 2024, "DeepStack").
 
 use std::collections::VecDeque;
 
@@ -7,24 +7,24 @@ use tch::{Device, Tensor};
 use videosdgx_decoder_api::{ImageInput, Segment};
 
 use crate::batch::Batch;
-use crate::model::Failure;
+use crate::model::StepError;
 use crate::vision::{Features, VisionTower};
 
-/// Most bytes of features that are kept for the next steps and requests.
-const KEPT_BYTES: u64 = 256 << 20;
+/// Capacity of the cache of features, in bytes.
+const CACHE_BYTES: u64 = 256 << 20;
 
-/// The vision tower and what it has computed lately.
+/// The vision tower and a cache of the features that it computed.
 pub(crate) struct Pictures {
     tower: VisionTower,
-    /// By digest of the picture, the one used last at the end.
+    /// By digest of the picture, least recently used first.
     kept: VecDeque<([u8; 32], Features)>,
 }
 
-/// What a step takes from pictures.
+/// The features of pictures in a step.
 pub(crate) struct Overlay {
-    /// Rows of the batch that are parts of pictures, `[n]`.
+    /// Rows of the batch that belong to pictures, `[n]`.
     pub(crate) rows: Tensor,
-    /// `[n, hidden]`, instead of the embedding.
+    /// `[n, hidden]`, which replace the embeddings.
     pub(crate) features: Tensor,
     /// `[n, hidden]` each, added after the first layers.
     pub(crate) deep: Vec<Tensor>,
@@ -35,18 +35,19 @@ impl Pictures {
         Self { tower, kept: VecDeque::new() }
     }
 
-    /// Side of the square of patches that is one token.
+    /// Side, in patches, of the square that becomes one token.
     pub(crate) fn merge(&self) -> usize {
         usize::try_from(self.tower.config().merge).unwrap_or(0)
     }
 
-    /// None when no row of the step is part of a picture. Pictures that were not seen lately go through the tower.
+    /// The features for the rows of a step; `None` when no row belongs to a picture. Pictures that are not in the
+    /// cache go through the tower.
     pub(crate) fn overlay(
         &mut self,
         segments: &[Segment<'_>],
         batch: &Batch<'_>,
         device: Device,
-    ) -> Result<Option<Overlay>, Failure> {
+    ) -> Result<Option<Overlay>, StepError> {
         let (mut rows, mut parts) = (Vec::new(), Vec::new());
         for (segment, sequence) in segments.iter().zip(&batch.sequences) {
             let end = sequence.start + sequence.rows;
@@ -61,7 +62,7 @@ impl Pictures {
                 parts.push(features.rows((first - image.position) as i64, (last - first) as i64));
             }
         }
-        self.forget();
+        self.evict();
         if rows.is_empty() {
             return Ok(None);
         }
@@ -76,8 +77,8 @@ impl Pictures {
         }))
     }
 
-    /// Of the whole picture; it is the last in the queue then.
-    fn features(&mut self, image: &ImageInput) -> Result<&Features, Failure> {
+    /// The features of a whole picture, which becomes the most recently used one.
+    fn features(&mut self, image: &ImageInput) -> Result<&Features, StepError> {
         let known = self.kept.iter().position(|(digest, features)| {
             *digest == image.digest && features.merged.size()[0] == image.tokens as i64
         });
@@ -90,10 +91,10 @@ impl Pictures {
         Ok(features)
     }
 
-    /// Drops what was not used for longest until the rest is small enough.
-    fn forget(&mut self) {
+    /// Removes the least recently used features until the cache is within its capacity.
+    fn evict(&mut self) {
         let mut bytes: u64 = self.kept.iter().map(|(_, features)| features.bytes()).sum();
-        while bytes > KEPT_BYTES
+        while bytes > CACHE_BYTES
             && let Some((_, features)) = self.kept.pop_front()
         {
             bytes -= features.bytes();

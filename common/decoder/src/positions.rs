@@ -1,4 +1,4 @@
-//! Rotary positions: a token's number in its sequence, or in a picture its time, row and column (Bai et al. 2025,
+//! Rotary positions: the index of a token in its sequence, or for pictures time, row and column (Bai et al. 2025,
 //! "Qwen3-VL"; `get_rope_index` of transformers).
 
 use std::ops::Range;
@@ -11,16 +11,17 @@ use videosdgx_decoder_api::ImageInput;
 pub(crate) struct Position(pub(crate) [usize; 3]);
 
 impl Position {
-    /// Of a token of text.
+    /// The position of a text token.
     pub(crate) fn text(position: usize) -> Self {
         Self([position; 3])
     }
 }
 
-/// Refuses pictures out of order or with more or fewer tokens than their grid gives, and any where `merge` is 0.
+/// Rejects pictures that are out of order or whose number of tokens differs from their grid, and all pictures if
+/// `merge` is 0.
 pub(crate) fn check(images: &[Arc<ImageInput>], merge: usize) -> Result<(), String> {
     if merge == 0 && !images.is_empty() {
-        return Err("has pictures, which this model does not take".into());
+        return Err("has pictures, which this model does not accept".into());
     }
     let mut end = 0;
     for (index, image) in images.iter().enumerate() {
@@ -39,11 +40,11 @@ pub(crate) fn check(images: &[Arc<ImageInput>], merge: usize) -> Result<(), Stri
     Ok(())
 }
 
-/// Positions of the tokens `range` of a sequence with these pictures: a picture begins where the text before it ends,
-/// and the text after it goes on above its largest position.
+/// Positions of the tokens `range` of a sequence with these pictures. A picture begins at the position after the
+/// preceding text, and the following text continues above the picture's largest position.
 pub(crate) fn of(range: Range<usize>, images: &[Arc<ImageInput>], merge: usize) -> Vec<Position> {
     let mut positions = Vec::with_capacity(range.len());
-    // Text tokens before `token` of the sequence stand at `token - token_base + base`.
+    // Text tokens before `token` of the sequence are at position `token - token_base + base`.
     let (mut token_base, mut base) = (0, 0);
     let mut images = images.iter().peekable();
     let mut token = range.start;
@@ -74,7 +75,7 @@ pub(crate) fn of(range: Range<usize>, images: &[Arc<ImageInput>], merge: usize) 
     positions
 }
 
-/// Tokens in time, height and width.
+/// Tokens along time, height and width.
 fn grid(image: &ImageInput, merge: usize) -> [usize; 3] {
     let [time, height, width] = image.grid;
     [time, height / merge.max(1), width / merge.max(1)]
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_picture_takes_rows_and_columns_and_text_goes_on_above_them() {
-        // Two of text, 2 × 3 of a picture, one of text, 1 × 1, one of text.
+        // Two text tokens, a picture of 2 × 3, one text token, a picture of 1 × 1, one text token.
         let images = [image(2, [1, 4, 6]), image(9, [1, 2, 2])];
         let expected = [
             [0, 0, 0],

@@ -32,7 +32,7 @@ impl Rotary {
         Self { frequencies, sections: config.sections, style, device }
     }
 
-    /// Which values are a pair.
+    /// Which elements of a head are rotated together.
     pub(crate) fn style(&self) -> RotaryStyle {
         self.style
     }
@@ -56,8 +56,8 @@ impl Rotary {
     }
 }
 
-/// Which of time, height and width frequency `index` follows: height has 1, 4, 7 … and width 2, 5, 8 …, three times as
-/// many frequencies as its section says, time the others.
+/// Which of time, height and width frequency `index` follows: height has 1, 4, 7 … and width 2, 5, 8 …, up to three
+/// times the number of frequencies in its section; time has the others.
 fn axis(index: usize, [_, height, width]: [i64; 3]) -> usize {
     match (index % 3, index as i64) {
         (1, index) if index < 3 * height => 1,
@@ -66,7 +66,7 @@ fn axis(index: usize, [_, height, width]: [i64; 3]) -> usize {
     }
 }
 
-/// `theta^(-2i / dim)`, stretched as configured.
+/// `theta^(-2i / dim)`, scaled as configured.
 fn frequencies(config: &RopeConfig) -> Vec<f32> {
     let dim = config.dim as f32;
     let theta = config.theta as f32;

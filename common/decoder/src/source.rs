@@ -1,4 +1,4 @@
-//! A checkpoint that was looked at and not loaded: what it is and what it will take.
+//! An opened checkpoint that is not loaded yet.
 
 use std::path::{Path, PathBuf};
 
@@ -11,36 +11,46 @@ use crate::config::from_metadata;
 use crate::names::Layout;
 use crate::{DecoderConfig, LoadError};
 
-/// How a model is loaded.
+/// Options for loading a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Where it lives.
+    /// Device of the weights and the cache.
     pub device: Device,
-    /// What it computes in: `Float` or `BFloat16` (`Half` on a GPU).
+    /// Compute type: `Float` or `BFloat16` (`Half` on a GPU).
     pub kind: Kind,
-    /// What its KV cache holds: `Float`, `BFloat16` or `Half`.
+    /// Element type of the KV cache: `Float`, `BFloat16` or `Half`.
     pub cache_kind: Kind,
-    /// What the large linears are held in.
+    /// Format that the large linear layers are quantised to.
     pub quantization: Quantization,
-    /// Computes with exactly the values that the checkpoint means, at the price of unquantised weights: for comparison
+    /// Computes with exactly the values of the checkpoint, using the memory of unquantised weights; for comparison
     /// with a reference.
     pub exact: bool,
-    /// Keeps a copy of what is quantised while loading in this folder, which the next load reads instead.
-    pub copies: Option<PathBuf>,
+    /// Folder for a cache of the weights that are quantised while loading; see [`Weights::with_weight_cache`].
+    ///
+    /// [`Weights::with_weight_cache`]: videosdgx_tensor::Weights::with_weight_cache
+    pub weight_cache: Option<PathBuf>,
 }
 
 impl LoadOptions {
-    /// Without a copy, in whatever form is fastest; the cache holds what is computed, unrounded.
+    /// Options without a weight cache and without exactness; the KV cache has the compute type.
     #[must_use]
     pub fn new(device: Device, kind: Kind, quantization: Quantization) -> Self {
-        Self { device, kind, cache_kind: kind, quantization, exact: false, copies: None }
+        Self { device, kind, cache_kind: kind, quantization, exact: false, weight_cache: None }
     }
 }
 
 /// An opened checkpoint: headers and configuration are read and checked, weights are not.
+///
+/// ```no_run
+/// # fn main() -> Result<(), videosdgx_decoder::LoadError> {
+/// let source = videosdgx_decoder::Source::open("checkpoints/smollm2-135m")?;
+/// println!("{}: {} parameters", source.config().family.model_type(), source.parameters());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Source {
     pub(crate) path: PathBuf,
-    /// With the configuration: `config.json` or the GGUF file.
+    /// The file with the configuration: `config.json` or the GGUF file.
     pub(crate) file: PathBuf,
     pub(crate) config: DecoderConfig,
     pub(crate) checkpoint: Checkpoint,
@@ -51,7 +61,8 @@ impl Source {
     /// Opens a transformers folder (`config.json` and safetensors), a GGUF file, or a folder that holds one.
     ///
     /// # Errors
-    /// [`LoadError::Config`] for a model that is not computed here; the checkpoint's errors name the file.
+    /// [`LoadError::Config`] for a model that is not supported; [`LoadError::Tensor`] naming a missing or invalid
+    /// file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LoadError> {
         let path = path.as_ref();
         let (file, layout) = find(path)?;
@@ -78,20 +89,20 @@ impl Source {
         }
     }
 
-    /// What it computes.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
 
-    /// Whose names its tensors have.
+    /// The naming scheme of the tensors.
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// What to compute in: as `choice` says, and when it leaves that open, what this checkpoint is best at on `device`. The
-    /// integer products of a GGUF file's blocks on the CPU take and give f32, so that nothing is gained by rounding in between.
+    /// The compute type for `choice`; `auto` is the best type for this checkpoint on `device`. On the CPU the integer
+    /// products of a GGUF file's blocks take and return f32, so rounding in between gains nothing.
     fn kind(&self, choice: DtypeChoice, device: Device) -> Kind {
         match (choice, self.layout, device) {
             (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) => Kind::Float,
@@ -99,8 +110,9 @@ impl Source {
         }
     }
 
-    /// What the KV cache of a model that computes in `kind` holds: as `choice` says, else the same, but half precision where
-    /// [`Source::kind`] chose f32 for a GGUF file. Its weights are far coarser, and a context takes half the bytes.
+    /// The element type of the KV cache for `choice`; `auto` is the compute type, but half precision where
+    /// [`Source::kind`] chose f32 for a GGUF file: its weights are far less precise, and a context takes half the
+    /// memory.
     fn cache_kind(&self, choice: DtypeChoice, kind: Kind, device: Device) -> Kind {
         match (choice, self.layout, device) {
             (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) if kind == Kind::Float => Kind::Half,
@@ -109,7 +121,7 @@ impl Source {
         }
     }
 
-    /// How it is loaded on `device`, with what it computes in and what its cache holds as the two choices say.
+    /// Options for loading on `device`, with the compute type and the cache type resolved from the two choices.
     #[must_use]
     pub fn options(
         &self,
@@ -122,14 +134,14 @@ impl Source {
         LoadOptions { cache_kind, ..LoadOptions::new(device, kind, quantization) }
     }
 
-    /// Its files.
+    /// The underlying checkpoint.
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 }
 
-/// The file with the configuration.
+/// Finds the configuration file and the naming scheme.
 fn find(path: &Path) -> Result<(PathBuf, Layout), LoadError> {
     if !path.is_dir() {
         return match path.extension() {

@@ -1,4 +1,4 @@
-//! All families against transformers, on tiny random models (`tests/reference/text_models.py`).
+//! Comparison of all families with transformers, on tiny random models (`tests/reference/text_models.py`).
 
 mod support;
 
@@ -7,10 +7,10 @@ use support::{BLOCKS, Golden, Sequence, generate, golden, load, pool, relative, 
 use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, LogitsRequest};
 use videosdgx_tensor::{Kind, Quantization, Tensor};
 
-/// Of the norm of the logits, in f32.
+/// Bound of the relative error of the logits in f32.
 const EXACT: f64 = 1e-4;
-/// In bf16, where eight bits of mantissa go through a few layers: of a row's norm, half the rows at least. (In the others a
-/// rounding may have sent a token to another expert.)
+/// Bound in bf16, with its eight bits of mantissa through a few layers, for the median over the rows. (In some rows
+/// rounding may route a token to another expert.)
 const BF16: f64 = 0.04;
 const NEW_TOKENS: usize = 32;
 
@@ -78,7 +78,8 @@ fn greedy_tokens_are_the_references(
     }
 }
 
-/// Sequences of different lengths in one step, one joining later, some in the middle of their prompts while others decode.
+/// Sequences of different lengths in one step; one joins later, and some are within their prompts while others
+/// decode.
 #[rstest]
 fn the_same_in_a_batch(
     #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
@@ -105,7 +106,7 @@ fn the_same_in_a_batch(
     }
 }
 
-/// A sequence whose blocks were taken by another begins again with the tokens it has.
+/// A sequence whose blocks were given to another starts again with the tokens that it has.
 #[rstest]
 fn the_same_after_preemption(
     #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
@@ -114,7 +115,7 @@ fn the_same_after_preemption(
     let golden = golden(family);
     let mut sequence = Sequence::new(&golden[1], &mut pool(), room(&golden[1]));
     generate(&mut model, &mut sequence, 16, 11);
-    // The other has the very same blocks.
+    // The other sequence has the same blocks.
     let mut other = Sequence::new(&golden[2], &mut pool(), room(&golden[2]));
     generate(&mut model, &mut other, 1000, 3);
     sequence.computed = 0;
@@ -123,7 +124,7 @@ fn the_same_after_preemption(
     assert_eq!(sequence.output(), golden[1].greedy);
 }
 
-/// A second sequence takes over the blocks of the first's beginning, which it has never computed.
+/// A second sequence shares the blocks of the first one's prefix, which it never computed.
 #[rstest]
 fn the_same_with_a_shared_prefix(
     #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
@@ -148,7 +149,7 @@ fn the_same_with_a_shared_prefix(
     assert_eq!(first.output(), golden.greedy);
 }
 
-/// What a cache holds survives its growing and shrinking.
+/// The content of a cache survives growing and shrinking.
 #[rstest]
 fn the_same_over_a_cache_that_changes_its_size(#[values("qwen3", "glm4_moe_lite")] family: &str) {
     let mut model = load(family, Kind::Float, Quantization::None);
@@ -162,8 +163,7 @@ fn the_same_over_a_cache_that_changes_its_size(#[values("qwen3", "glm4_moe_lite"
     assert_eq!(sequence.output(), golden.greedy);
 }
 
-/// Random weights forgive nothing: what is left of a layer's error grows through the next. Logits that have nothing to do
-/// with the reference's are 1.4 away.
+/// Random weights amplify errors from layer to layer. Unrelated logits have an error of 1.4.
 #[rstest]
 #[case(Quantization::Fp8, 0.3)]
 #[case(Quantization::Nf4, 0.7)]
@@ -176,7 +176,7 @@ fn quantised_weights_stay_near(
 ) {
     let error = median_error(&logits(family, Kind::Float, quantization, 1000));
     println!("{family} in {quantization}: {error:.3}");
-    // Rows narrower than a block of 64 stay as they are in NF4: only this family has others.
+    // Rows narrower than a block of 64 are not quantised to NF4: only this family has wider ones.
     assert!(
         error > 1e-4 || (quantization == Quantization::Nf4 && family != "glm4_moe"),
         "nothing was quantised"

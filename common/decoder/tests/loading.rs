@@ -1,4 +1,4 @@
-//! What is said before loading, and checkpoints that cannot be loaded.
+//! Estimates before loading, and checkpoints that cannot be loaded.
 
 mod support;
 
@@ -43,7 +43,7 @@ fn weights_take_what_was_said(
     let model = source.load(&options).expect("loads");
     let ratio = need.weights as f64 / model.weight_bytes() as f64;
     println!("{family} in {quantization}: {} said, {} taken", need.weights, model.weight_bytes());
-    // Tiny rows: scales weigh more than they do in a real model.
+    // Tiny rows: scales take a larger part than in a real model.
     assert!((0.6..1.3).contains(&ratio), "{ratio}");
     assert!(need.peak() > need.weights + need.computing / 2);
 }
@@ -94,7 +94,7 @@ fn what_is_no_checkpoint_is_missing_or_invalid() {
     assert!(refusal(empty.path()).contains("config.json"));
 }
 
-/// A layer fewer in the configuration leaves tensors over, which is said.
+/// A configuration with one layer fewer leaves tensors unused, which is reported.
 #[test]
 fn tensors_without_a_place_are_reported() {
     let copy = changed("qwen3", |config| {
@@ -106,11 +106,12 @@ fn tensors_without_a_place_are_reported() {
     assert!(model.unused().iter().all(|name| name.starts_with("model.layers.2.")), "{:?}", model.unused());
 }
 
-/// The copy of quantised weights gives the same model, and is used.
+/// The cache of quantised weights gives the same model, and is used.
 #[test]
 fn a_copy_of_quantised_weights_is_the_same_model() {
-    let copies = tempfile::tempdir().expect("temporary folder");
-    let options = LoadOptions { copies: Some(copies.path().to_owned()), ..options(Quantization::Nvfp4) };
+    let weight_cache = tempfile::tempdir().expect("temporary folder");
+    let options =
+        LoadOptions { weight_cache: Some(weight_cache.path().to_owned()), ..options(Quantization::Nvfp4) };
     let golden = support::golden("qwen3_moe").remove(0);
     let logits = || {
         let mut model = TextModel::load(folder("qwen3_moe"), &options).expect("loads");
@@ -119,7 +120,7 @@ fn a_copy_of_quantised_weights_is_the_same_model() {
         support::tensor(&model.step(&[sequence.segment(1000, LogitsRequest::All)]).expect("computes"))
     };
     let first = logits();
-    let files = || std::fs::read_dir(copies.path()).expect("reads").count();
+    let files = || std::fs::read_dir(weight_cache.path()).expect("reads").count();
     assert_eq!(files(), 1);
     assert_eq!(first, logits());
     assert_eq!(files(), 1);

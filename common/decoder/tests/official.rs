@@ -1,5 +1,5 @@
-//! The official models' tensors, as transformers saves them (`tests/reference/full_size_text_checkpoint.py lists`), are
-//! exactly those that the loader asks for.
+//! The tensors of the official models, as transformers saves them (`tests/reference/full_size_text_checkpoint.py
+//! lists`), are exactly those that the loader requires.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn official(name: &str) -> Value {
     all[name].clone()
 }
 
-/// Patterns with `{layer}` and `{expert}` written out.
+/// Expands `{layer}` and `{expert}` in the patterns.
 fn written_out(rows: &Value) -> BTreeMap<String, Vec<i64>> {
     let range = |row: &Value, key: &str| match row.get(key) {
         Some(range) => range[0].as_i64().expect("a number")..range[1].as_i64().expect("a number"),

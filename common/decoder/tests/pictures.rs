@@ -1,4 +1,4 @@
-//! A tiny Qwen3-VL with pictures against transformers (fixtures of `tests/reference/vision.py`).
+//! Comparison of a tiny Qwen3-VL with pictures with transformers (fixtures of `tests/reference/vision.py`).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use videosdgx_decoder_api::{
 use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
 use videosdgx_text::image::PicturePreprocessor;
 
-/// The fixture's placeholder.
+/// The placeholder token of the fixture.
 const PLACEHOLDER: u32 = 150;
-/// Blocks of a sequence; more than any here needs.
+/// Blocks of a sequence; more than any test here needs.
 const BLOCKS: usize = 16;
 
 fn fixture(path: &str) -> PathBuf {
@@ -59,7 +59,7 @@ fn model(kind: Kind) -> TextModel {
     model
 }
 
-/// The blocks of sequence `index`, scattered.
+/// Scattered blocks for sequence `index`.
 fn blocks(index: usize) -> Vec<BlockId> {
     (0..BLOCKS).map(|block| (block * 3 + index) as BlockId).collect()
 }
@@ -76,7 +76,7 @@ fn best(row: &[f32]) -> u32 {
     best.0 as u32
 }
 
-/// Computes `tokens` in pieces of `chunk`, and gives the rows of logits after each token.
+/// Computes `tokens` in chunks of `chunk`, and returns the logits after each token.
 fn logits(model: &mut TextModel, golden: &Golden, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let blocks = blocks(0);
     let mut rows = Vec::new();
@@ -94,7 +94,7 @@ fn logits(model: &mut TextModel, golden: &Golden, tokens: &[u32], chunk: usize) 
     rows
 }
 
-/// Chunks of 1, 7 and 16 begin and end inside of pictures.
+/// Chunks of 1, 7 and 16 begin and end inside pictures.
 #[rstest]
 #[case(Kind::Float, 1e-5)]
 #[case(Kind::BFloat16, 4e-2)]
@@ -133,7 +133,8 @@ fn greedy_tokens_are_those_of_transformers(#[values(5, 23, 1000)] chunk: usize) 
     assert_eq!(tokens, golden.greedy);
 }
 
-/// A prompt with pictures, one without and one with the second picture only, in one step of chunks that cut pictures.
+/// One step with a prompt with pictures, one without and one with only the second picture, in chunks that split
+/// pictures.
 #[test]
 fn others_in_the_batch_change_nothing() {
     let (mut model, golden) = (model(Kind::Float), golden());

@@ -1,6 +1,7 @@
-//! The demonstration checkpoint against transformers on its dequantised weights (`tests/reference/smollm2.py`).
+//! Comparison of the demonstration checkpoint with transformers on its dequantised weights
+//! (`tests/reference/smollm2.py`).
 //!
-//! `scripts/setup` brings the GGUF file; without it these tests say so and check nothing.
+//! `scripts/setup` downloads the GGUF file; without it these tests are skipped with a message.
 
 mod support;
 
@@ -14,7 +15,7 @@ use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
 
 const PROMPTS: usize = 10;
 const NEW_TOKENS: usize = 64;
-/// Every so manieth column of the logits is in the fixture.
+/// The fixture has every `COLUMN_STEP`th column of the logits.
 const COLUMN_STEP: i64 = 24;
 
 fn file() -> Option<PathBuf> {
@@ -69,8 +70,8 @@ fn sequence(golden: &Golden) -> Sequence {
     Sequence::new(golden, &mut support::pool(), golden.tokens.len() + NEW_TOKENS)
 }
 
-/// How far the logits after the prompts are from the reference's (the mean of the relative errors), and which part of all
-/// positions has the same likeliest token.
+/// The mean relative error of the logits after the prompts, and the fraction of all positions with the same most
+/// likely token.
 fn compare(model: &mut TextModel) -> (f64, f64) {
     let (mut sum, mut same, mut all) = (0f64, 0, 0);
     for Prompt { golden, likeliest } in prompts() {
@@ -106,7 +107,7 @@ fn in_f32_logits_are_the_references() {
     assert!(error < 1e-4 && same > 0.999, "{error:.2e}, {same}");
 }
 
-/// Activations are rounded to 15 bits where they meet the file's weights.
+/// Activations are rounded to 15 bits for the products with the file's weights.
 #[test]
 fn in_integers_from_f32_logits_are_near() {
     let Some(mut model) = load(Kind::Float, false) else { return };
@@ -115,7 +116,7 @@ fn in_integers_from_f32_logits_are_near() {
     assert!(error < 2e-3 && same > 0.995, "{error:.2e}, {same}");
 }
 
-/// As the services compute it unless told otherwise: integer products, and a cache in half precision.
+/// The default of the services: integer products, and a cache in half precision.
 #[test]
 fn with_a_cache_in_half_precision_the_same_tokens_come() {
     let options = LoadOptions {
@@ -136,8 +137,8 @@ fn with_a_cache_in_half_precision_the_same_tokens_come() {
     }
 }
 
-/// In bf16 activations are rounded to eight bits. That moves the logits less than the file itself leaves open: the fixture
-/// says how far they move when each of its weights moves within what rounds to it.
+/// In bf16 activations are rounded to eight bits. That changes the logits less than the precision of the file: the
+/// fixture says how much they change when each weight changes within its rounding interval.
 #[test]
 fn in_integers_logits_are_within_the_files_precision() {
     let Some(mut model) = load(Kind::BFloat16, false) else { return };
@@ -160,7 +161,7 @@ fn precision() -> [f64; 2] {
     [numbers[0], numbers[1]]
 }
 
-/// All ten together, in blocks that lie anywhere.
+/// All ten prompts together, in scattered blocks.
 #[test]
 fn in_a_batch_the_same_tokens_come() {
     let Some(mut model) = load(Kind::Float, true) else { return };

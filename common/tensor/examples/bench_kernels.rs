@@ -1,4 +1,4 @@
-//! Speed of the CPU kernels beside the machine's limits, measured in the same run.
+//! Measures the CPU kernels and the machine's memory bandwidth in the same run.
 //!
 //! `cargo run --release -p videosdgx-tensor --example bench_kernels`
 
@@ -37,7 +37,7 @@ fn main() {
     }
 }
 
-/// The best of some runs: what the kernel can do when nobody disturbs it.
+/// The best of several runs: the speed of the kernel without disturbance by other processes.
 fn best(mut work: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
     let begin = Instant::now();

@@ -1,24 +1,24 @@
-//! libtorch's code, out of memory until it runs.
+//! Releases the memory of libtorch's code pages until they are needed again.
 //!
-//! The dynamic linker touches some 55 MB of libtorch's files when a program starts, long before anything is computed.
-//! The pages are clean copies of the file: given back, they return by themselves when they are needed.
+//! The dynamic linker touches about 55 MB of libtorch's files when a program starts, long before anything is
+//! computed. The pages are unmodified copies of the file: released pages are read again on the next access.
 
-/// Gives back the resident pages of shared libraries' code and constants (Linux; without effect elsewhere). Called once
-/// after start and after an unload; a page that is used again is read again.
+/// Releases the resident pages of shared libraries' code and constants (Linux; no effect elsewhere). Call it once
+/// after start and after unloading a model.
 pub fn release_code_pages() {
     #[cfg(target_os = "linux")]
     for range in clean_library_ranges(&std::fs::read_to_string("/proc/self/smaps").unwrap_or_default()) {
-        // SAFETY: a read-only private mapping of a file without a single page of its own (the kernel says `Anonymous: 0`):
-        // what MADV_DONTNEED drops comes back from the same file, byte for byte. Nobody can write to it meanwhile. A range
-        // that is gone by now is refused with an error, which is of no consequence.
+        // SAFETY: the range is a read-only private mapping of a file without modified pages (the kernel reports
+        // `Anonymous: 0`): pages that MADV_DONTNEED drops are read again from the same file, byte for byte. No thread
+        // can write to it. For a range that is unmapped by now, madvise returns an error, which is ignored.
         unsafe {
             libc::madvise(range.start as *mut libc::c_void, range.end - range.start, libc::MADV_DONTNEED);
         }
     }
 }
 
-/// Address ranges in `smaps` of read-only mappings of shared libraries that hold no page of this process's own. Pages that
-/// the dynamic linker has written to (relocations) are such pages, and stay.
+/// Address ranges in `smaps` of read-only mappings of shared libraries without modified pages. Mappings that the
+/// dynamic linker has written to (relocations) are excluded.
 #[cfg(target_os = "linux")]
 fn clean_library_ranges(smaps: &str) -> Vec<std::ops::Range<usize>> {
     let mut clean = Vec::new();
@@ -33,7 +33,7 @@ fn clean_library_ranges(smaps: &str) -> Vec<std::ops::Range<usize>> {
     clean
 }
 
-/// The range of a mapping's head line when it is a library's and not writable.
+/// The address range of a mapping's header line, if it is a read-only mapping of a shared library.
 #[cfg(target_os = "linux")]
 fn library_range(line: &str) -> Option<std::ops::Range<usize>> {
     let mut fields = line.split_whitespace();

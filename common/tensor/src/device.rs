@@ -1,14 +1,14 @@
-//! Where a model runs and in which element type.
+//! Choice of the device and the element type of a model.
 
 use tch::{Device, Kind};
 use videosdgx_api::{DeviceChoice, DtypeChoice};
 
 use crate::TensorError;
 
-/// The device that a word of the configuration means here.
+/// The libtorch device for a configured choice; `auto` is the first CUDA device if there is one, else the CPU.
 ///
 /// # Errors
-/// [`TensorError::Device`] when a CUDA device is asked for and is not there.
+/// [`TensorError::Device`] when a CUDA device is configured and not available.
 pub fn resolve_device(choice: DeviceChoice) -> Result<Device, TensorError> {
     match choice {
         DeviceChoice::Auto => Ok(Device::cuda_if_available()),
@@ -20,8 +20,8 @@ pub fn resolve_device(choice: DeviceChoice) -> Result<Device, TensorError> {
     }
 }
 
-/// The libtorch type to compute in on `device`; `auto` is bf16 on a GPU and on a CPU that multiplies bf16 in hardware,
-/// else f32.
+/// The element type to compute with on `device`. `auto` is bf16 on a GPU and on a CPU with bf16 instructions, else
+/// f32.
 pub fn resolve_kind(choice: DtypeChoice, device: Device) -> Kind {
     match choice {
         DtypeChoice::Bf16 => Kind::BFloat16,
@@ -32,17 +32,17 @@ pub fn resolve_kind(choice: DtypeChoice, device: Device) -> Kind {
     }
 }
 
-/// Threads that libtorch computes one operation with, on the CPU.
+/// Sets the number of threads that libtorch uses for one operation on the CPU.
 pub fn set_threads(threads: u16) {
     tch::set_num_threads(i32::from(threads.max(1)));
 }
 
-/// Makes libtorch's threads sleep while they wait for work; to be called first in `main`.
+/// Makes libtorch's threads sleep while they wait for work. Call it first in `main`: it may restart the process.
 ///
-/// GNU's OpenMP, which libtorch brings along, spins otherwise, and whenever another process needs the processor the
-/// threads wait for one another in vain: on a busy machine a transformer step of the demonstration checkpoint took 220 ms
-/// instead of 13. The library reads the setting when the process starts, so a process without it starts itself again,
-/// under the same process id. An `OMP_WAIT_POLICY` that is set is respected.
+/// GNU's OpenMP, which libtorch includes, spins by default, which wastes the processor time that other processes
+/// need: on a busy machine a transformer step of the demonstration checkpoint took 220 ms instead of 13. The library
+/// reads the setting `OMP_WAIT_POLICY` when the process starts, so a process without it executes itself again under
+/// the same process id. A value that is already set is kept.
 pub fn use_passive_waiting() {
     use std::os::unix::process::CommandExt as _;
     const POLICY: &str = "OMP_WAIT_POLICY";
@@ -55,10 +55,10 @@ pub fn use_passive_waiting() {
         again.arg0(name);
     }
     let error = again.args(arguments).env(POLICY, "passive").exec();
-    tracing::warn!(%error, "could not start again with {POLICY}=passive; a busy machine will slow the threads down");
+    tracing::warn!(%error, "could not restart with {POLICY}=passive; threads will be slow on a busy machine");
 }
 
-/// Whether this CPU multiplies bf16 in hardware (AVX-512 BF16, AMX, or Arm's BF16).
+/// Whether this CPU has bf16 multiplication (AVX-512 BF16, AMX, or Arm's BF16).
 pub fn cpu_has_bf16() -> bool {
     let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") else { return false };
     let flags = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));

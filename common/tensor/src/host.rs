@@ -1,24 +1,25 @@
-//! libtorch memory on the host as Rust slices: the seam between tensors and our own kernels.
+//! libtorch tensors in host memory as Rust slices, for the CPU kernels of this crate.
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
 mod sealed {
-    /// Kernels take memory of libtorch for a slice of these, so only types that are known to fit may be.
+    /// Kernels reinterpret libtorch's memory as slices of these types, so only types with a matching layout may
+    /// implement it.
     pub trait Sealed {}
 }
 
-/// Element types that Rust and libtorch lay out alike and whose every bit pattern is a value.
+/// Element types with the same layout in Rust and libtorch, for which every bit pattern is a valid value.
 pub trait HostElement: Copy + Send + Sync + sealed::Sealed {
     /// libtorch's name of the type.
     const KIND: Kind;
 }
 
-/// Floating-point elements, computed with in f32.
+/// Floating-point elements; kernels compute with them in f32.
 pub trait HostFloat: HostElement {
-    /// The same value in f32.
+    /// Converts to f32, exactly.
     fn widen(self) -> f32;
-    /// The nearest value of this type, ties to even.
+    /// Rounds to the nearest value of this type, ties to even.
     fn narrow(value: f32) -> Self;
 }
 
@@ -60,7 +61,7 @@ impl HostFloat for bf16 {
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
-    /// To nearest, ties to even, written without branches so that it runs in vector registers.
+    /// Rounds to nearest, ties to even. Without branches, so that the compiler vectorises it.
     #[inline(always)]
     fn narrow(value: f32) -> Self {
         let bits = value.to_bits();
@@ -80,7 +81,7 @@ impl HostFloat for f16 {
     }
 }
 
-/// The elements of a contiguous tensor on the CPU.
+/// The elements of a contiguous CPU tensor.
 pub(crate) fn slice<T: HostElement>(tensor: &Tensor) -> &[T] {
     let length = checked_length::<T>(tensor);
     if length == 0 {
@@ -91,8 +92,8 @@ pub(crate) fn slice<T: HostElement>(tensor: &Tensor) -> &[T] {
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<T>(), length) }
 }
 
-/// The elements of a contiguous tensor on the CPU, to write. The caller made the tensor, or owns it for the time of an
-/// in-place operation: nobody else reads or writes its memory meanwhile.
+/// The elements of a contiguous CPU tensor, mutable. The caller created the tensor, or owns it during an in-place
+/// operation: nothing else reads or writes its memory meanwhile.
 #[expect(
     clippy::mut_from_ref,
     reason = "tch writes through shared references too; see above for who may call"
@@ -102,13 +103,13 @@ pub(crate) fn slice_mut<T: HostElement>(tensor: &Tensor) -> &mut [T] {
     if length == 0 {
         return &mut [];
     }
-    // SAFETY: as for `slice`; the callers in this crate keep the promise above.
+    // SAFETY: as for `slice`; the callers in this crate meet the condition above.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), length) }
 }
 
 fn checked_length<T: HostElement>(tensor: &Tensor) -> usize {
     let fits = tensor.device() == Device::Cpu && tensor.is_contiguous() && tensor.kind() == T::KIND;
-    assert!(fits, "a kernel of this crate was given {tensor:?}");
+    assert!(fits, "a kernel does not support {tensor:?}");
     tensor.numel()
 }
 

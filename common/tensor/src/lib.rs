@@ -1,7 +1,21 @@
-//! libtorch for VideosDGX: published checkpoints, linears in every weight format, norms, attention, device and type.
+//! The libtorch layer of VideosDGX: published checkpoints, linear layers in every weight format, normalisations,
+//! attention, the paged KV cache, devices and element types.
 //!
-//! Loading returns errors; arithmetic on loaded models uses tch's operators, which panic when libtorch refuses, and
-//! runs inside [`catch_libtorch_errors`], which turns that into an error at one place.
+//! Loading returns errors. Computing with loaded models uses tch's operators, which panic when libtorch reports an
+//! error, and runs inside [`catch_libtorch_errors`], which turns the panic into a [`TensorError`].
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use videosdgx_tensor::{Checkpoint, Device, Kind, Quantization, TensorError, Weights};
+//!
+//! # fn main() -> Result<(), TensorError> {
+//! let checkpoint = Arc::new(Checkpoint::open("models/qwen3-0.6b")?);
+//! let weights = Weights::new(checkpoint, Device::Cpu, Kind::BFloat16, Quantization::Nf4);
+//! let query = weights.at("model.layers.0.self_attn").linear("q_proj", 1024, 2048, false)?;
+//! println!("{} bytes", query.resident_bytes());
+//! # Ok(())
+//! # }
+//! ```
 
 mod attention;
 mod checkpoint;

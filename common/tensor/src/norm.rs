@@ -1,4 +1,4 @@
-//! Normalisations, computed in f32 whatever the activations are held in.
+//! Normalisations, computed in f32 for every element type of the activations.
 
 use tch::{Kind, Tensor};
 
@@ -13,12 +13,12 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Without weight and bias.
+    /// A normalisation without weight and bias.
     pub fn without_affine(width: i64, eps: f64) -> Self {
         Self { weight: None, bias: None, width, eps }
     }
 
-    /// With `weight` and `bias` `[width]` of the checkpoint, in f32.
+    /// Loads `weight` and `bias` `[width]` from the checkpoint, in f32.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -33,8 +33,8 @@ impl LayerNorm {
         layer_norm(input, self.width, self.weight.as_ref(), self.bias.as_ref(), self.eps)
     }
 
-    /// `norm(x) · (1 + scale) + shift`, adaptive normalisation (Peebles & Xie 2022). `one_plus_scale` and `shift`:
-    /// `[width]` f32, the same for the whole batch. For norms without weight and bias.
+    /// Adaptive normalisation (Peebles & Xie 2022): `norm(x) · (1 + scale) + shift`. `one_plus_scale` and `shift` are
+    /// `[width]` f32, the same for the whole batch. For normalisations without weight and bias.
     pub fn modulated(&self, input: &Tensor, one_plus_scale: &Tensor, shift: &Tensor) -> Tensor {
         layer_norm(input, self.width, Some(one_plus_scale), Some(shift), self.eps)
     }
@@ -48,7 +48,7 @@ fn layer_norm(
     eps: f64,
 ) -> Tensor {
     let kind = input.kind();
-    // libtorch's CPU kernel takes 16-bit activations with f32 weights and computes in f32: one pass, no copies.
+    // libtorch's CPU kernel accepts 16-bit activations with f32 weights and computes in f32: one pass, no copies.
     if kind == Kind::Float || (weight.is_some() && input.device() == tch::Device::Cpu) {
         return input.layer_norm([width], weight, bias, eps, false);
     }
@@ -62,12 +62,12 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// With `weight` `[width]` in f32.
+    /// A normalisation with `weight` `[width]` in f32.
     pub fn new(weight: Tensor, eps: f64) -> Self {
         Self { weight: weight.to_kind(Kind::Float), eps }
     }
 
-    /// With the `weight` `[width]` of the checkpoint.
+    /// Loads `weight` `[width]` from the checkpoint.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -80,7 +80,7 @@ impl RmsNorm {
         &self.weight
     }
 
-    /// The epsilon under the root.
+    /// The epsilon added under the square root.
     pub fn eps(&self) -> f64 {
         self.eps
     }

@@ -1,12 +1,12 @@
-//! Splitting the rows of a buffer over as many threads as libtorch uses.
+//! Splits the rows of a buffer among as many threads as libtorch uses.
 
 use crate::cpu::pool::{self, SharedMut};
 
-/// Elements below which a piece is not worth handing over.
+/// Smallest number of elements for which a piece of work is handed to another thread.
 const WORTH_A_PIECE: usize = 1 << 16;
 
 /// Calls `work(first_row, rows_of_output)` on pieces of `output`, a matrix with rows of `width` elements, on the
-/// threads of the pool when there is enough to do.
+/// threads of the pool if there is enough work.
 pub(crate) fn rows<T: Send>(output: &mut [T], width: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let mut nothing = vec![(); output.len().checked_div(width).unwrap_or(0)];
     rows_with(output, width, &mut nothing, |first, output, _| work(first, output));
@@ -30,7 +30,8 @@ pub(crate) fn rows_with<T: Send, U: Send>(
     pool::run(rows.div_ceil(piece), |index| {
         let first = index * piece;
         let count = piece.min(rows - first);
-        // SAFETY: `output` has `rows` rows of `width` elements at least, `side` one for each; pieces share none.
+        // SAFETY: `output` has at least `rows` rows of `width` elements, `side` one element for each; pieces do not
+        // overlap.
         let (output, side) =
             unsafe { (outputs.slice(first * width, count * width), sides.slice(first, count)) };
         work(first, output, side);

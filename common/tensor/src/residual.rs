@@ -1,4 +1,4 @@
-//! The gated residual connection of adaptive transformers.
+//! The gated residual connection of diffusion transformers.
 
 use half::bf16;
 use tch::{Device, Kind, Tensor};
@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::host::{self, HostFloat};
 use crate::{parallel, simd};
 
-/// `hidden + branch · gate`, in f32, result in the type of `hidden`, whose memory is used again.
+/// `hidden + branch · gate`, computed in f32, in the type of `hidden`, whose memory is reused for the result.
 ///
 /// `hidden`, `branch`: `[…, width]` of one type; `gate`: `[width]` f32.
 pub fn gated_add(hidden: Tensor, branch: &Tensor, gate: &Tensor) -> Tensor {

@@ -1,4 +1,4 @@
-//! Rotary position embedding (Su et al. 2021) together with the normalisation of queries and keys before it.
+//! Rotary position embedding (Su et al. 2021) with the preceding normalisation of queries and keys.
 
 use half::bf16;
 use tch::{Device, Kind, Tensor};
@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::host::{self, HostFloat};
 use crate::{RmsNorm, parallel, simd};
 
-/// Angles of the rotation for each position: neighbouring elements `2i`, `2i + 1` of a head are turned together.
+/// Rotation angles of each position: neighbouring elements `2i` and `2i + 1` of a head are rotated together.
 pub struct Rope {
     /// `[length, head / 2]` f32.
     cos: Tensor,
@@ -14,7 +14,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// `angles`: `[length, head / 2]` in f64 or f32.
+    /// Precomputes the rotations of `angles` `[length, head / 2]` in f64 or f32.
     pub fn new(angles: &Tensor) -> Self {
         Self { cos: angles.cos().to_kind(Kind::Float), sin: angles.sin().to_kind(Kind::Float) }
     }
@@ -24,7 +24,7 @@ impl Rope {
         self.cos.size()[0]
     }
 
-    /// `[batch, length, heads, head]` f32 → the same, rotated.
+    /// `[batch, length, heads, head]` f32 → the same shape, rotated.
     fn rotate(&self, input: &Tensor) -> Tensor {
         let pairs = input.unflatten(-1, [-1, 2]);
         let (even, odd) = (pairs.select(-1, 0), pairs.select(-1, 1));
@@ -34,11 +34,11 @@ impl Rope {
     }
 }
 
-/// Normalises part `index` of the rows of `rows` over all heads together and, with `rope`, rotates each head: in place,
-/// computed in f32.
+/// Normalises part `index` of each row over all heads together and, with `rope`, rotates each head. Works in place
+/// and computes in f32.
 ///
-/// `rows`: `[batch, length, parts · width]` contiguous, where `width` is the norm's; queries, keys and values of one
-/// projection lie in it side by side. `heads` divides `width`.
+/// `rows`: `[batch, length, parts · width]` contiguous, where `width` is the width of the norm; for example queries,
+/// keys and values of one fused projection. `heads` divides `width`.
 pub fn norm_rotate(rows: &Tensor, index: i64, heads: i64, norm: &RmsNorm, rope: Option<&Rope>) {
     let ours = rows.device() == Device::Cpu && rows.is_contiguous() && norm.weight().is_contiguous();
     match rows.kind() {
@@ -103,7 +103,7 @@ fn normalize<T: HostFloat>(values: &[T], weight: &[f32], eps: f32, wide: &mut [f
     for (wide, value) in wide.iter_mut().zip(values) {
         *wide = value.widen();
     }
-    // Separate sums, so that the additions need not wait for one another.
+    // Separate sums, so that the additions do not depend on one another.
     let mut sums = [0f32; LANES];
     let pieces = wide.chunks_exact(LANES);
     let rest: f32 = pieces.remainder().iter().map(|value| value * value).sum();
@@ -119,7 +119,7 @@ fn normalize<T: HostFloat>(values: &[T], weight: &[f32], eps: f32, wide: &mut [f
     }
 }
 
-/// Turns each pair of each head by the angle of its place in the head.
+/// Rotates each pair of each head by the angle of its index in the head.
 #[inline(always)]
 fn rotate<T: HostFloat>(wide: &[f32], cos: &[f32], sin: &[f32], output: &mut [T]) {
     let head = cos.len() * 2;
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    /// The same in libtorch's words.
+    /// The same computation with libtorch's operators.
     fn expected(rows: &Tensor, index: i64, heads: i64, norm: &RmsNorm, rope: Option<&Rope>) -> Tensor {
         let rows = rows.to_kind(Kind::Float);
         let width = norm.weight().size()[0];

@@ -48,7 +48,7 @@ pub struct Settings {
     /// What its linears are made of.
     pub quantization: Quantization,
     /// Where copies of weights that were quantised while loading are kept.
-    pub copies: Option<PathBuf>,
+    pub weight_cache: Option<PathBuf>,
 }
 
 impl Settings {
@@ -72,7 +72,7 @@ impl Settings {
             dtype: config.dtype,
             cache_dtype,
             quantization: config.quantization,
-            copies: variable(COPIES_VARIABLE),
+            weight_cache: variable(COPIES_VARIABLE),
         })
     }
 
@@ -80,7 +80,7 @@ impl Settings {
     #[must_use]
     pub fn options(&self, source: &Source) -> LoadOptions {
         let options = source.options(self.device, [self.dtype, self.cache_dtype], self.quantization);
-        LoadOptions { copies: self.copies.clone(), ..options }
+        LoadOptions { weight_cache: self.weight_cache.clone(), ..options }
     }
 
     /// The folder or file to serve and whether it is the demonstration: looked for at each call, so that a checkpoint that
@@ -151,7 +151,7 @@ mod tests {
             dtype: DtypeChoice::Auto,
             cache_dtype: DtypeChoice::Auto,
             quantization: Quantization::None,
-            copies: None,
+            weight_cache: None,
         };
         assert_eq!(settings.location(), (place("demonstration"), true), "an empty folder is no checkpoint");
         std::fs::write(place("installed").join("model.gguf"), b"").expect("writes");

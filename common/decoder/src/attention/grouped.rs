@@ -1,4 +1,4 @@
-//! Grouped-query attention (Ainslie et al. 2023), each head of q and k normalised where the family does so.
+//! Grouped-query attention (Ainslie et al. 2023), with normalised query and key heads where the family has them.
 
 use tch::Tensor;
 use videosdgx_tensor::{KvCache, Linear, TensorError, Weights, rotate_heads};
@@ -7,10 +7,10 @@ use super::{Step, size};
 use crate::names::{Layout, Part};
 
 pub(crate) struct Grouped {
-    /// Queries, keys and values side by side.
+    /// Queries, keys and values, concatenated.
     qkv: Linear,
     output: Linear,
-    /// Weights of the norms of a query's and a key's head `[head_dim]`, and their epsilon.
+    /// Weights of the norms of each query and key head `[head_dim]`, and their epsilon.
     norms: Option<(Tensor, Tensor, f64)>,
     heads: usize,
     kv_heads: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Grouped {
 impl Grouped {
     pub(super) fn load(
         weights: &Weights,
-        config: &crate::Grouped,
+        config: &crate::GroupedConfig,
         hidden: i64,
         layout: Layout,
     ) -> Result<Self, TensorError> {

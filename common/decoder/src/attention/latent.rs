@@ -1,6 +1,6 @@
-//! Multi-head latent attention (DeepSeek-AI 2024, "DeepSeek-V2"): the cache holds one latent vector and one rotated key a
-//! token for all heads. The expansion of latents into keys is absorbed into the queries, that into values into the
-//! output, so that attention works on the latents themselves.
+//! Multi-head latent attention (DeepSeek-AI 2024, "DeepSeek-V2"): the cache holds one latent vector and one rotated
+//! key for each token, shared by all heads. The expansion of latents into keys is absorbed into the queries, and that
+//! into values into the output, so that attention operates on the latents themselves.
 
 use tch::{Kind, Tensor};
 use videosdgx_tensor::{KvCache, Linear, TensorError, Weights, rms_norm, rotate_heads};
@@ -10,7 +10,7 @@ use crate::QueryProjection;
 
 pub(crate) struct Latent {
     query: Query,
-    /// Latent and rotated key side by side.
+    /// Latent and rotated key, concatenated.
     compress: Linear,
     latent_norm: Tensor,
     /// `[heads, nope, latent]`: from a latent to each head's key.
@@ -18,7 +18,7 @@ pub(crate) struct Latent {
     /// `[heads, latent, value]`: from a latent to each head's value.
     to_values: Tensor,
     output: Linear,
-    config: crate::Latent,
+    config: crate::LatentConfig,
     scale: f64,
 }
 
@@ -28,7 +28,11 @@ enum Query {
 }
 
 impl Latent {
-    pub(super) fn load(weights: &Weights, config: &crate::Latent, hidden: i64) -> Result<Self, TensorError> {
+    pub(super) fn load(
+        weights: &Weights,
+        config: &crate::LatentConfig,
+        hidden: i64,
+    ) -> Result<Self, TensorError> {
         let weights = weights.at("self_attn");
         let queries = config.heads * config.query_dim();
         let query = match config.query {
@@ -42,7 +46,7 @@ impl Latent {
         let width = config.latent + config.rope_dim;
         let expansion = config.heads * (config.nope_dim + config.value_dim);
         let table = weights.unquantized().embedding("kv_b_proj", expansion, config.latent)?;
-        // All rows of a weight in whatever format, in the compute type.
+        // All rows of a weight of any format, in the compute type.
         let expand = table.forward(&Tensor::arange(expansion, (Kind::Int64, weights.device())));
         let expand = expand.view([config.heads, config.nope_dim + config.value_dim, config.latent]);
         let to_keys = expand.narrow(1, 0, config.nope_dim).contiguous();
@@ -81,7 +85,7 @@ impl Latent {
         self.output.forward(&per_head(&latents, &self.to_values).flatten(-2, -1))
     }
 
-    /// `[rows, hidden]` → `[rows, latent + rope]`: what the cache holds.
+    /// `[rows, hidden]` → `[rows, latent + rope]`: the content of the cache.
     fn key(&self, input: &Tensor, step: &Step<'_>) -> Tensor {
         let config = &self.config;
         let compressed = self.compress.forward(input);

@@ -13,13 +13,13 @@ use crate::{Attention as Config, DecoderConfig};
 use grouped::Grouped;
 use latent::Latent;
 
-/// What all layers of a step share.
+/// Data of a step that all layers share.
 pub(crate) struct Step<'a> {
-    /// Rotations, one row a token.
+    /// Rotations, one row for each token.
     pub(crate) angles: RotaryAngles,
-    /// Which values of a head are a pair.
+    /// Which elements of a head are rotated together.
     pub(crate) style: RotaryStyle,
-    /// The sequences.
+    /// The segments of the step.
     pub(crate) segments: Vec<PagedSegment<'a>>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Attention {
 }
 
 impl Attention {
-    /// From the place of layer `index`.
+    /// Loads the attention of the layer that `weights` points to.
     pub(crate) fn load(
         weights: &Weights,
         config: &DecoderConfig,
@@ -59,7 +59,7 @@ impl Attention {
     }
 }
 
-/// What the cache of such a model holds.
+/// Shape of the KV cache of a model with this configuration.
 pub(crate) fn cache_shape(config: &DecoderConfig) -> KvCacheShape {
     let layers = config.layers.len();
     match &config.attention {
@@ -78,7 +78,7 @@ pub(crate) fn cache_shape(config: &DecoderConfig) -> KvCacheShape {
     }
 }
 
-/// A size of a configuration: bounded, never negative.
+/// A size of the configuration as `usize`: sizes were checked not to be negative.
 pub(crate) fn size(value: i64) -> usize {
     usize::try_from(value).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Reading a configuration's fields, each bounded and named in its error.
+//! Reads the fields of a configuration; every value is checked, and errors name the field.
 
 use std::ops::RangeInclusive;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 
-/// An object of a configuration, with the path of its fields for messages.
+/// A JSON object of the configuration, with its path for error messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'a> {
     object: &'a Value,
@@ -14,27 +14,27 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// `prefix` is put before the names of fields in messages: empty, or ending in a dot.
+    /// `prefix` precedes field names in error messages: empty, or ending in a dot.
     pub(crate) fn new(object: &'a Value, prefix: &'a str) -> Self {
         Self { object, prefix }
     }
 
-    /// The value of `name`; null counts as absent.
+    /// The value of `name`; `None` when absent or null.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
-    /// The error that `name` is not as it must be.
+    /// The error that field `name` is invalid because of `reason`.
     pub(crate) fn refuse(&self, name: &str, reason: impl std::fmt::Display) -> ConfigError {
         ConfigError::Field { field: format!("{}{name}", self.prefix), reason: reason.to_string() }
     }
 
-    /// A whole number within `bounds`.
+    /// An integer within `bounds`.
     pub(crate) fn size(&self, name: &str, bounds: RangeInclusive<i64>) -> Result<i64, ConfigError> {
         self.optional_size(name, bounds)?.ok_or_else(|| self.refuse(name, "is missing"))
     }
 
-    /// A whole number within `bounds`, or none.
+    /// An integer within `bounds`; `None` when absent.
     pub(crate) fn optional_size(
         &self,
         name: &str,
@@ -43,15 +43,12 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = value.as_i64().filter(|number| bounds.contains(number)).ok_or_else(|| {
             let (low, high) = (bounds.start(), bounds.end());
-            self.refuse(
-                name,
-                format!("is {}, a whole number from {low} to {high} is supported", shown(value)),
-            )
+            self.refuse(name, format!("is {}, an integer from {low} to {high} is supported", shown(value)))
         })?;
         Ok(Some(number))
     }
 
-    /// The first of `names` that is there, as [`Fields::size`].
+    /// The first of `names` that exists, as [`Fields::size`].
     pub(crate) fn size_of_any(
         &self,
         names: &[&str],
@@ -70,7 +67,7 @@ impl<'a> Fields<'a> {
         self.optional_number(name, bounds)?.ok_or_else(|| self.refuse(name, "is missing"))
     }
 
-    /// A finite number within `bounds`, or none.
+    /// A finite number within `bounds`; `None` when absent.
     pub(crate) fn optional_number(
         &self,
         name: &str,
@@ -84,7 +81,7 @@ impl<'a> Fields<'a> {
         Ok(Some(number))
     }
 
-    /// True or false; `default` when absent.
+    /// A boolean; `default` when absent.
     pub(crate) fn flag_or(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
         match self.get(name) {
             None => Ok(default),
@@ -94,18 +91,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text; none when absent.
+    /// A string; `None` when absent.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, ConfigError> {
         match self.get(name) {
             None => Ok(None),
             Some(value) => value
                 .as_str()
                 .map(Some)
-                .ok_or_else(|| self.refuse(name, format!("is {}, not a text", shown(value)))),
+                .ok_or_else(|| self.refuse(name, format!("is {}, not a string", shown(value)))),
         }
     }
 
-    /// The whole numbers of a list, each within `bounds`; none when absent.
+    /// A list of integers, each within `bounds`; `None` when absent.
     pub(crate) fn sizes(
         &self,
         name: &str,
@@ -119,7 +116,7 @@ impl<'a> Fields<'a> {
         });
         list.map(Some).ok_or_else(|| {
             let (low, high) = (bounds.start(), bounds.end());
-            self.refuse(name, format!("is not a list of whole numbers from {low} to {high}"))
+            self.refuse(name, format!("is not a list of integers from {low} to {high}"))
         })
     }
 
@@ -133,7 +130,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value as it is shown in a message: short.
+/// A short form of a value for error messages.
 fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".into(),

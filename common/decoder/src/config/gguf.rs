@@ -1,11 +1,12 @@
-//! GGUF metadata as the fields a `config.json` would have (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>).
+//! Translates GGUF metadata to the fields of a `config.json`
+//! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>).
 
 use serde_json::{Map, Value, json};
 use videosdgx_gguf::Gguf;
 
 use super::{ConfigError, DecoderConfig, Family};
 
-/// Whole numbers: the setting's key below the architecture's name, and the field.
+/// Integer settings: the key below the architecture's name, and the field.
 const SIZES: &[(&str, &str)] = &[
     ("block_count", "num_hidden_layers"),
     ("context_length", "max_position_embeddings"),
@@ -20,9 +21,9 @@ const SIZES: &[(&str, &str)] = &[
     ("expert_feed_forward_length", "moe_intermediate_size"),
 ];
 
-/// The token embedding; its rows are the vocabulary where the metadata do not say.
+/// Name of the token embedding; its rows give the size of the vocabulary if the metadata does not.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
-/// The head; absent when it is the embedding.
+/// Name of the output layer; absent when it is tied to the embedding.
 pub(crate) const HEAD: &str = "output.weight";
 
 /// The configuration of a GGUF file of architecture `llama`, `qwen3` or `qwen3moe`.
@@ -61,14 +62,15 @@ pub(crate) fn from_metadata(file: &Gguf) -> Result<DecoderConfig, ConfigError> {
         grouped.output_bias = file.tensor("blk.0.attn_output.bias").is_some();
     }
     if family == Family::Llama {
-        // Rows of q and k are stored in the order for pairs; in any other order the products of q and k are the same.
+        // Rows of q and k are stored in the order for pairs. The products of q and k are the same in every order that
+        // both have.
         parsed.rope.layout = super::RopeLayout::Pairs;
     }
     rotated(file, &parsed)?;
     Ok(parsed)
 }
 
-/// Base and scaling.
+/// Base and scaling of the rotary positions.
 fn rope(file: &Gguf) -> Result<Value, ConfigError> {
     let theta = file.f32(&file.model_key("rope.freq_base")).unwrap_or(1e4);
     let mut rope = json!({"rope_type": "default", "rope_theta": theta});
@@ -79,7 +81,7 @@ fn rope(file: &Gguf) -> Result<Value, ConfigError> {
     Ok(rope)
 }
 
-/// The file's own count of rotated values must be the whole head.
+/// Checks that the file's number of rotated elements is the whole head.
 fn rotated(file: &Gguf, config: &DecoderConfig) -> Result<(), ConfigError> {
     let key = file.model_key("rope.dimension_count");
     match file.u64(&key) {
@@ -102,7 +104,7 @@ fn refuse_experts_of_llama(file: &Gguf, family: Family) -> Result<(), ConfigErro
     }
 }
 
-/// Names the metadata's key instead of the field it was taken for.
+/// Replaces the field in an error by the metadata key that it was read from.
 fn in_metadata(file: &Gguf, error: ConfigError) -> ConfigError {
     match error {
         ConfigError::Field { field, reason } => {

@@ -1,11 +1,11 @@
 //! `glm4_moe`: GLM-4.5 to 4.7.
 
-use super::parts::{Attention, FeedForward, Frame, Grouped, Routing, Sparse, bounds};
+use super::parts::{Attention, FeedForward, Frame, GroupedConfig, Routing, SparseConfig, bounds};
 use super::{ConfigError, DecoderConfig, Family, Fields, RopeConfig, RopeLayout};
 
 pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     let frame = Frame::parse(fields)?;
-    let mut grouped = Grouped::parse(fields, frame.hidden, None)?;
+    let mut grouped = GroupedConfig::parse(fields, frame.hidden, None)?;
     grouped.output_bias = false;
     grouped.qk_norm = fields.flag_or("use_qk_norm", false)?.then_some(frame.norm_eps);
     let rope = RopeConfig::parse(fields, grouped.head_dim, 1e4, 0.5, RopeLayout::Halves)?;
@@ -26,7 +26,7 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     })
 }
 
-/// The layers of both GLM families; `is_dense` says which have no experts.
+/// The layers of both GLM families; `is_dense` decides which layers have no experts.
 pub(super) fn layers(
     fields: Fields<'_>,
     frame: &Frame,
@@ -45,7 +45,7 @@ pub(super) fn layers(
         .collect())
 }
 
-/// Layers that predict further tokens.
+/// Number of layers for multi-token prediction.
 pub(super) fn extra_layers(fields: Fields<'_>) -> Result<usize, ConfigError> {
     let count = match fields.optional_size("num_nextn_predict_layers", 0..=16)? {
         Some(count) => count,
@@ -54,7 +54,7 @@ pub(super) fn extra_layers(fields: Fields<'_>) -> Result<usize, ConfigError> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-fn sparse(fields: Fields<'_>) -> Result<Sparse, ConfigError> {
+fn sparse(fields: Fields<'_>) -> Result<SparseConfig, ConfigError> {
     match fields.text("scoring_func")? {
         None | Some("sigmoid") => {}
         Some(other) => {
@@ -63,7 +63,7 @@ fn sparse(fields: Fields<'_>) -> Result<Sparse, ConfigError> {
     }
     let intermediate = fields.size("moe_intermediate_size", bounds::WIDTH)?;
     let shared = fields.optional_size("n_shared_experts", 0..=16)?.unwrap_or(1);
-    Sparse {
+    SparseConfig {
         experts: fields.size_of_any(&["n_routed_experts", "num_local_experts"], bounds::EXPERTS)?,
         top_k: fields.size("num_experts_per_tok", bounds::EXPERTS)?,
         intermediate,

@@ -1,14 +1,14 @@
-//! `glm4_moe_lite`: GLM-4.7-Flash, latent attention and experts.
+//! `glm4_moe_lite`: GLM-4.7-Flash, with latent attention and experts.
 
-use super::parts::{Attention, Frame, Latent, QueryProjection, bounds};
+use super::parts::{Attention, Frame, LatentConfig, QueryProjection, bounds};
 use super::{ConfigError, DecoderConfig, Family, Fields, RopeConfig, RopeLayout, RopeScaling, glm4_moe};
 
-/// transformers gives these norms no epsilon of the configuration.
+/// Epsilon of the latent norms: transformers' default, not part of the configuration.
 const LATENT_NORM_EPS: f64 = 1e-6;
 
 pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     let frame = Frame::parse(fields)?;
-    let latent = Latent {
+    let latent = LatentConfig {
         heads: fields.size("num_attention_heads", bounds::HEADS)?,
         query: match fields.optional_size("q_lora_rank", bounds::WIDTH)? {
             Some(rank) => QueryProjection::LowRank(rank),
@@ -50,7 +50,8 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     })
 }
 
-/// By `mlp_layer_types`, else the first `first_k_dense_replace`, else the first.
+/// Indices of the layers without experts: from `mlp_layer_types`, else the first `first_k_dense_replace`, else the
+/// first.
 fn dense_layers(fields: Fields<'_>, frame: &Frame) -> Result<Vec<i64>, ConfigError> {
     let Some(list) = fields.get("mlp_layer_types") else {
         let first = fields.optional_size("first_k_dense_replace", 0..=frame.layers)?.unwrap_or(1);

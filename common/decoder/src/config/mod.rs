@@ -1,4 +1,4 @@
-//! What a decoder computes, whatever file said so.
+//! The configuration of a decoder, independent of the file format that it was read from.
 
 mod fields;
 mod gguf;
@@ -15,10 +15,12 @@ use serde_json::Value;
 
 pub(crate) use fields::Fields;
 pub(crate) use gguf::from_metadata;
-pub use parts::{Attention, FeedForward, Grouped, Latent, QueryProjection, Routing, Sparse};
+pub use parts::{
+    Attention, FeedForward, GroupedConfig, LatentConfig, QueryProjection, Routing, SparseConfig,
+};
 pub use rope::{Llama3Scaling, RopeConfig, RopeLayout, RopeScaling};
 
-/// The architecture, by transformers' `model_type`.
+/// The architecture, named by transformers' `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// `llama`
@@ -36,11 +38,11 @@ pub enum Family {
 }
 
 impl Family {
-    /// All of them.
+    /// All families.
     pub const ALL: [Self; 6] =
         [Self::Llama, Self::Qwen3, Self::Qwen3Moe, Self::Qwen3Vl, Self::Glm4Moe, Self::Glm4MoeLite];
 
-    /// The class of transformers that computes it.
+    /// The class of transformers that implements the family.
     #[must_use]
     pub fn architecture(self) -> &'static str {
         match self {
@@ -53,7 +55,7 @@ impl Family {
         }
     }
 
-    /// The name in a `config.json`.
+    /// The `model_type` in a `config.json`.
     #[must_use]
     pub fn model_type(self) -> &'static str {
         match self {
@@ -67,45 +69,59 @@ impl Family {
     }
 }
 
-/// One decoder-only transformer: pre-norm layers of attention and feed-forward, RMS norms, rotary positions.
+/// The configuration of a decoder-only transformer: pre-norm layers of attention and feed-forward, RMS norms, rotary
+/// positions.
+///
+/// ```
+/// use serde_json::json;
+/// use videosdgx_decoder::{DecoderConfig, Family};
+///
+/// let config = DecoderConfig::from_json(&json!({
+///     "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+///     "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "rms_norm_eps": 1e-5,
+///     "max_position_embeddings": 8192, "rope_theta": 100000, "tie_word_embeddings": true
+/// }))?;
+/// assert_eq!((config.family, config.layers.len()), (Family::Llama, 30));
+/// # Ok::<(), videosdgx_decoder::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
-    /// Whose names and mapping.
+    /// The family, which decides the names of the tensors.
     pub family: Family,
-    /// Rows of the embedding and of the head.
+    /// Size of the vocabulary: rows of the embedding and of the output layer.
     pub vocab: i64,
     /// Width of the residual stream.
     pub hidden: i64,
-    /// Most tokens of a sequence.
+    /// Largest number of tokens in a sequence.
     pub max_context: usize,
-    /// Of the norms before attention, feed-forward and head.
+    /// Epsilon of the norms before attention, feed-forward and output layer.
     pub norm_eps: f64,
-    /// The head is the embedding.
+    /// Whether the output layer is the embedding.
     pub tied_head: bool,
-    /// The same in each layer.
+    /// Attention, the same in each layer.
     pub attention: Attention,
     /// Rotary positions.
     pub rope: RopeConfig,
-    /// One a layer.
+    /// The feed-forward part of each layer.
     pub layers: Vec<FeedForward>,
-    /// Layers of the file after the decoder's own that predict further tokens; not loaded.
+    /// Layers of the file after the decoder's own, for multi-token prediction; not loaded.
     pub extra_layers: usize,
-    /// The part about vision, as stored, when the model takes pictures.
+    /// The vision part of the configuration as stored, if the model accepts pictures.
     pub vision: Option<Value>,
 }
 
-/// Why a configuration is refused.
+/// A configuration that is invalid or not supported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A value that is missing, cannot be computed or makes no sense.
+    /// A field is missing, invalid or not supported.
     #[error("{field} {reason}")]
     Field {
-        /// Its name, with the objects around it.
+        /// Name of the field, with the names of the enclosing objects.
         field: String,
-        /// What is wrong and what is supported.
+        /// What is wrong, and what is supported.
         reason: String,
     },
-    /// A model of another kind.
+    /// The architecture is not supported.
     #[error(
         "the architecture {0:?} is not supported; llama, qwen3, qwen3_moe, qwen3_vl, glm4_moe and glm4_moe_lite are"
     )]
@@ -113,10 +129,10 @@ pub enum ConfigError {
 }
 
 impl DecoderConfig {
-    /// Reads transformers' `config.json`.
+    /// Parses transformers' `config.json`.
     ///
     /// # Errors
-    /// [`ConfigError`] names the field.
+    /// [`ConfigError`] with the name of the field.
     pub fn from_json(config: &Value) -> Result<Self, ConfigError> {
         let fields = Fields::new(config, "");
         let name = fields.text("model_type")?.ok_or_else(|| fields.refuse("model_type", "is missing"))?;
@@ -131,7 +147,7 @@ impl DecoderConfig {
         }
     }
 
-    /// Elements of the cache a token and layer.
+    /// Elements that a token takes in the cache, in each layer.
     #[must_use]
     pub fn cache_width(&self) -> i64 {
         match &self.attention {

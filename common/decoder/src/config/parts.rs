@@ -1,8 +1,8 @@
-//! The parts of a decoder's configuration.
+//! The parts of a decoder's configuration, and what all families have in common.
 
 use super::{ConfigError, Fields};
 
-/// Bounds of what is computed at all: far above every published model, far below what overflows.
+/// Accepted ranges: larger than in every published model, and small enough that sizes cannot overflow.
 pub(super) mod bounds {
     use std::ops::RangeInclusive;
 
@@ -16,122 +16,125 @@ pub(super) mod bounds {
     pub(in super::super) const EPS: RangeInclusive<f64> = 0.0..=0.1;
 }
 
-/// How a layer attends.
+/// The attention of a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Attention {
     /// Query heads in groups that share keys and values (Ainslie et al. 2023, "GQA").
-    Grouped(Grouped),
-    /// Keys and values from one latent vector (DeepSeek-AI 2024, "DeepSeek-V2").
-    Latent(Latent),
+    Grouped(GroupedConfig),
+    /// Keys and values computed from one latent vector (DeepSeek-AI 2024, "DeepSeek-V2").
+    Latent(LatentConfig),
 }
 
-/// Grouped-query attention.
+/// Parameters of grouped-query attention.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Grouped {
-    /// Query heads.
+pub struct GroupedConfig {
+    /// Number of query heads.
     pub heads: i64,
-    /// Heads of keys and values; divides `heads`.
+    /// Number of key and value heads; divides `heads`.
     pub kv_heads: i64,
-    /// Width of a head; not `hidden / heads` in general.
+    /// Width of a head; not always `hidden / heads`.
     pub head_dim: i64,
     /// Whether q, k and v have a bias.
     pub qkv_bias: bool,
     /// Whether the output has a bias.
     pub output_bias: bool,
-    /// Epsilon of the norm of each head of q and k, before the rotation; none: no such norm.
+    /// Epsilon of the norm of each query and key head, before the rotation; `None`: no norm.
     pub qk_norm: Option<f64>,
 }
 
-/// Multi-head latent attention.
+/// Parameters of multi-head latent attention.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Latent {
-    /// Query heads.
+pub struct LatentConfig {
+    /// Number of query heads.
     pub heads: i64,
-    /// Whether queries go through a narrow layer.
+    /// How queries are computed.
     pub query: QueryProjection,
-    /// Width of the latent vector that keys and values are made of.
+    /// Width of the latent vector that keys and values are computed from.
     pub latent: i64,
-    /// Part of a head without position.
+    /// Width of the part of a head that is not rotated.
     pub nope_dim: i64,
-    /// Part of a head with position; its key is one for all heads.
+    /// Width of the rotated part of a head; its key is shared by all heads.
     pub rope_dim: i64,
     /// Width of a head's value.
     pub value_dim: i64,
-    /// Whether the first projections and the output have a bias.
+    /// Whether the input projections and the output have a bias.
     pub bias: bool,
-    /// Epsilon of the norms of the latent and of the narrow query.
+    /// Epsilon of the norms of the latent vector and of the low-rank query.
     pub latent_norm_eps: f64,
 }
 
-impl Latent {
-    /// Width of a query head: the part without and the part with position.
+impl LatentConfig {
+    /// Width of a query head: the unrotated and the rotated part.
     #[must_use]
     pub fn query_dim(&self) -> i64 {
         self.nope_dim + self.rope_dim
     }
 }
 
-/// How queries are made.
+/// How queries are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryProjection {
-    /// One projection.
+    /// By one projection.
     Direct,
-    /// Down to this rank, a norm, and up.
+    /// By a projection to this rank, a norm, and a projection to the full width.
     LowRank(i64),
 }
 
-/// What follows attention in a layer: a gated unit, `down(silu(gate x) · up x)`.
+/// The feed-forward part of a layer, `down(silu(gate x) · up x)`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FeedForward {
-    /// One.
+    /// One gated unit.
     Dense {
-        /// Its width.
+        /// Intermediate width.
         intermediate: i64,
-        /// Whether its linears have biases.
+        /// Whether the linear layers have biases.
         bias: bool,
     },
-    /// A few of many.
-    Sparse(Sparse),
+    /// A mixture of experts.
+    Sparse(SparseConfig),
 }
 
-/// A mixture of experts.
+/// Parameters of a mixture of experts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sparse {
-    /// How many there are.
+pub struct SparseConfig {
+    /// Number of experts.
     pub experts: i64,
-    /// How many a token goes through.
+    /// Number of experts for each token.
     pub top_k: i64,
-    /// Width of one.
+    /// Intermediate width of an expert.
     pub intermediate: i64,
-    /// Width of the expert every token goes through, added without a gate; none: there is none.
+    /// Intermediate width of the shared expert, which is added for every token without a gate; `None`: no shared
+    /// expert.
     pub shared_intermediate: Option<i64>,
-    /// How they are chosen and weighed.
+    /// How experts are selected and weighted.
     pub routing: Routing,
 }
 
-/// How experts are chosen and weighed; in f32.
+/// How experts are selected and weighted; computed in f32.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Routing {
-    /// Softmax over all, the likeliest, `renormalize`d to 1.
+    /// Softmax over all experts; the `top_k` largest are selected.
     Softmax {
-        /// Whether the weights of the chosen sum to 1.
+        /// Whether the weights of the selected experts are scaled to sum to 1.
         renormalize: bool,
     },
-    /// Sigmoid scores; chosen by score + correction bias within the best groups, weighed by the score alone.
+    /// Sigmoid scores. Experts are selected by score plus correction bias within the best groups, and weighted by the
+    /// score alone.
     Sigmoid {
         /// Whether the weights are divided by their sum.
         renormalize: bool,
-        /// Groups of consecutive experts, each rated by its two best.
+        /// Number of groups of consecutive experts; a group is rated by the sum of its two best experts.
         groups: i64,
-        /// How many groups are looked into.
+        /// Number of groups that experts are selected from.
         top_groups: i64,
-        /// Multiplies the weights.
+        /// Factor of the weights.
         scale: f64,
     },
 }
 
-impl Grouped {
-    /// Heads, sharing and width, from the fields that all families with grouped attention have in common.
+impl GroupedConfig {
+    /// Parses number of heads, sharing and width, from the fields that all families with grouped attention have in
+    /// common.
     pub(super) fn parse(
         fields: Fields<'_>,
         hidden: i64,
@@ -158,8 +161,8 @@ impl Grouped {
     }
 }
 
-impl Sparse {
-    /// Checks what belongs together.
+impl SparseConfig {
+    /// Checks fields that depend on one another.
     pub(super) fn check(self, fields: Fields<'_>) -> Result<Self, ConfigError> {
         if self.top_k > self.experts {
             let reason = format!("is {}, more than the {} experts there are", self.top_k, self.experts);
@@ -168,7 +171,7 @@ impl Sparse {
         if let Routing::Sigmoid { groups, top_groups, .. } = self.routing {
             if self.experts % groups != 0 || self.experts / groups < 2 {
                 let reason = format!(
-                    "is {groups}, which does not cut {} experts into groups of two or more",
+                    "is {groups}, which does not divide {} experts into groups of two or more",
                     self.experts
                 );
                 return Err(fields.refuse("n_group", reason));
@@ -179,7 +182,7 @@ impl Sparse {
                 );
             }
             if top_groups * (self.experts / groups) < self.top_k {
-                let reason = format!("is {top_groups}, groups that hold fewer than {} experts", self.top_k);
+                let reason = format!("is {top_groups}, whose groups have fewer than {} experts", self.top_k);
                 return Err(fields.refuse("topk_group", reason));
             }
         }
@@ -187,7 +190,7 @@ impl Sparse {
     }
 }
 
-/// What every family has, besides attention and feed-forward.
+/// The fields that all families have, besides attention and feed-forward.
 pub(super) struct Frame {
     pub(super) vocab: i64,
     pub(super) hidden: i64,
@@ -219,7 +222,7 @@ impl Frame {
         })
     }
 
-    /// All layers with the same dense unit.
+    /// All layers with the same dense feed-forward unit.
     pub(super) fn dense_layers(
         &self,
         fields: Fields<'_>,

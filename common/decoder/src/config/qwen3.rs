@@ -1,6 +1,6 @@
 //! `qwen3`: dense Qwen3.
 
-use super::parts::{Attention, Frame, Grouped};
+use super::parts::{Attention, Frame, GroupedConfig};
 use super::{ConfigError, DecoderConfig, Family, Fields, RopeConfig, RopeLayout};
 
 pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
@@ -24,17 +24,17 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     })
 }
 
-/// The attention of all Qwen3: each head of q and k normalised.
+/// The attention of all Qwen3 models: each query and key head is normalised.
 pub(super) fn attention(
     fields: Fields<'_>,
     frame: &Frame,
     default_head_dim: Option<i64>,
-) -> Result<Grouped, ConfigError> {
-    let grouped = Grouped::parse(fields, frame.hidden, default_head_dim)?;
-    Ok(Grouped { qk_norm: Some(frame.norm_eps), ..grouped })
+) -> Result<GroupedConfig, ConfigError> {
+    let grouped = GroupedConfig::parse(fields, frame.hidden, default_head_dim)?;
+    Ok(GroupedConfig { qk_norm: Some(frame.norm_eps), ..grouped })
 }
 
-/// Refuses layers that see only a window.
+/// Rejects layers with sliding-window attention.
 fn full_attention(fields: Fields<'_>) -> Result<(), ConfigError> {
     let list = fields.get("layer_types").and_then(|list| list.as_array()).map_or(&[][..], Vec::as_slice);
     match list.iter().find(|kind| kind.as_str() != Some("full_attention")) {

@@ -1,6 +1,6 @@
 //! `qwen3_moe`: Qwen3 with experts, Qwen3-Coder-30B-A3B.
 
-use super::parts::{Attention, FeedForward, Frame, Routing, Sparse, bounds};
+use super::parts::{Attention, FeedForward, Frame, Routing, SparseConfig, bounds};
 use super::{ConfigError, DecoderConfig, Family, Fields, RopeConfig, RopeLayout, qwen3};
 
 pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
@@ -22,9 +22,9 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     })
 }
 
-/// Every `decoder_sparse_step`th layer has experts but those in `mlp_only_layers`.
+/// Every `decoder_sparse_step`th layer has experts, except those in `mlp_only_layers`.
 fn layers(fields: Fields<'_>, frame: &Frame) -> Result<Vec<FeedForward>, ConfigError> {
-    let sparse = Sparse {
+    let sparse = SparseConfig {
         experts: fields.size_of_any(&["num_experts", "num_local_experts"], bounds::EXPERTS)?,
         top_k: fields.optional_size("num_experts_per_tok", bounds::EXPERTS)?.unwrap_or(8),
         intermediate: fields.size("moe_intermediate_size", bounds::WIDTH)?,

@@ -1,4 +1,4 @@
-//! `qwen3_vl`: dense Qwen3 that takes pictures. Its text part lies in `text_config`.
+//! `qwen3_vl`: dense Qwen3 with pictures. Its text part is in `text_config`.
 
 use super::parts::{Attention, Frame};
 use super::{ConfigError, DecoderConfig, Family, Fields, RopeConfig, RopeLayout, qwen3};
@@ -11,7 +11,7 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     let rope = RopeConfig::parse(text, grouped.head_dim, 5e5, 1.0, RopeLayout::Halves)?;
     let sections = rope.sections.unwrap_or([24, 20, 20]);
     if sections.iter().sum::<i64>() != rope.dim / 2 {
-        let reason = format!("is missing, and [24, 20, 20] does not share out {} frequencies", rope.dim / 2);
+        let reason = format!("is missing, and [24, 20, 20] does not add up to {} frequencies", rope.dim / 2);
         return Err(text.refuse("rope_parameters.mrope_section", reason));
     }
     let layers = frame.dense_layers(text, false)?;

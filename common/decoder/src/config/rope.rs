@@ -1,4 +1,4 @@
-//! Rotary positions (Su et al. 2021) and the ways published models stretch them.
+//! Rotary positions (Su et al. 2021) and their scaling for long contexts.
 
 use serde_json::Value;
 
@@ -9,17 +9,17 @@ use super::{ConfigError, Fields};
 pub struct RopeConfig {
     /// Base of the frequencies.
     pub theta: f64,
-    /// The first so many values of a head are rotated; even.
+    /// Number of rotated elements at the start of a head; even.
     pub dim: i64,
-    /// Which values are a pair.
+    /// Which elements are rotated together.
     pub layout: RopeLayout,
-    /// How frequencies are changed for longer contexts.
+    /// Scaling of the frequencies for longer contexts.
     pub scaling: RopeScaling,
-    /// Frequencies that follow time, height and width of a picture's tokens, interleaved (Qwen3-VL): how many each.
+    /// Numbers of frequencies that follow time, height and width of a picture's tokens, interleaved (Qwen3-VL).
     pub sections: Option<[i64; 3]>,
 }
 
-/// Which two values are rotated together.
+/// Which two elements are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopeLayout {
     /// `i` and `i + dim / 2`.
@@ -28,33 +28,33 @@ pub enum RopeLayout {
     Pairs,
 }
 
-/// How frequencies are changed.
+/// Scaling of the frequencies.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     None,
-    /// All divided by a factor.
+    /// All frequencies are divided by a factor.
     Linear(f64),
-    /// As Llama 3.1 does: low ones divided, high ones kept, those between interpolated.
+    /// Llama 3.1's: low frequencies are divided, high ones unchanged, those between interpolated.
     Llama3(Llama3Scaling),
 }
 
 /// Parameters of [`RopeScaling::Llama3`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Llama3Scaling {
-    /// Divides low frequencies.
+    /// Divisor of low frequencies.
     pub factor: f64,
     /// Wavelengths above `original_context / low` are low frequencies.
     pub low: f64,
     /// Wavelengths below `original_context / high` are high frequencies.
     pub high: f64,
-    /// Tokens of the context it was trained with first.
+    /// Context length, in tokens, of the original training.
     pub original_context: f64,
 }
 
 impl RopeConfig {
-    /// Reads `rope_parameters`, or `rope_theta` and `rope_scaling` as older files have them. `head` is the width of what
-    /// is rotated; `default_theta` and `default_part` hold where the file says nothing.
+    /// Parses `rope_parameters`, or `rope_theta` and `rope_scaling` in older files. `head` is the width that is
+    /// rotated; `default_theta` and `default_part` apply where the file has no value.
     pub(super) fn parse(
         fields: Fields<'_>,
         head: i64,
@@ -97,7 +97,7 @@ fn scaling(inner: Fields<'_>, outer: Fields<'_>) -> Result<RopeScaling, ConfigEr
     };
     let factor = || inner.number("factor", 1.0..=1e6);
     match kind {
-        // Older files of models with sections call plain rotation "mrope".
+        // Older files of models with sections call unscaled rotation "mrope".
         "default" | "mrope" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear(factor()?)),
         "llama3" => {
@@ -126,18 +126,18 @@ fn scaling(inner: Fields<'_>, outer: Fields<'_>) -> Result<RopeScaling, ConfigEr
     }
 }
 
-/// `mrope_section`, which must cover the frequencies there are.
+/// Parses `mrope_section`, which must cover all frequencies.
 fn sections(inner: Fields<'_>, dim: i64) -> Result<Option<[i64; 3]>, ConfigError> {
     let Some(list) = inner.sizes("mrope_section", 0..=dim)? else { return Ok(None) };
     let sections: [i64; 3] = list.try_into().map_err(|list: Vec<i64>| {
         inner.refuse("mrope_section", format!("has {} parts, three are needed", list.len()))
     })?;
     let [_, height, width] = sections;
-    // Height is taken from frequencies 1, 4, 7 … below 3 · height, width from 2, 5, 8 … below 3 · width.
+    // Height uses frequencies 1, 4, 7 … below 3 · height, width uses 2, 5, 8 … below 3 · width.
     if 3 * height > dim / 2 + 2 || 3 * width > dim / 2 + 2 || sections.iter().sum::<i64>() != dim / 2 {
         return Err(inner.refuse(
             "mrope_section",
-            format!("is {sections:?}, which does not share out {} frequencies", dim / 2),
+            format!("is {sections:?}, which does not cover {} frequencies", dim / 2),
         ));
     }
     Ok(Some(sections))

@@ -1,4 +1,4 @@
-//! The published configurations of the six families, and what is refused.
+//! The published configurations of the six families, and configurations that are rejected.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ fn both_spellings_of_rope_parameters_are_read() {
 
 #[rstest]
 #[case::absent(llama(), "hidden_size", Value::Null, "hidden_size is missing")]
-#[case::zero(llama(), "num_hidden_layers", json!(0), "num_hidden_layers is 0, a whole number from 1 to 512")]
+#[case::zero(llama(), "num_hidden_layers", json!(0), "num_hidden_layers is 0, an integer from 1 to 512")]
 #[case::huge(llama(), "vocab_size", json!(1u64 << 40), "vocab_size is 1099511627776")]
 #[case::fraction(llama(), "hidden_size", json!(1.5), "hidden_size is 1.5")]
 #[case::text(llama(), "hidden_size", json!("576"), "hidden_size is \"576\"")]
@@ -114,7 +114,7 @@ fn both_spellings_of_rope_parameters_are_read() {
 #[case::scaling(llama(), "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "rope_scaling.rope_type is \"yarn\"")]
 #[case::window(qwen_coder(), "use_sliding_window", json!(true), "use_sliding_window is true")]
 #[case::too_many(qwen_coder(), "num_experts_per_tok", json!(200), "num_experts_per_tok is 200, more than the 128")]
-#[case::no_groups(glm(), "n_group", json!(3), "n_group is 3, which does not cut 160")]
+#[case::no_groups(glm(), "n_group", json!(3), "n_group is 3, which does not divide 160")]
 #[case::kinds(glm_flash(), "mlp_layer_types", json!(["dense"]), "mlp_layer_types is not a list of 47 kinds")]
 #[case::vision(qwen_vl(), "vision_config", Value::Null, "vision_config is missing")]
 #[case::other(llama(), "model_type", json!("mamba"), "the architecture \"mamba\" is not supported")]

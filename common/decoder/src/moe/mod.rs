@@ -1,30 +1,30 @@
-//! Feed-forward by a few of many experts.
+//! Feed-forward by a mixture of experts.
 
 mod router;
 
 use tch::Tensor;
 use videosdgx_tensor::{ExpertBank, ExpertShape, TensorError, Weights};
 
-use crate::Sparse;
-use crate::mlp::{GatedNames, GatedUnit};
+use crate::SparseConfig;
+use crate::mlp::{GatedMlp, GatedNames};
 use crate::names::{Layout, Part, SHARED_EXPERTS};
 use router::{Choice, Router};
 
-/// The names of the shared expert's linears, which only transformers' layout has.
+/// The names of the shared expert's linear layers, which only transformers' layout has.
 const SHARED: GatedNames<'_> = GatedNames { gate: "gate_proj", up: "up_proj", down: "down_proj" };
 
-/// Experts, who chooses them, and the one everybody goes through.
+/// Experts, their router, and the shared expert.
 pub(crate) struct Mixture {
     router: Router,
     experts: ExpertBank,
-    shared: Option<GatedUnit>,
+    shared: Option<GatedMlp>,
 }
 
 impl Mixture {
-    /// From the place of a layer.
+    /// Loads the mixture of the layer that `weights` points to.
     pub(crate) fn load(
         weights: &Weights,
-        config: &Sparse,
+        config: &SparseConfig,
         hidden: i64,
         layout: Layout,
     ) -> Result<Self, TensorError> {
@@ -34,7 +34,7 @@ impl Mixture {
             Layout::Gguf => weights.clone(),
         };
         let shared = match config.shared_intermediate {
-            Some(width) => Some(GatedUnit::load(&weights.at(SHARED_EXPERTS), SHARED, hidden, width, false)?),
+            Some(width) => Some(GatedMlp::load(&weights.at(SHARED_EXPERTS), SHARED, hidden, width, false)?),
             None => None,
         };
         Ok(Self {

@@ -1,27 +1,27 @@
-//! Which experts a token goes through and how they are weighed, in f32.
+//! Selects the experts of each token and their weights, in f32.
 
 use tch::{Kind, Tensor};
 use videosdgx_tensor::{TensorError, Weights};
 
 use crate::names::CORRECTION_BIAS;
-use crate::{Routing, Sparse};
+use crate::{Routing, SparseConfig};
 
-/// Keeps the weights of a token's experts from being divided by zero (transformers' value).
+/// Prevents division by zero when weights are normalised (transformers' value).
 const TINY: f64 = 1e-20;
 
-/// Scores all experts and chooses some.
+/// Scores all experts and selects some for each token.
 #[derive(Debug)]
 pub(crate) struct Router {
     /// `[experts, hidden]` f32.
     weight: Tensor,
-    /// `[experts]` f32: added to the scores for the choice only.
+    /// `[experts]` f32: added to the scores for the selection only.
     correction: Option<Tensor>,
-    config: Sparse,
+    config: SparseConfig,
 }
 
-/// The experts of each row.
+/// The selected experts of each row.
 pub(crate) struct Choice {
-    /// `[rows, top_k]`, whole numbers.
+    /// `[rows, top_k]`, integers.
     pub(crate) experts: Tensor,
     /// `[rows, top_k]` f32.
     pub(crate) weights: Tensor,
@@ -32,7 +32,7 @@ impl Router {
         weights: &Weights,
         name: &str,
         hidden: i64,
-        config: &Sparse,
+        config: &SparseConfig,
     ) -> Result<Self, TensorError> {
         let router = weights.at(name);
         let weight = router.tensor_as("weight", &[config.experts, hidden], Kind::Float)?;
@@ -45,7 +45,7 @@ impl Router {
         Ok(Self { weight, correction, config: config.clone() })
     }
 
-    /// `[rows, hidden]` → the choice for each.
+    /// `[rows, hidden]` → the selection for each row.
     pub(crate) fn choose(&self, input: &Tensor) -> Choice {
         let logits = input.to_kind(Kind::Float).linear(&self.weight, None::<&Tensor>);
         match self.config.routing {
@@ -53,7 +53,7 @@ impl Router {
                 let (weights, experts) =
                     logits.softmax(-1, Kind::Float).topk(self.config.top_k, -1, true, true);
                 let weights = if renormalize { &weights / total(&weights) } else { weights };
-                // The reference rounds the weights to the type of the activations.
+                // The reference implementation rounds the weights to the type of the activations.
                 Choice { experts, weights: weights.to_kind(input.kind()).to_kind(Kind::Float) }
             }
             Routing::Sigmoid { renormalize, groups, top_groups, scale } => {
@@ -76,8 +76,8 @@ fn total(weights: &Tensor) -> Tensor {
     weights.sum_dim_intlist([-1i64].as_slice(), true, Kind::Float)
 }
 
-/// `[rows, experts]`, with those outside the `top_groups` best groups at minus infinity. A group is rated by the sum of its
-/// two best.
+/// `[rows, experts]`, with experts outside the `top_groups` best groups at minus infinity. A group is rated by the
+/// sum of its two best experts.
 fn within_best_groups(rated: Tensor, groups: i64, top_groups: i64) -> Tensor {
     if top_groups >= groups {
         return rated;
@@ -97,7 +97,8 @@ mod tests {
     use tch::Device;
 
     fn router(routing: Routing, correction: Option<&[f32]>) -> Router {
-        let config = Sparse { experts: 4, top_k: 2, intermediate: 1, shared_intermediate: None, routing };
+        let config =
+            SparseConfig { experts: 4, top_k: 2, intermediate: 1, shared_intermediate: None, routing };
         Router {
             weight: Tensor::eye(4, (Kind::Float, Device::Cpu)),
             correction: correction.map(Tensor::from_slice),

@@ -1,4 +1,5 @@
-//! A block of the tower: attention among the patches of a frame, then a feed-forward part, each on a normalised input.
+//! A block of the vision tower: attention among the patches of a frame, then feed-forward, each on a normalised
+//! input.
 
 use tch::Tensor;
 use videosdgx_tensor::{LayerNorm, Linear, TensorError, Weights, attention};
@@ -6,7 +7,7 @@ use videosdgx_tensor::{LayerNorm, Linear, TensorError, Weights, attention};
 use super::VisionConfig;
 use super::rotary::Rotary;
 
-/// Of all norms of the tower; not in the configuration.
+/// Epsilon of all norms of the tower; not in the configuration.
 pub(super) const NORM_EPS: f64 = 1e-6;
 
 pub(super) struct Block {
@@ -35,7 +36,7 @@ impl Block {
         })
     }
 
-    /// `hidden`: `[patches, width]`; `frames`: patches of each frame, together all.
+    /// `hidden`: `[patches, width]`; `frames`: number of patches of each frame, in order.
     pub(super) fn forward(&self, hidden: &Tensor, rotary: &Rotary, frames: &[i64]) -> Tensor {
         let hidden = hidden + self.attend(&self.attention_norm.forward(hidden), rotary, frames);
         let inner = self.up.forward(&self.mlp_norm.forward(&hidden)).gelu(self.gelu);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::ConfigError;
 use crate::config::Fields;
 
-/// Shape of a vision tower.
+/// The configuration of a vision tower.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionConfig {
     /// Number of blocks.
@@ -14,41 +14,42 @@ pub struct VisionConfig {
     pub hidden: i64,
     /// Width inside the feed-forward part of a block.
     pub intermediate: i64,
-    /// Attention heads; a multiple of four values each.
+    /// Number of attention heads; the width of a head is a multiple of four.
     pub heads: i64,
     /// Channels of a picture.
     pub channels: i64,
-    /// Pixels of a patch's side.
+    /// Side of a patch in pixels.
     pub patch: i64,
-    /// Frames of a patch.
+    /// Number of frames in a patch.
     pub temporal_patch: i64,
-    /// Patches of a side that become one token.
+    /// Side, in patches, of the square that becomes one token.
     pub merge: i64,
     /// Width of the features: that of the text layers.
     pub out_hidden: i64,
-    /// Rows and columns of the table of learned positions.
+    /// Side of the square table of learned positions.
     pub table_side: i64,
-    /// After these blocks features are taken for the first text layers, in this order.
+    /// Blocks after which features are taken, in order, for the first text layers.
     pub deepstack: Vec<i64>,
     /// Base of the rotary frequencies.
     pub theta: f64,
-    /// The feed-forward part's GELU is approximated by tanh (`gelu_pytorch_tanh`).
+    /// Whether the GELU of the feed-forward part is approximated by tanh (`gelu_pytorch_tanh`).
     pub tanh_gelu: bool,
 }
 
 impl VisionConfig {
-    /// Reads the object `vision_config`.
+    /// Parses the object `vision_config`.
     ///
     /// # Errors
-    /// [`ConfigError`] names the field.
+    /// [`ConfigError`] with the name of the field.
     pub fn parse(vision_config: &Value) -> Result<Self, ConfigError> {
         let fields = Fields::new(vision_config, "vision_config.");
         let heads = fields.size("num_heads", 1..=512)?;
         let hidden = fields.size("hidden_size", 1..=1 << 17)?;
         if hidden % heads != 0 || (hidden / heads) % 4 != 0 {
-            return Err(
-                fields.refuse("num_heads", format!("is {heads}, which does not share out {hidden} in fours"))
-            );
+            return Err(fields.refuse(
+                "num_heads",
+                format!("is {heads}, and hidden_size {hidden} is not a multiple of four times that"),
+            ));
         }
         let positions = fields.size("num_position_embeddings", 1..=1 << 24)?;
         let table_side = positions.isqrt();
@@ -58,7 +59,7 @@ impl VisionConfig {
         let depth = fields.size("depth", 1..=512)?;
         let deepstack = fields.sizes("deepstack_visual_indexes", 0..=depth - 1)?.unwrap_or_default();
         if deepstack.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(fields.refuse("deepstack_visual_indexes", "is not in rising order"));
+            return Err(fields.refuse("deepstack_visual_indexes", "is not in ascending order"));
         }
         let tanh_gelu = match fields.text("hidden_act")? {
             None | Some("gelu_pytorch_tanh") => true,
@@ -99,7 +100,7 @@ impl VisionConfig {
         })
     }
 
-    /// Values of a patch.
+    /// Values in a patch.
     #[must_use]
     pub fn patch_values(&self) -> i64 {
         self.channels * self.temporal_patch * self.patch * self.patch
@@ -111,7 +112,7 @@ impl VisionConfig {
         self.hidden / self.heads
     }
 
-    /// Every tensor of the tower with its shape, below the tower's name.
+    /// Every tensor of the tower with its shape, relative to the tower's prefix.
     #[must_use]
     pub fn expected_tensors(&self) -> Vec<(String, Vec<i64>)> {
         let mut list: Vec<(String, Vec<i64>)> = Vec::new();
@@ -177,7 +178,7 @@ mod tests {
     #[case("num_heads", json!(12), "vision_config.num_heads is 12")]
     #[case("num_position_embeddings", json!(2305), "vision_config.num_position_embeddings is 2305, not a square")]
     #[case("deepstack_visual_indexes", json!([24]), "vision_config.deepstack_visual_indexes is not a list")]
-    #[case("deepstack_visual_indexes", json!([5, 5]), "vision_config.deepstack_visual_indexes is not in rising order")]
+    #[case("deepstack_visual_indexes", json!([5, 5]), "vision_config.deepstack_visual_indexes is not in ascending order")]
     #[case("hidden_act", json!("relu"), "vision_config.hidden_act is \"relu\"")]
     #[case("patch_size", json!(0), "vision_config.patch_size is 0")]
     #[case("depth", json!(-1), "vision_config.depth is -1")]

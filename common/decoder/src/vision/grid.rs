@@ -1,4 +1,4 @@
-//! Where patches lie: rows and columns in merge-block order, and their places in the table of learned positions.
+//! Positions of patches: rows and columns in merge-block order, and indices in the table of learned positions.
 
 /// Row and column of each patch of one frame of `rows × columns` patches, in the order of [`crate::vision`]: merge blocks
 /// of `merge × merge` by row and column, and patches in a block by row and column.
@@ -11,8 +11,8 @@ pub(super) fn places(rows: usize, columns: usize, merge: usize) -> impl Iterator
     })
 }
 
-/// Four entries of a table of `side × side` and their weights, for each patch of a frame: bilinear interpolation with the
-/// corners of grid and table on one another.
+/// For each patch of a frame, four entries of a table of `side × side` and their weights: bilinear interpolation with
+/// the corners of grid and table aligned.
 pub(super) struct Interpolation {
     /// `[patches · 4]`, rows of the table.
     pub(super) indices: Vec<i64>,
@@ -36,7 +36,7 @@ impl Interpolation {
     }
 }
 
-/// The two entries of an axis of the table around place `index` of `size`, and their weights.
+/// The two entries of an axis of the table for position `index` of `size`, and their weights.
 fn taps(index: usize, size: usize, side: usize) -> [(usize, f32); 2] {
     let last = side.saturating_sub(1);
     let place = index as f32 * last as f32 / size.saturating_sub(1).max(1) as f32;

@@ -1,4 +1,4 @@
-//! Merge blocks become tokens at the width of the text layers.
+//! Merges blocks of patches into tokens at the width of the text layers.
 
 use tch::Tensor;
 use videosdgx_tensor::{LayerNorm, Linear, TensorError, Weights};
@@ -6,7 +6,7 @@ use videosdgx_tensor::{LayerNorm, Linear, TensorError, Weights};
 use super::VisionConfig;
 use super::block::NORM_EPS;
 
-/// Whether patches are normalised one by one, or a merge block as a whole.
+/// Whether patches are normalised one by one, or merge blocks as a whole.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Normalized {
     Patches,

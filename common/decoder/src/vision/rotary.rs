@@ -1,8 +1,8 @@
-//! Rotary positions in two dimensions: half of a head's pairs turn with the row, half with the column.
+//! Rotary positions in two dimensions: half of a head's pairs are rotated by the row, half by the column.
 
 use tch::{Device, Kind, Tensor};
 
-/// Angles of the patches of a batch.
+/// Rotations of the patches of a batch.
 pub(super) struct Rotary {
     /// `[patches, 1, head / 2]` f32
     cos: Tensor,
@@ -11,7 +11,7 @@ pub(super) struct Rotary {
 }
 
 impl Rotary {
-    /// For patches at `places` (row, column); `head`: values of a head, a multiple of four.
+    /// Rotations of patches at `places` (row, column); `head` is the width of a head, a multiple of four.
     pub(super) fn new(places: &[[usize; 2]], head: i64, theta: f64, device: Device) -> Self {
         let quarter = (head / 4) as usize;
         let frequency = |index: usize| 1.0 / (theta as f32).powf((2 * index) as f32 / (2 * quarter) as f32);
@@ -26,7 +26,7 @@ impl Rotary {
         Self { cos: angles.cos(), sin: angles.sin() }
     }
 
-    /// Turns `values` `[patches, heads, head]`; computed in f32, result in their type.
+    /// Rotates `values` `[patches, heads, head]`; computed in f32, result in the type of `values`.
     pub(super) fn rotate(&self, values: &Tensor) -> Tensor {
         let halves = values.to_kind(Kind::Float).chunk(2, -1);
         let (first, second) = (&halves[0], &halves[1]);

@@ -1,4 +1,4 @@
-//! Against transformers (fixtures of `tests/reference/vision.py`).
+//! Comparison with transformers (fixtures of `tests/reference/vision.py`).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn tower(kind: Kind) -> VisionTower {
     VisionTower::load(&weights(kind), &config()).expect("loads")
 }
 
-/// The two pictures of the fixture with their places in its prompt.
+/// The two pictures of the fixture, with their positions in its prompt.
 fn images() -> [Arc<ImageInput>; 2] {
     let processor = PicturePreprocessor::open(&fixture("model")).expect("opens");
     let ids = Vec::<i64>::try_from(&golden()["ids"]).expect("numbers");
@@ -85,7 +85,7 @@ fn features_are_those_of_transformers(#[case] kind: Kind, #[case] bound: f64) {
         .expect("computes");
     assert_eq!(features.merged.kind(), kind);
     check(&features, &golden, 0, bound);
-    // Each alone gives the same.
+    // Each picture alone gives the same features.
     let mut first = 0;
     for image in &images {
         let alone = catch_libtorch_errors(|| Ok::<_, TensorError>(tower.encode(&[image]).expect("fits")))
@@ -96,7 +96,7 @@ fn features_are_those_of_transformers(#[case] kind: Kind, #[case] bound: f64) {
     }
 }
 
-/// The fixture's own bytes, so that an error here is the tower's and not the processor's.
+/// The pixels of the fixture itself, so that an error is the tower's and not the preprocessor's.
 #[test]
 fn features_of_given_patches() {
     let (tower, golden) = (tower(Kind::Float), golden());

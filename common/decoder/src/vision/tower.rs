@@ -1,4 +1,4 @@
-//! The tower as a whole.
+//! The complete vision tower.
 
 use tch::{Kind, Tensor};
 use videosdgx_decoder_api::{DecoderError, ImageInput};
@@ -18,17 +18,17 @@ pub struct VisionTower {
     table: Tensor,
     blocks: Vec<Block>,
     merger: Merger,
-    /// With the number of the block after which each works.
+    /// With the index of the block after which each is applied.
     deepstack: Vec<(usize, Merger)>,
     kind: Kind,
 }
 
-/// What the text layers see of pictures: one row a placeholder token, pictures one after another.
+/// The features of pictures for the text layers: one row for each placeholder token, one picture after another.
 #[derive(Debug)]
 pub struct Features {
-    /// `[tokens, out_hidden]` in the compute type: instead of the placeholders' embeddings.
+    /// `[tokens, out_hidden]` in the compute type: replace the embeddings of the placeholders.
     pub merged: Tensor,
-    /// `[tokens, out_hidden]` each: to be added after text layers 0, 1, 2, …
+    /// `[tokens, out_hidden]` each: added after text layers 0, 1, 2, …
     pub deepstack: Vec<Tensor>,
 }
 
@@ -42,7 +42,7 @@ impl Features {
         }
     }
 
-    /// Bytes they take.
+    /// Bytes of the features in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let parts = self.deepstack.iter().chain(std::iter::once(&self.merged));
@@ -51,7 +51,7 @@ impl Features {
 }
 
 impl VisionTower {
-    /// Loads the tower that lies at `weights` (`model.visual` in a published checkpoint).
+    /// Loads the tower from `weights` (at `model.visual` in a published checkpoint).
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -81,7 +81,7 @@ impl VisionTower {
         })
     }
 
-    /// Its shape.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &VisionConfig {
         &self.config
@@ -90,7 +90,7 @@ impl VisionTower {
     /// Features of `images`, computed together. Call inside [`videosdgx_tensor::catch_libtorch_errors`].
     ///
     /// # Errors
-    /// [`DecoderError::Failed`] for an image that was cut for another tower.
+    /// [`DecoderError::Failed`] for a picture that was preprocessed for another tower.
     pub fn encode(&self, images: &[&ImageInput]) -> Result<Features, DecoderError> {
         let (values, merge) = (self.config.patch_values() as usize, self.config.merge as usize);
         for image in images {
@@ -118,8 +118,8 @@ impl VisionTower {
         Ok(self.forward(&Tensor::cat(&parts, 0), &grids))
     }
 
-    /// `patches`: `[t · h · w of all pictures, channels · temporal patch · patch²]` in merge-block order, any float type;
-    /// `grids`: t, h and w of each picture, h and w multiples of the merge size.
+    /// `patches`: `[t · h · w of all pictures, channels · temporal patch · patch²]` in merge-block order, any float
+    /// type; `grids`: t, h and w of each picture, h and w multiples of the merge size.
     pub fn forward(&self, patches: &Tensor, grids: &[[usize; 3]]) -> Features {
         let (merge, side) = (self.config.merge as usize, self.config.table_side as usize);
         let mut interpolation = Interpolation { indices: Vec::new(), weights: Vec::new() };

@@ -1,4 +1,4 @@
-//! A little engine for tests: sequences with blocks of a cache, computed as the scheduler would.
+//! A minimal engine for tests: sequences with cache blocks, computed as the scheduler would.
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part of it")]
 
@@ -10,14 +10,14 @@ use videosdgx_decoder::{LoadOptions, TextModel};
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, ImageInput, Logits, LogitsRequest, Segment};
 use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
 
-/// Blocks of the cache of a test's model.
+/// Cache blocks of a test's model.
 pub(crate) const BLOCKS: usize = 64;
 
 pub(crate) const FAMILIES: [&str; 6] =
     ["llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite"];
 
 pub(crate) fn folder(family: &str) -> PathBuf {
-    // Tests run beside one another, and tiny models lose time in waiting for a second thread.
+    // Tests run in parallel, and tiny models are slower with a second thread.
     videosdgx_tensor::set_threads(1);
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/text").join(family)
 }
@@ -30,7 +30,7 @@ pub(crate) fn load(family: &str, kind: Kind, quantization: Quantization) -> Text
     model
 }
 
-/// One prompt of a fixture with what the reference makes of it.
+/// One prompt of a fixture with the reference's results.
 pub(crate) struct Golden {
     pub(crate) tokens: Vec<u32>,
     pub(crate) images: Vec<Arc<ImageInput>>,
@@ -79,18 +79,18 @@ fn images(tensors: &HashMap<String, Tensor>) -> Vec<Arc<ImageInput>> {
     each.collect()
 }
 
-/// A sequence under way.
+/// A sequence that is being generated.
 pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     pub(crate) images: Vec<Arc<ImageInput>>,
-    /// So many of the tokens are in the cache.
+    /// Number of tokens that are in the cache.
     pub(crate) computed: usize,
     pub(crate) blocks: Vec<BlockId>,
     prompt: usize,
 }
 
 impl Sequence {
-    /// With blocks for `room` tokens; every other of the pool, from the end, so that order is no accident.
+    /// With blocks for `room` tokens; every other block of the pool, from the end, so that the order is not trivial.
     pub(crate) fn new(golden: &Golden, pool: &mut Vec<BlockId>, room: usize) -> Self {
         let blocks = pool.split_off(pool.len() - room.div_ceil(BLOCK_TOKENS));
         let (tokens, images) = (golden.tokens.clone(), golden.images.clone());
@@ -118,13 +118,13 @@ impl Sequence {
     }
 }
 
-/// Blocks of the cache, in an order that is not theirs.
+/// Blocks of the cache, in scrambled order.
 pub(crate) fn pool() -> Vec<BlockId> {
     let blocks = BLOCKS as u32;
     (0..blocks).map(|index| index * 37 % blocks).collect()
 }
 
-/// One step: each sequence computes at most `chunk` tokens; those that reach their end take the likeliest token.
+/// One step: each sequence computes at most `chunk` tokens; those that reach their end append the most likely token.
 pub(crate) fn step(model: &mut TextModel, sequences: &mut [&mut Sequence], chunk: usize) {
     let ends: Vec<bool> = sequences.iter().map(|one| one.left() <= chunk).collect();
     let segments: Vec<Segment<'_>> = sequences
@@ -145,7 +145,7 @@ pub(crate) fn step(model: &mut TextModel, sequences: &mut [&mut Sequence], chunk
     assert_eq!(row, logits.rows());
 }
 
-/// Runs one sequence until it has `count` tokens of output.
+/// Runs one sequence until it has `count` output tokens.
 pub(crate) fn generate(model: &mut TextModel, sequence: &mut Sequence, chunk: usize, count: usize) {
     while sequence.output().len() < count {
         step(model, &mut [sequence], chunk);

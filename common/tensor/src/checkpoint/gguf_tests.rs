@@ -25,7 +25,7 @@ fn a_folder_with_one_gguf_file_is_a_checkpoint() {
         (entry.kind, entry.shape.as_slice()),
         (StoredDtype::Packed(GgmlType::Q4_1), [17, 96].as_slice())
     );
-    // PackedWeight blocks are read as bytes: three blocks of 20 in a row of 96.
+    // Quantised blocks are read as bytes: three blocks of 20 bytes in a row of 96 values.
     let bytes = checkpoint.read("ggml_q4_1.weight").expect("reads");
     assert_eq!((bytes.kind(), bytes.size()), (Kind::Uint8, vec![17, 60]));
     let rows = checkpoint.read_rows("ggml_q4_1.weight", &[16, 3]).expect("reads");
@@ -68,6 +68,6 @@ fn damaged_gguf_files_are_errors_about_the_file() {
         .gguf()
         .and_then(|gguf| gguf.tensors().iter().max_by_key(|tensor| tensor.offset))
         .expect("one");
-    let error = checkpoint.read(&last.name).expect_err("ends early").to_string();
-    assert!(error.contains("ends early"), "{error}");
+    let error = checkpoint.read(&last.name).expect_err("is truncated").to_string();
+    assert!(error.contains("is truncated"), "{error}");
 }

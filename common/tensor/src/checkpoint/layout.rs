@@ -1,4 +1,4 @@
-//! Which files make up a checkpoint folder.
+//! Finds the files of a checkpoint folder.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use super::read_json;
 use crate::CheckpointError;
 
-/// The published names, diffusers' first.
+/// File names in published checkpoints: diffusers', then transformers'.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 const INDEX_SUFFIX: &str = ".index.json";
 
-/// The safetensors files to open and, when sharded, what the index promises.
+/// The files to open and, for a sharded checkpoint, the content of the index.
 pub(super) struct Layout {
     pub(super) files: Vec<PathBuf>,
-    /// The index file and the file it gives for each tensor.
+    /// Path of the index, and the file of each tensor.
     pub(super) index: Option<(PathBuf, HashMap<String, PathBuf>)>,
 }
 
@@ -24,8 +24,8 @@ struct Index {
     weight_map: HashMap<String, String>,
 }
 
-/// Finds the layout of `folder`: the published names first (an index before a whole file), then the only safetensors or
-/// GGUF file there is.
+/// Finds the files of `folder`: the published names first (an index before a single file), then the only safetensors
+/// file, then the only GGUF file.
 pub(super) fn find(folder: &Path) -> Result<Layout, CheckpointError> {
     if !folder.is_dir() {
         return Err(CheckpointError::Missing { path: folder.to_owned() });
@@ -50,9 +50,9 @@ pub(super) fn find(folder: &Path) -> Result<Layout, CheckpointError> {
         }
     };
     let is_safetensors = |path: &Path| path.to_str().is_some_and(|name| name.ends_with(".safetensors"));
-    let whole = match only(is_safetensors, "several safetensors files and none of the published names")? {
+    let whole = match only(is_safetensors, "several safetensors files, none with a published name")? {
         Some(file) => Some(file),
-        None => only(is_gguf, "several GGUF files; name the one that is meant")?,
+        None => only(is_gguf, "several GGUF files; give the path of one of them")?,
     };
     match whole {
         Some(file) => Ok(Layout { files: vec![file], index: None }),
@@ -60,7 +60,7 @@ pub(super) fn find(folder: &Path) -> Result<Layout, CheckpointError> {
     }
 }
 
-/// Whether the name says GGUF.
+/// Whether the file name ends in `.gguf`.
 pub(super) fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }

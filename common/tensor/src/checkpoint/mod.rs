@@ -1,5 +1,5 @@
-//! Published checkpoints, unchanged: a diffusers or transformers folder of safetensors, whole or sharded, or a GGUF
-//! file.
+//! Published checkpoints, unchanged: a diffusers or transformers folder of safetensors files, single or sharded, or a
+//! GGUF file.
 
 mod header;
 mod layout;
@@ -20,12 +20,27 @@ pub(crate) use writer::{PARTIAL, SafetensorsWriter};
 
 use crate::{CheckpointError, TensorError};
 
-/// Bytes read from the file at a time; after each the pages are given back.
+/// Bytes read from a file at a time; after each read the page cache is released.
 const READ_BYTES: usize = 16 << 20;
-/// Longest JSON file that is read (a tokenizer of 256,000 words has 17 MB).
+/// Longest JSON file that is read, in bytes (a tokenizer of 256,000 tokens has 17 MB).
 const MAX_JSON_BYTES: u64 = 64 << 20;
 
-/// An opened checkpoint folder: every tensor's name, type, shape and place, no weights yet.
+/// An opened checkpoint: type, shape and location of every tensor; weights are read on request.
+///
+/// ```no_run
+/// use videosdgx_tensor::{Checkpoint, TensorError};
+///
+/// # fn main() -> Result<(), TensorError> {
+/// let checkpoint = Checkpoint::open("models/qwen3-0.6b")?;
+/// println!("{} bytes of weights", checkpoint.stored_bytes());
+/// if let Some(entry) = checkpoint.entry("model.norm.weight") {
+///     println!("{:?} {:?}", entry.kind, entry.shape);
+/// }
+/// let norm = checkpoint.read("model.norm.weight")?;
+/// # let _ = norm;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Checkpoint {
     folder: PathBuf,
     shards: Vec<Shard>,
@@ -39,11 +54,12 @@ struct Shard {
 }
 
 impl Checkpoint {
-    /// Opens `path`: a folder that holds one `*.safetensors`, the shards a `*.safetensors.index.json` lists, or one
-    /// `*.gguf`; or one such file itself. Every header is checked.
+    /// Opens `path`: a folder with one `*.safetensors` file, with the shards that a `*.safetensors.index.json` lists,
+    /// or with one `*.gguf` file; or a single such file. Checks every header.
     ///
     /// # Errors
-    /// [`CheckpointError::Missing`] names what is not there, [`CheckpointError::Invalid`] the file that is broken.
+    /// [`CheckpointError::Missing`] with the path that does not exist, [`CheckpointError::Invalid`] with the file
+    /// that is invalid.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let folder = path.as_ref();
         if folder.is_file() {
@@ -71,7 +87,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens one safetensors or GGUF file (told by the name's ending).
+    /// Opens one file: GGUF if its name ends in `.gguf`, else safetensors.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -109,38 +125,38 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The header and metadata of the GGUF file this is.
+    /// The header and metadata, if this is a GGUF file.
     pub fn gguf(&self) -> Option<&Gguf> {
         self.gguf.as_ref()
     }
 
-    /// The folder this was opened from.
+    /// The folder of the checkpoint; for a single file, its parent folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Names of all tensors, in no order.
+    /// Names of all tensors, in no particular order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Type, shape and place of a tensor.
+    /// Type, shape and location of the tensor `name`.
     pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
         self.tensors.get(name).map(|(_, entry)| entry)
     }
 
-    /// Every tensor's type, shape and place, in no order.
+    /// Type, shape and location of every tensor, in no particular order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &TensorEntry> {
         self.tensors.values().map(|(_, entry)| entry)
     }
 
-    /// The first of its files.
+    /// Path of the first file.
     pub(crate) fn first_file(&self) -> &Path {
         self.shards.first().map_or(&self.folder, |shard| &shard.path)
     }
 
-    /// Lines that differ when the content does: of each file its name, size and time of change, of each tensor what the
-    /// header says.
+    /// Lines that differ when the content differs: name, size and modification time of each file, and the header
+    /// entry of each tensor.
     pub(crate) fn identity(&self) -> Vec<String> {
         let facts = |shard: &Shard| {
             let facts = shard.file.metadata().map(|facts| (facts.len(), facts.mtime(), facts.mtime_nsec()));
@@ -162,17 +178,17 @@ impl Checkpoint {
         self.tensors.values().map(|(_, entry)| entry.bytes).sum()
     }
 
-    /// The file a tensor lies in, for messages; the folder when there is none.
+    /// The file of the tensor `name`, for messages; the folder if there is no such tensor.
     pub fn file_of(&self, name: &str) -> &Path {
         self.tensors.get(name).map_or(&self.folder, |(shard, _)| &self.shards[*shard].path)
     }
 
-    /// An error about tensor `name`, naming its file.
+    /// A [`CheckpointError::Invalid`] about tensor `name`, with its file.
     pub fn invalid(&self, name: &str, reason: impl std::fmt::Display) -> CheckpointError {
         CheckpointError::invalid(self.file_of(name), format!("tensor {name:?}: {reason}"))
     }
 
-    /// Parses `config.json` of this folder.
+    /// Parses the folder's `config.json`.
     ///
     /// # Errors
     /// As [`read_json`].
@@ -180,11 +196,12 @@ impl Checkpoint {
         read_json(&self.folder.join("config.json"))
     }
 
-    /// Reads a tensor as it is stored (`F8_E4M3` as libtorch's `Float8e4m3fn`, packed blocks as bytes `[…, bytes]`) into
-    /// host memory.
+    /// Reads a tensor into host memory as it is stored (`F8_E4M3` as libtorch's `Float8e4m3fn`, quantised blocks as
+    /// bytes `[…, bytes]`).
     ///
     /// # Errors
-    /// `Invalid` when it is not in the checkpoint or the file ends early; `OutOfMemory`.
+    /// [`CheckpointError::Invalid`] when the tensor does not exist or the file is truncated;
+    /// [`TensorError::OutOfMemory`].
     pub fn read(&self, name: &str) -> Result<Tensor, TensorError> {
         let (shard, entry) = self.find(name)?;
         let tensor = Tensor::f_empty(entry.read_shape(), (entry.kind.libtorch(), Device::Cpu))?;
@@ -192,7 +209,7 @@ impl Checkpoint {
         Ok(tensor)
     }
 
-    /// Reads the bytes of a tensor into `memory`, which has room for exactly them.
+    /// Reads the bytes of a tensor into `memory`, which must have exactly the tensor's size.
     pub(crate) fn read_bytes(&self, name: &str, memory: &mut [u8]) -> Result<(), TensorError> {
         let (shard, entry) = self.find(name)?;
         if entry.bytes != memory.len() as u64 {
@@ -202,10 +219,10 @@ impl Checkpoint {
         Ok(shard.read_into(entry.offset, memory)?)
     }
 
-    /// Reads some rows of a tensor, as it is stored: a large embedding table can stay on the disk.
+    /// Reads only the rows `rows` of a tensor, as stored. Large embedding tables can stay on disk.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`]; `Invalid` also for a row that is not there.
+    /// As [`Checkpoint::read`]; [`CheckpointError::Invalid`] also for a row outside the tensor.
     pub fn read_rows(&self, name: &str, rows: &[i64]) -> Result<Tensor, TensorError> {
         let (shard, entry) = self.find(name)?;
         let mut shape = entry.read_shape();
@@ -259,31 +276,34 @@ impl From<GgufError> for CheckpointError {
     }
 }
 
-/// The memory of a tensor that was made just now and that nobody else knows.
+/// The memory of a tensor that was just allocated and has no other reference.
 #[expect(clippy::mut_from_ref, reason = "tch writes through shared references too")]
 fn fresh_bytes(tensor: &Tensor) -> &mut [u8] {
     let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
     if bytes == 0 {
         return &mut [];
     }
-    // SAFETY: a new tensor is contiguous host memory of exactly `bytes` bytes, any bit pattern is a value of the
-    // stored types, and the callers hold its only name.
+    // SAFETY: a new tensor is contiguous host memory of exactly `bytes` bytes, any bit pattern is a valid value of
+    // the stored types, and the callers hold the only reference.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes) }
 }
 
 impl Shard {
-    /// Reads straight into `memory` and gives the page cache back as it goes: on unified memory the cache would
-    /// count against the GPU.
+    /// Reads directly into `memory` and releases the page cache after each chunk: on unified memory the cache would
+    /// count against the GPU's.
     fn read_into(&self, mut offset: u64, memory: &mut [u8]) -> Result<(), CheckpointError> {
         for chunk in memory.chunks_mut(READ_BYTES) {
             self.file.read_exact_at(chunk, offset).map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => CheckpointError::invalid(&self.path, "file ends early"),
+                std::io::ErrorKind::UnexpectedEof => {
+                    CheckpointError::invalid(&self.path, "the file is truncated")
+                }
                 _ => CheckpointError::caused_by(&self.path, error),
             })?;
             if let (Ok(start), Ok(length)) =
                 (libc::off_t::try_from(offset), libc::off_t::try_from(chunk.len()))
             {
-                // SAFETY: advice about an open descriptor; no memory is involved and a refusal does not matter.
+                // SAFETY: advice about an open file descriptor; no memory is involved, and an error has no
+                // consequence.
                 unsafe {
                     libc::posix_fadvise(self.file.as_raw_fd(), start, length, libc::POSIX_FADV_DONTNEED)
                 };
@@ -294,19 +314,19 @@ impl Shard {
     }
 }
 
-/// Reads and parses a JSON file of a checkpoint, bounded in size.
+/// Reads and parses a JSON file of at most 64 MiB.
 ///
 /// # Errors
-/// [`CheckpointError::Missing`] when there is no such file, [`CheckpointError::Invalid`] when it does not parse.
+/// [`CheckpointError::Missing`] when the file does not exist, [`CheckpointError::Invalid`] when it cannot be parsed.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
     let bytes = read_bounded(path, MAX_JSON_BYTES)?;
     serde_json::from_slice(&bytes).map_err(|error| CheckpointError::caused_by(path, error))
 }
 
-/// Reads a whole file of at most `limit` bytes.
+/// Reads a complete file of at most `limit` bytes.
 ///
 /// # Errors
-/// [`CheckpointError::Missing`] or [`CheckpointError::Invalid`].
+/// [`CheckpointError::Missing`] when the file does not exist, [`CheckpointError::Invalid`] when it is longer.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
     use std::io::Read as _;
     let file = File::open(path).map_err(|error| CheckpointError::io(path, error))?;

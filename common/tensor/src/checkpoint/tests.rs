@@ -82,8 +82,8 @@ fn missing_and_cut_files_are_named() {
     fs::write(&file, &bytes).expect("writes");
     let checkpoint = Checkpoint::open(folder.path()).expect("opens");
     fs::write(&file, &bytes[..bytes.len() - 4]).expect("cut after it was opened");
-    let error = checkpoint.read("a").expect_err("ends early").to_string();
-    assert!(error.contains("ends early"), "{error}");
+    let error = checkpoint.read("a").expect_err("is truncated").to_string();
+    assert!(error.contains("is truncated"), "{error}");
 }
 
 #[test]

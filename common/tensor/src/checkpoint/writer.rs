@@ -1,19 +1,19 @@
-//! Writing a safetensors file tensor by tensor, without holding it in memory.
+//! Writes a safetensors file tensor by tensor, without holding it in memory.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Room that is left for the header at first; a longer one costs a copy of the file at the end.
+/// Bytes reserved for the header at first; a longer header requires one copy of the file at the end.
 const HEADER_ROOM: u64 = 1 << 20;
-/// Data begin at a multiple of this, as the format recommends.
+/// The data begin at a multiple of this, as the format recommends.
 const ALIGNMENT: u64 = 64;
 
-/// How the temporary names end.
+/// Extension of temporary files.
 pub(crate) const PARTIAL: &str = "partial";
 
-/// A file that exists under a temporary name until [`SafetensorsWriter::finish`] gives it its own.
+/// A file with a temporary name, which [`SafetensorsWriter::finish`] renames.
 pub(crate) struct SafetensorsWriter {
     file: Option<BufWriter<File>>,
     temporary: PathBuf,
@@ -24,13 +24,13 @@ pub(crate) struct SafetensorsWriter {
 }
 
 impl SafetensorsWriter {
-    /// Begins the file that will be at `path`, whose folder exists.
+    /// Creates the temporary file for `path`, whose folder must exist.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         Self::with_header_room(path, HEADER_ROOM)
     }
 
     fn with_header_room(path: &Path, header_room: u64) -> io::Result<Self> {
-        // Process ids are alike in containers that share a folder: the time tells them apart.
+        // Process ids repeat in containers that share a folder; the time makes the name unique.
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let temporary = path.with_extension(format!("{}-{time}.{PARTIAL}", std::process::id()));
         let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
@@ -45,7 +45,7 @@ impl SafetensorsWriter {
         })
     }
 
-    /// Adds a tensor; `dtype` is the format's name of its type.
+    /// Appends a tensor; `dtype` is the format's name of its type.
     pub(crate) fn add(&mut self, name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) -> io::Result<()> {
         let file = self.file.as_mut().ok_or_else(|| io::Error::other("the file is finished"))?;
         file.write_all(bytes)?;
@@ -59,12 +59,12 @@ impl SafetensorsWriter {
         Ok(())
     }
 
-    /// Number of tensors so far.
+    /// Number of tensors written so far.
     pub(crate) fn len(&self) -> usize {
         self.header.len()
     }
 
-    /// Completes the file on the disk and gives it its name at once.
+    /// Completes and syncs the file and renames it atomically.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         let file = self.file.take().ok_or_else(|| io::Error::other("the file is finished"))?;
         let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -82,7 +82,7 @@ impl SafetensorsWriter {
         fs::rename(&self.temporary, &self.path)
     }
 
-    /// The same data in a new file with more room before them.
+    /// Copies the data into a new file with `room` bytes reserved for the header.
     fn moved(&self, room: u64) -> io::Result<File> {
         let mut from = File::open(&self.temporary)?;
         fs::remove_file(&self.temporary)?;
@@ -95,7 +95,7 @@ impl SafetensorsWriter {
 }
 
 impl Drop for SafetensorsWriter {
-    /// Removes what was not finished.
+    /// Removes an unfinished file.
     fn drop(&mut self) {
         let _gone = fs::remove_file(&self.temporary);
     }

@@ -1,4 +1,5 @@
-//! The input of an integer product: rows rounded to integers block by block, in the order in which the kernel reads them.
+//! The input of an integer product: rows rounded to integers block by block, in the order in which the kernel reads
+//! them.
 
 use std::cell::RefCell;
 
@@ -6,15 +7,16 @@ use super::pool::{self, SharedMut};
 use crate::host::HostFloat;
 use crate::simd;
 
-/// Most rows that are multiplied with a strip of weights at once.
+/// Largest number of input rows that are multiplied with a strip of weights at once.
 pub(super) const TILE: usize = 8;
 
-/// How many bits an input is rounded to.
+/// Number of bits that an input is rounded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precision {
-    /// 8 bits: what bf16 and f16 carry.
+    /// 8 bits: the precision of bf16 and f16.
     Coarse,
-    /// 15 bits in two bytes, `128 · high + low`: nearly all of an f32, against the largest of its block.
+    /// 15 bits in two bytes, `128 · high + low`: relative to the largest value of the block, nearly the precision of
+    /// f32.
     Fine,
 }
 
@@ -34,21 +36,21 @@ impl Precision {
     }
 }
 
-/// Rows in tiles of 8, 4, 2 or 1. A tile holds for each block: the high (or only) bytes of its rows, then the low bytes;
-/// beside them for each block the scales of its rows, then their corrections.
+/// Rows in tiles of 8, 4, 2 or 1. A tile holds for each block the high (or only) bytes of its rows, then the low
+/// bytes; and separately, for each block, the scales of its rows, then their corrections.
 #[derive(Default)]
 pub(super) struct Activations {
     codes: Vec<i8>,
-    /// Scales as f32; corrections as f32 or i32 by what the weight's offset needs.
+    /// Scales as f32; corrections as f32 or i32, depending on the zero point of the weight.
     scales: Vec<u32>,
 }
 
-/// What is added for the weight's offset.
+/// What is added to a product because of the weight's zero point.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Correction {
-    /// `scale · Σ codes`, as f32, to be multiplied with the weight's minimum.
+    /// `scale · Σ codes` as f32, to be multiplied with the weight's minimum.
     Sum,
-    /// `−centre · Σ codes`, as i32.
+    /// `−centre · Σ codes` as i32.
     Centre(i32),
 }
 
@@ -62,14 +64,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The tiles: first row and number of rows.
+    /// The tile `index`: first row and number of rows.
     pub(super) fn tile(self, index: usize) -> (usize, usize) {
         let first = index * TILE;
         let left = self.rows.saturating_sub(first);
         if left >= TILE {
             return (first, TILE);
         }
-        // What is left is cut into powers of two: 7 = 4 + 2 + 1.
+        // The remaining rows are split into powers of two: 7 = 4 + 2 + 1.
         let (mut first, mut left, mut index) =
             (self.rows / TILE * TILE, self.rows % TILE, index - self.rows / TILE);
         loop {
@@ -89,19 +91,19 @@ impl Layout {
         self.width / self.block
     }
 
-    /// Bytes of codes a row.
+    /// Bytes of codes for each row.
     pub(super) fn row_codes(self) -> usize {
         self.width * self.precision.planes()
     }
 
-    /// Scales and corrections a row.
+    /// Scales and corrections for each row.
     pub(super) fn row_scales(self) -> usize {
         2 * self.blocks()
     }
 }
 
 impl Activations {
-    /// Calls `work` with this thread's own, whose memory is used again and again.
+    /// Calls `work` with this thread's instance, whose memory is reused.
     pub(super) fn with<R>(work: impl FnOnce(&mut Self) -> R) -> R {
         thread_local! {
             static OWN: RefCell<Activations> = RefCell::default();
@@ -112,18 +114,18 @@ impl Activations {
         })
     }
 
-    /// Takes in `input` `[rows, width]`.
+    /// Rounds `input` `[rows, width]` to integers.
     pub(super) fn quantize<T: HostFloat>(&mut self, input: &[T], layout: Layout, correction: Correction) {
         self.codes.resize(layout.rows * layout.row_codes(), 0);
         self.scales.resize(layout.rows * layout.row_scales(), 0);
         let (codes, scales) = (SharedMut::new(&mut self.codes), SharedMut::new(&mut self.scales));
-        // A piece of some 16 thousand numbers takes longer than handing it over.
+        // Pieces of about 16,000 numbers, which take longer than handing them to another thread.
         let tiles = layout.tiles();
         let step = (16_384 / (layout.width * TILE).max(1)).max(1);
         pool::run(tiles.div_ceil(step), |piece| {
             for index in piece * step..tiles.min((piece + 1) * step) {
                 let (first, count) = layout.tile(index);
-                // SAFETY: a tile's rows are its own, in all three.
+                // SAFETY: tiles have disjoint rows in all three buffers.
                 let (codes, scales) = unsafe {
                     (
                         codes.slice(first * layout.row_codes(), count * layout.row_codes()),
@@ -191,28 +193,28 @@ fn tile<T: HostFloat, const BLOCK: usize, const FINE: bool>(
     }
 }
 
-/// Writes the integers nearest to `values / scale`; gives the scale and the integers' sum. The scale is NaN if a value
-/// is not finite, so that the result is, too.
+/// Writes the integers nearest to `values / scale`; returns the scale and the sum of the integers. The scale is NaN
+/// if a value is not finite, so that the result is not finite either.
 #[inline(always)]
 fn round_block<T: HostFloat, const BLOCK: usize, const FINE: bool>(
     values: &[T; BLOCK],
     high: &mut [i8; BLOCK],
     low: &mut [i8; BLOCK],
 ) -> (f32, i32) {
-    // Adding 1.5 · 2^23 leaves the whole number in the last bits, rounded by the addition.
+    // Adding 1.5 · 2^23 leaves the integer in the last bits, rounded by the addition.
     const WHOLE: f32 = 12_582_912.0;
     let precision = if FINE { Precision::Fine } else { Precision::Coarse };
     let mut wide = [0f32; BLOCK];
     let mut largest = 0u32;
     for (wide, value) in wide.iter_mut().zip(values) {
         *wide = value.widen();
-        // Magnitudes order as integers, with NaN above all.
+        // Absolute values are ordered like their bits as integers, with NaN above all.
         largest = largest.max(wide.to_bits() & 0x7fff_ffff);
     }
     let largest = f32::from_bits(largest);
     let scale = if largest.is_finite() { largest / precision.largest() } else { f32::NAN };
     let inverse = if scale > 0.0 { precision.largest() / largest } else { 0.0 };
-    // The inverse of the smallest subnormals is infinite; such a block is nothing.
+    // The inverse of the smallest subnormal numbers is infinite; such a block is rounded to zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     let mut sum = 0;
     for ((high, low), wide) in high.iter_mut().zip(low).zip(&wide) {

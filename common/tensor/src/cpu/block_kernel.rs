@@ -1,4 +1,5 @@
-//! The inner loop of [`super::BlockMatrix`]: a strip of 16 rows of the weight with a tile of rows of the input.
+//! The inner loop of [`super::BlockMatrix`]: 16 rows of the weight (a strip) times up to 8 rows of the input (a
+//! tile).
 
 #![expect(
     clippy::needless_range_loop,
@@ -9,18 +10,18 @@ use super::activations::TILE;
 use super::block_matrix::{BlockFormat, CodeBits, STRIP, ScaleKind, ZeroPoint};
 use super::lanes::{Kernel, LaneFloat, Lanes};
 
-/// A strip of the weight.
+/// A strip of the weight: 16 rows.
 #[derive(Clone, Copy)]
 pub(super) struct Strip<'a> {
     pub(super) format: BlockFormat,
     pub(super) blocks: usize,
-    /// `[blocks]` of the format's `code_bytes`.
+    /// `[blocks]`, each of the format's `code_bytes`.
     pub(super) codes: &'a [u8],
-    /// `[blocks]` of the format's `scale_bytes`.
+    /// `[blocks]`, each of the format's `scale_bytes`.
     pub(super) scales: &'a [u8],
 }
 
-/// A tile of the input, as [`super::activations::Activations`] lays it out.
+/// A tile of the input, in the layout of [`super::activations::Activations`].
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     pub(super) rows: usize,
@@ -29,7 +30,7 @@ pub(super) struct Tile<'a> {
     pub(super) fine: bool,
 }
 
-/// Multiplies them: `sums[row of the tile][row of the strip]`, blocks added in the order of K.
+/// Computes `sums[row of the tile][row of the strip]`, adding the blocks in the order of K.
 pub(super) struct Multiply<'a> {
     pub(super) strip: Strip<'a>,
     pub(super) tile: Tile<'a>,
@@ -50,7 +51,7 @@ impl Kernel for Multiply<'_> {
                 && tile.codes.len() >= strip.blocks * format.block * tile.rows * planes
                 && tile.scales.len() >= strip.blocks * tile.rows * 2
         );
-        // SAFETY: the lengths are as the loop needs them, and `dispatch` chose the level.
+        // SAFETY: the lengths were checked above, and `dispatch` chose a level that the CPU has.
         unsafe {
             match (format.bits, format.block, tile.fine) {
                 (CodeBits::Four, _, false) => by_rows::<L, 8, true, false>(strip, tile, sums),
@@ -70,7 +71,7 @@ unsafe fn by_rows<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
     tile: Tile<'_>,
     sums: &mut [[f32; STRIP]],
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         match tile.rows {
             1 => product::<L, GROUPS, FOUR, FINE, 1>(strip, tile, sums),
@@ -81,7 +82,7 @@ unsafe fn by_rows<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
     }
 }
 
-/// `GROUPS` of four values make a block.
+/// A block has `GROUPS` groups of four values.
 #[inline(always)]
 unsafe fn product<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: bool, const ROWS: usize>(
     strip: Strip<'_>,
@@ -98,7 +99,7 @@ unsafe fn product<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
     let mut scales = strip.scales.as_ptr();
     let mut x = tile.codes.as_ptr();
     let mut x_scales = tile.scales.as_ptr();
-    // SAFETY: the caller's promise; each pointer moves on by what one block takes.
+    // SAFETY: guaranteed by the caller; each pointer advances by the size of one block.
     unsafe {
         let mut result = [L::splat(0.0); ROWS];
         for _ in 0..strip.blocks {
@@ -155,7 +156,7 @@ unsafe fn product<L: Lanes, const GROUPS: usize, const FOUR: bool, const FINE: b
 
 #[inline(always)]
 unsafe fn load_scales<L: Lanes>(half: bool, scales: *const u8, first: usize) -> L::F {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if half {
             half::f16::load::<L>(scales.cast::<half::f16>().add(first))

@@ -1,5 +1,5 @@
-//! `y = x · Wᵀ` for few rows of x and a weight of small codes with scales: each code becomes a float in the register, so
-//! that only the codes are read from memory.
+//! `y = x · Wᵀ` for few rows of x and a weight of small codes with scales: each code is converted to a float in a
+//! register, so that only the codes are read from memory.
 
 #![expect(
     clippy::needless_range_loop,
@@ -11,26 +11,26 @@ use tch::Tensor;
 use super::dense::{STRIP, Strips, Sums, few};
 use super::lanes::{E4M3_FACTOR, Kernel, LaneFloat, Lanes, Level, dispatch};
 
-/// How 16 neighbouring values of a row are read from its codes.
+/// How 16 neighbouring values of a row are decoded.
 pub(crate) trait Code: Copy + Sync {
     /// Bytes of 16 codes.
     const BYTES: usize;
-    /// What [`Code::load`] is short of: a power of two.
+    /// The factor, a power of two, by which the results of [`Code::load`] are too small.
     const FACTOR: f32;
     /// # Safety
-    /// `from` holds [`Code::BYTES`]; otherwise as [`Lanes`].
+    /// `from` has [`Code::BYTES`] bytes; otherwise as [`Lanes`].
     unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F;
 }
 
-/// e4m3 without NaN, a byte a value.
+/// e4m3 without NaN, one byte for each value.
 #[derive(Clone, Copy)]
 pub(crate) struct E4m3;
 
-/// Four bits a value into a table, of each byte the low ones first.
+/// Four-bit indices into a table; the low nibble of a byte comes first.
 #[derive(Clone, Copy)]
 pub(crate) struct LowFirst<'a>(pub(crate) &'a [f32; 16]);
 
-/// Four bits a value into a table, of each byte the high ones first.
+/// Four-bit indices into a table; the high nibble of a byte comes first.
 #[derive(Clone, Copy)]
 pub(crate) struct HighFirst<'a>(pub(crate) &'a [f32; 16]);
 
@@ -40,7 +40,7 @@ impl Code for E4m3 {
 
     #[inline(always)]
     unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::load_e4m3(from) }
     }
 }
@@ -51,7 +51,7 @@ impl Code for LowFirst<'_> {
 
     #[inline(always)]
     unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::look_up::<false>(self.0, from) }
     }
 }
@@ -62,32 +62,32 @@ impl Code for HighFirst<'_> {
 
     #[inline(always)]
     unsafe fn load<L: Lanes>(self, from: *const u8) -> L::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::look_up::<true>(self.0, from) }
     }
 }
 
-/// A row of a weight: `value = code · scale` of its block.
+/// A row of a weight: `value = code · scale`, with the scale of the block.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct CodedRow<'a> {
     pub(crate) codes: &'a [u8],
-    /// One for each block, the last of which may be shorter.
+    /// One scale for each block, the last of which may be shorter.
     pub(crate) scales: &'a [f32],
 }
 
-/// A weight that gives its rows one by one. All have the same width, a multiple of 16.
+/// A weight that provides its rows one by one. All have the same width, a multiple of 16.
 pub(crate) trait CodedRows: Sync {
     type Code: Code;
-    /// What is read.
+    /// The encoding of the rows.
     fn code(&self) -> Self::Code;
-    /// Values that share a scale: a multiple of 16, or at least a row.
+    /// Values that share a scale: a multiple of 16, or at least the width.
     fn block(&self) -> usize;
-    /// Row `row`; its scales may be put into `buffer` `[width / 16]`.
+    /// Row `row`; its scales may be written to `buffer` `[width / 16]`.
     fn row<'a>(&'a self, row: usize, buffer: &'a mut [f32]) -> CodedRow<'a>;
 }
 
-/// `[…, K]` on the CPU times a weight of `rows` rows → `[…, rows]` in the input's type, bias added: bit for bit what
-/// [`super::linear_decoded_rows`] gives. `None` on another device or for another type.
+/// `[…, K]` on the CPU times a weight of `rows` rows → `[…, rows]` in the input's type, bias added. Bit-identical to
+/// [`super::linear_decoded_rows`]. `None` on another device or for another type.
 pub(crate) fn coded_rows(
     input: &Tensor,
     rows: usize,
@@ -110,7 +110,8 @@ pub(super) fn coded_rows_at(
     })
 }
 
-/// Writes rows `first…` of a weight to `output`, rows of `width` values: `code · scale` in f32, rounded to the type.
+/// Writes rows `first…` of a weight to `output`, whose rows have `width` values: `code · scale` in f32, rounded to
+/// the type.
 pub(crate) fn widen_rows<T: LaneFloat>(
     weight: &impl CodedRows,
     first: usize,
@@ -125,7 +126,7 @@ pub(crate) fn widen_rows<T: LaneFloat>(
     }
 }
 
-/// One row, value by value.
+/// Decodes one row, value by value.
 struct Widen<'a, C, T> {
     code: C,
     row: CodedRow<'a>,
@@ -147,7 +148,8 @@ impl<C: Code, T: LaneFloat> Kernel for Widen<'_, C, T> {
         );
         let mut codes = row.codes.chunks_exact(C::BYTES);
         for (output, &scale) in output.chunks_mut(block).zip(row.scales) {
-            // SAFETY: 16 values at a time, of which a block has a whole number; `dispatch` chose the level.
+            // SAFETY: 16 values at a time, of which a block has a whole number; `dispatch` chose a level that the CPU
+            // has.
             unsafe {
                 let scale = L::splat(C::FACTOR * scale);
                 for (output, codes) in output.chunks_exact_mut(16).zip(&mut codes) {
@@ -214,7 +216,7 @@ impl<C: Code> Kernel for CodedDots<'_, C> {
                     row.codes.len() >= self.width / 16 * C::BYTES && row.scales.len() >= blocks
                 })
         );
-        // SAFETY: the lengths above; `dispatch` chose the level.
+        // SAFETY: the lengths were checked above; `dispatch` chose a level that the CPU has.
         unsafe {
             match count {
                 1 => self.of::<L, 1>(),
@@ -226,11 +228,11 @@ impl<C: Code> Kernel for CodedDots<'_, C> {
 }
 
 impl<C: Code> CodedDots<'_, C> {
-    /// A lane for each place modulo 16, summed in the end.
+    /// Lane `i` sums the products at positions `i` modulo 16; the lanes are summed at the end.
     #[inline(always)]
     unsafe fn of<L: Lanes, const COUNT: usize>(self) {
         let Self { code, strip, block, input, width, sums } = self;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let input = input.as_ptr();
             let mut codes = [std::ptr::null(); STRIP];
@@ -309,7 +311,7 @@ mod tests {
     fn random<C: Code>(code: C, width: usize, block: usize) -> Random<C> {
         let numbers = |count: usize| (0..count as u32).map(|index| index.wrapping_mul(2_654_435_761) >> 13);
         let codes = numbers(ROWS * width / 16 * C::BYTES).map(|number| number as u8);
-        // Without e4m3's NaN.
+        // Without e4m3's NaN codes.
         let codes = codes.map(|code| if code & 0x7f == 0x7f { 0x3c } else { code }).collect();
         let scales = numbers(ROWS * width.div_ceil(block)).map(|number| number as f32 * 1e-7).collect();
         Random { code, width, block, codes, scales }

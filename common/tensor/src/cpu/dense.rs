@@ -1,4 +1,4 @@
-//! `y = x · Wᵀ` for few rows of x, where all that counts is reading the weights once at the memory's speed.
+//! `y = x · Wᵀ` for few rows of x, where the time is that of reading the weights once from memory.
 
 #![expect(
     clippy::needless_range_loop,
@@ -14,18 +14,18 @@ use super::lanes::{Kernel, LaneFloat, Lanes, Level, dispatch};
 use super::pool::{self, SharedMut};
 use crate::host;
 
-/// Rows of input from which on libtorch's matrix product is faster.
+/// Number of input rows from which libtorch's matrix product is faster.
 const MANY: usize = 17;
 /// Rows of the weight that are multiplied together.
 pub(super) const STRIP: usize = 4;
-/// Bytes of weight below which a piece is not worth claiming.
+/// Smallest size of a piece of work, in bytes of weight.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// `[…, K]` times `weight` `[N, K]` transposed, plus `bias` `[N]` → `[…, N]` in the input's type. Sums are in f32, in an
-/// order that depends on K alone: a row's result is the same in every batch that this kernel serves.
+/// `[…, K]` times `weight` `[N, K]` transposed, plus `bias` `[N]` → `[…, N]` in the input's type. Sums are in f32, in
+/// an order that depends only on K: the result of a row is the same in every batch that this kernel computes.
 ///
-/// Gives `None`, having done nothing, where libtorch's matrix product is the better choice (another device, or more rows
-/// than pay) or the types are none of f32, bf16, f16.
+/// Returns `None`, without computing, where libtorch's matrix product is faster (another device, or many rows) or the
+/// types are not f32, bf16 or f16.
 pub fn linear_few_rows(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
     few_rows_at(Level::detect(), input, weight, bias)
 }
@@ -59,9 +59,10 @@ fn few_rows_at(level: Level, input: &Tensor, weight: &Tensor, bias: Option<&Tens
     })
 }
 
-/// `[…, K]` times a weight of `rows` rows that `decode(row, out)` writes as `K` f32 values → `[…, rows]` in the input's
-/// type, bias added. Each row is decoded once, into memory that stays in the nearest cache, and multiplied with all rows
-/// of the input from there; `decode` is called from several threads. `None` on another device.
+/// `[…, K]` times a weight of `rows` rows that `decode(row, out)` writes as `K` f32 values → `[…, rows]` in the
+/// input's type, bias added. Each row is decoded once, into memory that stays in the first-level cache, and
+/// multiplied with all rows of the input from there; `decode` is called from several threads. `None` on another
+/// device.
 pub fn linear_decoded_rows(
     input: &Tensor,
     rows: usize,
@@ -81,7 +82,8 @@ pub(super) fn decoded_rows_at(
     few(level, input, rows, bias, |width| DecodedRows { decode, width })
 }
 
-/// The product with the weight that `weight` gives for the input's width; `None` for a device or type that is not ours.
+/// The product with the weight that `weight` returns for the input's width; `None` for a device or type that is not
+/// supported.
 pub(super) fn few<S: Strips>(
     level: Level,
     input: &Tensor,
@@ -100,20 +102,20 @@ pub(super) fn few<S: Strips>(
 /// Results of a strip: `[row of the input][row of the weight]`.
 pub(super) type Sums = [[f32; STRIP]; 4];
 
-/// A weight as it is multiplied: up to [`STRIP`] rows at a time.
+/// A weight that is read in strips of up to [`STRIP`] rows.
 pub(super) trait Strips: Sync {
     type Strip<'a>
     where
         Self: 'a;
-    /// Bytes that a row is read from.
+    /// Bytes that are read for each row.
     fn row_bytes(&self) -> usize;
-    /// Rows `first..first + count`; `buffer` is memory of the thread.
+    /// Rows `first..first + count`; `buffer` is memory of the calling thread.
     fn strip<'a>(&'a self, first: usize, count: usize, buffer: &'a mut Vec<f32>) -> Self::Strip<'a>;
-    /// Multiplies them with 1, 2 or 4 rows of the input; sums of rows beyond `count` mean nothing.
+    /// Multiplies a strip with 1, 2 or 4 rows of the input; sums of rows beyond `count` are undefined.
     fn dots<'a>(&'a self, level: Level, strip: &Self::Strip<'a>, input: &[f32], sums: &mut Sums);
 }
 
-/// Rows of floats as they lie in memory.
+/// Rows of floats in memory.
 struct FloatRows<'a, W> {
     weight: &'a [W],
     width: usize,
@@ -138,7 +140,7 @@ impl<W: LaneFloat> Strips for FloatRows<'_, W> {
     }
 }
 
-/// Rows that are written by a function first.
+/// Rows that a function decodes.
 struct DecodedRows<F> {
     decode: F,
     width: usize,
@@ -203,7 +205,7 @@ fn product<S: Strips>(
                 let mut sums = [[0f32; STRIP]; 4];
                 weight.dots(level, &strip, &wide[row * width..(row + tile) * width], &mut sums);
                 for (index, sums) in sums.iter().enumerate().take(tile) {
-                    // SAFETY: this piece alone has these columns.
+                    // SAFETY: no other piece writes these columns.
                     let to = unsafe { shared.slice((row + index) * rows + first, strip_rows) };
                     for (at, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
                         *to = sum + bias.map_or(0.0, |bias| bias[first + at]);
@@ -233,7 +235,7 @@ impl<W: LaneFloat> Kernel for Dots<'_, W> {
         let Self { weight, input, width, sums } = self;
         let (rows, count) = (weight.len() / width, input.len() / width);
         assert!(rows <= STRIP && matches!(count, 1 | 2 | 4));
-        // SAFETY: whole rows, counted above; `dispatch` chose the level.
+        // SAFETY: complete rows, counted above; `dispatch` chose a level that the CPU has.
         unsafe {
             match (rows, count) {
                 (STRIP, 1) => dots::<L, W, STRIP, 1>(weight, input, width, 0, sums),
@@ -247,7 +249,8 @@ impl<W: LaneFloat> Kernel for Dots<'_, W> {
     }
 }
 
-/// Rows `first .. first + ROWS` of the weight; a lane for each place modulo 16, summed in the end.
+/// Rows `first .. first + ROWS` of the weight. Lane `i` sums the products at positions `i` modulo 16; the lanes are
+/// summed at the end.
 #[inline(always)]
 unsafe fn dots<L: Lanes, W: LaneFloat, const ROWS: usize, const COUNT: usize>(
     weight: &[W],
@@ -256,7 +259,7 @@ unsafe fn dots<L: Lanes, W: LaneFloat, const ROWS: usize, const COUNT: usize>(
     first: usize,
     sums: &mut Sums,
 ) {
-    // SAFETY: the caller's promise: whole rows; the rest of a row is taken by its count.
+    // SAFETY: guaranteed by the caller; the end of a row is read with its number of elements.
     unsafe {
         let (weight, input) = (weight.as_ptr().add(first * width), input.as_ptr());
         let mut lanes = [[L::splat(0.0); ROWS]; COUNT];

@@ -1,4 +1,4 @@
-//! Kernels for the CPU: what text decoding spends its time in, with libtorch's operators for other devices.
+//! CPU kernels for the operations that dominate text decoding; other devices use libtorch's operators.
 
 mod activations;
 mod block_kernel;

@@ -1,33 +1,33 @@
-//! Zeroed memory straight from the system: taken when first touched, grown in place, given back at once.
+//! Zeroed memory directly from the operating system: committed on first access, resizable in place, released at once.
 
 use std::ptr::NonNull;
 
 use crate::TensorError;
 
-/// Sizes from here on ask for huge pages: reading weights from start to end then misses the TLB 512 times less.
+/// Smallest size that requests huge pages: sequential reads of weights then miss the TLB 512 times less often.
 const HUGE: usize = 2 << 20;
 
-/// A block of memory from `mmap`, aligned to a page.
+/// A page-aligned memory mapping.
 pub(crate) struct Pages {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: the memory belongs to this value alone, as a `Vec<u8>`'s does.
+// SAFETY: the memory is owned by this value alone, like that of a `Vec<u8>`.
 unsafe impl Send for Pages {}
-// SAFETY: shared access only reads, but for `Pages::shared_mut`, whose callers answer for it.
+// SAFETY: shared access only reads, except for `Pages::shared_mut`, whose callers ensure disjoint access.
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// `bytes` zeros.
+    /// Allocates `bytes` zeroed bytes.
     ///
     /// # Errors
-    /// [`TensorError::OutOfMemory`] when the system refuses.
+    /// [`TensorError::OutOfMemory`] when the system cannot allocate.
     pub(crate) fn zeroed(bytes: usize) -> Result<Self, TensorError> {
         if bytes == 0 {
             return Ok(Self { start: NonNull::dangling(), bytes });
         }
-        // SAFETY: a new private mapping touches no memory that anybody has.
+        // SAFETY: a new private mapping does not touch existing memory.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -47,15 +47,17 @@ impl Pages {
     fn advise(&self) {
         #[cfg(target_os = "linux")]
         if self.bytes >= HUGE {
-            // SAFETY: advice about our own mapping; where the kernel has no huge pages it says so and nothing changes.
+            // SAFETY: advice about this value's mapping; a kernel without huge pages returns an error and changes
+            // nothing.
             unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_HUGEPAGE) };
         }
     }
 
-    /// Makes it `bytes` long: what stays keeps its content, what is new is zero, what goes is given back.
+    /// Changes the length to `bytes`: the common part keeps its content, new bytes are zero, and removed ones are
+    /// released.
     ///
     /// # Errors
-    /// [`TensorError::OutOfMemory`] when the system refuses; nothing has changed then.
+    /// [`TensorError::OutOfMemory`] when the system cannot allocate; the value is then unchanged.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), TensorError> {
         if bytes == self.bytes {
             return Ok(());
@@ -66,7 +68,7 @@ impl Pages {
         }
         #[cfg(target_os = "linux")]
         {
-            // SAFETY: the mapping is ours alone (`&mut self`), so it may move and shrink.
+            // SAFETY: the mapping is owned exclusively (`&mut self`), so it may move and shrink.
             let start =
                 unsafe { libc::mremap(self.start.as_ptr().cast(), self.bytes, bytes, libc::MREMAP_MAYMOVE) };
             let moved = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED);
@@ -84,30 +86,30 @@ impl Pages {
         Ok(())
     }
 
-    /// Length.
+    /// Length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes
     }
 
-    /// The first byte; valid for `len` bytes as long as `self` is neither resized nor dropped.
+    /// Pointer to the first byte; valid for `len` bytes until `self` is resized or dropped.
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.start.as_ptr()
     }
 
-    /// As [`Pages::as_ptr`], to write.
+    /// As [`Pages::as_ptr`], mutable.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
 
-    /// All of it.
+    /// The whole memory.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is `bytes` long and initialised (zero or written since).
+        // SAFETY: the mapping has `bytes` bytes and is initialised (zeroed, or written since).
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 
-    /// All of it, to write.
+    /// The whole memory, mutable.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `&mut self` is the only way to it.
+        // SAFETY: as above, and `&mut self` is the only reference.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 }
@@ -115,14 +117,14 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            // SAFETY: our own mapping, not used after this.
+            // SAFETY: this value's mapping, not used after this.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
         }
     }
 }
 
 fn refused(bytes: usize) -> TensorError {
-    TensorError::OutOfMemory(format!("the system gives no {bytes} bytes"))
+    TensorError::OutOfMemory(format!("the system cannot allocate {bytes} bytes"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Threads that stand ready for the next piece of work: handing work over costs about a microsecond.
+//! A thread pool with low latency: handing over work takes about a microsecond.
 //!
-//! A decoding step is some hundred small operations one after the other. Workers therefore look out for the next one for
-//! [`SPIN_TIME`] before they sleep. Pieces are claimed one by one, so a thread that the system holds up delays nobody by more
-//! than the piece it has; a worker that comes too late does not take part at all. Workers never touch libtorch.
+//! A decoding step is a sequence of some hundred small operations. Workers therefore spin for [`SPIN_TIME`] after an
+//! operation before they sleep. Pieces are claimed one by one, so that a thread that the system preempts delays the
+//! others by at most its current piece; a worker that wakes up too late does not take part. Workers never call
+//! libtorch.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -11,42 +12,43 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a worker looks out for work before it sleeps.
+/// How long a worker spins before it sleeps.
 const SPIN_TIME: Duration = Duration::from_micros(50);
-/// Set in `gate` while workers may join.
+/// Flag in `gate`: workers may join the current operation.
 const OPEN: u32 = 1 << 31;
 
 type Work = dyn Fn(usize) + Sync;
 
-/// Keeps what threads write often on cache lines of its own (and off the neighbour that is fetched along).
+/// Aligned so that values written by several threads are on different cache lines (and not on the adjacent line that
+/// is prefetched).
 #[repr(align(128))]
 struct CacheLine<T>(T);
 
 struct Pool {
-    /// Whether a caller has the pool.
+    /// Whether some caller uses the pool.
     taken: AtomicBool,
-    /// Counts the operations: what waiting workers watch.
+    /// Number of operations so far; waiting workers observe it.
     epoch: CacheLine<AtomicU32>,
-    /// [`OPEN`], and how many workers are inside.
+    /// [`OPEN`], and the number of workers in the current operation.
     gate: CacheLine<AtomicU32>,
-    /// The next piece to claim.
+    /// The next piece to be claimed.
     next: CacheLine<AtomicUsize>,
     pieces: AtomicUsize,
-    /// Most workers that may join.
+    /// Largest number of workers that may join.
     most: AtomicU32,
-    /// The work, valid while the gate is open or somebody is inside.
+    /// The work; valid while the gate is open or some worker is in the operation.
     work: UnsafeCell<Option<*const Work>>,
-    /// What a worker's piece panicked with.
+    /// The panic of a worker's piece.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Workers started so far.
+    /// Number of workers started so far.
     started: AtomicUsize,
     sleeping: AtomicU32,
     bed: Mutex<()>,
     alarm: Condvar,
 }
 
-// SAFETY: `work` is written only by the caller that has taken the pool, while the gate is shut and nobody is inside, and
-// read only by workers that went in through the open gate.
+// SAFETY: `work` is written only by the caller that has acquired the pool, while the gate is closed and no worker is
+// in the operation, and read only by workers that joined while the gate was open.
 unsafe impl Sync for Pool {}
 
 static POOL: Pool = Pool {
@@ -64,17 +66,18 @@ static POOL: Pool = Pool {
     alarm: Condvar::new(),
 };
 
-/// How many threads share an operation: as many as libtorch uses.
+/// Number of threads that share an operation: as many as libtorch uses.
 pub(crate) fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
 }
 
-/// Calls `work(0)` to `work(pieces - 1)`, each once, on the calling thread and the pool's, and returns when all are done.
+/// Calls `work(0)` to `work(pieces - 1)`, each once, on the calling thread and the pool's, and returns when all are
+/// done.
 ///
-/// While another thread has the pool, and inside of `work`, everything runs on the calling thread.
+/// While another thread uses the pool, and when called from within `work`, everything runs on the calling thread.
 ///
 /// # Panics
-/// With what a piece panicked with, after the others have finished or were given up.
+/// With the panic of a piece, after the other pieces have finished or were skipped.
 pub(crate) fn run(pieces: usize, work: impl Fn(usize) + Sync) {
     let threads = if pieces > 1 { threads().min(pieces) } else { 1 };
     if threads <= 1 || POOL.taken.swap(true, Ordering::Acquire) {
@@ -95,8 +98,8 @@ impl Pool {
         work: &(dyn Fn(usize) + Sync),
     ) -> Result<(), Box<dyn Any + Send>> {
         self.start_workers(threads - 1);
-        // SAFETY: the pool is ours, the gate is shut and nobody is inside: nobody reads it. The lifetime is erased;
-        // nobody uses it after `shared` returns, see `finish`.
+        // SAFETY: this thread has acquired the pool, the gate is closed and no worker is in the operation: nothing
+        // reads it. The lifetime is erased; nothing uses the work after `shared` returns, see `finish`.
         unsafe {
             let work = std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(work);
             *self.work.get() = Some(work);
@@ -116,7 +119,7 @@ impl Pool {
         own.and(theirs.map_or(Ok(()), Err))
     }
 
-    /// Shuts the gate and waits for those inside.
+    /// Closes the gate and waits for the workers in the operation.
     fn finish(&self) {
         let mut inside = self.gate.0.fetch_and(!OPEN, Ordering::Acquire) & !OPEN;
         let mut turns = 0u32;
@@ -125,7 +128,7 @@ impl Pool {
             if turns < 4000 {
                 std::hint::spin_loop();
             } else {
-                // The one we wait for may need this very processor.
+                // The awaited worker may need this very processor.
                 std::thread::yield_now();
             }
             inside = self.gate.0.load(Ordering::Acquire);
@@ -147,7 +150,7 @@ impl Pool {
         while self.started.load(Ordering::Relaxed) < wanted {
             let thread = std::thread::Builder::new().name("tensor-worker".into()).spawn(|| self.worker());
             if thread.is_err() {
-                // The system gives no more threads: those there are must do.
+                // The system cannot start more threads: use the existing ones.
                 return;
             }
             self.started.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +172,8 @@ impl Pool {
             if !self.enter() {
                 continue;
             }
-            // SAFETY: inside the gate, where the work is written before and stays valid until we leave.
+            // SAFETY: in the operation; the work was written before the gate was opened and stays valid until the
+            // worker leaves.
             let work = unsafe { (*self.work.get()).map(|work| &*work) };
             let result = catch_unwind(AssertUnwindSafe(|| work.map(|work| self.claim(work))));
             if let Err(panic) = result {
@@ -180,7 +184,7 @@ impl Pool {
         }
     }
 
-    /// Waits until the epoch is another than `seen`: watching first, then asleep.
+    /// Waits until the epoch differs from `seen`: spins first, then sleeps.
     fn next_epoch(&self, seen: u32) -> u32 {
         let start = Instant::now();
         loop {
@@ -208,7 +212,7 @@ impl Pool {
         epoch
     }
 
-    /// Goes in if the gate is open and there is room.
+    /// Joins the operation if the gate is open and the limit of workers is not reached.
     fn enter(&self) -> bool {
         let most = self.most.load(Ordering::Relaxed);
         let join = |gate: u32| (gate & OPEN != 0 && (gate & !OPEN) < most).then_some(gate + 1);
@@ -220,11 +224,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A pointer that several threads write through, each to places of its own.
+/// A pointer that several threads write through, each to disjoint elements.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedMut<T>(*mut T);
 
-// SAFETY: only an address; whoever writes through it answers for the places being disjoint.
+// SAFETY: only an address; users ensure that accesses are disjoint.
 unsafe impl<T: Send> Send for SharedMut<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<T> {}
@@ -241,9 +245,10 @@ impl<T> SharedMut<T> {
     /// Elements `first .. first + length`.
     ///
     /// # Safety
-    /// They lie within the slice it was made from, which is alive and not otherwise used; no other thread has them.
+    /// The range is inside the slice that this was made from, which is alive and not otherwise used; no other thread
+    /// uses these elements.
     pub(crate) unsafe fn slice<'a>(&self, first: usize, length: usize) -> &'a mut [T] {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(first), length) }
     }
 }

@@ -1,4 +1,4 @@
-//! Root mean square normalisation as language models do it, alone and together with the residual addition before it.
+//! Root mean square normalisation as language models compute it, alone or after a residual addition.
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
@@ -7,10 +7,10 @@ use super::lanes::{Kernel, LaneFloat, Lanes, Level, dispatch};
 use super::pool::{self, SharedMut};
 use crate::host;
 
-/// Elements below which a second thread is not worth calling.
+/// Smallest number of elements that are divided among threads.
 const WORTH_A_THREAD: usize = 1 << 15;
 
-/// `x / √(mean(x²) + eps)` in f32, rounded to the input's type, then times `weight`.
+/// `x / √(mean(x²) + eps)` in f32, rounded to the input's type, then multiplied by `weight`.
 ///
 /// `input`: `[…, width]` f32, bf16 or f16; `weight`: `[width]` in any floating type → as `input`, contiguous.
 pub fn rms_norm(input: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
@@ -26,7 +26,7 @@ pub fn rms_norm(input: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     }
 }
 
-/// Adds `branch` to `hidden` in place, and gives the norm of the sum as [`rms_norm`] does.
+/// Adds `branch` to `hidden` in place, and returns the normalised sum as [`rms_norm`] does.
 ///
 /// `hidden`, `branch`: `[…, width]` of one type and shape.
 pub fn add_rms_norm(hidden: &mut Tensor, branch: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
@@ -52,7 +52,7 @@ fn by_libtorch(input: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     (wide * (mean + eps).rsqrt()).to_kind(input.kind()) * weight.to_kind(input.kind())
 }
 
-/// `hidden` is written only when there is a `branch`.
+/// `hidden` is written only if there is a `branch`.
 fn on_host<T: LaneFloat>(
     level: Level,
     hidden: &Tensor,
@@ -76,8 +76,8 @@ fn on_host<T: LaneFloat>(
         for row in piece * step..rows.min((piece + 1) * step) {
             let first = row * width;
             let branch = branch.map(|branch| &branch[first..first + width]);
-            // SAFETY: contiguous memory of `elements` of this type, as the caller checked; this piece alone has the row,
-            // and writes to `hidden` only for a caller that owns it.
+            // SAFETY: contiguous memory of `elements` elements of this type, as the caller checked; no other piece
+            // has this row, and `hidden` is written only for a caller that owns it.
             let (hidden, output) = unsafe { (hidden.slice(first, width), to.slice(first, width)) };
             dispatch(level, Row { hidden, branch, weight, eps: eps as f32, output });
         }
@@ -85,9 +85,9 @@ fn on_host<T: LaneFloat>(
     output
 }
 
-/// One row; all of the same length.
+/// One row; all slices have the same length.
 struct Row<'a, T> {
-    /// Written only when there is a branch.
+    /// Written only if there is a branch.
     hidden: &'a mut [T],
     branch: Option<&'a [T]>,
     weight: &'a [T],
@@ -108,7 +108,8 @@ impl<T: LaneFloat> Kernel for Row<'_, T> {
                 && branch.is_none_or(|branch| branch.len() == width)
         );
         let whole = width / 16 * 16;
-        // SAFETY: whole registers end at `whole`, the rest is taken by its count; `dispatch` chose the level.
+        // SAFETY: full registers end at `whole`, the rest is accessed with its number of elements; `dispatch` chose a
+        // level that the CPU has.
         unsafe {
             if let Some(branch) = branch {
                 for at in (0..whole).step_by(16) {
@@ -119,7 +120,7 @@ impl<T: LaneFloat> Kernel for Row<'_, T> {
                     *to = T::narrow(to.widen() + branch.widen());
                 }
             }
-            // Separate sums, so that the additions need not wait for one another.
+            // Separate sums, so that the additions do not depend on one another.
             let mut sums = [L::splat(0.0); 4];
             let mut at = 0;
             while at + 64 <= whole {

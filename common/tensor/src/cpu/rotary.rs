@@ -1,4 +1,5 @@
-//! Rotary position embedding (Su et al. 2021) of queries and keys in place, with the norm per head before it.
+//! Rotary position embedding (Su et al. 2021) of queries and keys in place, after an optional normalisation of each
+//! head.
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
@@ -7,12 +8,12 @@ use super::lanes::{Kernel, LaneFloat, Lanes, Level, dispatch};
 use super::pool::{self, SharedMut};
 use crate::host;
 
-/// Elements below which a second thread is not worth calling.
+/// Smallest number of elements that are divided among threads.
 const WORTH_A_THREAD: usize = 1 << 15;
-/// Widest head of our own kernel.
+/// Largest head width of the CPU kernel.
 const MOST: usize = 512;
 
-/// Which elements of a head are turned together.
+/// Which elements of a head are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotaryStyle {
     /// Element `i` with element `i + n/2` of the `n` that are rotated (GPT-NeoX, Llama in transformers, Qwen, GLM-4).
@@ -21,19 +22,20 @@ pub enum RotaryStyle {
     Pairs,
 }
 
-/// Cosines and sines of the rotations of each row of a step; made once a step and used in every layer.
+/// Cosines and sines of the rotations of each row of a step; computed once for each step and used in every layer.
 pub struct RotaryAngles {
     /// `[rows, half]` f32 on the host.
     cos: Vec<f32>,
     sin: Vec<f32>,
     half: usize,
-    /// The same as tensors where the model is not on the CPU.
+    /// The same as tensors, if the model is not on the CPU.
     device: Option<(Tensor, Tensor)>,
 }
 
 impl RotaryAngles {
-    /// Angle `position · inverse_frequencies[i]` (as f32, like the references), both functions times `factor` (1 but for
-    /// long-context scalings). Rotates the first `2 · inverse_frequencies.len()` elements of each head.
+    /// Angle `position · inverse_frequencies[i]` (in f32, like the reference implementations); cosines and sines are
+    /// multiplied by `factor` (1 except for some long-context scalings). Rotates the first `2 ·
+    /// inverse_frequencies.len()` elements of each head.
     pub fn at(
         positions: impl IntoIterator<Item = usize>,
         inverse_frequencies: &[f32],
@@ -51,7 +53,7 @@ impl RotaryAngles {
         Self::new(cos, sin, inverse_frequencies.len(), device)
     }
 
-    /// From ready rows `[rows, half]` (mrope makes its own).
+    /// From precomputed rows `[rows, half]` (multi-axis rotary positions compute their own).
     pub fn new(cos: Vec<f32>, sin: Vec<f32>, half: usize, device: Device) -> Self {
         assert!(
             cos.len() == sin.len() && (half == 0 || cos.len().is_multiple_of(half)),
@@ -62,16 +64,16 @@ impl RotaryAngles {
         Self { cos, sin, half, device }
     }
 
-    /// How many rows it has.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 }
 
-/// Normalises (with `norm`: weight `[head_dim]` and eps, as [`crate::rms_norm`]) and rotates `heads` heads of each row in
-/// place: columns `first .. first + heads · head_dim` of `rows` `[T, width]`, contiguous, f32, bf16 or f16.
+/// Normalises (with `norm`: weight `[head_dim]` and eps, as [`crate::rms_norm`]) and rotates `heads` heads of each
+/// row in place: columns `first .. first + heads · head_dim` of `rows` `[T, width]`, contiguous, f32, bf16 or f16.
 ///
-/// The first `2 · half` elements of a head are rotated, in f32; the rest stays. `angles` has `T` rows.
+/// The first `2 · half` elements of a head are rotated, in f32; the others are unchanged. `angles` has `T` rows.
 pub fn rotate_heads(
     rows: &mut Tensor,
     first: usize,
@@ -129,7 +131,7 @@ fn on_host<T: LaneFloat>(
     let shared = SharedMut::new(values);
     pool::run(count.div_ceil(step), |piece| {
         for row in piece * step..count.min((piece + 1) * step) {
-            // SAFETY: this piece alone has the row.
+            // SAFETY: no other piece has this row.
             let values = unsafe { shared.slice(row * width + part.first, columns) };
             let (cos, sin) = (&cos[row * half..(row + 1) * half], &sin[row * half..(row + 1) * half]);
             dispatch(
@@ -145,7 +147,7 @@ struct Row<'a, T> {
     values: &'a mut [T],
     head_dim: usize,
     style: RotaryStyle,
-    /// Of the norm, with `eps`.
+    /// Weight of the norm, with `eps`.
     weight: Option<&'a [T]>,
     eps: f32,
     cos: &'a [f32],
@@ -201,7 +203,7 @@ fn halves<L: Lanes, T: LaneFloat>(wide: &[f32], cos: &[f32], sin: &[f32], to: &m
     let (ones, others) = wide[..2 * half].split_at(half);
     let (to_ones, to_others) = to[..2 * half].split_at_mut(half);
     for at in (0..whole).step_by(16) {
-        // SAFETY: all six have at least `whole` elements; `dispatch` chose the level.
+        // SAFETY: all six slices have at least `whole` elements; `dispatch` chose a level that the CPU has.
         unsafe {
             let (one, other) = (L::load(ones.as_ptr().add(at)), L::load(others.as_ptr().add(at)));
             let (cos, sin) = (L::load(cos.as_ptr().add(at)), L::load(sin.as_ptr().add(at)));

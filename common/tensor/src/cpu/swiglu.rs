@@ -7,10 +7,10 @@ use super::lanes::{Kernel, LaneFloat, Lanes, Level, dispatch};
 use super::pool::{self, SharedMut};
 use crate::host;
 
-/// Elements below which a second thread is not worth calling.
+/// Smallest number of elements that are divided among threads.
 const WORTH_A_THREAD: usize = 1 << 14;
 
-/// `silu(gate) · up`, in f32 inside.
+/// `silu(gate) · up`, computed in f32.
 ///
 /// `gate_up`: `[…, 2·n]` f32, bf16 or f16, gate in the first half → `[…, n]`.
 pub fn swiglu(gate_up: &Tensor) -> Tensor {
@@ -46,7 +46,7 @@ fn on_host<T: LaneFloat>(level: Level, gate_up: &Tensor) -> Tensor {
     pool::run(rows.div_ceil(step), |piece| {
         for row in piece * step..rows.min((piece + 1) * step) {
             let (gate, up) = input[2 * row * width..2 * (row + 1) * width].split_at(width);
-            // SAFETY: this piece alone has the row.
+            // SAFETY: no other piece has this row.
             let output = unsafe { shared.slice(row * width, width) };
             dispatch(level, Row { gate, up, output });
         }
@@ -54,7 +54,7 @@ fn on_host<T: LaneFloat>(level: Level, gate_up: &Tensor) -> Tensor {
     output
 }
 
-/// One row; all of the same length.
+/// One row; all slices have the same length.
 struct Row<'a, T> {
     gate: &'a [T],
     up: &'a [T],
@@ -70,7 +70,8 @@ impl<T: LaneFloat> Kernel for Row<'_, T> {
         let width = output.len();
         assert!(gate.len() == width && up.len() == width);
         let whole = width / 16 * 16;
-        // SAFETY: whole registers end at `whole`, the rest is taken by its count; `dispatch` chose the level.
+        // SAFETY: full registers end at `whole`, the rest is accessed with its number of elements; `dispatch` chose a
+        // level that the CPU has.
         unsafe {
             for at in (0..whole).step_by(16) {
                 let (gate, up) = (T::load::<L>(gate.as_ptr().add(at)), T::load::<L>(up.as_ptr().add(at)));
@@ -91,7 +92,7 @@ impl<T: LaneFloat> Kernel for Row<'_, T> {
 /// As [`Lanes`].
 #[inline(always)]
 unsafe fn gated<L: Lanes>(gate: L::F, up: L::F) -> L::F {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let divisor = L::add(L::splat(1.0), L::exp(L::sub(L::splat(0.0), gate)));
         L::mul(L::div(gate, divisor), up)

@@ -1,4 +1,4 @@
-//! The experts of a mixture-of-experts layer as one object.
+//! The experts of a mixture-of-experts layer.
 
 use std::cell::OnceCell;
 
@@ -9,33 +9,34 @@ use crate::{Linear, TensorError, Weights, swiglu};
 /// Sizes of the experts of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpertShape {
-    /// How many there are.
+    /// Number of experts.
     pub experts: i64,
-    /// Size of a token's hidden state.
+    /// Width of a token's hidden state.
     pub hidden: i64,
-    /// Size inside an expert.
+    /// Intermediate width of an expert.
     pub intermediate: i64,
 }
 
-/// Gated feed-forward experts, each `down(silu(gate x) · up x)`, in any weight format. Only those that a token chose are
-/// touched.
+/// Gated feed-forward experts, each `down(silu(gate x) · up x)`, in any weight format. Only experts that some token
+/// is routed to are computed.
 pub struct ExpertBank {
     experts: Vec<Expert>,
 }
 
 struct Expert {
-    /// Gate and up side by side: `[hidden]` → `[2 · intermediate]`.
+    /// Gate and up concatenated: `[hidden]` → `[2 · intermediate]`.
     gate_up: Linear,
     /// `[intermediate]` → `[hidden]`.
     down: Linear,
 }
 
 impl ExpertBank {
-    /// Loads the experts below `weights`, in whichever of the published forms is there:
+    /// Loads the experts below `weights`, from whichever of the published layouts the checkpoint has:
     ///
-    /// - one by one, `experts.{i}.{gate,up,down}_proj`, in every format of a linear;
-    /// - stacked, `experts.gate_up_proj` `[experts, 2 · intermediate, hidden]` and `experts.down_proj`
-    ///   `[experts, hidden, intermediate]`, or both transposed inside an expert, told by the shapes;
+    /// - one tensor for each expert and projection, `experts.{i}.{gate,up,down}_proj`, in every format of a linear
+    ///   layer;
+    /// - stacked, `experts.gate_up_proj` `[experts, 2 · intermediate, hidden]` and `experts.down_proj` `[experts,
+    ///   hidden, intermediate]`, or both with the last two dimensions exchanged, which the shapes decide;
     /// - GGUF's `ffn_{gate,up,down}_exps` `[experts, outputs, inputs]`.
     ///
     /// # Errors
@@ -51,9 +52,9 @@ impl ExpertBank {
         Ok(Self { experts })
     }
 
-    /// Each row of `hidden` `[tokens, hidden]` through the experts `ids` `[tokens, k]` (whole numbers), their results
-    /// times `weights` `[tokens, k]` and summed in f32 in the order of the experts' numbers → `[tokens, hidden]` in the
-    /// type of `hidden`. Which other tokens are there changes nothing but the shape of the matrix products.
+    /// Sends each row of `hidden` `[tokens, hidden]` through the experts `ids` `[tokens, k]` (integers). The results
+    /// are multiplied by `weights` `[tokens, k]` and summed in f32 in the order of the experts' numbers → `[tokens,
+    /// hidden]` in the type of `hidden`. The other tokens of a call change only the shape of the matrix products.
     pub fn forward(&self, hidden: &Tensor, ids: &Tensor, weights: &Tensor) -> Tensor {
         let chosen = ExpertAssignment::new(ids);
         let output = hidden.zeros_like().to_kind(Kind::Float);
@@ -75,12 +76,12 @@ impl ExpertBank {
         self.experts.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no experts.
     pub fn is_empty(&self) -> bool {
         self.experts.is_empty()
     }
 
-    /// Bytes that all experts take.
+    /// Bytes of all experts in memory.
     pub fn resident_bytes(&self) -> u64 {
         self.experts.iter().map(|expert| expert.gate_up.resident_bytes() + expert.down.resident_bytes()).sum()
     }
@@ -103,7 +104,7 @@ fn stacked(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorE
     let ExpertShape { experts, hidden, intermediate } = shape;
     let (gate_up, down) = ([experts, 2 * intermediate, hidden], [experts, hidden, intermediate]);
     let exchanged = |[count, rows, width]: [i64; 3]| [count, width, rows];
-    // Both lie the same way. One of them can be square and tell nothing, never both.
+    // Both tensors are stored in the same order. One of them can be square and decide nothing, but never both.
     let told = [("experts.gate_up_proj", gate_up), ("experts.down_proj", down)];
     let transposed =
         told.iter().any(|(name, shape)| shape[1] != shape[2] && weights.has_shape(name, &exchanged(*shape)));
@@ -132,7 +133,7 @@ fn gguf(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorErro
     (0..experts).map(load).collect()
 }
 
-/// Weights of all experts in one tensor, read when one of them is needed.
+/// The weights of all experts in one tensor, read when one of them is needed.
 struct Stack<'a> {
     weights: &'a Weights,
     name: &'a str,
@@ -163,9 +164,9 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// The places of `ids`, sorted by the expert they name.
+/// The routing of a step: positions in `ids`, sorted by expert.
 struct ExpertAssignment {
-    /// Expert and place in the flattened `ids`.
+    /// Expert and position in the flattened `ids`.
     pairs: Vec<(usize, i64)>,
     places: Vec<i64>,
     top_k: i64,
@@ -186,7 +187,7 @@ impl ExpertAssignment {
         Self { pairs, places, top_k }
     }
 
-    /// Each expert that is named, in order, with its places.
+    /// Each expert that has tokens, in order, with the positions in `ids`.
     fn by_expert(&self) -> impl Iterator<Item = (usize, &[i64])> {
         let mut first = 0;
         self.pairs.chunk_by(|left, right| left.0 == right.0).map(move |group| {

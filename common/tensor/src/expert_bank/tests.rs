@@ -11,7 +11,8 @@ const SHAPE: ExpertShape = ExpertShape { experts: 5, hidden: 64, intermediate: 1
 /// Gate, up and down of each expert.
 fn experts(shape: ExpertShape) -> Vec<[Tensor; 3]> {
     let ExpertShape { experts, hidden, intermediate } = shape;
-    // Without the process's random numbers: other tests draw them at the same time, and these are made twice.
+    // Not from the global random generator: other tests use it at the same time, and these values are generated
+    // twice.
     let numbers = |part: i64, rows: i64, width: i64| {
         let places = Tensor::arange(rows * width, (Kind::Double, Device::Cpu)) + 1e5 * part as f64;
         (places * 0.754_877).sin().square().fmod(0.01).view([rows, width]).to_kind(Kind::Float) * 40.0 - 0.2
@@ -75,13 +76,13 @@ fn bank(form: Form, shape: ExpertShape, quantization: Quantization) -> ExpertBan
 fn input(tokens: i64) -> (Tensor, Tensor, Tensor) {
     tch::manual_seed(4);
     let hidden = Tensor::randn([tokens, 64], (Kind::Float, Device::Cpu));
-    // Expert 3 is nobody's choice.
+    // No token is routed to expert 3.
     let ids: Vec<i64> = (0..tokens).flat_map(|token| [[0, 4], [4, 2], [1, 0]][token as usize % 3]).collect();
     let weights = Tensor::rand([tokens, 2], (Kind::Float, Device::Cpu));
     (hidden, Tensor::from_slice(&ids).view([tokens, 2]), weights)
 }
 
-/// Every token through its experts, one after the other.
+/// Sends every token through its experts, one after the other.
 fn reference(shape: ExpertShape, hidden: &Tensor, ids: &Tensor, weights: &Tensor) -> Tensor {
     let experts = experts(shape);
     let token = |token: i64| {
@@ -103,7 +104,7 @@ fn relative(left: &Tensor, right: &Tensor) -> f64 {
 #[rstest]
 fn tokens_go_through_the_experts_they_chose(
     #[values(Form::OneByOne, Form::Stacked, Form::Transposed, Form::Gguf)] form: Form,
-    // The second has as many inputs as outputs in one of the two tensors.
+    // The second shape has as many inputs as outputs in one of the two tensors.
     #[values(SHAPE, ExpertShape { intermediate: 64, ..SHAPE }, ExpertShape { intermediate: 32, ..SHAPE })]
     shape: ExpertShape,
     #[values(1, 7)] tokens: i64,
@@ -131,7 +132,7 @@ fn quantised_experts_are_near_and_alike_in_every_form(
     assert!(error < bound && error > 0.0, "{error}");
     let other = bank(Form::Transposed, SHAPE, quantization).forward(&hidden, &ids, &weights);
     assert!(other.equal(&output), "the same bytes, whatever the layout");
-    // NVFP4 has one scale for a whole tensor: gate and up have one together or one each.
+    // NVFP4 has one scale for a whole tensor: gate and up share one or have one each, depending on the layout.
     if quantization != Quantization::Nvfp4 {
         let other = bank(Form::OneByOne, SHAPE, quantization).forward(&hidden, &ids, &weights);
         assert!(relative(&other, &output) < 1e-5);

@@ -1,4 +1,4 @@
-//! One linear layer for every weight format.
+//! Linear layers in every weight format.
 
 mod weight;
 mod widened;
@@ -9,27 +9,41 @@ use crate::quantized::HostWeight;
 use crate::{Quantization, TensorError};
 use weight::Weight;
 
-/// `y = x · Wᵀ + b`, whatever the weight is held in.
+/// A linear layer `y = x · Wᵀ + b`, with a weight in any format.
 ///
-/// On the CPU: a dense weight is multiplied by libtorch, for few rows by our own kernel; integer blocks (GGUF's, int4) as
-/// integers; 8-bit floats, NF4 and NVFP4 are decoded row by row for few rows and widened block by block for many. On a GPU
-/// every packed format is widened block by block by libtorch's operators.
+/// ```
+/// use videosdgx_tensor::{Device, Kind, Linear, Quantization, Tensor};
+///
+/// # fn main() -> Result<(), videosdgx_tensor::TensorError> {
+/// let weight = Tensor::randn([128, 64], (Kind::Float, Device::Cpu));
+/// let layer = Linear::quantized(&weight, None, Quantization::Nf4, Kind::Float, Device::Cpu)?;
+/// let output = layer.forward(&Tensor::randn([2, 64], (Kind::Float, Device::Cpu)));
+/// assert_eq!(output.size(), [2, 128]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// On the CPU a dense weight is multiplied by libtorch, or for few rows of input by this crate's kernel. Integer
+/// blocks (GGUF's, int4) are multiplied as integers. 8-bit floats, NF4 and NVFP4 are decoded during the
+/// multiplication for few rows, and widened block by block for many. On a GPU every packed format is widened block by
+/// block by libtorch's operators.
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
 }
 
 impl Linear {
-    /// A layer from `weight` `[out, in]` and `bias` `[out]`, both in the compute type.
+    /// A layer with `weight` `[out, in]` and `bias` `[out]`, both in the compute type.
     pub fn dense(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight: Weight::Dense(weight), bias }
     }
 
-    /// Quantises `weight` `[out, in]` (f32, f16 or bf16, on the CPU); the layer computes in `kind` on `device`. `bias` is
-    /// `[out]` in `kind` on `device`. A weight whose rows are not whole blocks of the format stays dense.
+    /// Quantises `weight` `[out, in]` (f32, f16 or bf16, on the CPU). The layer computes in `kind` on `device`;
+    /// `bias` is `[out]` in `kind` on `device`. A weight whose rows are not a multiple of the format's block stays
+    /// dense.
     ///
     /// # Errors
-    /// [`TensorError`] when memory runs out.
+    /// [`TensorError::OutOfMemory`].
     pub fn quantized(
         weight: &Tensor,
         quantization: Quantization,
@@ -41,7 +55,7 @@ impl Linear {
         Self::from_parts(vec![stored], bias, kind, device)
     }
 
-    /// Weights below one another, in the forms that they are computed with in `kind` on `device`.
+    /// A layer whose weight is the concatenation of `parts` along the outputs, for computing in `kind` on `device`.
     pub(crate) fn from_parts(
         parts: Vec<HostWeight>,
         bias: Option<Tensor>,
@@ -56,7 +70,7 @@ impl Linear {
         self.weight.linear(input, self.bias.as_ref())
     }
 
-    /// The same layer again, sharing its storage.
+    /// A second handle to the same layer, sharing its storage.
     pub fn shared(&self) -> Self {
         Self { weight: self.weight.shared(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
     }
@@ -66,7 +80,7 @@ impl Linear {
         self.weight.rows_at(&ids.to_device(device).to_kind(Kind::Int64), kind)
     }
 
-    /// Bytes the weight and bias take.
+    /// Bytes of weight and bias in memory.
     pub fn resident_bytes(&self) -> u64 {
         self.weight.resident_bytes() + self.bias.as_ref().map_or(0, tensor_bytes)
     }

@@ -11,12 +11,12 @@ fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
 }
 
-/// The values a layer computes with, from its own rows.
+/// The values that a layer computes with, read back from its rows.
 fn values(linear: &Linear, rows: i64) -> Tensor {
     linear.rows_at(&Tensor::arange(rows, (Kind::Int64, Device::Cpu)), Kind::Float, Device::Cpu)
 }
 
-/// How far each format's values may be from the weight (of a normal distribution), and the bits it takes a weight.
+/// Bound of the error of each format for normally distributed weights, and bits per weight.
 #[rstest]
 #[case::fp8(Quantization::Fp8, 0.03, 8.3)]
 #[case::nf4(Quantization::Nf4, 0.1, 4.6)]

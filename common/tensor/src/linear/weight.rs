@@ -1,4 +1,4 @@
-//! The forms a weight is held in.
+//! The in-memory formats of a weight.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{tensor_bytes, widened};
 use crate::quantized::{DeviceMatrix, Ggml, HostWeight, PackedRows, PackedWeight};
 use crate::{BlockFormat, BlockMatrix, TensorError, linear_few_rows};
 
-/// Up to so many rows of input a packed weight is decoded while it is multiplied; beyond, it is
+/// Largest number of input rows for which a packed weight is decoded during the multiplication; for more rows it is
 /// widened for libtorch's matrix product.
 const FEW_ROWS: i64 = 8;
 
@@ -19,13 +19,13 @@ pub(super) enum Weight {
     Blocks(Arc<BlockMatrix>),
     /// Decoded while multiplying, on the CPU.
     Packed(Arc<PackedRows>),
-    /// Widened by libtorch, on any device.
+    /// Widened by libtorch's operators, on any device.
     OnDevice(Vec<DeviceMatrix>),
-    /// Below one another, each by itself.
+    /// Concatenated along the outputs, each part in its own format.
     Joined(Vec<Weight>),
 }
 
-/// Neighbours that can be one weight.
+/// Consecutive parts that can be held as one weight.
 enum Group {
     Dense(Vec<Tensor>),
     Blocks(BlockFormat, Vec<Ggml>),
@@ -59,7 +59,7 @@ impl Weight {
                 weights.push(last);
                 Ok(Self::Joined(weights))
             }
-            (None, _) => Err(TensorError::Libtorch("a linear of no weights".into())),
+            (None, _) => Err(TensorError::Libtorch("a linear layer without weights".into())),
         }
     }
 
@@ -114,7 +114,7 @@ impl Weight {
         }
     }
 
-    /// Rows `ids` `[n]` Int64, on the weight's device → `[n, in]` in `kind`.
+    /// Rows `ids` `[n]` (Int64, on the weight's device) → `[n, in]` in `kind`.
     pub(super) fn rows_at(&self, ids: &Tensor, kind: Kind) -> Tensor {
         match self {
             Self::Dense(weight) => weight.index_select(0, ids).to_kind(kind),
@@ -150,7 +150,7 @@ impl Weight {
         }
     }
 
-    /// The same weight again, without a copy.
+    /// A second handle to the same weight, without a copy.
     pub(super) fn shared(&self) -> Self {
         match self {
             Self::Dense(weight) => Self::Dense(weight.shallow_clone()),
@@ -182,7 +182,7 @@ impl Group {
                         parts.push(last);
                         Tensor::f_cat(&parts, 0)?
                     }
-                    (None, _) => return Err(TensorError::Libtorch("a linear of no weights".into())),
+                    (None, _) => return Err(TensorError::Libtorch("a linear layer without weights".into())),
                 };
                 Ok(Weight::Dense(whole.f_to_kind(kind)?.f_to_device(device)?.f_contiguous()?))
             }
@@ -205,7 +205,7 @@ impl Group {
     }
 }
 
-/// Blocks of one format below one another in the CPU's own layout.
+/// Blocks of one format, concatenated along the outputs, in the CPU's layout.
 fn blocks(format: BlockFormat, parts: &[Ggml]) -> Result<BlockMatrix, TensorError> {
     let ends: Vec<usize> = parts
         .iter()
@@ -234,8 +234,8 @@ fn side_by_side(mut parts: Vec<Tensor>) -> Tensor {
     }
 }
 
-/// Rows `ids` that `decode` writes → `[n, width]` f32. A row that is not there is libtorch's kind of failure, a panic that
-/// `catch_libtorch_errors` catches.
+/// Rows `ids`, which `decode` writes → `[n, width]` f32. For a row outside the table this panics, as libtorch's
+/// operators do; `catch_libtorch_errors` turns that into an error.
 fn decoded(ids: &Tensor, rows: usize, width: usize, decode: impl Fn(usize, &mut [f32])) -> Tensor {
     let output = Tensor::empty([ids.numel() as i64, width as i64], (Kind::Float, Device::Cpu));
     let ids = ids.contiguous();
@@ -243,13 +243,14 @@ fn decoded(ids: &Tensor, rows: usize, width: usize, decode: impl Fn(usize, &mut 
         crate::host::slice::<i64>(&ids).iter().zip(crate::host::slice_mut::<f32>(&output).chunks_mut(width))
     {
         let row = usize::try_from(id).ok().filter(|&row| row < rows);
-        let Some(row) = row else { panic!("index {id} is out of a table of {rows} rows") };
+        let Some(row) = row else { panic!("index {id} is outside a table of {rows} rows") };
         decode(row, out);
     }
     output
 }
 
-/// Memory for a block of a weight ran out while computing: tch's way to say so, which `catch_libtorch_errors` catches.
+/// Panics when memory for a block of a weight is exhausted, as tch's operators do; `catch_libtorch_errors` turns that
+/// into an error.
 fn whole(block: Result<Tensor, TensorError>) -> Tensor {
     match block {
         Ok(block) => block,

@@ -1,13 +1,14 @@
-//! Products with a weight that is widened block by block, so that only a small part of it is ever there in full.
+//! Products with a weight that is widened block by block, so that only a small part of it is in memory in full
+//! precision.
 
 use tch::{Kind, Tensor};
 
-/// Most bytes of widened weight alive at once. glibc serves blocks of this size from its heap, so that one call after
-/// the other reuses the same pages.
+/// Largest size of a widened block, in bytes. glibc serves blocks of this size from its heap, so that consecutive
+/// calls reuse the same pages.
 const BLOCK_BYTES: i64 = 16 << 20;
 
-/// `[…, in]` times a weight of `rows` rows, of which `widen(first, count)` gives some `[count, in]` in the input's type →
-/// `[…, rows]`.
+/// `[…, in]` times a weight of `rows` rows → `[…, rows]`. `widen(first, count)` returns rows of the weight as
+/// `[count, in]` in the input's type.
 pub(super) fn linear(
     input: &Tensor,
     rows: i64,
@@ -40,7 +41,7 @@ pub(super) fn linear(
     output.view(shape.as_slice())
 }
 
-/// Rows of a block: as many as fit, evenly spread, in multiples of 32.
+/// Rows in a block: as many as fit, evenly distributed, in multiples of 32.
 fn block_rows(rows: i64, row_bytes: i64) -> i64 {
     let blocks = (rows * row_bytes / BLOCK_BYTES) + 1;
     (rows / blocks + 32) / 32 * 32

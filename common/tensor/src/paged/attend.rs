@@ -1,12 +1,12 @@
-//! Attention over the cache on the CPU: what is done by whom, and how partial results become one.
+//! Attention over the cache on the CPU: distribution of the work among threads, and merging of partial results.
 //!
-//! Keys are taken in tiles of [`KEY_TILE`] by their position in the sequence. Each tile is computed for itself (largest
-//! score, sum, weighted values: Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"); tiles are merged in
-//! order to spans ([`spans`]), and spans in order to the result. So a row's result depends neither on the other rows nor on how
-//! the work was divided, which is between spans.
+//! Keys are processed in tiles of [`KEY_TILE`] by their position in the sequence. Each tile is computed on its own
+//! (largest score, sum, weighted values: Milakov & Gimelshein 2018, "Online normalizer calculation for softmax");
+//! tiles are merged in order into spans ([`spans`]), and spans in order into the result. The work is divided only
+//! between spans, so the result of a row depends neither on the other rows nor on the division of the work.
 //!
-//! Many rows go through a tile of keys while it lies in the second cache: the cache is read once for a whole chunk of a
-//! prompt, not once for every few of its rows.
+//! A tile of keys is used for many rows while it is in the second-level cache: the cache is read once for a whole
+//! chunk of a prompt, not once for every few of its rows.
 
 use std::cell::RefCell;
 
@@ -25,18 +25,19 @@ pub(super) const KEY_TILE: usize = TILE_BLOCKS * CACHE_BLOCK_TOKENS;
 pub(super) const ROW_TILE: usize = 8;
 /// Rows that share a pass over the keys.
 const ITEM_ROWS: usize = 8 * ROW_TILE;
-/// Pieces for each thread, so that threads finish together.
+/// Pieces of work for each thread, so that threads finish together.
 const PIECES: usize = 6;
 
-/// The spans of the first `tiles` tiles of keys, `[first, end]` each: single tiles at first, so that threads can share a short
-/// context; longer ones further on, or the parts of a long context would take more memory than they are worth.
+/// The spans of the first `tiles` tiles of keys, each as `[first, end]`: single tiles at first, so that threads can
+/// share a short context; longer ones further on, since the partial results of a long context would otherwise need
+/// much memory.
 fn spans(tiles: usize) -> impl Iterator<Item = [usize; 2]> {
     let first = move |tile: usize| (tile < tiles).then_some(tile);
     std::iter::successors(first(0), move |&tile| first(span_end(tile)))
         .map(move |tile| [tile, span_end(tile).min(tiles)])
 }
 
-/// Where the span that begins with `tile` ends.
+/// The end of the span that begins with `tile`.
 fn span_end(tile: usize) -> usize {
     match tile {
         0..16 => tile + 1,
@@ -51,19 +52,19 @@ struct WorkItem {
     segment: usize,
     /// First token of the segment in the step.
     token: usize,
-    /// Key head.
+    /// Index of the key head.
     head: usize,
-    /// Query heads of a key head.
+    /// Number of query heads for each key head.
     group: usize,
-    /// First of the rows within the segment.
+    /// First of the rows, within the segment.
     row: usize,
     rows: usize,
-    /// Tiles of keys that the last row looks at.
+    /// Number of tiles of keys that the last row attends to.
     tiles: usize,
 }
 
 impl WorkItem {
-    /// All that is to be done, the longest of a segment first, so that the threads finish together.
+    /// All work of a step. The longest items of a segment come first, so that the threads finish together.
     fn list(segments: &[PagedSegment<'_>], heads: usize, group: usize) -> Vec<Self> {
         let mut items = Vec::new();
         let mut token = 0;
@@ -91,18 +92,18 @@ impl WorkItem {
         self.rows.div_ceil(ROW_TILE)
     }
 
-    /// First row of a tile of rows, within the item, and how many there are.
+    /// First row of a tile of rows, within the item, and the number of rows.
     fn row_tile(&self, index: usize) -> (usize, usize) {
         let first = index * ROW_TILE;
         (first, ROW_TILE.min(self.rows - first))
     }
 
-    /// How many keys a row of the item sees, for a segment that begins at `start`.
+    /// Number of keys that a row of the item attends to, for a segment that begins at `start`.
     fn keys(&self, row: usize, start: usize) -> usize {
         start + (self.row + row) / self.group + 1
     }
 
-    /// Tiles of keys that some row of a tile of rows sees.
+    /// Number of tiles of keys that some row of a tile of rows attends to.
     fn tiles_of(&self, row_tile: usize, start: usize) -> usize {
         let (first, rows) = self.row_tile(row_tile);
         self.keys(first + rows - 1, start).div_ceil(KEY_TILE)
@@ -118,13 +119,14 @@ impl WorkItem {
 /// What one thread computes at a time.
 #[derive(Debug, Clone, Copy)]
 enum Piece {
-    /// An item from its first tile of keys to its last.
+    /// An item, from its first tile of keys to its last.
     Whole(usize),
-    /// Some spans of an item, left in the states from `states` on: `[spans of the item][tiles of rows]`.
+    /// Some spans of an item, whose results are stored in the states from `states` on: `[spans of the item][tiles of
+    /// rows]`.
     TilePass { item: usize, spans: [usize; 2], states: usize },
 }
 
-/// How items are shared out.
+/// The division of the items into pieces.
 struct Pieces {
     pieces: Vec<Piece>,
     /// What is merged afterwards: item, tile of rows, first state of the item.
@@ -133,7 +135,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// An item that is more than a thread's fair share of the work is cut across its keys.
+    /// Items larger than a thread's fair share of the work are divided along their keys.
     fn new(items: &[WorkItem]) -> Self {
         let threads = pool::threads();
         let work = |item: &WorkItem| item.row_tiles() * item.tiles;
@@ -145,7 +147,7 @@ impl Pieces {
                 continue;
             }
             let states = all.states;
-            // First span and first tile of the piece, and how many spans there are so far.
+            // First span and first tile of the piece, and the number of spans so far.
             let (mut first, mut begin, mut count) = (0, 0, 0);
             for [_, end] in spans(item.tiles) {
                 count += 1;
@@ -161,7 +163,7 @@ impl Pieces {
     }
 }
 
-/// A tile of rows before its values are divided by the sums.
+/// The partial result of a tile of rows, before its values are divided by the sums.
 pub(super) struct State<'a> {
     pub(super) stats: &'a mut RowStats,
     /// `[rows][dim, padded]`.
@@ -174,14 +176,14 @@ impl State<'_> {
     }
 }
 
-/// The largest score and the sum of each row.
+/// Largest score and sum of each row.
 #[derive(Default, Clone, Copy)]
 pub(super) struct RowStats {
     pub(super) largest: [f32; ROW_TILE],
     pub(super) sum: [f32; ROW_TILE],
 }
 
-/// Memory for states, used again and again.
+/// Reusable memory for states.
 #[derive(Default)]
 struct States {
     stats: Vec<RowStats>,
@@ -189,7 +191,7 @@ struct States {
 }
 
 impl States {
-    /// `count` states of `each` values, whatever they hold.
+    /// `count` states of `each` values, with undefined content.
     fn take(&mut self, count: usize, each: usize) -> SharedStates {
         if self.stats.len() < count {
             self.stats.resize(count, RowStats::default());
@@ -214,10 +216,10 @@ struct SharedStates {
 
 impl SharedStates {
     /// # Safety
-    /// `index` is below the count they were taken with, that memory is not taken again meanwhile, and nobody else uses
-    /// this state at the same time.
+    /// `index` is below the count of `take`, the memory is not taken again meanwhile, and nothing else uses this
+    /// state at the same time.
     unsafe fn get<'a>(self, index: usize) -> State<'a> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let values = self.values.slice(index * self.each, self.each);
             State { stats: &mut self.stats.slice(index, 1)[0], values }
@@ -225,10 +227,10 @@ impl SharedStates {
     }
 }
 
-/// Memory of one thread for the item it computes.
+/// Memory of one thread for the item that it computes.
 #[derive(Default)]
 struct Scratch {
-    /// A tile of rows after the other.
+    /// The tiles of rows, one after the other.
     query: Vec<f32>,
     scores: Scores,
     states: States,
@@ -236,7 +238,7 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-    /// What the calling thread lends to all for their parts.
+    /// Memory of the calling thread for the partial results of all threads.
     static PARTS: RefCell<States> = RefCell::default();
 }
 
@@ -270,7 +272,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         let Pieces { pieces, merges, states } = Pieces::new(&items);
         PARTS.with_borrow_mut(|parts| {
             let parts = parts.take(states, self.state_values());
-            // Claims of a few pieces where each is little work.
+            // Several pieces are claimed at once where each is little work.
             let step = (pieces.len() / (16 * pool::threads())).clamp(1, 16);
             pool::run(pieces.len().div_ceil(step), |claim| {
                 for piece in pieces.iter().skip(claim * step).take(step) {
@@ -279,7 +281,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
                         Piece::TilePass { item, spans, states } => {
                             self.part(&items[item], spans, |span, row_tile| {
                                 let index = states + span * items[item].row_tiles() + row_tile;
-                                // SAFETY: this piece alone has these spans of the item's states.
+                                // SAFETY: no other piece has these spans of the item's states.
                                 unsafe { parts.get(index) }
                             });
                         }
@@ -290,7 +292,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
                 let (item, row_tile, states) = merges[index];
                 let item = &items[item];
                 let tiles = item.tiles_of(row_tile, self.segments[item.segment].start);
-                // SAFETY: all parts are computed, and this piece alone has the item's tile of rows.
+                // SAFETY: all partial results are computed, and no other piece has this tile of rows of the item.
                 let state = |span| unsafe { parts.get(states + span * item.row_tiles() + row_tile) };
                 let mut total = state(0);
                 for span in 1..spans(tiles).count() {
@@ -301,15 +303,15 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         });
     }
 
-    /// All spans of an item, one after the other.
+    /// Computes all spans of an item, one after the other.
     fn whole(&self, item: &WorkItem) {
         let start = self.segments[item.segment].start;
         let row_tiles = item.row_tiles();
         SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
             self.take_query(item, query);
-            // Totals, the newest span, and its newest tile.
+            // The totals, the current span, and its current tile.
             let states = states.take(2 * row_tiles + 1, self.state_values());
-            // SAFETY: the memory is this thread's, and those that are in use at the same time are different ones.
+            // SAFETY: the memory is this thread's, and the states in use at the same time are different ones.
             let state = |index: usize| unsafe { states.get(index) };
             for span in spans(item.tiles) {
                 let place = |row_tile| if span[0] == 0 { row_tile } else { row_tiles + row_tile };
@@ -333,21 +335,21 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         });
     }
 
-    /// Spans `first..end` of an item, each into the states for it and the tiles of rows.
+    /// Computes spans `first..end` of an item, each into the states for the span and the tiles of rows.
     fn part<'s>(&self, item: &WorkItem, [first, end]: [usize; 2], state: impl Fn(usize, usize) -> State<'s>) {
         SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
             self.take_query(item, query);
             let states = states.take(1, self.state_values());
             for (number, span) in spans(item.tiles).enumerate().take(end).skip(first) {
-                // SAFETY: the only one, of this thread's memory.
+                // SAFETY: the only state in use, in this thread's memory.
                 let newest = unsafe { states.get(0) };
                 self.span(item, span, (query, scores), |row_tile| state(number, row_tile), newest);
             }
         });
     }
 
-    /// The tiles of keys of one span, each with all tiles of rows that see it, into the states for those; `newest` is memory
-    /// for one tile.
+    /// Computes the tiles of keys of one span, each with all tiles of rows that attend to it, into their states;
+    /// `newest` is memory for one tile.
     fn span<'s>(
         &self,
         item: &WorkItem,
@@ -384,8 +386,8 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         ROW_TILE * self.store.shape.key_dim.next_multiple_of(16)
     }
 
-    /// The item's queries times the scale, for each tile of rows `[key_dim][rows]`, or `[rows][key_dim padded]` where keys
-    /// lie in rows.
+    /// Reads the item's queries times the scale: for each tile of rows `[key_dim][rows]`, or `[rows][key_dim padded]`
+    /// where keys are stored in rows.
     fn take_query(&self, item: &WorkItem, query: &mut Vec<f32>) {
         let each = self.tile_query();
         query.clear();
@@ -405,7 +407,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         }
     }
 
-    /// A tile of rows with a tile of keys.
+    /// Computes a tile of rows with a tile of keys.
     fn compute(
         &self,
         item: &WorkItem,
@@ -418,7 +420,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         let segment = &self.segments[item.segment];
         let (first_row, rows) = item.row_tile(row_tile);
         let first = tile * KEY_TILE;
-        // How many keys of the tile each row sees.
+        // Number of keys of the tile that each row attends to.
         let mut seen = [0usize; ROW_TILE];
         for (index, seen) in seen.iter_mut().enumerate().take(rows) {
             *seen = item.keys(first_row + index, segment.start).saturating_sub(first).min(KEY_TILE);
@@ -458,7 +460,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         let (first, rows) = item.row_tile(row_tile);
         for (index, values) in total.values.chunks_exact(self.values_stride()).enumerate().take(rows) {
             let (token, head) = item.place(first + index);
-            // SAFETY: this item alone has these rows of the output, which has a row for each token and head.
+            // SAFETY: no other item has these rows of the output, which has a row for each token and head.
             let to = unsafe { self.output.slice((token * self.heads + head) * dim, dim) };
             let factor = 1.0 / total.stats.sum[index];
             to.iter_mut().zip(values).for_each(|(to, value)| *to = Q::narrow(value * factor));
@@ -466,7 +468,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
     }
 }
 
-/// The kernel is compiled for some numbers of rows; the rest is filled up.
+/// The kernel is compiled for some numbers of rows; the remaining rows are padding.
 fn kernel_rows(rows: usize) -> usize {
     if rows <= 4 { rows } else { ROW_TILE }
 }

@@ -1,4 +1,5 @@
-//! The cache as libtorch tensors, for devices other than the CPU: blocks are gathered, then its own attention runs.
+//! The cache as libtorch tensors, for devices other than the CPU: blocks are gathered, then libtorch's attention
+//! runs.
 
 use tch::{Device, IndexOp, Kind, Tensor};
 
@@ -9,9 +10,9 @@ pub(super) struct Gathered {
     shape: KvCacheShape,
     kind: Kind,
     device: Device,
-    /// A layer each: `[blocks · 16, heads, key_dim]`.
+    /// One tensor for each layer: `[blocks · 16, heads, key_dim]`.
     keys: Vec<Tensor>,
-    /// A layer each: `[blocks · 16, heads, dim]`; none where values are part of the keys.
+    /// One tensor for each layer: `[blocks · 16, heads, dim]`; empty where values are part of the keys.
     values: Vec<Tensor>,
 }
 
@@ -106,7 +107,7 @@ impl Gathered {
         } else {
             (key, value)
         };
-        // Query i sees the keys up to its own position.
+        // Query i attends to the keys up to its own position.
         let mask = (segment.len > 1).then(|| {
             let size = [segment.len as i64, length as i64];
             Tensor::ones(size, (Kind::Bool, query.device())).tril(segment.start as i64)
@@ -125,7 +126,7 @@ impl Gathered {
     }
 }
 
-/// Place of position `at` of a sequence in the cache.
+/// Row of position `at` of a sequence in the cache.
 fn slot(segment: &PagedSegment<'_>, at: usize) -> i64 {
     (segment.blocks[at / CACHE_BLOCK_TOKENS] as usize * CACHE_BLOCK_TOKENS + at % CACHE_BLOCK_TOKENS) as i64
 }

@@ -12,7 +12,7 @@ use crate::cpu::lanes::{Kernel, LaneFloat, Lanes};
 /// Blocks in a tile of keys.
 pub(super) const TILE_BLOCKS: usize = 8;
 
-/// Scores, then weights, of a tile: a row each.
+/// Scores, then weights, of a tile: one row for each query row.
 pub(super) struct Scores([[f32; KEY_TILE]; ROW_TILE]);
 
 impl Default for Scores {
@@ -21,13 +21,13 @@ impl Default for Scores {
     }
 }
 
-/// One tile of keys for some rows.
+/// One tile of keys for some query rows.
 pub(super) struct TilePass<'a, T> {
     /// `[key_dim][rows]`, or `[rows][stride]` with `by_rows`; scaled.
     pub(super) query: &'a [f32],
     /// 1, 2, 3, 4 or 8.
     pub(super) rows: usize,
-    /// How many keys of the tile each row sees, at most 16 times the blocks.
+    /// Number of keys of the tile that each row attends to, at most 16 times the number of blocks.
     pub(super) seen: [usize; ROW_TILE],
     /// Blocks of keys, `[key_dim][16]`, or `[16][stride]` with `by_rows`.
     pub(super) keys: &'a [*const T],
@@ -57,8 +57,8 @@ impl<T: LaneFloat> Kernel for TilePass<'_, T> {
                 && self.keys.len() <= TILE_BLOCKS
                 && self.seen.iter().all(|&seen| seen <= self.keys.len() * CACHE_BLOCK_TOKENS)
         );
-        // SAFETY: the lengths above; the pointers are to whole blocks of the cache (`Store::keys`, `KvCache::check`), of
-        // which rows that were never written are zero; `dispatch` chose the level.
+        // SAFETY: the lengths were checked above; the pointers are to whole blocks of the cache (`Store::keys`,
+        // `KvCache::check`), whose rows are zero until written; `dispatch` chose a level that the CPU has.
         unsafe {
             match self.rows {
                 1 => self.of_rows::<L, 1>(),
@@ -77,7 +77,7 @@ impl<T: LaneFloat> TilePass<'_, T> {
         let Self {
             query, seen, keys, values, key_dim, by_rows, stride, value_stride, scores, mut state, ..
         } = self;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             for (block, &keys) in keys.iter().enumerate() {
                 if !by_rows {
@@ -106,7 +106,7 @@ impl<T: LaneFloat> TilePass<'_, T> {
     }
 }
 
-/// Scores with a block of keys `[key_dim][16]`: a lane for each token.
+/// Scores with a block of keys `[key_dim][16]`: one lane for each token.
 #[inline(always)]
 unsafe fn column_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
     query: &[f32],
@@ -115,7 +115,7 @@ unsafe fn column_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
     block: usize,
     scores: &mut Scores,
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let (mut query, mut keys) = (query.as_ptr(), keys);
         let mut sums = [L::splat(0.0); ROWS];
@@ -144,7 +144,7 @@ unsafe fn row_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
     scores: &mut Scores,
 ) {
     const TOKENS: usize = 4;
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let query = query.as_ptr().add(first * stride);
         for token in (0..CACHE_BLOCK_TOKENS).step_by(TOKENS) {
@@ -173,7 +173,7 @@ unsafe fn row_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
     }
 }
 
-/// Turns the scores of a row into `e^(score − largest)`, 0 from key `seen` on.
+/// Replaces the scores of a row by `e^(score − largest)`, and by 0 from key `seen` on.
 #[inline(always)]
 unsafe fn softmax<L: Lanes>(
     scores: &mut [f32; KEY_TILE],
@@ -189,7 +189,7 @@ unsafe fn softmax<L: Lanes>(
         return;
     }
     scores[seen..end].fill(f32::NEG_INFINITY);
-    // SAFETY: the caller's promise; `end` is at most the row's length.
+    // SAFETY: guaranteed by the caller; `end` is at most the length of the row.
     unsafe {
         let mut largest = L::splat(f32::NEG_INFINITY);
         for at in (0..end).step_by(16) {
@@ -207,10 +207,10 @@ unsafe fn softmax<L: Lanes>(
     }
 }
 
-/// Where the weighted sums of values are taken.
+/// Computes the weighted sums of values.
 struct WeightedSum<'a, T> {
     values: &'a [*const T],
-    /// Keys that any row sees.
+    /// Number of keys that some row attends to.
     most: usize,
     stride: usize,
     value_stride: usize,
@@ -221,7 +221,7 @@ struct WeightedSum<'a, T> {
 impl<T: LaneFloat> WeightedSum<'_, T> {
     #[inline(always)]
     unsafe fn rows<L: Lanes, const ROWS: usize>(&self, scores: &Scores, state: &mut State<'_>) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut at = 0;
             while at + 64 <= self.value_stride {
@@ -235,7 +235,7 @@ impl<T: LaneFloat> WeightedSum<'_, T> {
         }
     }
 
-    /// `WIDE` registers of each row from column `at` on, tokens added in order.
+    /// `WIDE` registers of each row from column `at` on; tokens are added in order.
     #[inline(always)]
     unsafe fn columns<L: Lanes, const ROWS: usize, const WIDE: usize>(
         &self,
@@ -243,7 +243,7 @@ impl<T: LaneFloat> WeightedSum<'_, T> {
         scores: &Scores,
         state: &mut State<'_>,
     ) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut sums = [[L::splat(0.0); WIDE]; ROWS];
             for (block, &values) in self.values.iter().enumerate() {
@@ -274,7 +274,7 @@ impl<T: LaneFloat> WeightedSum<'_, T> {
     }
 }
 
-/// Takes one tile's result into the total of the tiles before it.
+/// Merges the result of one tile into the total of the tiles before it.
 pub(super) struct Merge<'a> {
     pub(super) rows: usize,
     /// Elements from one row of values to the next, a multiple of 16.
@@ -299,7 +299,7 @@ impl Kernel for Merge<'_> {
             if part.stats.largest[row] == f32::NEG_INFINITY {
                 continue;
             }
-            // SAFETY: the lengths above; `dispatch` chose the level.
+            // SAFETY: the lengths were checked above; `dispatch` chose a level that the CPU has.
             unsafe {
                 let largest = L::splat(total.stats.largest[row].max(part.stats.largest[row]));
                 let before = L::exp(L::sub(L::splat(total.stats.largest[row]), largest));

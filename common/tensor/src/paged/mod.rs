@@ -1,5 +1,5 @@
-//! The KV cache in blocks of tokens, and attention over it: many sequences of different lengths in one call
-//! (Kwon et al. 2023, "Efficient memory management for large language model serving with PagedAttention").
+//! The KV cache in blocks of tokens, and attention over it, for many sequences of different lengths in one call (Kwon
+//! et al. 2023, "Efficient memory management for large language model serving with PagedAttention").
 
 mod attend;
 mod gathered;
@@ -13,20 +13,20 @@ use crate::cpu::lanes::Level;
 use gathered::Gathered;
 use store::Store;
 
-/// Tokens in a block.
+/// Tokens in a cache block.
 pub const CACHE_BLOCK_TOKENS: usize = 16;
 
-/// Where the values of a cached token come from.
+/// How the values of cached tokens are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueStorage {
-    /// They are stored beside the keys: so many a head.
+    /// Beside the keys; the number of elements for each head.
     Separate(usize),
-    /// They are the first so many elements of the key (multi-head latent attention: 512 of 576).
+    /// Not at all: a value is this many first elements of the key (multi-head latent attention: 512 of 576).
     KeyPrefix(usize),
 }
 
 impl ValueStorage {
-    /// Elements of a value.
+    /// Elements of a value, for each head.
     pub fn dim(self) -> usize {
         match self {
             Self::Separate(dim) | Self::KeyPrefix(dim) => dim,
@@ -34,31 +34,49 @@ impl ValueStorage {
     }
 }
 
-/// Sizes of a cache that do not change while the model is loaded.
+/// Sizes of a cache that are fixed while the model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvCacheShape {
     /// Number of layers.
     pub layers: usize,
-    /// Heads of keys and values.
+    /// Number of key and value heads.
     pub heads: usize,
-    /// Elements of a key.
+    /// Elements of a key, for each head.
     pub key_dim: usize,
-    /// Elements and place of a value.
+    /// Storage and size of a value.
     pub value: ValueStorage,
 }
 
 /// Consecutive tokens of one sequence in a step.
 #[derive(Debug, Clone, Copy)]
 pub struct PagedSegment<'a> {
-    /// Position of the first: so many tokens of the sequence are in the cache before it.
+    /// Position of the first token: the number of the sequence's tokens that are in the cache already.
     pub start: usize,
-    /// How many.
+    /// Number of tokens.
     pub len: usize,
-    /// Blocks of the sequence in order, for at least `start + len` tokens.
+    /// The sequence's cache blocks in order, for at least `start + len` tokens.
     pub blocks: &'a [u32],
 }
 
-/// Keys and values of all layers.
+/// The keys and values of all layers, in blocks of [`CACHE_BLOCK_TOKENS`] tokens. Which sequence uses which block is
+/// decided by the caller.
+///
+/// ```
+/// use videosdgx_tensor::{Device, Kind, KvCache, KvCacheShape, PagedSegment, Tensor, TensorError, ValueStorage};
+///
+/// # fn main() -> Result<(), TensorError> {
+/// let shape = KvCacheShape { layers: 1, heads: 2, key_dim: 16, value: ValueStorage::Separate(16) };
+/// let mut cache = KvCache::new(shape, Kind::Float, Device::Cpu)?;
+/// cache.resize(4)?;
+/// // Three tokens of a prompt, in block 2.
+/// let prompt = [PagedSegment { start: 0, len: 3, blocks: &[2] }];
+/// let random = |heads: i64| Tensor::randn([3, heads, 16], (Kind::Float, Device::Cpu));
+/// cache.write(0, &random(2), Some(&random(2)), &prompt);
+/// let output = cache.attention(0, &random(4), &prompt, 0.25);
+/// assert_eq!(output.size(), [3, 4, 16]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct KvCache {
     shape: KvCacheShape,
     kind: Kind,
@@ -72,7 +90,7 @@ enum CacheStorage {
 }
 
 impl KvCache {
-    /// An empty cache that holds f32, bf16 or f16.
+    /// An empty cache (no blocks) of f32, bf16 or f16.
     ///
     /// # Errors
     /// As [`KvCache::resize`].
@@ -87,26 +105,27 @@ impl KvCache {
         Ok(Self { shape, kind, blocks: 0, storage })
     }
 
-    /// The sizes it was made with.
+    /// The sizes that the cache was created with.
     pub fn shape(&self) -> KvCacheShape {
         self.shape
     }
 
-    /// How many blocks it has.
+    /// Number of blocks.
     pub fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Bytes a token takes in all layers together.
+    /// Bytes of a token, in all layers together.
     pub fn bytes_per_token(&self) -> u64 {
         let value = if let ValueStorage::Separate(dim) = self.shape.value { dim } else { 0 };
         let elements = self.shape.layers * self.shape.heads * (self.shape.key_dim + value);
         (elements * self.kind.elt_size_in_bytes()) as u64
     }
 
-    /// Makes it `blocks` large: blocks that stay keep their content, memory of those that go is given back.
+    /// Changes the number of blocks: blocks below the new number keep their content, the memory of the others is
+    /// released.
     ///
-    /// # Errors
+    /// [`TensorError::OutOfMemory`]; the cache is then unchanged.
     /// [`TensorError::OutOfMemory`]; the cache is then as before.
     pub fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
         match &mut self.storage {
@@ -117,10 +136,11 @@ impl KvCache {
         Ok(())
     }
 
-    /// Stores the segments' new keys and values at their positions.
+    /// Stores the segments' keys and values at their positions.
     ///
-    /// `key`: `[T, heads, key_dim]`, `value`: `[T, heads, dim]` (none with [`ValueStorage::KeyPrefix`]), rows in the order of the
-    /// segments, f32, bf16 or f16; the last two dimensions are contiguous, rows may be parts of wider ones.
+    /// `key`: `[T, heads, key_dim]`, `value`: `[T, heads, dim]` (`None` with [`ValueStorage::KeyPrefix`]), rows in
+    /// the order of the segments, f32, bf16 or f16. The last two dimensions are contiguous; rows may be parts of
+    /// wider rows.
     pub fn write(
         &mut self,
         layer: usize,
@@ -141,11 +161,12 @@ impl KvCache {
         }
     }
 
-    /// Causal attention of the segments' queries over everything of their sequences up to themselves, which must be in the
-    /// cache already. Query heads share key heads in groups of neighbours.
+    /// Causal attention of the segments' queries over all tokens of their sequences up to themselves, which must be
+    /// in the cache already. Neighbouring query heads share a key head.
     ///
-    /// `query`: `[T, query_heads, key_dim]` f32, bf16 or f16, last two dimensions contiguous → `[T, query_heads, dim]`,
-    /// contiguous, in the query's type. A row's result is bit for bit the same in every batch and chunking on the CPU.
+    /// `query`: `[T, query_heads, key_dim]` f32, bf16 or f16, last two dimensions contiguous → `[T, query_heads,
+    /// dim]`, contiguous, in the query's type. On the CPU the result of a row is bit-identical in every batch and
+    /// chunking.
     pub fn attention(
         &self,
         layer: usize,

@@ -1,4 +1,4 @@
-//! The cache in the host's memory, laid out for the kernel that reads it.
+//! The cache in host memory, in the layout of the CPU kernel.
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
@@ -11,16 +11,16 @@ use crate::cpu::lanes::{LaneFloat, Level};
 use crate::cpu::pool::{self, SharedMut};
 use crate::host::{HostElement, HostFloat};
 
-/// Keys and values with [`ValueStorage::Separate`]: a block's keys of one head are `[key_dim][16 tokens]`, so that 16 scores come
-/// out of one register without adding across it; its values `[16 tokens][dim]`. With [`ValueStorage::KeyPrefix`]: keys
-/// `[16 tokens][key_dim]`. Rows are padded to whole registers.
+/// With [`ValueStorage::Separate`], a block's keys of one head are `[key_dim][16 tokens]`, so that 16 scores are
+/// computed in one register without a horizontal sum, and its values `[16 tokens][dim]`. With
+/// [`ValueStorage::KeyPrefix`], keys are `[16 tokens][key_dim]`. Rows are padded to whole registers.
 pub(super) struct Store {
     pub(super) shape: KvCacheShape,
     pub(super) kind: Kind,
     pub(super) level: Level,
     blocks: usize,
-    /// For each layer and head `[blocks]` of `key_elements`: a sequence's blocks, which are mostly neighbours, are then read
-    /// from start to end, half as fast again as in steps.
+    /// For each layer and head `[blocks]` of `key_elements`: the blocks of a sequence, which are mostly neighbours,
+    /// are read sequentially, which takes about two thirds of the time of strided reads.
     keys: Vec<Pages>,
     /// For each layer and head `[blocks]` of `value_elements`.
     values: Vec<Pages>,
@@ -33,7 +33,7 @@ impl Store {
         Ok(Self { shape, kind, level, blocks: 0, keys: heads()?, values: heads()? })
     }
 
-    /// Elements of a key or value row in memory, where rows lie one after the other.
+    /// Elements between consecutive key or value rows in memory, where rows are contiguous.
     pub(super) fn row_stride(&self) -> usize {
         match self.shape.value {
             ValueStorage::Separate(dim) => dim.next_multiple_of(16),
@@ -41,7 +41,7 @@ impl Store {
         }
     }
 
-    /// Elements of the keys of a block's head.
+    /// Elements of the keys of one head in a block.
     pub(super) fn key_elements(&self) -> usize {
         match self.shape.value {
             ValueStorage::Separate(_) => CACHE_BLOCK_TOKENS * self.shape.key_dim,
@@ -49,7 +49,7 @@ impl Store {
         }
     }
 
-    /// Elements of the values of a block's head.
+    /// Elements of the values of one head in a block.
     pub(super) fn value_elements(&self) -> usize {
         match self.shape.value {
             ValueStorage::Separate(_) => CACHE_BLOCK_TOKENS * self.row_stride(),
@@ -57,7 +57,7 @@ impl Store {
         }
     }
 
-    /// Bytes of the keys, and of the values, of one head with so many blocks.
+    /// Bytes of the keys and of the values of one head with `blocks` blocks.
     fn bytes(&self, blocks: usize) -> Option<[usize; 2]> {
         let bytes = |elements: usize| blocks.checked_mul(elements * self.kind.elt_size_in_bytes());
         Some([bytes(self.key_elements())?, bytes(self.value_elements())?])
@@ -66,7 +66,7 @@ impl Store {
     pub(super) fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
         let before = self.blocks;
         self.resize_heads(blocks).inspect_err(|_| {
-            // Back to the size that was there a moment ago: only gives memory back.
+            // Back to the previous size, which only releases memory.
             let _ = self.resize_heads(before);
         })?;
         self.blocks = blocks;
@@ -80,13 +80,13 @@ impl Store {
         self.values.iter_mut().try_for_each(|head| head.resize(values))
     }
 
-    /// First element of the keys of `head` in a block of a layer.
+    /// Pointer to the keys of `head` in a block of a layer.
     pub(super) fn keys<T>(&self, layer: usize, block: u32, head: usize) -> *const T {
         let index = block as usize * self.key_elements();
         self.keys[layer * self.shape.heads + head].as_ptr().cast::<T>().wrapping_add(index)
     }
 
-    /// As [`Store::keys`], of the values.
+    /// As [`Store::keys`], for the values.
     pub(super) fn values<T>(&self, layer: usize, block: u32, head: usize) -> *const T {
         match self.shape.value {
             ValueStorage::Separate(_) => {
@@ -142,7 +142,7 @@ impl Store {
         let to_keys = shared::<T>(&mut self.keys[of_layer.clone()]);
         let to_values = shared::<T>(&mut self.values[of_layer]);
         let runs = runs(segments);
-        // Some tokens a piece: one alone is written before it could be handed over.
+        // Several tokens for each piece: a single one takes less time than handing it to another thread.
         let step = (8192 / (heads * key_dim * CACHE_BLOCK_TOKENS).max(1)).max(1);
         let pieces = if tokens > CACHE_BLOCK_TOKENS { runs.len().div_ceil(step) } else { 1 };
         let step = runs.len().div_ceil(pieces.max(1));
@@ -150,8 +150,9 @@ impl Store {
             for run in runs.iter().skip(piece * step).take(step) {
                 for head in 0..heads {
                     let place = run.block as usize;
-                    // SAFETY: a run is within one block, which `KvCache::check` found to be inside the cache; runs of one
-                    // step are different tokens, so nobody else writes here; the rows were checked to hold `tokens`.
+                    // SAFETY: a run is within one block, which `KvCache::check` found to be inside the cache; runs of
+                    // one step are different tokens, so nothing else writes here; the rows were checked to hold
+                    // `tokens`.
                     unsafe {
                         let keys = to_keys[head].slice(place * key_elements, key_elements);
                         match &value {
@@ -227,7 +228,7 @@ struct Run {
     /// First row in the step's tensors.
     row: usize,
     block: u32,
-    /// First place in the block.
+    /// Index of the first token in the block.
     place: usize,
     len: usize,
 }
@@ -255,11 +256,11 @@ pub(super) struct Rows<S> {
     tokens: usize,
     heads: usize,
     dim: usize,
-    /// Keeps the memory.
+    /// Keeps the memory alive.
     _tensor: Tensor,
 }
 
-// SAFETY: only read through, while the tensor it holds keeps the memory.
+// SAFETY: only used for reading, while the tensor that it holds keeps the memory alive.
 unsafe impl<S: Sync> Sync for Rows<S> {}
 
 impl<S: HostElement> Rows<S> {
@@ -275,10 +276,10 @@ impl<S: HostElement> Rows<S> {
         Self { start: tensor.data_ptr().cast(), stride, tokens, heads, dim, _tensor: tensor }
     }
 
-    /// Head `head` of row `token`.
+    /// The elements of head `head` in row `token`.
     pub(super) fn get(&self, token: usize, head: usize) -> &[S] {
         assert!(token < self.tokens && head < self.heads, "row {token}, head {head}");
-        // SAFETY: within the tensor by its size and strides, which `new` read; the tensor is alive and not written.
+        // SAFETY: inside the tensor by its size and strides, which `new` read; the tensor is alive and not written.
         unsafe { std::slice::from_raw_parts(self.start.add(token * self.stride + head * self.dim), self.dim) }
     }
 }

@@ -7,11 +7,11 @@ struct Sequence {
     blocks: Vec<u32>,
 }
 
-/// Sequences of the given starts and lengths with blocks strewn over the cache.
+/// Sequences of the given starts and lengths, with blocks scattered over the cache.
 fn sequences(sizes: &[(usize, usize)]) -> (Vec<Sequence>, usize) {
     let mut next = 0u32;
     let needed: usize = sizes.iter().map(|(start, len)| (start + len).div_ceil(CACHE_BLOCK_TOKENS) + 1).sum();
-    // 7 is coprime to the modulus, so that every block comes up once.
+    // 7 is coprime to the modulus, so every block is used once.
     let modulus = (needed as u32 + 1).next_multiple_of(7) + 1;
     let sequences = sizes
         .iter()
@@ -44,7 +44,7 @@ fn gathered(shape: KvCacheShape, kind: Kind, blocks: usize) -> KvCache {
     cache
 }
 
-/// Writes random keys and values for all positions of all sequences to both, as one step of whole sequences.
+/// Writes random keys and values for all positions of all sequences to both caches, in one step of whole sequences.
 fn fill(caches: &mut [&mut KvCache], sequences: &[Sequence], kind: Kind) {
     let shape = caches[0].shape();
     let tokens: usize = sequences.iter().map(|sequence| sequence.start + sequence.len).sum();
@@ -57,7 +57,7 @@ fn fill(caches: &mut [&mut KvCache], sequences: &[Sequence], kind: Kind) {
         })
         .collect();
     for layer in 0..shape.layers {
-        // Keys and values lie in wider rows, as a fused projection gives them.
+        // Keys and values are parts of wider rows, as a fused projection returns them.
         let rows = random(&[tokens, shape.heads * (shape.key_dim + shape.value.dim()) + 8], kind);
         let heads = shape.heads as i64;
         let key = rows.narrow(1, 8, heads * shape.key_dim as i64).unflatten(1, [heads, -1]);
@@ -151,7 +151,7 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
     }
 }
 
-/// Over contexts whose keys are taken in longer spans.
+/// Contexts that are long enough for spans of several tiles.
 #[rstest]
 fn long_contexts_agree_with_libtorch_and_in_every_chunking(
     #[values(2047, 3000, 8190, 10_230)] start: usize,

@@ -1,4 +1,5 @@
-//! Published formats that lie: each is an error about the file, never a panic, and takes no memory for what is not there.
+//! Inconsistent tensors of published formats: each is an error that names the file, never a panic, and allocates
+//! nothing for data that do not exist.
 
 use std::path::Path;
 
@@ -54,7 +55,7 @@ fn load(folder: &Path, tensors: &[TensorOf]) -> Result<HostWeight, TensorError> 
 #[case::integers(vec![("x.weight", "I8", vec![4, 64], vec![0; 256])], "not as floating point")]
 #[case::scaled_bf16(vec![("x.weight", "BF16", vec![4, 64], vec![0; 512]), ("x.weight_scale", "F32", vec![], vec![0; 4])], "has scales")]
 #[case::gptq(vec![("x.qweight", "I32", vec![8, 4], vec![0; 128])], "GPTQ")]
-#[case::packed_integers(vec![("x.weight_packed", "I32", vec![4, 8], vec![0; 128])], "only compressed-tensors' NVFP4")]
+#[case::packed_integers(vec![("x.weight_packed", "I32", vec![4, 8], vec![0; 128])], "only NVFP4 is supported")]
 #[case::fp8_shape(vec![("x.weight", "F8_E4M3", vec![64, 4], vec![0; 256])], "has shape [64, 4]")]
 #[case::fp8_grid(fp8(("x.weight_scale_inv", "F32", vec![3, 3], vec![0; 36])), "has shape [3, 3]")]
 #[case::fp8_groups(fp8(("x.weight_scale", "F32", vec![4, 2], vec![0; 32])), "has shape [4, 2]")]
@@ -69,7 +70,7 @@ fn load(folder: &Path, tensors: &[TensorOf]) -> Result<HostWeight, TensorError> 
     nf4(r#"{"quant_type":"nf4","blocksize":64,"shape":[18446744073709551615,18446744073709551615]}"#),
     "has shape"
 )]
-#[case::nf4_type(nf4(r#"{"quant_type":"fp4","blocksize":64,"shape":[4,64]}"#), "\"fp4\" is not read")]
+#[case::nf4_type(nf4(r#"{"quant_type":"fp4","blocksize":64,"shape":[4,64]}"#), "\"fp4\" is not supported")]
 #[case::nf4_no_blocks(nf4(r#"{"quant_type":"nf4","blocksize":0,"shape":[4,64]}"#), "blocks of")]
 #[case::nf4_odd_blocks(nf4(r#"{"quant_type":"nf4","blocksize":3,"shape":[4,64]}"#), "blocks of")]
 #[case::nf4_huge_blocks(
@@ -88,8 +89,8 @@ fn load(folder: &Path, tensors: &[TensorOf]) -> Result<HostWeight, TensorError> 
 #[case::nf4_json(nf4("{"), "EOF")]
 #[case::nf4_deep(nf4(&"[".repeat(60_000)), "invalid type")]
 #[case::nf4_long(nf4(&" ".repeat(70_000)), "is longer than")]
-#[case::nf4_no_state(nf4(STATE).into_iter().take(3).collect(), "is not its nf4")]
-#[case::nf4_short(replaced(nf4(STATE), ("x.weight", "U8", vec![127, 1], vec![0; 127])), "two of 256 values a byte")]
+#[case::nf4_no_state(nf4(STATE).into_iter().take(3).collect(), "is not nf4")]
+#[case::nf4_short(replaced(nf4(STATE), ("x.weight", "U8", vec![127, 1], vec![0; 127])), "256 values, two in each byte")]
 #[case::nf4_map(replaced(nf4(STATE), ("x.weight.quant_map", "F32", vec![15], vec![0; 60])), "not 16 numbers")]
 #[case::own(vec![("x.weight_q4_1", "U8", vec![4, 39], vec![0; 156])], "is not 4 rows of 64 values")]
 fn a_lying_format_is_refused(#[case] tensors: Vec<TensorOf>, #[case] reason: &str) {

@@ -1,5 +1,5 @@
-//! The packed formats by libtorch's operators: how they are widened on a GPU. Tested on the CPU against the kernels there;
-//! it has not been run on a GPU.
+//! The packed formats widened by libtorch's operators, as on a GPU. Tested on the CPU against the CPU kernels; not
+//! yet run on a GPU.
 
 use tch::{Device, Kind, Tensor};
 use videosdgx_gguf::GgmlType;
@@ -7,7 +7,7 @@ use videosdgx_gguf::GgmlType;
 use super::nvfp4::{self, GlobalScale};
 use super::{Ggml, PackedWeight};
 
-/// A weight `[rows, width]` on a device.
+/// A packed weight `[rows, width]` on a device.
 pub(crate) enum DeviceMatrix {
     Fp8 {
         /// `[rows, width]` e4m3.
@@ -23,7 +23,7 @@ pub(crate) enum DeviceMatrix {
         high_first: bool,
         /// `[16]` f32.
         table: Tensor,
-        /// `[rows, width / block]` f32, or e4m3 with the scale for all.
+        /// `[rows, width / block]`: f32, or e4m3 with a global scale.
         scales: Tensor,
         global: Option<GlobalScale>,
         block: i64,
@@ -36,7 +36,7 @@ pub(crate) enum DeviceMatrix {
 }
 
 impl DeviceMatrix {
-    /// Brings a weight to `device`; none when its rows are not whole blocks (NF4 of an odd shape).
+    /// Moves a weight to `device`; `None` when its rows are not whole blocks (NF4 of an odd shape).
     pub(crate) fn new(weight: &PackedWeight, device: Device) -> Option<Self> {
         let bytes =
             |bytes: &[u8], rows: usize| Tensor::from_slice(bytes).view([rows as i64, -1]).to_device(device);
@@ -76,7 +76,7 @@ impl DeviceMatrix {
         })
     }
 
-    /// Another handle on the same memory.
+    /// A second handle to the same memory.
     pub(crate) fn shared(&self) -> Self {
         match self {
             Self::Fp8 { codes, scales, block } => {
@@ -118,7 +118,8 @@ impl DeviceMatrix {
         .to_kind(kind)
     }
 
-    /// The rows that `take` takes of what has a row each, and `take_block` of what has one for several, in f32.
+    /// Rows in f32: `take` selects from tensors with an entry for each row, `take_block` from those with an entry for
+    /// several.
     fn rows_at(
         &self,
         take: &dyn Fn(&Tensor) -> Tensor,
@@ -126,7 +127,7 @@ impl DeviceMatrix {
     ) -> Tensor {
         match self {
             Self::Fp8 { codes, scales, block } => {
-                // A view of bytes: not every operator knows 8-bit floats.
+                // A view as bytes: not every operator supports 8-bit floats.
                 let bytes = take(&codes.view_dtype(Kind::Uint8));
                 let values = bytes.view_dtype(Kind::Float8e4m3fn).to_kind(Kind::Float);
                 let width = values.size()[1];
@@ -147,7 +148,8 @@ impl DeviceMatrix {
                         let scales = bytes.view_dtype(Kind::Float8e4m3fn).to_kind(Kind::Float);
                         match *global {
                             GlobalScale::Times(global) => scales * on_device_of(&bytes, global),
-                            // By a tensor: dividing by a number is multiplying by its rounded inverse on a GPU.
+                            // Division by a tensor: on a GPU, dividing by a number is multiplying by its rounded
+                            // inverse.
                             GlobalScale::Over(global) => scales / on_device_of(&bytes, global),
                         }
                     }
@@ -187,7 +189,7 @@ fn shift_left(bytes: &Tensor, bits: i64) -> Tensor {
     bytes.bitwise_left_shift_tensor_scalar(bits)
 }
 
-/// `[rows, bytes]` → `[rows, values]` f32; see `ggml.rs` for the blocks.
+/// `[rows, bytes]` → `[rows, values]` f32; `ggml.rs` describes the blocks.
 fn ggml(kind: GgmlType, bytes: &Tensor) -> Tensor {
     debug_assert!(Ggml::format_of(kind).is_some());
     let rows = bytes.size()[0];
@@ -195,7 +197,7 @@ fn ggml(kind: GgmlType, bytes: &Tensor) -> Tensor {
     let part = |first: i64, count: i64| blocks.narrow(1, first, count).contiguous();
     let half = |first: i64| part(first, 2).view_dtype(Kind::Half).to_kind(Kind::Float);
     let signed = |first: i64, count: i64| part(first, count).view_dtype(Kind::Int8).to_kind(Kind::Float);
-    // Two halves, each with the low and then the high nibbles of its bytes.
+    // Two halves, each with the low nibbles and then the high nibbles of its bytes.
     let spread = |first: i64, halves: i64, count: i64| {
         let (low, high) = nibbles(&part(first, halves * count).view([-1, halves, 1, count]));
         Tensor::cat(&[low, high], 2)

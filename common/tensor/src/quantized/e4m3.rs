@@ -4,7 +4,7 @@
 /// The largest finite value.
 pub(super) const MAX: f32 = 448.0;
 
-/// Rounds to the nearest e4m3, ties to even; values beyond the largest become the largest.
+/// Rounds to the nearest e4m3 value, ties to even; larger values become the largest.
 #[inline(always)]
 pub(super) fn encode(value: f32) -> u8 {
     let bits = value.to_bits();
@@ -19,13 +19,13 @@ pub(super) fn encode(value: f32) -> u8 {
     sign | if bits < (121 << 23) { subnormal } else { normal }
 }
 
-/// The value of an e4m3.
+/// The value of an e4m3 code.
 #[inline(always)]
 pub(crate) fn decode(code: u8) -> f32 {
     let magnitude = u32::from(code & 0x7f);
     let sign = u32::from(code & 0x80) << 24;
     let normal = f32::from_bits((magnitude << 20) + (120 << 23));
-    // With exponent 0 the line above read (1 + m/8) · 2^-7; what is meant is m/8 · 2^-6.
+    // For exponent 0 the line above computed (1 + m/8) · 2^-7; the value is m/8 · 2^-6.
     let value = if magnitude < 8 { 2.0 * normal - 0.015_625 } else { normal };
     let value = if magnitude == 0x7f { f32::NAN } else { value };
     f32::from_bits(value.to_bits() | sign)

@@ -1,5 +1,5 @@
-//! Weights in e4m3 with f32 scales: one for all, one an output channel, or one a block of 128 × 128 (DeepSeek-V3's and
-//! Qwen's FP8 checkpoints, `weight_scale_inv`; compressed-tensors, `weight_scale`).
+//! Weights in e4m3 with f32 scales: one for the tensor, one for each output channel, or one for each block of 128 ×
+//! 128 (FP8 checkpoints of DeepSeek-V3 and Qwen, `weight_scale_inv`; compressed-tensors, `weight_scale`).
 
 use half::{bf16, f16};
 use tch::{Kind, Tensor};
@@ -21,7 +21,7 @@ pub(crate) struct Fp8 {
 }
 
 impl Fp8 {
-    /// `codes` hold `rows · width` bytes, `scales` one number for each block.
+    /// `codes` has `rows · width` bytes, `scales` one number for each block.
     pub(super) fn new(
         rows: usize,
         width: usize,
@@ -38,7 +38,8 @@ impl Fp8 {
         Self { rows, width, codes, scales, block }
     }
 
-    /// Quantises `[rows, width]` on the host with one scale a row: `scale = max|row| / 448`, `code = e4m3(w / scale)`.
+    /// Quantises `[rows, width]` on the host with one scale for each row: `scale = max|row| / 448`, `code = e4m3(w /
+    /// scale)`.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Self, TensorError> {
         let (rows, width) = super::host_weight::sizes(weight)?;
         let weight = weight.f_contiguous()?;
@@ -71,7 +72,7 @@ impl Fp8 {
         });
     }
 
-    /// Whether a value is not a number.
+    /// Whether some value is NaN.
     pub(super) fn has_nan(&self) -> bool {
         let codes = self.codes.bytes();
         simd::vectorized(|| {
@@ -79,7 +80,7 @@ impl Fp8 {
         })
     }
 
-    /// Row `row` with a scale for each `block.1` values.
+    /// Row `row`, with a scale for each `block.1` values.
     pub(super) fn coded_row(&self, row: usize) -> CodedRow<'_> {
         let across = self.width.div_ceil(self.block.1);
         CodedRow {

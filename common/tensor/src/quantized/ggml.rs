@@ -1,5 +1,5 @@
-//! ggml's blocks (`ggml-common.h`, `ggml-quants.c`): a block of bytes is taken apart into codes, scales and minimums, from
-//! which both the exact values and the CPU's own integer layout are made.
+//! ggml's block formats (`ggml-common.h`, `ggml-quants.c`). A block is unpacked into codes, scales and minimums, from
+//! which both the exact values and the integer layout of the CPU kernels are computed.
 
 use half::f16;
 use videosdgx_gguf::GgmlType;
@@ -8,10 +8,10 @@ use super::allocate;
 use crate::cpu::Pages;
 use crate::{BlockFormat, RowBlocks, TensorError, ZeroPoint, host, parallel};
 
-/// Values of a super-block.
+/// Values in a super-block.
 const SUPER: usize = 256;
 
-/// `[rows, width]` in one of ggml's block formats, as it lies in the file.
+/// `[rows, width]` in one of ggml's block formats, with the bytes of the file.
 pub(crate) struct Ggml {
     pub(super) kind: GgmlType,
     pub(super) rows: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Ggml {
 }
 
 impl Ggml {
-    /// The integer form of `kind`; none for types that are not computed with.
+    /// The format of the integer kernels for `kind`; `None` for types that are not supported.
     pub(crate) fn format_of(kind: GgmlType) -> Option<BlockFormat> {
         Some(match kind {
             GgmlType::Q4_0 => BlockFormat::Q4_0,
@@ -33,15 +33,15 @@ impl Ggml {
         })
     }
 
-    /// `bytes` hold `rows` rows of whole blocks. None when the type is not computed with or the size is another.
+    /// `bytes` holds `rows` rows of whole blocks. `None` when the type is not supported or the size does not match.
     pub(super) fn new(kind: GgmlType, rows: usize, width: usize, bytes: Pages) -> Option<Self> {
         let expected = kind.bytes(&[rows as u64, width as u64])?;
         let format = Self::format_of(kind).filter(|_| bytes.len() as u64 == expected)?;
         Some(Self { kind, rows, width, bytes, format })
     }
 
-    /// Quantises `[rows, width]` on the host to Q4_1, as ggml does: 0 is the block's smallest value, 15 its largest. None
-    /// when `width` is not a multiple of 32.
+    /// Quantises `[rows, width]` on the host to Q4_1, as ggml does: code 0 is the block's smallest value, 15 its
+    /// largest. `None` when `width` is not a multiple of 32.
     pub(crate) fn quantize(weight: &tch::Tensor) -> Result<Option<Self>, TensorError> {
         let (rows, width) = super::host_weight::sizes(weight)?;
         let Some(count) = GgmlType::Q4_1.bytes(&[rows as u64, width as u64]) else { return Ok(None) };
@@ -68,7 +68,7 @@ impl Ggml {
         self.format
     }
 
-    /// Takes row `row` apart.
+    /// Unpacks row `row`.
     pub(crate) fn unpack_row(&self, row: usize, out: &mut RowBlocks) {
         let bytes = self.bytes.len() / self.rows.max(1);
         let row = &self.bytes.bytes()[row * bytes..][..bytes];
@@ -117,7 +117,7 @@ fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
-/// 16 bytes of nibbles: the low ones are the first half, the high ones the second.
+/// 16 bytes of nibbles: the low nibbles are the first half, the high ones the second.
 fn nibbles(bytes: &[u8], codes: &mut [u8]) {
     let (low, high) = codes.split_at_mut(bytes.len());
     for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
@@ -147,8 +147,8 @@ fn q8_0(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
     }
 }
 
-/// d f16, dmin f16, 12 bytes of eight 6-bit scales and minimums, 128 bytes of nibbles: `(d · sc) · q − dmin · mn` in groups
-/// of 32, two of them in the nibbles of 32 bytes.
+/// d f16, dmin f16, 12 bytes of eight 6-bit scales and minimums, 128 bytes of nibbles: `(d · sc) · q − dmin · mn` in
+/// groups of 32, two of them in the nibbles of 32 bytes.
 fn q4_k(block: &[u8], codes: &mut [u8], scales: &mut [f32], minimums: &mut [f32]) {
     let (d, dmin) = (half(block), half(&block[2..]));
     let packed = &block[4..16];

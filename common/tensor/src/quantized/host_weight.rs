@@ -1,18 +1,18 @@
-//! The weight of a linear as it comes from a checkpoint, on the host.
+//! The weight of a linear layer on the host, as loaded from a checkpoint.
 
 use tch::{Kind, Tensor};
 
 use super::{Fp8, Ggml, Nf4, Nvfp4, PackedRows, PackedWeight};
 use crate::{Quantization, TensorError};
 
-/// `[outputs, inputs]` as floating-point numbers or packed.
+/// `[outputs, inputs]`, dense or packed.
 pub(crate) enum HostWeight {
     Dense(Tensor),
     Packed(PackedWeight),
 }
 
 impl HostWeight {
-    /// As floating-point numbers: those of a packed weight in `kind`, a dense one as it is.
+    /// As a dense tensor: a packed weight in `kind`, a dense one unchanged.
     pub(crate) fn dense(self, kind: Kind) -> Result<Tensor, TensorError> {
         match self {
             Self::Dense(weight) => Ok(weight),
@@ -23,7 +23,7 @@ impl HostWeight {
         }
     }
 
-    /// Quantised, when it is dense and its width is whole blocks of the format.
+    /// Quantises a dense weight whose width is a multiple of the format's block; others are returned unchanged.
     pub(crate) fn quantized(self, quantization: Quantization) -> Result<Self, TensorError> {
         let Self::Dense(weight) = &self else { return Ok(self) };
         let packed = match quantization {

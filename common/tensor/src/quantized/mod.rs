@@ -1,8 +1,8 @@
-//! Weights as they are stored and held: from bytes to values exactly, and from values to bytes while loading.
+//! Weight formats: decodes stored bytes exactly, and quantises values while loading.
 //!
-//! A format is told by the names, types and shapes of a linear's tensors, never by a repository's name. Each format is
-//! decoded in f32 in the order of operations of its reference implementation, so that the values are the reference's bit
-//! for bit.
+//! A format is recognised by the names, types and shapes of a layer's tensors, never by a repository's name. Each
+//! format is decoded in f32 in the order of operations of its reference implementation, so that the values are
+//! bit-identical to the reference's.
 
 mod device;
 pub(crate) mod e4m3;
@@ -28,7 +28,7 @@ pub(crate) use write::write;
 use crate::TensorError;
 use crate::cpu::Pages;
 
-/// `count` bytes of fresh memory.
+/// `count` bytes of zeroed memory.
 fn allocate(count: u64) -> Result<Pages, TensorError> {
     let bytes = usize::try_from(count).map_err(|_| TensorError::OutOfMemory(format!("{count} bytes")))?;
     Pages::zeroed(bytes)

@@ -1,5 +1,5 @@
-//! bitsandbytes' NF4 (Dettmers et al. 2023, "QLoRA"): 16 values of a normal distribution, one scale for 64 values that
-//! follow one another, whatever the rows; the high nibble comes first.
+//! bitsandbytes' NF4 (Dettmers et al. 2023, "QLoRA"): 16 quantiles of a normal distribution, one scale for each 64
+//! consecutive values, independent of the rows; the high nibble comes first.
 
 use tch::{Kind, Tensor};
 
@@ -7,7 +7,7 @@ use super::allocate;
 use crate::cpu::{CodedRow, Pages};
 use crate::{TensorError, host, parallel, simd};
 
-/// Values that share a scale when we quantise: bitsandbytes' default.
+/// Values that share a scale when this crate quantises: bitsandbytes' default.
 const BLOCK: usize = 64;
 
 /// bitsandbytes' table.
@@ -56,7 +56,7 @@ impl Nf4 {
         Self { rows, width, codes, absmax, block, table }
     }
 
-    /// Quantises `[rows, width]` on the host; `width` is a multiple of 64.
+    /// Quantises `[rows, width]` on the host. `None` when `width` is not a multiple of 64.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Option<Self>, TensorError> {
         let (rows, width) = super::host_weight::sizes(weight)?;
         if !width.is_multiple_of(BLOCK) {
@@ -103,7 +103,7 @@ impl Nf4 {
         }
     }
 
-    /// Row `row`, of which blocks are a part: the width is a multiple of the block.
+    /// Row `row`; the width must be a multiple of the block.
     pub(super) fn coded_row(&self, row: usize) -> CodedRow<'_> {
         let blocks = self.width / self.block;
         CodedRow {
@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_whole_blocks_decode_like_those_that_are() {
-        // The same stream of values, once as rows of 64 and once as rows of 21, which begin inside bytes and blocks.
+        // The same sequence of values, once as rows of 64 and once as rows of 21, which begin inside bytes and
+        // blocks.
         let values = Tensor::arange(21 * 64, (Kind::Float, tch::Device::Cpu)).sin().view([21, 64]);
         let whole = Nf4::quantize(&values).expect("quantises").expect("64 is a block");
         let mut codes = allocate(21 * 32).expect("small");

@@ -1,5 +1,6 @@
-//! NVFP4: e2m1 values, an e4m3 scale for 16 of them and one f32 scale for all; the low nibble comes first. Two dialects
-//! are published: NVIDIA's Model Optimizer multiplies by the scale for all, compressed-tensors divides by it.
+//! NVFP4: e2m1 values, an e4m3 scale for each 16 of them and one f32 scale for the tensor; the low nibble comes
+//! first. Two variants are published: NVIDIA's Model Optimizer multiplies by the tensor's scale, compressed-tensors
+//! divides by it.
 
 use tch::{Kind, Tensor};
 
@@ -15,12 +16,12 @@ pub(super) const TABLE: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 const MAX: f32 = 6.0;
 
-/// What is done with the scale for all.
+/// The tensor's scale, and how it is applied.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum GlobalScale {
-    /// Model Optimizer's `weight_scale_2`.
+    /// Multiplied: Model Optimizer's `weight_scale_2`.
     Times(f32),
-    /// compressed-tensors' `weight_global_scale`.
+    /// Divided by: compressed-tensors' `weight_global_scale`.
     Over(f32),
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Nvfp4 {
     /// `[rows, width / 16]` e4m3.
     pub(super) scales: Pages,
     pub(super) global: GlobalScale,
-    /// Each e4m3 with the scale for all.
+    /// The value of each e4m3 code combined with the tensor's scale.
     pub(super) combined: Box<[f32; 256]>,
 }
 
@@ -58,8 +59,8 @@ impl Nvfp4 {
         Self { rows, width, codes, scales, global, combined }
     }
 
-    /// Quantises `[rows, width]` on the host as Model Optimizer does: the scale for all lets the largest block's scale be
-    /// the largest e4m3. None when `width` is not a multiple of 16.
+    /// Quantises `[rows, width]` on the host as Model Optimizer does: the tensor's scale makes the largest block
+    /// scale the largest e4m3 value. `None` when `width` is not a multiple of 16.
     pub(crate) fn quantize(weight: &Tensor) -> Result<Option<Self>, TensorError> {
         let (rows, width) = super::host_weight::sizes(weight)?;
         if !width.is_multiple_of(BLOCK) {
@@ -102,7 +103,7 @@ impl Nvfp4 {
         });
     }
 
-    /// Row `row`; its scales are put into `buffer` `[width / 16]`.
+    /// Row `row`; its scales are written to `buffer` `[width / 16]`.
     pub(super) fn coded_row<'a>(&'a self, row: usize, buffer: &'a mut [f32]) -> CodedRow<'a> {
         let blocks = self.width / BLOCK;
         let scales = &self.scales.bytes()[row * blocks..][..blocks];
@@ -120,7 +121,7 @@ impl Nvfp4 {
     }
 }
 
-/// The code of the e2m1 nearest to `value`, ties to the even mantissa; beyond the largest, the largest.
+/// The code of the e2m1 value nearest to `value`, ties to the even mantissa; larger values become the largest.
 fn nearest(value: f32) -> u8 {
     const BETWEEN: [f32; 7] = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
     let magnitude = value.abs();

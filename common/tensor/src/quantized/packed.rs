@@ -1,4 +1,4 @@
-//! Formats that are held packed and decoded while multiplying.
+//! Formats that are held packed and decoded during the multiplication.
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
@@ -9,7 +9,7 @@ use crate::cpu::{Code, CodedRow, CodedRows, E4m3, HighFirst, LowFirst, coded_row
 use crate::host::HostFloat;
 use crate::{TensorError, host, linear_decoded_rows, parallel};
 
-/// One weight `[rows, width]` on the host.
+/// One packed weight `[rows, width]` on the host.
 pub(crate) enum PackedWeight {
     Fp8(Fp8),
     Nf4(Nf4),
@@ -56,16 +56,16 @@ impl PackedWeight {
     }
 }
 
-/// Weights of one width below one another, each with its own scales.
+/// Weights of one width, concatenated along the rows, each with its own scales.
 pub(crate) struct PackedRows {
-    /// Number of the first row, and the weight.
+    /// Number of the first row of each part, and the part.
     parts: Vec<(usize, PackedWeight)>,
     rows: usize,
     width: usize,
     encoding: Encoding,
 }
 
-/// How all parts are read while multiplying.
+/// How all parts are decoded during the multiplication.
 #[derive(Clone, Copy, PartialEq)]
 enum Encoding {
     E4m3 {
@@ -76,7 +76,7 @@ enum Encoding {
         table: [f32; 16],
     },
     Nvfp4,
-    /// Row by row, decoded first.
+    /// Each row is decoded to memory first.
     Rows,
 }
 
@@ -101,7 +101,7 @@ impl Encoding {
     }
 }
 
-/// [`PackedRows`] of one encoding.
+/// A view of [`PackedRows`] whose parts have one encoding.
 struct CodedParts<'a, C> {
     rows: &'a PackedRows,
     code: C,
@@ -125,7 +125,7 @@ impl<C: Code> CodedRows for CodedParts<'_, C> {
             PackedWeight::Fp8(weight) => weight.coded_row(row),
             PackedWeight::Nf4(weight) => weight.coded_row(row),
             PackedWeight::Nvfp4(weight) => weight.coded_row(row, buffer),
-            // Has no such encoding: the kernel sees that nothing is there and panics.
+            // No other encoding has coded rows: the kernel finds an empty row and panics.
             PackedWeight::Ggml(_) => CodedRow::default(),
         }
     }
@@ -166,15 +166,15 @@ impl PackedRows {
         weight.decode_row(row, out);
     }
 
-    /// Which row of which part row `row` is.
+    /// The part that has row `row`, and the row's number in it.
     fn part(&self, row: usize) -> (usize, &PackedWeight) {
         let part = self.parts.partition_point(|(first, _)| *first <= row) - 1;
         let (first, weight) = &self.parts[part];
         (row - first, weight)
     }
 
-    /// `[…, width]` times these rows → `[…, rows]` in the input's type, bias added, decoding while multiplying: for few rows
-    /// of input. `None` on another device or for another type.
+    /// `[…, width]` times these rows → `[…, rows]` in the input's type, bias added; decodes during the
+    /// multiplication, which pays for few rows of input. `None` on another device or for another type.
     pub(crate) fn few_rows(&self, input: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
         match &self.encoding {
             Encoding::E4m3 { block } => coded_rows(input, self.rows, bias, &self.coded(E4m3, *block)),

@@ -1,4 +1,4 @@
-//! Telling a linear's format from its tensors, and reading it.
+//! Recognises the format of a linear layer by its tensors, and reads it.
 
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -10,32 +10,33 @@ use crate::{Checkpoint, CheckpointError, StoredDtype, TensorEntry, TensorError};
 
 /// Side of the blocks that share a scale in published FP8 checkpoints.
 const SCALE_BLOCK: usize = 128;
-/// Longest `quant_state` of bitsandbytes; theirs have some 150 bytes.
+/// Longest `quant_state` of bitsandbytes, in bytes; real ones have about 150.
 const MAX_STATE_BYTES: u64 = 64 << 10;
 
 /// bitsandbytes' JSON beside an NF4 weight.
 pub(super) const QUANT_STATE: &str = "weight.quant_state.bitsandbytes__nf4";
-/// Our own name for ggml's Q4_1 in a safetensors file, `[outputs, bytes]`: no published layout has one.
+/// This crate's name for ggml's Q4_1 in a safetensors file, `[outputs, bytes]`; no published layout has one.
 pub(super) const Q4_1: &str = "weight_q4_1";
 
-/// Whether `checkpoint` has a linear `name` in any format.
+/// Whether `checkpoint` has a linear layer `name` in any format.
 pub(crate) fn contains(checkpoint: &Checkpoint, name: &str) -> bool {
     ["weight", "weight_packed", Q4_1]
         .iter()
         .any(|suffix| checkpoint.entry(&format!("{name}.{suffix}")).is_some())
 }
 
-/// Reads the linear `name`, `[outputs, inputs]`; every tensor that belongs to it is added to `used`.
+/// Reads the linear layer `name`, `[outputs, inputs]`; adds the names of all its tensors to `used`.
 ///
 /// # Errors
-/// `Invalid` naming the file when a tensor is not there, has another shape, or is of a format that is not read.
+/// [`CheckpointError::Invalid`] with the file when a tensor is missing, has another shape, or has a format that is
+/// not supported.
 pub(crate) fn read(
     checkpoint: &Checkpoint,
     name: &str,
     [outputs, inputs]: [i64; 2],
     used: &mut Vec<String>,
 ) -> Result<HostWeight, TensorError> {
-    let invalid = |_| checkpoint.invalid(name, "a negative size was asked for");
+    let invalid = |_| checkpoint.invalid(name, "a negative size was requested");
     let rows = usize::try_from(outputs).map_err(invalid)?;
     let width = usize::try_from(inputs).map_err(invalid)?;
     Reading { checkpoint, name, rows, width, used }.stored()
@@ -53,7 +54,7 @@ pub(crate) fn read_slice(
 ) -> Result<HostWeight, TensorError> {
     let entry = checkpoint.entry(name).ok_or_else(|| checkpoint.invalid(name, "is not in the checkpoint"))?;
     if entry.shape != shape {
-        let reason = format!("has shape {:?}, the configuration asks for {shape:?}", entry.shape);
+        let reason = format!("has shape {:?}, the configuration requires {shape:?}", entry.shape);
         return Err(checkpoint.invalid(name, reason).into());
     }
     let slice = checkpoint.read_rows(name, &[index])?.f_squeeze_dim(0)?;
@@ -65,7 +66,7 @@ pub(crate) fn read_slice(
             pages.bytes_mut().copy_from_slice(bytes);
             let size = |size: i64| usize::try_from(size).unwrap_or(0);
             let weight = Ggml::new(kind, size(shape[1]), size(shape[2]), pages);
-            let refused = || checkpoint.invalid(name, format!("ggml's {kind} is not computed with")).into();
+            let refused = || checkpoint.invalid(name, format!("ggml's {kind} is not supported")).into();
             weight.map(|weight| HostWeight::Packed(PackedWeight::Ggml(weight))).ok_or_else(refused)
         }
         StoredDtype::F64 | StoredDtype::F32 | StoredDtype::F16 | StoredDtype::Bf16 => {
@@ -83,7 +84,7 @@ struct Reading<'a> {
     used: &'a mut Vec<String>,
 }
 
-/// What bitsandbytes writes beside a weight, as JSON.
+/// The JSON that bitsandbytes stores beside a weight.
 #[derive(Deserialize)]
 struct QuantState {
     quant_type: String,
@@ -96,7 +97,7 @@ struct QuantState {
 impl Reading<'_> {
     fn stored(mut self) -> Result<HostWeight, TensorError> {
         for ours in ["input_scale", "input_global_scale"] {
-            // Scales of activations: ours are made while computing.
+            // Scales of activations are not used: activations are rounded while computing.
             if let Some(name) = self.existing(ours) {
                 self.used.push(name);
             }
@@ -108,7 +109,7 @@ impl Reading<'_> {
             return self.nvfp4_compressed_tensors();
         }
         if self.existing("qweight").is_some() {
-            return Err(self.refuse("qweight", "GPTQ and AWQ weights are not read"));
+            return Err(self.refuse("qweight", "GPTQ and AWQ weights are not supported"));
         }
         if self.existing("weight.absmax").is_some() {
             return self.nf4();
@@ -140,7 +141,7 @@ impl Reading<'_> {
         self.expect_shape("weight", &[self.rows, self.width])?;
         if Ggml::format_of(kind).is_none() {
             let reason = format!(
-                "ggml's {kind} is not computed with; Q4_0, Q4_1, Q8_0, Q4_K, Q6_K, F16, BF16 and F32 are"
+                "ggml's {kind} is not supported; Q4_0, Q4_1, Q8_0, Q4_K, Q6_K, F16, BF16 and F32 are"
             );
             return Err(self.refuse("weight", reason));
         }
@@ -148,7 +149,7 @@ impl Reading<'_> {
         let weight = Ggml::new(kind, self.rows, self.width, bytes);
         weight
             .map(|weight| HostWeight::Packed(PackedWeight::Ggml(weight)))
-            .ok_or_else(|| self.refuse("weight", "is cut"))
+            .ok_or_else(|| self.refuse("weight", "is truncated"))
     }
 
     fn q4_1(&mut self) -> Result<HostWeight, TensorError> {
@@ -176,7 +177,8 @@ impl Reading<'_> {
         Ok(HostWeight::Packed(PackedWeight::Fp8(Fp8::new(self.rows, self.width, codes, scales, block))))
     }
 
-    /// Rows and columns that share a scale: told by the shape, one, an output each, or blocks of 128.
+    /// Rows and columns that share a scale, derived from the shape of the scales: the tensor, an output, or a block
+    /// of 128 × 128.
     fn scale_block(&self, scale: &str) -> Result<(usize, usize), TensorError> {
         let shape = &self.entry(scale)?.shape;
         let side = |count: Option<&i64>, size: usize| match usize::try_from(count.copied().unwrap_or(1)) {
@@ -191,7 +193,7 @@ impl Reading<'_> {
         };
         block.ok_or_else(|| {
             let reason = format!(
-                "has shape {shape:?}; one scale, one an output, or one a block of {SCALE_BLOCK} × {SCALE_BLOCK} is read"
+                "has shape {shape:?}; supported are one scale, one for each output, or one for each block of {SCALE_BLOCK} × {SCALE_BLOCK}"
             );
             self.refuse(scale, reason)
         })
@@ -205,7 +207,7 @@ impl Reading<'_> {
     fn nvfp4_compressed_tensors(&mut self) -> Result<HostWeight, TensorError> {
         if self.existing("weight_global_scale").is_none() {
             return Err(
-                self.refuse("weight_packed", "only compressed-tensors' NVFP4 is read of the packed formats")
+                self.refuse("weight_packed", "of compressed-tensors' packed formats only NVFP4 is supported")
             );
         }
         let global = self.floats("weight_global_scale", 1)?;
@@ -238,25 +240,27 @@ impl Reading<'_> {
     fn nf4(&mut self) -> Result<HostWeight, TensorError> {
         let state = self.quant_state()?;
         let Some(count) = self.rows.checked_mul(self.width) else {
-            return Err(self.refuse("weight", "is larger than memory can be"));
+            return Err(self.refuse("weight", "is larger than the address space"));
         };
         if state.shape.iter().map(|&size| size as usize).ne([self.rows, self.width]) {
             let reason = format!(
-                "has shape {:?}, the configuration asks for {:?}",
+                "has shape {:?}, the configuration requires {:?}",
                 state.shape,
                 [self.rows, self.width]
             );
             return Err(self.refuse("weight", reason));
         }
         if state.quant_type != "nf4" {
-            return Err(self.refuse("weight", format!("bitsandbytes' {:?} is not read", state.quant_type)));
+            return Err(
+                self.refuse("weight", format!("bitsandbytes' {:?} is not supported", state.quant_type))
+            );
         }
         let sizes = [Some(state.blocksize), state.nested_blocksize];
         if sizes.into_iter().flatten().any(|size| !size.is_power_of_two() || !(2..=65_536).contains(&size)) {
             return Err(self.refuse("weight", format!("blocks of {sizes:?} values")));
         }
         if self.entry("weight")?.bytes != count.div_ceil(2) as u64 {
-            return Err(self.refuse("weight", format!("does not have two of {count} values a byte")));
+            return Err(self.refuse("weight", format!("does not hold {count} values, two in each byte")));
         }
         let mut table = [0f32; 16];
         table.copy_from_slice(&self.floats("weight.quant_map", 16)?);
@@ -290,7 +294,7 @@ impl Reading<'_> {
     fn quant_state(&mut self) -> Result<QuantState, TensorError> {
         let name = QUANT_STATE;
         if self.existing(name).is_none() {
-            return Err(self.refuse("weight", "has scales of bitsandbytes and is not its nf4"));
+            return Err(self.refuse("weight", "has bitsandbytes scales and is not nf4"));
         }
         if self.entry(name)?.bytes > MAX_STATE_BYTES {
             return Err(self.refuse(name, format!("is longer than {MAX_STATE_BYTES} bytes")));
@@ -299,7 +303,7 @@ impl Reading<'_> {
         serde_json::from_slice(json.bytes()).map_err(|error| self.refuse(name, error))
     }
 
-    /// Exactly `count` numbers stored as floating point, in f32.
+    /// Exactly `count` numbers that are stored as floating point, in f32.
     fn floats(&mut self, suffix: &str, count: usize) -> Result<Vec<f32>, TensorError> {
         let entry = self.entry(suffix)?;
         let floating =
@@ -331,7 +335,7 @@ impl Reading<'_> {
     fn expect_shape(&self, suffix: &str, shape: &[usize]) -> Result<(), TensorError> {
         let found = &self.entry(suffix)?.shape;
         if found.iter().map(|&size| usize::try_from(size).ok()).ne(shape.iter().map(|&size| Some(size))) {
-            let reason = format!("has shape {found:?}, the configuration asks for {shape:?}");
+            let reason = format!("has shape {found:?}, the configuration requires {shape:?}");
             return Err(self.refuse(suffix, reason));
         }
         Ok(())

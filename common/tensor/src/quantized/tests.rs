@@ -1,4 +1,4 @@
-//! Bytes made by the reference packages decode to what those packages read back, bit for bit
+//! Data written by the reference packages decode to the values that those packages read back, bit for bit
 //! (`tests/reference/weight_formats.py`).
 
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ fn golden(name: &str) -> [Tensor; 3] {
     ["expected", "input", "output"].map(|part| checkpoint.read(&format!("{name}.{part}")).expect("is there"))
 }
 
-/// Whether the bits are the same, the sign of zero included.
+/// Whether the bits are identical, including the sign of zero.
 fn same_bits(left: &Tensor, right: &Tensor) -> bool {
     left.contiguous().view_dtype(Kind::Int).equal(&right.contiguous().view_dtype(Kind::Int))
 }
@@ -66,12 +66,12 @@ fn a_published_format_is_read_exactly_and_multiplied_with(
     let read = weights(name, Kind::Float).tensor(&format!("{name}.weight"), &[rows, width]).expect("reads");
     assert!(same_bits(&read, &expected), "{:?}", (read - &expected).abs().max());
 
-    // Rows through the table, as an embedding reads them.
+    // Rows looked up as in an embedding.
     let ids = Tensor::from_slice(&[rows - 1, 0, rows - 1]);
     let table = weights(name, Kind::Float).embedding(name, rows, width).expect("loads");
     assert!(table.forward(&ids).equal(&expected.index_select(0, &ids)));
 
-    // With inputs of few and of many rows. Integer blocks round an f32 input to 15 bits, a bf16 input to 8.
+    // With few and with many rows of input. Integer blocks round an f32 input to 15 bits and a bf16 input to 8.
     let integers = name.starts_with("ggml_q");
     let many = (input.repeat([11, 1]), output.repeat([11, 1]));
     for (input, output) in [(input, output), many] {
@@ -86,7 +86,7 @@ fn a_published_format_is_read_exactly_and_multiplied_with(
     }
 }
 
-/// What a GPU does, on the CPU.
+/// The operators for a GPU, run on the CPU.
 #[rstest]
 fn libtorchs_operators_decode_the_same_bits(
     #[values(

@@ -1,4 +1,4 @@
-//! Writing quantised weights in the published layouts, so that `read` reads them like any others.
+//! Writes quantised weights in the published layouts, so that `read` reads them like any other checkpoint.
 
 use std::io;
 
@@ -9,10 +9,10 @@ use super::nvfp4::GlobalScale;
 use super::{PackedWeight, nvfp4, read};
 use crate::checkpoint::SafetensorsWriter;
 
-/// Writes the linear `name`.
+/// Writes the linear layer `name`.
 ///
 /// # Errors
-/// What the disk says; `Unsupported` for a form that loading never makes.
+/// Errors of the disk; `Unsupported` for a format that is never made while loading.
 pub(crate) fn write(writer: &mut SafetensorsWriter, name: &str, weight: &PackedWeight) -> io::Result<()> {
     let mut add = |suffix: &str, dtype: &str, shape: &[usize], bytes: &[u8]| {
         writer.add(&format!("{name}.{suffix}"), dtype, shape, bytes)

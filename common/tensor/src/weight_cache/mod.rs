@@ -1,5 +1,6 @@
-//! A copy of quantised weights on the disk: what was quantised while loading is written down, and the next load of the
-//! same checkpoint in the same form reads a quarter or a half of the bytes and quantises nothing.
+//! A cache of quantised weights on disk. Weights that were quantised while loading are written to a file, and the
+//! next load of the same checkpoint with the same quantisation reads that file: a quarter to a half of the bytes, and
+//! nothing to quantise.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,25 +13,26 @@ use crate::checkpoint::{PARTIAL, SafetensorsWriter};
 use crate::quantized::{self, HostWeight, PackedWeight};
 use crate::{Checkpoint, Quantization};
 
-/// Free space that writing must leave: others live on the same disk.
+/// Free bytes that must remain on the disk after writing.
 const SPARE_BYTES: u64 = 1 << 30;
-/// A copy that nobody has written to for so long is no longer being made.
+/// An unfinished file that was not written to for this long belongs to a process that no longer exists.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
-/// Changes when our forms do, so that older files are not read.
+/// Part of the file name. Changed whenever the layouts that this crate writes change, so that older files are not
+/// read.
 const VERSION: &str = "videosdgx-weights-1";
 
-/// The copy that belongs to one checkpoint and one form: read when it is there, else written as loading goes on.
+/// The cache file of one checkpoint and quantisation: read when it exists, else written while loading.
 pub(crate) struct WeightCache {
     path: PathBuf,
-    /// The part of the name that tells checkpoint and form, whatever their content.
+    /// The part of the file name for checkpoint folder and quantisation, without the identity of the content.
     place: String,
     copy: Option<Checkpoint>,
     writer: Mutex<Option<SafetensorsWriter>>,
 }
 
 impl WeightCache {
-    /// Looks for the copy of `checkpoint` in `folder`, or begins one. Whatever goes wrong costs only the copy: it is
-    /// logged, and loading goes on without.
+    /// Opens the cache file of `checkpoint` in `folder`, or starts writing one. An error is logged and loading
+    /// continues without the cache.
     pub(crate) fn open(folder: &Path, checkpoint: &Checkpoint, quantization: Quantization) -> Self {
         let place =
             format!("{}-{quantization}-", short(checkpoint.first_file().as_os_str().as_encoded_bytes()));
@@ -38,7 +40,7 @@ impl WeightCache {
         let copy = path.is_file().then(|| Checkpoint::open_file(&path)).and_then(|copy| match copy {
             Ok(copy) => Some(copy),
             Err(error) => {
-                tracing::warn!(%error, "the copy of the quantised weights is broken and is made again");
+                tracing::warn!(%error, "the weight cache file is invalid and will be rewritten");
                 None
             }
         });
@@ -47,7 +49,7 @@ impl WeightCache {
             None => match begin(folder, &path, &place, checkpoint, quantization) {
                 Ok(writer) => Some(writer),
                 Err(error) => {
-                    tracing::warn!(%error, folder = %folder.display(), "quantised weights are not kept on the disk");
+                    tracing::warn!(%error, folder = %folder.display(), "cannot write the weight cache");
                     None
                 }
             },
@@ -55,39 +57,39 @@ impl WeightCache {
         Self { path, place, copy, writer: Mutex::new(writer) }
     }
 
-    /// The linear `name` from the copy, when it has it.
+    /// The linear layer `name` from the cache file, if the file has it.
     pub(crate) fn read(&self, name: &str, shape: [i64; 2]) -> Option<HostWeight> {
         let copy = self.copy.as_ref().filter(|copy| quantized::contains(copy, name))?;
         match quantized::read(copy, name, shape, &mut Vec::new()) {
             Ok(stored) => Some(stored),
             Err(error) => {
-                tracing::warn!(%error, "the copy of the quantised weights is not used for this layer");
+                tracing::warn!(%error, "the weight cache is not used for this layer");
                 None
             }
         }
     }
 
-    /// Adds the linear `name` to the copy that is being made.
+    /// Adds the linear layer `name` to the cache file that is being written.
     pub(crate) fn add(&self, name: &str, weight: &PackedWeight) {
         let mut writer = self.writer();
         if let Some(open) = writer.as_mut()
             && let Err(error) = quantized::write(open, name, weight)
         {
-            tracing::warn!(%error, file = %self.path.display(), "quantised weights are not kept on the disk");
+            tracing::warn!(%error, file = %self.path.display(), "cannot write the weight cache");
             *writer = None;
         }
     }
 
-    /// Completes the copy that is being made and removes those of the same checkpoint's earlier content.
+    /// Completes the cache file that is being written and removes those of the checkpoint's earlier content.
     pub(crate) fn finish(&self) {
         let Some(writer) = self.writer().take().filter(|writer| writer.len() > 0) else { return };
         match writer.finish() {
             Ok(()) => {
-                tracing::info!(file = %self.path.display(), "quantised weights are kept on the disk");
+                tracing::info!(file = %self.path.display(), "wrote the weight cache");
                 self.remove_older();
             }
             Err(error) => {
-                tracing::warn!(%error, file = %self.path.display(), "quantised weights are not kept on the disk");
+                tracing::warn!(%error, file = %self.path.display(), "cannot write the weight cache");
             }
         }
     }
@@ -129,7 +131,7 @@ fn begin(
     SafetensorsWriter::create(path)
 }
 
-/// Removes unfinished copies that nobody has written to for a while: their process was killed.
+/// Removes unfinished files that were not written to for [`ABANDONED_AFTER`]: their process was killed.
 fn remove_abandoned(folder: &Path, place: &str) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -143,8 +145,8 @@ fn remove_abandoned(folder: &Path, place: &str) {
     }
 }
 
-/// Tells one content of a checkpoint from another without reading it: each file's name, size and time of change, and
-/// what its header says of every tensor.
+/// Identifies the content of a checkpoint without reading the weights: each file's name, size and modification time,
+/// and the header of every tensor.
 fn identity(checkpoint: &Checkpoint) -> String {
     let mut hash = Sha256::new();
     hash.update(VERSION);
@@ -167,9 +169,9 @@ fn hex(bytes: &[u8]) -> String {
 fn free_bytes(folder: &Path) -> io::Result<u64> {
     use std::os::unix::ffi::OsStrExt as _;
     let path = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
-    // SAFETY: all zeros is a value of this structure of numbers.
+    // SAFETY: all zeros is a valid value of this structure of integers.
     let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a string that ends in zero and a structure that is ours, both alive during the call.
+    // SAFETY: a zero-terminated string and a local structure, both alive during the call.
     if unsafe { libc::statvfs(path.as_ptr(), &raw mut facts) } != 0 {
         return Err(io::Error::last_os_error());
     }

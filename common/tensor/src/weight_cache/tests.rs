@@ -68,7 +68,8 @@ fn the_second_load_reads_the_copy_and_computes_the_same(
     let first = load(folder.path(), &cache, quantization);
     let names = files(&cache);
     assert_eq!(names.len(), 1, "{names:?}");
-    // What the copy has is no longer asked of the checkpoint: break those bytes, keep size and time of change.
+    // What the cache file has is not read from the checkpoint any more: overwrite those bytes, keeping size and
+    // modification time.
     let file = folder.path().join("model.safetensors");
     let facts = fs::metadata(&file).expect("is there");
     let bytes = fs::read(&file).expect("reads");
@@ -128,7 +129,8 @@ fn a_copy_that_cannot_be_kept_or_read_costs_nothing_but_itself() {
         assert!(outputs(left)[0].equal(&outputs(right)[0]));
     }
     assert!(fs::metadata(cache.path().join(&copy)).expect("is there").len() > 6, "made again");
-    // What a killed process left is removed when the next copy is begun, what another is writing is not.
+    // Files of a killed process are removed when the next file is started; a file that another process is writing is
+    // kept.
     let place = copy.rsplit_once('-').expect("a name with parts").0;
     let [abandoned, alive] = ["1-1", "2-2"].map(|pid| cache.path().join(format!("{place}-x.{pid}.partial")));
     fs::write(&alive, b"x").expect("writes");
@@ -137,7 +139,7 @@ fn a_copy_that_cannot_be_kept_or_read_costs_nothing_but_itself() {
     fs::write(cache.path().join(&copy), b"broken").expect("writes");
     load(folder.path(), cache.path(), Quantization::Nf4);
     assert!(!abandoned.exists() && alive.exists());
-    // Without quantisation there is nothing to keep.
+    // Without quantisation nothing is cached.
     load(folder.path(), &cache.path().join("none"), Quantization::None);
     assert!(!cache.path().join("none").exists());
 }

@@ -1,4 +1,4 @@
-//! Loading a model's parts by name: a place in a checkpoint with a device and an element type.
+//! Loads the parts of a model by name, on a device and in an element type.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -11,7 +11,23 @@ use crate::quantized::{self, HostWeight};
 use crate::weight_cache::WeightCache;
 use crate::{Checkpoint, CheckpointError, Embedding, Linear, Quantization, StoredDtype, TensorError};
 
-/// A cursor over a [`Checkpoint`]: names are relative to its prefix, tensors arrive on its device in its type.
+/// A view of a [`Checkpoint`] below a name prefix. Tensors are loaded to its device in its compute type.
+///
+/// ```no_run
+/// # fn main() -> Result<(), videosdgx_tensor::TensorError> {
+/// use std::sync::Arc;
+/// use videosdgx_tensor::{Checkpoint, Device, Kind, Quantization, Weights};
+///
+/// let checkpoint = Arc::new(Checkpoint::open("models/wan2.1/transformer")?);
+/// let weights = Weights::new(checkpoint, Device::Cpu, Kind::Float, Quantization::None);
+/// let block = weights.at("blocks").at(0);
+/// let table = block.tensor("scale_shift_table", &[1, 6, 1536])?;
+/// let ffn = block.linear("ffn.net.2", 8960, 1536, true)?;
+/// assert!(!weights.unused().contains(&"blocks.0.scale_shift_table".to_owned()));
+/// # let _ = (table, ffn);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
@@ -31,7 +47,7 @@ struct LoadRecord {
 }
 
 impl Weights {
-    /// The whole checkpoint; `quantization` is what [`Weights::linear`] applies.
+    /// A view of the whole checkpoint; [`Weights::linear`] quantises as `quantization` says.
     pub fn new(checkpoint: Arc<Checkpoint>, device: Device, kind: Kind, quantization: Quantization) -> Self {
         Self {
             checkpoint,
@@ -45,45 +61,45 @@ impl Weights {
         }
     }
 
-    /// The part below `name`: `weights.at("blocks").at(0).tensor("scale_shift_table", …)`.
+    /// The view below `name`: `weights.at("blocks").at(0).tensor("scale_shift_table", …)`.
     pub fn at(&self, name: impl Display) -> Self {
         Self { prefix: self.name(name), ..self.clone() }
     }
 
-    /// The same place without quantisation: for embedders and output layers.
+    /// The same view without quantisation: for embeddings and output layers.
     pub fn unquantized(&self) -> Self {
         Self { quantization: Quantization::None, ..self.clone() }
     }
 
-    /// The same place with another compute type.
+    /// The same view with another compute type.
     pub fn with_kind(&self, kind: Kind) -> Self {
         Self { kind, ..self.clone() }
     }
 
-    /// The same place, its linears computed with exactly the values that the checkpoint means: packed weights are widened
-    /// to the compute type while loading, nothing is quantised, and activations are not rounded to integers. For
-    /// comparison with a reference; it takes the memory and the time of unquantised weights.
+    /// The same view for exact computation: packed weights are widened to the compute type while loading, nothing is
+    /// quantised, and activations are not rounded to integers. Needs the memory and time of unquantised weights; for
+    /// comparison with a reference.
     pub fn exact(&self) -> Self {
         Self { exact: true, quantization: Quantization::None, ..self.clone() }
     }
 
-    /// The same place, with a copy of what is quantised while loading kept in `folder`: when it is there it is read
-    /// instead, else it is made, and complete once [`Weights::finish_weight_cache`] is called. It is made anew when a file of the
-    /// checkpoint changes. Without quantisation, and when the disk has no room, there is none.
+    /// The same view with a cache of quantised weights in `folder`: weights are read from the cache file if there is
+    /// one, else the file is written while loading and completed by [`Weights::finish_weight_cache`]. It is rewritten
+    /// when a file of the checkpoint changes. Has no effect without quantisation or when the disk is full.
     pub fn with_weight_cache(&self, folder: &std::path::Path) -> Self {
         let cache = (self.quantization != Quantization::None)
             .then(|| Arc::new(WeightCache::open(folder, &self.checkpoint, self.quantization)));
         Self { cache, ..self.clone() }
     }
 
-    /// Everything was loaded: the copy of [`Weights::with_weight_cache`] is complete and can be used from now on.
+    /// Completes the file of [`Weights::with_weight_cache`]. Call it when everything was loaded.
     pub fn finish_weight_cache(&self) {
         if let Some(cache) = &self.cache {
             cache.finish();
         }
     }
 
-    /// Where tensors arrive.
+    /// The device that tensors are loaded to.
     pub fn device(&self) -> Device {
         self.device
     }
@@ -93,25 +109,27 @@ impl Weights {
         self.kind
     }
 
-    /// The checkpoint underneath.
+    /// The underlying checkpoint.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// Whether `name` is there.
+    /// Whether the checkpoint has the tensor `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.checkpoint.entry(&self.name(name)).is_some()
     }
 
-    /// A tensor of exactly `shape` in the compute type. A packed weight (`….weight` `[outputs, inputs]`) is widened.
+    /// Loads a tensor of exactly `shape` in the compute type. A packed weight (`….weight` `[outputs, inputs]`) is
+    /// widened.
     ///
     /// # Errors
-    /// `Invalid` naming the file when it is not there or has another shape; `OutOfMemory`.
+    /// [`CheckpointError::Invalid`] with the file when the tensor is missing or has another shape;
+    /// [`TensorError::OutOfMemory`].
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, TensorError> {
         self.tensor_as(name, shape, self.kind)
     }
 
-    /// A tensor of exactly `shape` in `kind`.
+    /// Loads a tensor of exactly `shape` in `kind`.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -120,10 +138,10 @@ impl Weights {
         Ok(self.count(tensor))
     }
 
-    /// Rows of a table `[rows, width]`, read from the disk now, in the compute type; the table itself is not kept.
+    /// Loads only the rows `rows` of a table `[rows, width]`, in the compute type.
     ///
     /// # Errors
-    /// As [`Weights::tensor`]; `Invalid` also for a row that is not there.
+    /// As [`Weights::tensor`]; [`CheckpointError::Invalid`] also for a row outside the table.
     pub fn rows(&self, name: &str, rows: &[i64]) -> Result<Tensor, TensorError> {
         let name = self.name(name);
         let tensor =
@@ -132,7 +150,7 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// Checks that `name` is there with exactly `shape`, and counts it as used.
+    /// Checks that the tensor `name` exists with exactly `shape`, and counts it as used, without loading it.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -143,8 +161,8 @@ impl Weights {
         Ok(())
     }
 
-    /// A linear layer from `name.weight` `[outputs, inputs]` and, with `bias`, `name.bias` `[outputs]`, quantised as
-    /// configured.
+    /// Loads a linear layer from `name.weight` `[outputs, inputs]` and, with `bias`, `name.bias` `[outputs]`,
+    /// quantised as configured.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -152,8 +170,8 @@ impl Weights {
         self.fused_linear(&[(name, outputs)], inputs, bias)
     }
 
-    /// Layers over the same input as one, each by its name and its number of outputs: their outputs lie side by side, in
-    /// order. Each keeps its own scales.
+    /// Loads layers that have the same input as one layer. Each part is given by its name and its number of outputs;
+    /// the outputs are concatenated in that order. Each part keeps its own scales.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -181,8 +199,8 @@ impl Weights {
         self.linear_from_parts(weights.collect::<Result<_, _>>()?, bias)
     }
 
-    /// A linear layer of a weight `[outputs, inputs]` that lies in a stack: `read` gives it on the host, and is not called
-    /// when a quantised copy is at hand.
+    /// A linear layer of a weight `[outputs, inputs]` that is part of a stack: `read` loads it to the host and is not
+    /// called when the cache has the quantised weight.
     pub(crate) fn linear_from(
         &self,
         name: &str,
@@ -193,7 +211,7 @@ impl Weights {
         self.linear_from_parts(vec![stored], None)
     }
 
-    /// Weights below one another as one layer.
+    /// A layer whose weight is the concatenation of `parts` along the outputs.
     pub(crate) fn linear_from_parts(
         &self,
         parts: Vec<HostWeight>,
@@ -204,7 +222,7 @@ impl Weights {
         Ok(linear)
     }
 
-    /// The weight of the linear `name` `[outputs, inputs]` on the host, in the form it will be held in.
+    /// The weight of the linear layer `name` `[outputs, inputs]` on the host, in the format it will be held in.
     fn stored(&self, name: &str, shape: [i64; 2]) -> Result<HostWeight, TensorError> {
         if self.exact {
             return Ok(HostWeight::Dense(self.read(name, shape)?.dense(self.kind)?));
@@ -212,7 +230,8 @@ impl Weights {
         self.quantized(name, shape, || self.read(name, shape))
     }
 
-    /// What `read` gives, quantised as configured: from the copy on the disk when it has it, else made and added to it.
+    /// The weight that `read` loads, quantised as configured: from the cache file if it has it, else quantised now
+    /// and added to the cache.
     fn quantized(
         &self,
         name: &str,
@@ -236,7 +255,7 @@ impl Weights {
         Ok(stored)
     }
 
-    /// The weight of the linear `name` `[outputs, inputs]` as the checkpoint has it.
+    /// The weight of the linear layer `name` `[outputs, inputs]` as stored in the checkpoint.
     fn read(&self, name: &str, shape: [i64; 2]) -> Result<HostWeight, TensorError> {
         let mut used = Vec::new();
         let stored = quantized::read(&self.checkpoint, &self.name(name), shape, &mut used)?;
@@ -244,8 +263,8 @@ impl Weights {
         Ok(stored)
     }
 
-    /// A table of `rows` vectors of `width` numbers from `name.weight`, whose rows are looked up and that can serve as
-    /// the output layer too.
+    /// Loads an embedding table of `rows` vectors of `width` numbers from `name.weight`; the table can also serve as
+    /// the output layer.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -253,12 +272,14 @@ impl Weights {
         Ok(Embedding::new(self.linear(name, width, rows, false)?, self.kind, self.device))
     }
 
-    /// Bytes that everything loaded through this cursor and its relatives takes.
+    /// Bytes in memory of everything that was loaded through this view and all views derived from the same
+    /// [`Weights::new`].
     pub fn resident_bytes(&self) -> u64 {
         self.record().resident
     }
 
-    /// Tensors of the checkpoint that nobody asked for, sorted: a model that is not the one we think it is.
+    /// Names of the tensors in the checkpoint that were not loaded, sorted. A tensor in this list hints at an
+    /// architecture that differs from the expected one.
     pub fn unused(&self) -> Vec<String> {
         let record = self.record();
         let mut names: Vec<String> =
@@ -267,8 +288,8 @@ impl Weights {
         names
     }
 
-    /// The tensor as floating-point numbers on the host: as stored, 8-bit floats in bf16, which holds each of them, packed
-    /// weights in f32.
+    /// The tensor as floating-point numbers on the host: as stored; 8-bit floats in bf16, which represents each of
+    /// them; packed weights in f32.
     fn host(&self, name: &str, shape: &[i64]) -> Result<Tensor, TensorError> {
         if let (Some(linear), &[outputs, inputs]) = (name.strip_suffix(".weight"), shape) {
             return self.read(linear, [outputs, inputs])?.dense(Kind::Float);
@@ -280,7 +301,8 @@ impl Weights {
         if kind == StoredDtype::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
     }
 
-    /// A stack of weights `[count, outputs, inputs]` on the host, stored so or with the last two exchanged.
+    /// A stack of weights `[count, outputs, inputs]` on the host, stored in that order or with the last two
+    /// dimensions exchanged.
     pub(crate) fn stacked(
         &self,
         name: &str,
@@ -289,7 +311,7 @@ impl Weights {
     ) -> Result<Tensor, TensorError> {
         let [count, outputs, inputs] = shape;
         if self.checkpoint.entry(&self.name(name)).is_some_and(|entry| entry.kind == StoredDtype::F8E4M3) {
-            let reason = "stacked experts in 8 bits are not read";
+            let reason = "stacked experts in 8 bits are not supported";
             return Err(self.checkpoint.invalid(&self.name(name), reason).into());
         }
         match transposed {
@@ -298,12 +320,12 @@ impl Weights {
         }
     }
 
-    /// Whether `name` is there with exactly `shape`.
+    /// Whether the tensor `name` exists with exactly `shape`.
     pub(crate) fn has_shape(&self, name: &str, shape: &[i64]) -> bool {
         self.checkpoint.entry(&self.name(name)).is_some_and(|entry| entry.shape == shape)
     }
 
-    /// Weight `index` of a GGUF stack `name.weight` `[count, outputs, inputs]`, in the form it will be held in.
+    /// Weight `index` of a GGUF stack `name.weight` `[count, outputs, inputs]`, in the format it will be held in.
     pub(crate) fn slice(&self, name: &str, index: i64, shape: [i64; 3]) -> Result<HostWeight, TensorError> {
         let [_, outputs, inputs] = shape;
         let read =
@@ -314,18 +336,18 @@ impl Weights {
         self.quantized(&format!("{name}.{index}"), [outputs, inputs], read)
     }
 
-    /// Counts `name` as used.
+    /// Counts the tensor `name` as used.
     pub(crate) fn mark_used(&self, name: &str) {
         self.record().used.insert(self.name(name));
     }
 
-    /// Checks that the tensor of the whole `name` has `shape` and is floating point.
+    /// Checks that the tensor of the full name `name` has `shape` and is floating point.
     fn check(&self, name: &str, shape: &[i64]) -> Result<StoredDtype, CheckpointError> {
         use StoredDtype::{Bf16, F8E4M3, F16, F32, F64};
         let invalid = |reason: String| self.checkpoint.invalid(name, reason);
         let entry = self.checkpoint.entry(name).ok_or_else(|| invalid("is not in the checkpoint".into()))?;
         if entry.shape != shape {
-            let reason = format!("has shape {:?}, the configuration asks for {shape:?}", entry.shape);
+            let reason = format!("has shape {:?}, the configuration requires {shape:?}", entry.shape);
             return Err(invalid(reason));
         }
         match entry.kind {
@@ -349,7 +371,7 @@ impl Weights {
 }
 
 fn no_names(weights: &Weights) -> TensorError {
-    CheckpointError::invalid(weights.checkpoint.folder(), "a linear of no names was asked for").into()
+    CheckpointError::invalid(weights.checkpoint.folder(), "a linear layer without names was requested").into()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ fn a_tensor_that_does_not_fit_is_named_with_its_file() {
     let (_folder, weights) =
         weights(&[("a.weight", random(&[3, 4])), ("n", Tensor::from_slice(&[1i64]))], Quantization::None);
     for (result, reason) in [
-        (weights.linear("a", 4, 5, false).map(|_| ()), "has shape [3, 4], the configuration asks for [5, 4]"),
+        (weights.linear("a", 4, 5, false).map(|_| ()), "has shape [3, 4], the configuration requires [5, 4]"),
         (weights.linear("a", 4, 3, true).map(|_| ()), "\"a.bias\": is not in the checkpoint"),
         (weights.tensor("n", &[1]).map(|_| ()), "is stored as I64"),
     ] {
@@ -51,7 +51,7 @@ fn published_scales_are_applied() {
     let (weight, scale, input) = (random(&[3, 4]), random(&[3, 1]).abs() + 0.5, random(&[2, 4]));
     let codes = (&weight / &scale).to_kind(Kind::Float8e4m3fn);
     let stored = codes.to_kind(Kind::Float) * &scale;
-    // tch writes no 8-bit floats: the bytes under the format's own name.
+    // tch cannot write 8-bit floats: write bytes and replace the type's name in the header.
     let (folder, _) = weights(
         &[("x.weight", codes.view_dtype(Kind::Uint8)), ("x.weight_scale", scale)],
         Quantization::None,

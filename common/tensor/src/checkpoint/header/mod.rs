@@ -1,4 +1,4 @@
-//! The safetensors header, parsed without trusting a byte of it.
+//! Reader of the safetensors header. Nothing in the header is trusted.
 //!
 //! Format: 8 bytes little-endian header length, that many bytes of JSON, then the data the offsets point into
 //! (<https://github.com/huggingface/safetensors>).
@@ -15,11 +15,11 @@ use videosdgx_gguf::GgmlType;
 
 use crate::CheckpointError;
 
-/// Longest header that is read; the largest published ones are below 1 MB.
+/// Longest header that is read, in bytes; the largest published ones are below 1 MB.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// Most tensors one file may name.
+/// Largest number of tensors in one file.
 const MAX_TENSORS: usize = 1_000_000;
-/// Most dimensions of a tensor.
+/// Largest number of dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
 /// Element type of a stored tensor.
@@ -37,7 +37,7 @@ pub enum StoredDtype {
     I8,
     U8,
     Bool,
-    /// Blocks of a GGUF file.
+    /// Quantised blocks of a GGUF file.
     Packed(GgmlType),
 }
 
@@ -59,7 +59,7 @@ impl StoredDtype {
         })
     }
 
-    /// ggml's name of the type: the plain ones by ours, blocks as they are.
+    /// The type for a ggml type: plain types have a variant here, quantised ones are [`StoredDtype::Ggml`].
     pub(super) fn of_ggml(kind: GgmlType) -> Self {
         match kind {
             GgmlType::F64 => Self::F64,
@@ -74,7 +74,7 @@ impl StoredDtype {
         }
     }
 
-    /// libtorch's name of the type; packed blocks are bytes.
+    /// The libtorch type that the data are read as; quantised blocks are read as bytes.
     pub(super) fn libtorch(self) -> tch::Kind {
         match self {
             Self::F64 => tch::Kind::Double,
@@ -91,7 +91,7 @@ impl StoredDtype {
         }
     }
 
-    /// Bytes of one element as libtorch reads it: of packed blocks, of one byte.
+    /// Bytes of one element as libtorch reads it; 1 for quantised blocks.
     pub fn size(self) -> u64 {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -102,21 +102,21 @@ impl StoredDtype {
     }
 }
 
-/// Where a tensor lies in its file.
+/// Type, shape and location of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorEntry {
     /// Element type in the file.
     pub kind: StoredDtype,
-    /// Dimensions, outermost first, counted in values also where they lie in packed blocks.
+    /// Dimensions, outermost first; in values, also for quantised blocks.
     pub shape: Vec<i64>,
-    /// First byte, from the start of the file.
+    /// Offset of the first byte, from the start of the file.
     pub offset: u64,
-    /// Number of bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
 impl TensorEntry {
-    /// The shape as it is read: of packed blocks, the innermost dimension in bytes.
+    /// The shape of the tensor that is read; for quantised blocks, the innermost dimension is in bytes.
     pub(super) fn read_shape(&self) -> Vec<i64> {
         let mut shape = self.shape.clone();
         if let (StoredDtype::Packed(kind), Some(inner)) = (self.kind, shape.last_mut()) {
@@ -127,7 +127,7 @@ impl TensorEntry {
     }
 }
 
-/// What the header says of a tensor.
+/// The header entry of a tensor, unchecked.
 #[derive(Deserialize)]
 struct RawEntry {
     dtype: String,
@@ -135,7 +135,7 @@ struct RawEntry {
     data_offsets: (u64, u64),
 }
 
-/// At most [`MAX_RANK`] dimensions: a longer list is refused before it takes memory.
+/// At most [`MAX_RANK`] dimensions: parsing stops at a longer list before it takes memory.
 struct RawShape(Vec<u64>);
 
 impl<'de> Deserialize<'de> for RawShape {
@@ -163,7 +163,7 @@ impl<'de> Deserialize<'de> for RawShape {
     }
 }
 
-/// The whole header, entry by entry: a name that is there twice is refused, and what is not a tensor takes no memory.
+/// All entries of the header. A duplicate name is an error, and `__metadata__` takes no memory.
 struct RawHeader(HashMap<String, RawEntry>);
 
 impl<'de> Deserialize<'de> for RawHeader {
@@ -204,8 +204,7 @@ impl<'de> Deserialize<'de> for RawHeader {
 /// Reads and checks the header of one file.
 ///
 /// # Errors
-/// [`CheckpointError::Invalid`] for anything but a well-formed header whose tensors lie inside the file without
-/// overlap.
+/// [`CheckpointError::Invalid`] unless the header is well-formed and all tensors are inside the file without overlap.
 pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, TensorEntry>, CheckpointError> {
     let invalid = |reason: String| CheckpointError::invalid(path, reason);
     let file_bytes = file.metadata().map_err(|error| CheckpointError::io(path, error))?.len();
@@ -220,7 +219,7 @@ pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, TensorEnt
     parse(&header, 8 + header_bytes, file_bytes).map_err(invalid)
 }
 
-/// Parses header JSON; `data_start` and `file_bytes` bound where tensors may lie.
+/// Parses the JSON of the header; tensors must be between `data_start` and `file_bytes`.
 fn parse(header: &[u8], data_start: u64, file_bytes: u64) -> Result<HashMap<String, TensorEntry>, String> {
     let RawHeader(raw) =
         serde_json::from_slice(header).map_err(|error| format!("the header cannot be read: {error}"))?;

@@ -13,15 +13,15 @@ use super::pool::{self, SharedMut};
 use crate::host::HostFloat;
 use crate::{TensorError, host};
 
-/// Bytes of the input that a piece of work goes through for each strip.
+/// Largest size of the input that a piece of work passes over for each strip, in bytes.
 const PANEL_BYTES: usize = 384 << 10;
-/// Bytes of weight, times tiles of input, below which a piece is not worth claiming.
+/// Smallest size of a piece of work, in bytes of weight times tiles of input.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// Rows that are multiplied together: one to each 32-bit lane of a 512-bit register.
+/// Rows of the weight that are multiplied together: one for each 32-bit lane of a 512-bit register.
 pub(super) const STRIP: usize = 16;
 
-/// Width of a code in memory.
+/// Size of a code in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeBits {
     /// 0 to 15.
@@ -30,32 +30,32 @@ pub enum CodeBits {
     Eight,
 }
 
-/// What lies between code 0 and the value 0.
+/// How code 0 relates to the value 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZeroPoint {
-    /// `value = scale · code + minimum`, a minimum for each block.
+    /// `value = scale · code + minimum`, with a minimum for each block.
     Minimum,
     /// `value = scale · (code − centre)`.
     Centre(u8),
 }
 
-/// How scales and minimums are held.
+/// Precision of scales and minimums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaleKind {
-    /// IEEE half precision: for formats whose own scales are.
+    /// IEEE half precision: for formats that store their scales in it.
     F16,
     /// Single precision.
     F32,
 }
 
-/// The form of a [`BlockMatrix`].
+/// The format of a [`BlockMatrix`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockFormat {
-    /// Width of the codes.
+    /// Size of a code.
     pub bits: CodeBits,
     /// Values that share a scale: 32, or 16 with codes of eight bits.
     pub block: usize,
-    /// Meaning of code 0.
+    /// How code 0 relates to the value 0.
     pub zero_point: ZeroPoint,
     /// Precision of scales and minimums.
     pub scales: ScaleKind,
@@ -71,14 +71,14 @@ impl BlockFormat {
     /// GGUF's Q8_0: `d · q`, q signed; a code is `q + 128`.
     pub const Q8_0: Self =
         Self { bits: CodeBits::Eight, block: 32, zero_point: ZeroPoint::Centre(128), scales: ScaleKind::F16 };
-    /// GGUF's Q4_K: `(d · sc) · q − dmin · mn`, the products taken out while loading.
+    /// GGUF's Q4_K: `(d · sc) · q − dmin · mn`, with the products computed while loading.
     pub const Q4_K: Self =
         Self { bits: CodeBits::Four, block: 32, zero_point: ZeroPoint::Minimum, scales: ScaleKind::F32 };
     /// GGUF's Q6_K: `(d · sc) · (q − 32)` in blocks of 16.
     pub const Q6_K: Self =
         Self { bits: CodeBits::Eight, block: 16, zero_point: ZeroPoint::Centre(32), scales: ScaleKind::F32 };
 
-    /// Bytes of the codes of one strip and block.
+    /// Bytes of the codes of one block of a strip.
     pub(super) fn code_bytes(self) -> usize {
         match self.bits {
             CodeBits::Four => STRIP * self.block / 2,
@@ -86,14 +86,14 @@ impl BlockFormat {
         }
     }
 
-    /// Bytes of the scales (and minimums) of one strip and block.
+    /// Bytes of the scales (and minimums) of one block of a strip.
     pub(super) fn scale_bytes(self) -> usize {
         let numbers = if self.zero_point == ZeroPoint::Minimum { 2 * STRIP } else { STRIP };
         numbers * if self.scales == ScaleKind::F16 { 2 } else { 4 }
     }
 }
 
-/// One row while it is filled in: codes one a byte in the order of K, scales and minimums one a block.
+/// One unpacked row, filled in by the caller of [`BlockMatrix::build`]: one byte for each code, in the order of K.
 pub struct RowBlocks {
     /// `K` codes.
     pub codes: Vec<u8>,
@@ -103,21 +103,22 @@ pub struct RowBlocks {
     pub minimums: Vec<f32>,
 }
 
-/// `W` `[rows, width]`, `width` a multiple of the block; rows in strips of 16, interleaved so that one instruction
-/// multiplies four neighbouring values of each of them.
+/// A weight `[rows, width]`, `width` a multiple of the block. Rows are held in strips of 16, interleaved so that one
+/// instruction multiplies four neighbouring values of each of them.
 pub struct BlockMatrix {
     rows: usize,
     width: usize,
     format: BlockFormat,
-    /// `[strips][blocks]` of `code_bytes`: in 64 bytes, byte `4·r + i` belongs to row `r` of the strip and value `4·g + i`
-    /// of the block; with four bits the low nibbles are group `g` of the first half, the high ones of the second.
+    /// `[strips][blocks]`, each of `code_bytes`: in every 64 bytes, byte `4·r + i` belongs to row `r` of the strip
+    /// and value `4·g + i` of the block. With 4-bit codes the low nibbles are group `g` of the first half and the
+    /// high nibbles of the second.
     codes: Pages,
-    /// `[strips][blocks]` of `scale_bytes`: 16 scales, then 16 minimums.
+    /// `[strips][blocks]`, each of `scale_bytes`: 16 scales, then 16 minimums.
     scales: Pages,
 }
 
 impl BlockMatrix {
-    /// Asks `fill(row, out)` for each row, on several threads, and packs what it writes.
+    /// Calls `fill(row, out)` for each row, on several threads, and packs the result.
     ///
     /// # Errors
     /// [`TensorError::OutOfMemory`], and the first error of `fill`.
@@ -141,7 +142,7 @@ impl BlockMatrix {
         pool::run(strips, |strip| {
             let mut row_blocks =
                 RowBlocks { codes: vec![0; width], scales: vec![0.0; blocks], minimums: vec![0.0; blocks] };
-            // SAFETY: each strip has its own part of both.
+            // SAFETY: each strip has its own part of both buffers.
             let (codes, scales) = unsafe {
                 (
                     to_codes.slice(strip * strip_codes, strip_codes),
@@ -164,17 +165,17 @@ impl BlockMatrix {
         Ok(Self { rows, width, format, codes, scales })
     }
 
-    /// Number of rows: the output's width.
+    /// Number of rows: the width of the output.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Values in a row: the input's width.
+    /// Values in a row: the width of the input.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The form it is held in.
+    /// The format of the blocks.
     pub fn format(&self) -> BlockFormat {
         self.format
     }
@@ -184,7 +185,7 @@ impl BlockMatrix {
         (self.codes.len() + self.scales.len()) as u64
     }
 
-    /// Writes the values of row `row`, as the format says them in f32, to `out` `[width]`.
+    /// Writes the values of row `row`, computed in f32, to `out` `[width]`.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.width, "row {row} of {}", self.rows);
         let format = self.format;
@@ -212,8 +213,8 @@ impl BlockMatrix {
 
     /// `[…, width]` f32, bf16 or f16 on the CPU times `Wᵀ`, plus `bias` `[rows]` → `[…, rows]` in the input's type.
     ///
-    /// The input is rounded to integers in the same blocks, by row alone: to 8 bits from bf16 and f16, to 15 bits from
-    /// f32. A row's result is bit for bit the same whatever other rows come with it.
+    /// The input is rounded to integers in blocks of the same size, each row on its own: to 8 bits from bf16 and f16,
+    /// to 15 bits from f32. The result of a row is bit-identical in every batch.
     pub fn forward(&self, input: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let mut shape = input.size();
         if let Some(last) = shape.last_mut() {
@@ -284,7 +285,7 @@ impl BlockMatrix {
     }
 }
 
-/// How a product is cut into pieces: so many strips times so many tiles.
+/// How a product is divided into pieces of work: a number of strips times a number of tiles each.
 #[derive(Clone, Copy)]
 struct Plan {
     strips: usize,
@@ -294,8 +295,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// A piece's input stays in the second cache; there are enough pieces that threads finish together, and none is so
-    /// small that claiming it shows.
+    /// The input of a piece fits into the second-level cache; there are enough pieces for the threads to finish
+    /// together, and no piece is so small that the cost of claiming it matters.
     fn new(matrix: &BlockMatrix, layout: Layout) -> Self {
         let (strips, tiles) = (matrix.rows.div_ceil(STRIP), layout.tiles());
         let tile_bytes = TILE * (layout.row_codes() + 4 * layout.row_scales());
@@ -343,7 +344,7 @@ impl<T: HostFloat> Piece<'_, T> {
                         sums.iter_mut().zip(&bias[column..]).for_each(|(sum, bias)| *sum += bias);
                     }
                     let at = (first + row) * self.matrix.rows + column;
-                    // SAFETY: this piece alone has these rows and columns of the output.
+                    // SAFETY: no other piece writes these rows and columns of the output.
                     let to = unsafe { self.output.slice(at, columns) };
                     to.iter_mut().zip(sums).for_each(|(to, sum)| *to = T::narrow(*sum));
                 }
@@ -352,7 +353,7 @@ impl<T: HostFloat> Piece<'_, T> {
     }
 }
 
-/// Byte and shift, within the codes of a strip's block, of value `k` of row `lane`.
+/// Byte and shift of value `k` of row `lane`, within the codes of a block of a strip.
 fn place_of(format: BlockFormat, lane: usize, k: usize) -> (usize, u32) {
     let (group, within) = (k / 4, k % 4);
     let half = match format.bits {

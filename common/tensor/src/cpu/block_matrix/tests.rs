@@ -1,7 +1,7 @@
 use super::*;
 use rstest::rstest;
 
-/// Any number below `below` from a seed: tests must not depend on an order of calls.
+/// A number below `below` derived from a seed: test data must not depend on the order of calls.
 fn noise(seed: usize, below: u32) -> u32 {
     let mut value = (seed as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! Two 256-bit registers for 16 lanes; bytes are multiplied as 16-bit integers, exactly.
+//! AVX2: two 256-bit registers for 16 lanes. Bytes are multiplied as 16-bit integers, exactly.
 
 use std::arch::x86_64::*;
 
@@ -160,7 +160,7 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn dot4(sums: I, codes: I, x: *const i8) -> I {
         unsafe {
-            // Even and odd bytes as 16-bit integers; `maddubs` would saturate with codes above 127.
+            // Even and odd bytes as 16-bit integers; `maddubs` would saturate for codes above 127.
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
             let odd = _mm256_srai_epi16::<8>(x);
             let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
@@ -171,7 +171,7 @@ impl Lanes for Avx2 {
 
 #[inline(always)]
 unsafe fn dot_pairs(sums: __m256i, codes: __m256i, even: __m256i, odd: __m256i) -> __m256i {
-    // SAFETY: register operations of the level.
+    // SAFETY: register operations of this level.
     unsafe {
         let evens = _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(0xff)), even);
         let odds = _mm256_madd_epi16(_mm256_srli_epi16::<8>(codes), odd);
@@ -181,17 +181,17 @@ unsafe fn dot_pairs(sums: __m256i, codes: __m256i, even: __m256i, odd: __m256i) 
 
 #[inline(always)]
 unsafe fn widen_bf16(from: *const bf16) -> __m256 {
-    // SAFETY: eight elements by the caller's promise.
+    // SAFETY: eight elements, guaranteed by the caller.
     unsafe {
         let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
     }
 }
 
-/// The upper halves after rounding, in 32 bits each.
+/// The upper halves after rounding, each in 32 bits.
 #[inline(always)]
 unsafe fn narrow_bf16(value: __m256) -> __m256i {
-    // SAFETY: register operations of the level.
+    // SAFETY: register operations of this level.
     unsafe {
         let bits = _mm256_castps_si256(value);
         let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
@@ -201,10 +201,10 @@ unsafe fn narrow_bf16(value: __m256) -> __m256i {
     }
 }
 
-/// `2^n`, 0 below the normal numbers; 1 for NaN, which the other factor carries on.
+/// `2^n`; 0 below the normal numbers; 1 for NaN, which the other factor propagates.
 #[inline(always)]
 unsafe fn power_of_two(n: __m256) -> __m256 {
-    // SAFETY: register operations of the level.
+    // SAFETY: register operations of this level.
     unsafe {
         let exponent = _mm256_max_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(-127));
         _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(exponent, _mm256_set1_epi32(127))))

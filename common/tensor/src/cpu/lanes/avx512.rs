@@ -1,4 +1,4 @@
-//! One 512-bit register for 16 lanes; four products of bytes a lane by one VNNI instruction.
+//! AVX-512: one 512-bit register for 16 lanes. One VNNI instruction multiplies four bytes for each lane.
 
 use std::arch::x86_64::*;
 
@@ -45,7 +45,7 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn look_up<const HIGH_FIRST: bool>(table: &[f32; 16], from: *const u8) -> __m512 {
         unsafe {
-            // A byte for each pair of lanes; the instruction looks at the lowest four bits of each lane.
+            // One byte for each pair of lanes; the instruction uses the lowest four bits of each lane.
             let codes = _mm512_cvtepu8_epi64(_mm_loadl_epi64(from.cast()));
             let places = if HIGH_FIRST {
                 _mm512_or_si512(_mm512_srli_epi64::<4>(codes), _mm512_slli_epi64::<32>(codes))

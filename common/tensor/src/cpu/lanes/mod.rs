@@ -1,8 +1,9 @@
-//! Sixteen numbers at a time: the vocabulary in which the kernels are written once for every instruction set.
+//! Operations on 16 numbers at a time, with which the kernels are written once for every instruction set.
 //!
-//! A kernel is generic over [`Lanes`]; [`dispatch`] compiles it for each level and runs the best the CPU has. Everything
-//! is inlined into a function with the level's features, so that the intrinsics become single instructions. For one
-//! level, every operation rounds the same wherever the compiler puts it: results do not depend on tiling.
+//! A kernel is generic over [`Lanes`]; [`dispatch`] compiles it for each level and runs the best one that the CPU
+//! has. Everything is inlined into a function with the level's features, so that the intrinsics become single
+//! instructions. On a given level every operation rounds identically in every kernel: results do not depend on
+//! tiling.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,7 +19,7 @@ use portable::Portable;
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// What every machine of the build's target has.
+    /// The features that every machine of the build's target has.
     Baseline,
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
@@ -29,7 +30,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// The best this machine has.
+    /// The best level that this machine has.
     #[inline]
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -53,7 +54,7 @@ impl Level {
         Self::Baseline
     }
 
-    /// All that this machine can run.
+    /// All levels that this machine has.
     #[cfg(test)]
     pub(crate) fn available() -> Vec<Self> {
         let mut levels = vec![Self::Baseline];
@@ -67,7 +68,8 @@ impl Level {
     }
 }
 
-/// Work that is compiled for each level. `run` is `#[inline(always)]`, and so is everything it calls on `L`.
+/// A computation that is compiled for each level. `run` is `#[inline(always)]`, and so is everything that it calls on
+/// `L`.
 pub(crate) trait Kernel {
     type Output;
     fn run<L: Lanes>(self) -> Self::Output;
@@ -99,14 +101,14 @@ fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<avx512::Avx512>()
 }
 
-/// What [`Lanes::load_e4m3`] is short of.
+/// The factor by which the results of [`Lanes::load_e4m3`] are too small.
 pub(crate) const E4M3_FACTOR: f32 = 256.0;
 
 /// Operations on 16 lanes. Pointers need no alignment.
 ///
 /// # Safety
-/// All functions: the CPU has the level's features, and pointers are valid for what is read or written (16 elements, 64
-/// codes, or as said).
+/// For all functions: the CPU has the level's features, and pointers are valid for what is read or written (16
+/// elements or 64 codes, unless stated otherwise).
 pub(crate) trait Lanes: Copy {
     /// 16 × f32.
     type F: Copy;
@@ -133,9 +135,9 @@ pub(crate) trait Lanes: Copy {
     unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
     /// `a · b + c`.
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// To the nearest whole number, ties to even.
+    /// To the nearest integer, ties to even.
     unsafe fn round(a: Self::F) -> Self::F;
-    /// `a · 2^n` for whole n from −200 to 128.
+    /// `a · 2^n` for integers n from −200 to 128.
     unsafe fn scale(a: Self::F, n: Self::F) -> Self::F;
     /// Sum of the lanes, always in the same order.
     unsafe fn sum(a: Self::F) -> f32;
@@ -151,16 +153,17 @@ pub(crate) trait Lanes: Copy {
     unsafe fn low(codes: Self::B) -> Self::B;
     /// The high nibbles.
     unsafe fn high(codes: Self::B) -> Self::B;
-    /// To each lane the sum of its four codes times the four signed bytes at `x`.
+    /// Adds to each lane the sum of its four codes times the four signed bytes at `x`.
     unsafe fn dot4(sums: Self::I, codes: Self::B, x: *const i8) -> Self::I;
 
-    /// 16 values in e4m3, none of them NaN, divided by [`E4M3_FACTOR`]: their bits, moved, are IEEE half precision with
-    /// another exponent.
+    /// 16 values in e4m3, none of them NaN, divided by [`E4M3_FACTOR`]: their bits, shifted, are IEEE half precision
+    /// with another exponent bias.
     unsafe fn load_e4m3(from: *const u8) -> Self::F;
-    /// Values of `table` by the nibbles of 8 bytes, of each byte the low one first, or the high one.
+    /// Values of `table` at the indices in the nibbles of 8 bytes; in each byte the low nibble comes first, or the
+    /// high one.
     #[inline(always)]
     unsafe fn look_up<const HIGH_FIRST: bool>(table: &[f32; 16], from: *const u8) -> Self::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let codes = from.cast::<[u8; 8]>().read();
             let mut values = [0f32; 16];
@@ -172,14 +175,14 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
-    /// `e^a`, within 2 units in the last place; 0 below −87.4 or so, large beyond 88; NaN stays NaN.
+    /// `e^a` within 2 units in the last place; 0 below about −87.4, large above 88; NaN stays NaN.
     #[inline(always)]
     unsafe fn exp(a: Self::F) -> Self::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let a = Self::max(Self::splat(-110.0), Self::min(Self::splat(88.3), a));
             let n = Self::round(Self::mul(a, Self::splat(std::f32::consts::LOG2_E)));
-            // Cephes: ln 2 in two parts, and a polynomial for e^r - 1 - r.
+            // As in Cephes: ln 2 in two parts, and a polynomial for e^r - 1 - r.
             let r = Self::fma(n, Self::splat(-0.693_359_4), a);
             let r = Self::fma(n, Self::splat(2.121_944_4e-4), r);
             let mut p = Self::splat(1.987_569_1e-4);
@@ -201,14 +204,14 @@ pub(crate) trait LaneFloat: HostFloat {
     /// As [`Lanes`].
     unsafe fn store<L: Lanes>(to: *mut Self, value: L::F);
 
-    /// The first `count` elements, zero beyond.
+    /// Loads the first `count` elements; the other lanes are zero.
     ///
     /// # Safety
     /// As [`Lanes`], for `count` elements.
     #[inline(always)]
     unsafe fn load_some<L: Lanes>(from: *const Self, count: usize) -> L::F {
         let mut wide = [0f32; 16];
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             for (index, wide) in wide.iter_mut().enumerate().take(count) {
                 *wide = (*from.add(index)).widen();
@@ -217,14 +220,14 @@ pub(crate) trait LaneFloat: HostFloat {
         }
     }
 
-    /// The first `count` lanes.
+    /// Stores the first `count` lanes.
     ///
     /// # Safety
     /// As [`Lanes`], for `count` elements.
     #[inline(always)]
     unsafe fn store_some<L: Lanes>(to: *mut Self, value: L::F, count: usize) {
         let mut wide = [0f32; 16];
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             L::store(wide.as_mut_ptr(), value);
             for (index, &wide) in wide.iter().enumerate().take(count) {
@@ -237,12 +240,12 @@ pub(crate) trait LaneFloat: HostFloat {
 impl LaneFloat for f32 {
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::load(from) }
     }
     #[inline(always)]
     unsafe fn store<L: Lanes>(to: *mut Self, value: L::F) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::store(to, value) }
     }
 }
@@ -250,12 +253,12 @@ impl LaneFloat for f32 {
 impl LaneFloat for bf16 {
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::load_bf16(from) }
     }
     #[inline(always)]
     unsafe fn store<L: Lanes>(to: *mut Self, value: L::F) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::store_bf16(to, value) }
     }
 }
@@ -263,12 +266,12 @@ impl LaneFloat for bf16 {
 impl LaneFloat for f16 {
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L::F {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::load_f16(from) }
     }
     #[inline(always)]
     unsafe fn store<L: Lanes>(to: *mut Self, value: L::F) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { L::store_f16(to, value) }
     }
 }

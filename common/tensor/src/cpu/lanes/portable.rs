@@ -1,4 +1,4 @@
-//! Arrays of 16, in loops that the compiler puts into whatever vector registers the target has.
+//! Portable code: arrays of 16, in loops that the compiler vectorises for the build's target.
 
 use half::{bf16, f16};
 
@@ -100,7 +100,7 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn fma(a: F, b: F, c: F) -> F {
-        // Without the instruction, a fused operation would be a call into the C library.
+        // Without the instruction, a fused operation would be a call of the C library.
         if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
             each(|index| a[index].mul_add(b[index], c[index]))
         } else {
@@ -109,7 +109,7 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn round(a: F) -> F {
-        // Adding 1.5 · 2^23 leaves the whole number in the last bits, rounded by the addition.
+        // Adding 1.5 · 2^23 leaves the integer in the last bits, rounded by the addition.
         const WHOLE: f32 = 12_582_912.0;
         each(|index| (a[index] + WHOLE) - WHOLE)
     }
@@ -156,7 +156,7 @@ impl Lanes for Portable {
     unsafe fn dot4(mut sums: I, codes: [u8; 64], x: *const i8) -> I {
         let x = unsafe { x.cast::<[i8; 4]>().read_unaligned() }.map(i32::from);
         for (lane, sum) in sums.iter_mut().enumerate() {
-            // Two and two, as the instruction for pairs of 16-bit integers takes them.
+            // In pairs, as the instruction for pairs of 16-bit integers adds them.
             *sum += i32::from(codes[4 * lane]) * x[0] + i32::from(codes[4 * lane + 1]) * x[1];
             *sum += i32::from(codes[4 * lane + 2]) * x[2] + i32::from(codes[4 * lane + 3]) * x[3];
         }
