@@ -11,7 +11,7 @@ const INSTALLED_DEMONSTRATION: &str = "/usr/share/videosdgx/smollm2-135m";
 /// The demonstration checkpoint of text services, whatever `VIDEOSDGX_DEMO_CHECKPOINT` is for the others.
 const DEMONSTRATION_VARIABLE: &str = "VIDEOSDGX_DEMO_TEXT_CHECKPOINT";
 
-/// A folder in which copies of weights that were quantised while loading are kept; none unless told.
+/// Folder for a cache of the weights that are quantised while loading; default: no cache.
 const COPIES_VARIABLE: &str = "VIDEOSDGX_QUANTIZED_DIR";
 
 /// What the KV cache holds: `auto`, `bf16`, `f16` or `f32`.
@@ -47,7 +47,7 @@ pub struct Settings {
     pub cache_dtype: DtypeChoice,
     /// What its linears are made of.
     pub quantization: Quantization,
-    /// Where copies of weights that were quantised while loading are kept.
+    /// Folder for a cache of the weights that are quantised while loading.
     pub weight_cache: Option<PathBuf>,
 }
 
