@@ -67,6 +67,21 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 5] = [Self::Loading, Self::Encoding, Self::Denoising, Self::Decoding, Self::Saving];
+
+    /// The spelling of the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Encoding => "encoding",
+            Self::Denoising => "denoising",
+            Self::Decoding => "decoding",
+            Self::Saving => "saving",
+        }
+    }
+
     /// Percent of the whole job when `step` of `steps` of this stage are done. Denoising is where the time goes.
     #[must_use]
     pub fn percent(self, step: u32, steps: u32) -> u8 {

@@ -16,8 +16,6 @@ pub struct RetentionPolicy {
 pub struct QueueConfig {
     /// A claim not renewed for this long is given to somebody else.
     pub lease: Duration,
-    /// How often [`crate::LeaseKeeper`] renews.
-    pub renew_every: Duration,
     /// Attempts after which a job is given up.
     pub max_attempts: u32,
     /// Waiting this long is worth one step of priority.
@@ -34,11 +32,18 @@ pub struct QueueConfig {
     pub retention: RetentionPolicy,
 }
 
+impl QueueConfig {
+    /// How often [`crate::LeaseKeeper`] renews a lease: three times within its length.
+    #[must_use]
+    pub fn renew_every(&self) -> Duration {
+        self.lease / 3
+    }
+}
+
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(30),
-            renew_every: Duration::from_secs(10),
             max_attempts: 3,
             ageing_step: Duration::from_secs(60),
             max_queued: 10_000,

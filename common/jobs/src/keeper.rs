@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{RecvTimeoutError, Sender, channel},
+        mpsc::{RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -15,7 +15,7 @@ use crate::{Claim, Queue, QueueError, Signal, wait};
 /// owner cancels or the lease is lost.
 #[derive(Debug)]
 pub struct LeaseKeeper {
-    stop: Option<Sender<()>>,
+    stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -25,7 +25,7 @@ impl LeaseKeeper {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(queue: Arc<dyn Queue>, claim: &Claim, every: Duration) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
+        let (stop, stopped) = sync_channel(0);
         let lease = claim.lease.clone();
         let cancel = claim.cancel.clone();
         let thread = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(move || {

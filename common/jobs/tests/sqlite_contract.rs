@@ -1,14 +1,14 @@
 //! The SQLite driver passes the contract.
 
 use videosdgx_jobs::{
-    QueueConfig,
+    QueueOptions,
     contract::Fixture,
     sqlite::{SqliteOptions, SqliteQueue},
 };
 
-fn open(config: QueueConfig) -> Fixture {
+fn open(options: QueueOptions) -> Fixture {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()).with_config(config));
+    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()), options);
     Fixture::new(queue.expect("a fresh folder opens"), folder)
 }
 

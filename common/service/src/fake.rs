@@ -105,7 +105,7 @@ impl Engine for FakeEngine {
 
     fn load(&self) -> Result<Vec<u8>, ModelError> {
         self.describe()?;
-        std::thread::sleep(self.load_time);
+        pause(self.load_time);
         if let Some(file) =
             self.checkpoint.as_ref().map(|path| path.join("broken")).filter(|file| file.exists())
         {
@@ -154,6 +154,11 @@ fn bug() -> EngineError {
     panic!("the prompt said so")
 }
 
+#[expect(clippy::disallowed_methods, reason = "stands for work of the inference thread")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// `steps` equal steps of a total of `time`; cancellation is seen within 20 ms unless it is `deaf`.
 fn denoise(
     job: &ResolvedRequest,
@@ -165,7 +170,7 @@ fn denoise(
     for step in 1..=job.steps {
         let until = began + time * step / job.steps;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            std::thread::sleep(left.min(Duration::from_millis(20)));
+            pause(left.min(Duration::from_millis(20)));
             if !deaf {
                 context.check_cancelled()?;
             }

@@ -20,12 +20,12 @@ mod openapi;
 mod outputs;
 mod problem_response;
 mod range;
+mod retention;
 mod routes;
 mod running_job;
 mod server;
 mod service;
 mod settings;
-mod sweep;
 mod worker;
 
 pub use context::{Cancelled, GenerateContext, Interrupt, InterruptReason};

@@ -89,7 +89,7 @@ impl JobMetrics {
     pub(crate) fn observe_job(&self, seconds: f64, stages: &[(Stage, f64)]) {
         self.job_seconds.observe(seconds);
         for (stage, seconds) in stages {
-            self.stage_seconds.get_or_create(&StageLabel { stage: stage_name(*stage) }).observe(*seconds);
+            self.stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() }).observe(*seconds);
         }
     }
 
@@ -121,14 +121,4 @@ impl JobMetrics {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-pub(crate) fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Loading => "loading",
-        Stage::Encoding => "encoding",
-        Stage::Denoising => "denoising",
-        Stage::Decoding => "decoding",
-        Stage::Saving => "saving",
-    }
 }

@@ -61,6 +61,11 @@ impl Outputs {
         File::open(&self.folder)?.sync_all()
     }
 
+    /// Where a listed file is.
+    pub(crate) fn location(&self, file: &OutputFile) -> PathBuf {
+        self.folder.join(&file.name)
+    }
+
     /// Removes a result, if it is there.
     pub(crate) fn remove(&self, file_name: &str) {
         if let Some(path) = self.path(file_name) {
@@ -126,7 +131,7 @@ pub(crate) struct OutputFile {
     pub(crate) name: String,
     pub(crate) job: JobId,
     pub(crate) attempt: u32,
-    /// Never renamed: its writer died.
+    /// Not yet renamed: its attempt is writing it, or was ended by a crash.
     pub(crate) unfinished: bool,
 }
 

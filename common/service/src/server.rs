@@ -2,16 +2,12 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix_web::{dev::ServerHandle, web};
-use videosdgx_jobs::{
-    Queue, QueueError,
-    sqlite::{SqliteOptions, SqliteQueue},
-};
+use videosdgx_jobs::{QueueError, sqlite::SqliteOptions};
 use videosdgx_model::ModelLoader;
 use videosdgx_shell::{ServiceConfig, Shell, Stoppable, system};
 
@@ -20,10 +16,9 @@ use crate::{
     engine::EngineLoad,
     metrics::JobMetrics,
     outputs::Outputs,
-    routes,
+    retention, routes,
     running_job::RunningJob,
     service::{ErasedEngine, Service, VideoServiceInfo},
-    sweep,
     worker::Worker,
 };
 
@@ -77,7 +72,7 @@ impl Running {
             .map_err(system(format!("make {}", config.state_dir.display())))?;
         let outputs =
             Outputs::open(&settings.outputs_dir, &config.state_dir).map_err(system("use the folders"))?;
-        let queue = open_queue(&config.state_dir, &settings, &outputs)?;
+        let queue = retention::open_queue(SqliteOptions::new(&config.state_dir), &settings, &outputs)?;
         let (listener, address) = videosdgx_shell::bind(config)?;
         let (gone_sender, gone) = tokio::sync::oneshot::channel();
         let service = web::Data::new(Service {
@@ -90,7 +85,7 @@ impl Running {
             shell,
             gone: gone_sender,
         });
-        sweep::scratch(&service).map_err(system("clean the scratch folder"))?;
+        retention::sweep_scratch(&service).map_err(system("clean the scratch folder"))?;
         let routes = {
             let service = service.clone();
             move |config: &mut web::ServiceConfig| {
@@ -165,22 +160,4 @@ impl Stoppable for Running {
     async fn drain(self) -> bool {
         Running::drain(self).await
     }
-}
-
-/// Files of jobs that are forgotten, by their owner or by age, go with them.
-fn open_queue(
-    state_dir: &Path,
-    settings: &VideoSettings,
-    outputs: &Outputs,
-) -> Result<Arc<dyn Queue>, QueueError> {
-    let outputs = outputs.clone();
-    let options = SqliteOptions::new(state_dir).with_config(settings.queue.clone()).with_on_forgotten(
-        Arc::new(move |forgotten| {
-            if let Some(name) = &forgotten.output_path {
-                outputs.remove(name);
-            }
-            outputs.remove_scratch(&forgotten.id);
-        }),
-    );
-    Ok(Arc::new(SqliteQueue::open(options)?))
 }

@@ -1,9 +1,9 @@
 //! Configuration of a video service by environment, in addition to that of every service.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use videosdgx_jobs::QueueConfig;
-use videosdgx_shell::{ConfigError, Variables};
+use videosdgx_shell::{ConfigError, Variables, environment};
 
 /// Configuration of a video service, in addition to [`videosdgx_shell::ServiceConfig`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl VideoSettings {
     /// # Errors
     /// The first variable with a bad value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
-        Self::from_lookup(name, |variable| env::var(variable).ok())
+        Self::from_lookup(name, environment)
     }
 
     /// As [`VideoSettings::from_env`] with the variables that `lookup` knows; empty ones count as not set.
@@ -34,7 +34,6 @@ impl VideoSettings {
         queue.max_queued_per_principal = queue.max_queued_per_principal.min(queue.max_queued);
         let lease = variables.number("VIDEOSDGX_LEASE_SECONDS", queue.lease.as_secs(), 3..=3600)?;
         queue.lease = Duration::from_secs(lease);
-        queue.renew_every = queue.lease / 3;
         let days = variables.number("VIDEOSDGX_RETENTION_DAYS", 7_u64, 1..=3650)?;
         queue.retention.max_age = Duration::from_secs(days * 24 * 3600);
         let outputs_dir = variables.text("VIDEOSDGX_OUTPUTS_DIR");

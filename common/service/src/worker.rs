@@ -15,8 +15,8 @@ use crate::{
     Engine, EngineError, Interrupt, InterruptReason,
     attempt::{Attempt, Finished},
     engine::EngineLoad,
+    retention,
     service::Service,
-    sweep,
 };
 
 /// How long a claim waits before the worker looks round.
@@ -78,7 +78,7 @@ impl<E: Engine> Worker<E> {
     pub(crate) fn run(mut self) {
         let name = format!("{}-{}", self.service.name(), std::process::id());
         let mut swept = Instant::now();
-        sweep::outputs(&self.service);
+        retention::sweep_outputs(&self.service);
         while !self.service.shell.drain.has_begun() {
             match wait(self.service.queue.claim(&name, CLAIM_WAIT)) {
                 Ok(Some(claim)) => self.work(&claim),
@@ -86,11 +86,11 @@ impl<E: Engine> Worker<E> {
                 Err(QueueError::Closed) => break,
                 Err(error) => {
                     tracing::error!(%error, "claim_failed");
-                    std::thread::sleep(AFTER_QUEUE_ERROR);
+                    pause_after_queue_error();
                 }
             }
             if swept.elapsed() > SWEEP_EVERY {
-                sweep::outputs(&self.service);
+                retention::sweep_outputs(&self.service);
                 swept = Instant::now();
             }
         }
@@ -108,7 +108,7 @@ impl<E: Engine> Worker<E> {
         let interrupt = Interrupt::of_claim(claim.cancel.clone());
         service.running_job.began(lease.clone(), interrupt.clone());
         let keeper =
-            LeaseKeeper::start(Arc::clone(&service.queue), claim, service.settings.queue.renew_every);
+            LeaseKeeper::start(Arc::clone(&service.queue), claim, service.settings.queue.renew_every());
         if let Err(error) = &keeper {
             tracing::error!(%error, "lease_keeper_not_started");
         }
@@ -218,10 +218,15 @@ impl<E: Engine> Worker<E> {
                     if !self.service.shell.drain.has_begun() =>
                 {
                     tracing::error!(%error, "queue_cannot_write");
-                    std::thread::sleep(AFTER_QUEUE_ERROR);
+                    pause_after_queue_error();
                 }
                 answer => return answer,
             }
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the worker has a thread of its own")]
+fn pause_after_queue_error() {
+    std::thread::sleep(AFTER_QUEUE_ERROR);
 }

@@ -1,7 +1,6 @@
 //! Configuration by environment; a bad value names its variable.
 
 use std::{
-    env,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     str::FromStr,
@@ -11,7 +10,7 @@ use std::{
 use videosdgx_api::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 use videosdgx_auth::{AuthConfig, AuthError};
 
-use crate::Variables;
+use crate::{Variables, environment};
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +81,7 @@ impl ServiceConfig {
     /// # Errors
     /// The first variable with a bad value.
     pub fn from_env(name: &str, default_port: u16) -> Result<Self, ConfigError> {
-        Self::from_lookup(name, default_port, |variable| env::var(variable).ok())
+        Self::from_lookup(name, default_port, environment)
     }
 
     /// As [`ServiceConfig::from_env`] with the variables that `lookup` knows; empty ones count as not set.

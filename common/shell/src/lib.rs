@@ -41,7 +41,7 @@ pub use query::Query;
 pub use routes::{Operation, operation};
 pub use server::{bind, close_server, serve, system, verifier};
 pub use telemetry::start_logging;
-pub use variables::Variables;
+pub use variables::{Variables, environment};
 
 /// Program version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

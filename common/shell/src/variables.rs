@@ -6,6 +6,13 @@ use videosdgx_api::UnknownChoice;
 
 use crate::ConfigError;
 
+/// The value of an environment variable; `None` when it is not set or is not valid UTF-8.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the settings of every service read the environment here")]
+pub fn environment(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
 /// The variables of an environment, read by type; an error names the variable.
 pub struct Variables<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,

@@ -7,7 +7,8 @@ use crate::{FullScope, Principal, QueueConfig, QueueError, wait};
 
 /// A full queue refuses, says which bound it is and when to come back; room lets the next one in.
 pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
-    let queue = open(QueueConfig { max_queued: 5, max_queued_per_principal: 3, ..QueueConfig::default() });
+    let queue =
+        open(QueueConfig { max_queued: 5, max_queued_per_principal: 3, ..QueueConfig::default() }.into());
     for _ in 0..3 {
         submit(&queue, job(&ann()));
     }
@@ -28,7 +29,7 @@ pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
 
 /// Ten principals, one with a hundred jobs: each gets its turn before anybody gets a second.
 pub fn greedy_principal_gets_its_share(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let greedy = Principal::new("greedy");
     let flood: Vec<_> = (0..100).map(|_| job(&greedy)).collect();
     assert!(wait(queue.submit(flood)).is_ok());
@@ -52,7 +53,7 @@ pub fn greedy_principal_gets_its_share(open: Open<'_>) {
 
 /// With one ageing step of 20 ms, a job of priority 0 goes before jobs of priority 9 that come 180 ms after it.
 pub fn low_priorities_do_not_starve(open: Open<'_>) {
-    let queue = open(QueueConfig { ageing_step: Duration::from_millis(20), ..QueueConfig::default() });
+    let queue = open(QueueConfig { ageing_step: Duration::from_millis(20), ..QueueConfig::default() }.into());
     for owner in [ann(), bob()] {
         let low = submit(&queue, with_priority(job(&ann()), 0));
         let mut late = 0;

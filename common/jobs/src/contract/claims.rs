@@ -9,7 +9,7 @@ use crate::{QueueConfig, Signal, wait};
 
 /// More urgent first, then first in, first out.
 pub fn claims_are_in_order(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let low = submit(&queue, with_priority(job(&ann()), 0));
     let first = submit(&queue, job(&ann()));
     let second = submit(&queue, job(&ann()));
@@ -23,7 +23,7 @@ pub fn claims_are_in_order(open: Open<'_>) {
 
 /// A worker that waits gets the job as soon as it comes; one that waits in vain hears so in time.
 pub fn waiting_claim_is_woken(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let begun = Instant::now();
     assert_eq!(
         wait(queue.claim("w", Duration::from_millis(60))).expect("claims work").map(|c| c.lease),
@@ -43,7 +43,7 @@ pub fn waiting_claim_is_woken(open: Open<'_>) {
 
 /// Nobody gets a job that a worker gave up waiting for.
 pub fn dropped_claim_claims_nothing(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     for _ in 0..5 {
         drop(queue.claim("gone", SOON));
     }
@@ -55,7 +55,7 @@ pub fn dropped_claim_claims_nothing(open: Open<'_>) {
 
 /// After `close_claims` workers get nothing, those that wait at once; everything else goes on.
 pub fn closed_claims_get_nothing(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     submit(&queue, job(&ann()));
     let held = claim(&queue);
     let waiting = queue.claim("w", SOON * 100);
@@ -69,7 +69,7 @@ pub fn closed_claims_get_nothing(open: Open<'_>) {
 
 /// A lease that is not renewed ends: the job runs again under the next attempt, and the late worker is refused.
 pub fn lost_lease_is_given_to_another(open: Open<'_>) {
-    let queue = open(short_leases());
+    let queue = open(short_leases().into());
     let id = submit(&queue, job(&ann()));
     let lost = claim(&queue);
     let again = claim(&queue);
@@ -91,7 +91,7 @@ pub fn lost_lease_is_given_to_another(open: Open<'_>) {
 
 /// A lease that is renewed is kept for longer than it is long.
 pub fn renewed_lease_is_kept(open: Open<'_>) {
-    let queue = open(QueueConfig { lease: Duration::from_millis(400), ..QueueConfig::default() });
+    let queue = open(QueueConfig { lease: Duration::from_millis(400), ..QueueConfig::default() }.into());
     submit(&queue, job(&ann()));
     let held = claim(&queue);
     let begun = Instant::now();
@@ -105,7 +105,7 @@ pub fn renewed_lease_is_kept(open: Open<'_>) {
 
 /// A job that takes its worker down each time is given up after the last attempt, and others go on.
 pub fn dead_after_the_last_attempt(open: Open<'_>) {
-    let queue = open(short_leases());
+    let queue = open(short_leases().into());
     let killer = submit(&queue, with_priority(job(&ann()), 9));
     for attempt in 1..=3 {
         let claimed = claim(&queue);

@@ -1,15 +1,18 @@
 //! Checks of how jobs end.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use videosdgx_api::JobStatus;
+use videosdgx_api::{JobId, JobStatus};
 
 use super::{Open, support::*};
-use crate::{QueueConfig, QueueError, Signal, wait};
+use crate::{Forgotten, QueueConfig, QueueError, QueueOptions, RetentionPolicy, Signal, wait};
 
 /// A completed job shows its result.
 pub fn completed_job_has_its_output(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     let claimed = claim(&queue);
     assert_eq!(
@@ -26,7 +29,7 @@ pub fn completed_job_has_its_output(open: Open<'_>) {
 
 /// Cancelling a waiting job ends it at once; twice is as good as once.
 pub fn cancel_of_a_waiting_job_is_at_once(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     assert_eq!(wait(queue.cancel(&ann(), &id)), Ok(JobStatus::Cancelled));
     assert_eq!(wait(queue.cancel(&ann(), &id)), Ok(JobStatus::Cancelled));
@@ -38,7 +41,7 @@ pub fn cancel_of_a_waiting_job_is_at_once(open: Open<'_>) {
 
 /// The worker of a running job sees the cancellation, on its flag and with every answer; a result that comes after is not taken.
 pub fn cancel_of_a_running_job_reaches_its_worker(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     for obedient in [true, false] {
         let id = submit(&queue, job(&ann()));
         let claimed = claim(&queue);
@@ -59,7 +62,7 @@ pub fn cancel_of_a_running_job_reaches_its_worker(open: Open<'_>) {
     assert_eq!(wait(queue.totals()).expect("totals").cancelled, 2);
 
     // A worker that dies after the cancellation leaves a cancelled job, not another attempt.
-    let queue = open(short_leases());
+    let queue = open(short_leases().into());
     let id = submit(&queue, job(&ann()));
     drop(claim(&queue));
     assert_eq!(wait(queue.cancel(&ann(), &id)), Ok(JobStatus::Running));
@@ -72,7 +75,7 @@ pub fn cancel_of_a_running_job_reaches_its_worker(open: Open<'_>) {
 
 /// Failures that may pass are tried again until the attempts are used up; others fail at once.
 pub fn failures_are_tried_again_up_to_the_cap(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     for (attempt, then) in [(1, JobStatus::Queued), (2, JobStatus::Queued), (3, JobStatus::Failed)] {
         let claimed = claim(&queue);
@@ -98,7 +101,7 @@ pub fn failures_are_tried_again_up_to_the_cap(open: Open<'_>) {
 
 /// A release gives the job back as it was, after the delay.
 pub fn release_uses_up_no_attempt(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     for attempt in 1..=5 {
         let claimed = claim(&queue);
@@ -118,7 +121,7 @@ pub fn release_uses_up_no_attempt(open: Open<'_>) {
 
 /// Nothing leaves a final state.
 pub fn final_states_are_final(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     let claimed = claim(&queue);
     complete(&queue, &claimed);
@@ -134,7 +137,7 @@ pub fn final_states_are_final(open: Open<'_>) {
 
 /// An ended job can be forgotten, then it was never there; one that has not ended cannot.
 pub fn forgotten_jobs_are_gone(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, with_key(job(&ann()), "k", 1));
     assert_eq!(wait(queue.forget(&ann(), &id)), Err(QueueError::NotEnded { status: JobStatus::Queued }));
     let claimed = claim(&queue);
@@ -148,4 +151,24 @@ pub fn forgotten_jobs_are_gone(open: Open<'_>) {
     assert_eq!(wait(queue.totals()).expect("totals").successful, 1);
     let fresh = wait(queue.submit(vec![with_key(job(&ann()), "k", 2)])).expect("the key is free again");
     assert!(!fresh[0].existing);
+}
+
+/// The hook of the options hears of each forgotten job and its file, whether its owner or retention forgot it.
+pub fn forgotten_jobs_are_reported(open: Open<'_>) {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let hook = {
+        let reported = Arc::clone(&reported);
+        move |job: &Forgotten| reported.lock().expect("no check panicked").push(job.clone())
+    };
+    let retention = RetentionPolicy { max_ended: 2, ..QueueConfig::default().retention };
+    let config = QueueConfig { retention, ..QueueConfig::default() };
+    let queue = open(QueueOptions::from(config).with_on_forgotten(hook));
+    let ids: Vec<JobId> = (0..3).map(|_| submit(&queue, job(&ann()))).collect();
+    for _ in &ids {
+        complete(&queue, &claim(&queue));
+    }
+    wait(queue.forget(&ann(), &ids[2])).expect("forgotten");
+    let expected =
+        [&ids[0], &ids[2]].map(|id| Forgotten { id: id.clone(), output_path: Some(format!("{id}.mp4")) });
+    assert_eq!(*reported.lock().expect("no check panicked"), expected);
 }

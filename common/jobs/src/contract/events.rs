@@ -24,7 +24,7 @@ fn subscribe(queue: &std::sync::Arc<dyn crate::Queue>, id: &JobId, after: u64) -
 
 /// Every change is an event with the next number; whoever comes back gets what was missed, once, then the live ones.
 pub fn events_are_numbered_and_resumed(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     let mut early = subscribe(&queue, &id, 0);
     assert_eq!(next(&mut early).status, JobStatus::Queued);
@@ -55,7 +55,7 @@ pub fn events_are_numbered_and_resumed(open: Open<'_>) {
 
 /// Streams end after the final event, and do not start after it.
 pub fn streams_end_with_the_job(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     let live = subscribe(&queue, &id, 1);
     assert_eq!(wait(queue.cancel(&ann(), &id)), Ok(JobStatus::Cancelled));
@@ -67,7 +67,7 @@ pub fn streams_end_with_the_job(open: Open<'_>) {
 
 /// Progress shows in the record, never goes back inside an attempt, and starts afresh with the next. Warnings are kept once.
 pub fn progress_goes_forward(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     let claimed = claim(&queue);
     let half = at(Stage::Denoising, 10, 20);

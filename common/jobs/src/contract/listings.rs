@@ -7,7 +7,7 @@ use crate::{Cursor, ListQuery, QueueConfig, QueueError, wait};
 
 /// Own jobs, newest first, page after page, by status; new jobs do not disturb the pages.
 pub fn lists_are_newest_first_in_pages(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let mut ids: Vec<_> = (0..7).map(|_| submit(&queue, job(&ann()))).collect();
     submit(&queue, job(&bob()));
     for id in &ids[..3] {
@@ -42,7 +42,7 @@ pub fn lists_are_newest_first_in_pages(open: Open<'_>) {
 
 /// Other people's jobs look as if they were not there.
 pub fn other_peoples_jobs_are_not_found(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
     assert_eq!(wait(queue.get(&bob(), &id)), Err(QueueError::NotFound));
     assert_eq!(wait(queue.cancel(&bob(), &id)), Err(QueueError::NotFound));
@@ -54,7 +54,7 @@ pub fn other_peoples_jobs_are_not_found(open: Open<'_>) {
 
 /// Counts tell where jobs are, totals what became of them.
 pub fn counts_and_totals_add_up(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     for priority in [0, 5, 5, 9, 9, 9] {
         submit(&queue, with_priority(job(&ann()), priority));
     }

@@ -1,7 +1,7 @@
 //! What every driver must pass. In a driver's tests:
 //!
 //! ```ignore
-//! videosdgx_jobs::contract_tests!(|config| Fixture::new(MyQueue::empty(config), ()));
+//! videosdgx_jobs::contract_tests!(|options| Fixture::new(MyQueue::empty(options), ()));
 //! ```
 //!
 //! Each check opens an empty queue with the settings it needs, and panics with what is wrong.
@@ -25,7 +25,7 @@ pub use claims::{
 pub use endings::{
     cancel_of_a_running_job_reaches_its_worker, cancel_of_a_waiting_job_is_at_once,
     completed_job_has_its_output, failures_are_tried_again_up_to_the_cap, final_states_are_final,
-    forgotten_jobs_are_gone, release_uses_up_no_attempt,
+    forgotten_jobs_are_gone, forgotten_jobs_are_reported, release_uses_up_no_attempt,
 };
 pub use events::{events_are_numbered_and_resumed, progress_goes_forward, streams_end_with_the_job};
 pub use listings::{
@@ -38,7 +38,7 @@ pub use submissions::{
 
 use std::{any::Any, fmt, ops::Deref, sync::Arc};
 
-use crate::{Queue, QueueConfig};
+use crate::{Queue, QueueOptions};
 
 /// An empty queue, with whatever has to live as long (a temporary folder, a server).
 pub struct Fixture {
@@ -68,9 +68,9 @@ impl fmt::Debug for Fixture {
 }
 
 /// Opens an empty queue.
-pub type Open<'a> = &'a dyn Fn(QueueConfig) -> Fixture;
+pub type Open<'a> = &'a dyn Fn(QueueOptions) -> Fixture;
 
-/// Makes one test of each check of the contract; takes a closure from [`QueueConfig`] to a [`contract::Fixture`](crate::contract::Fixture).
+/// Makes one test of each check of the contract; takes a closure from [`QueueOptions`](crate::QueueOptions) to a [`contract::Fixture`](crate::contract::Fixture).
 #[macro_export]
 macro_rules! contract_tests {
     ($open:expr) => {
@@ -80,6 +80,7 @@ macro_rules! contract_tests {
             lost_lease_is_given_to_another renewed_lease_is_kept waiting_claim_is_woken
             cancel_of_a_running_job_reaches_its_worker cancel_of_a_waiting_job_is_at_once completed_job_has_its_output
             failures_are_tried_again_up_to_the_cap final_states_are_final forgotten_jobs_are_gone
+            forgotten_jobs_are_reported
             release_uses_up_no_attempt
             events_are_numbered_and_resumed progress_goes_forward streams_end_with_the_job
             counts_and_totals_add_up lists_are_newest_first_in_pages other_peoples_jobs_are_not_found

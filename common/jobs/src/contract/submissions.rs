@@ -9,7 +9,7 @@ use crate::{Principal, QueueConfig, QueueError, wait};
 
 /// A submitted job is there, as it was sent, with its place.
 pub fn submitted_job_is_found(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let mut sent = with_priority(job(&ann()), 7);
     sent.warnings = vec!["the word `zebra` is unknown".to_owned()];
     let answers = wait(queue.submit(vec![sent.clone()])).expect("accepted");
@@ -35,7 +35,7 @@ pub fn submitted_job_is_found(open: Open<'_>) {
 
 /// A batch that cannot be taken whole is not taken at all.
 pub fn batches_are_all_or_none(open: Open<'_>) {
-    let queue = open(QueueConfig { max_queued: 3, ..QueueConfig::default() });
+    let queue = open(QueueConfig { max_queued: 3, ..QueueConfig::default() }.into());
     let four: Vec<_> = (0..4).map(|_| job(&ann())).collect();
     let first = four[0].id.clone();
     assert!(matches!(wait(queue.submit(four)), Err(QueueError::QueueFull { limit: 3, .. })));
@@ -56,7 +56,7 @@ pub fn batches_are_all_or_none(open: Open<'_>) {
 
 /// Same key and body: the same job, also when it has ended. Another body: a conflict. Keys belong to a principal.
 pub fn idempotency_keys_make_one_job(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let first = submit(&queue, with_key(job(&ann()), "k", 1));
     let again = wait(queue.submit(vec![with_key(job(&ann()), "k", 1)])).expect("the same job");
     assert_eq!((&again[0].id, again[0].existing), (&first, true));
@@ -79,7 +79,7 @@ pub fn idempotency_keys_make_one_job(open: Open<'_>) {
 
 /// 200 clients at once with one key make one job.
 pub fn many_clients_with_one_key_make_one_job(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let ids: Vec<JobId> = std::thread::scope(|scope| {
         let clients: Vec<_> =
             (0..200).map(|_| scope.spawn(|| submit(&queue, with_key(job(&ann()), "one", 9)))).collect();
@@ -92,7 +92,7 @@ pub fn many_clients_with_one_key_make_one_job(open: Open<'_>) {
 
 /// The large part of a request is given to the worker, byte for byte.
 pub fn attachments_come_with_the_claim_only(open: Open<'_>) {
-    let queue = open(QueueConfig::default());
+    let queue = open(QueueConfig::default().into());
     let image: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
     let mut sent = job(&Principal::new("naïve “name” \u{1f600}'; DROP TABLE jobs; --"));
     sent.attachment = Some(image.clone());

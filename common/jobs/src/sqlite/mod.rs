@@ -15,4 +15,3 @@ mod store;
 mod writer;
 
 pub use queue::{SqliteOptions, SqliteQueue};
-pub use writer::ForgottenHook;

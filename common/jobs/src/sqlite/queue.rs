@@ -1,9 +1,11 @@
-//! The handle that others hold.
+//! The handle of the queue.
 
 use std::{
-    fmt,
     path::PathBuf,
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -17,42 +19,27 @@ use super::{
     reader::{self, Question},
     schema,
     store::Store,
-    writer::{ForgottenHook, Writer},
+    writer::Writer,
 };
 use crate::{
     Answer, Claim, Counts, Ended, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, Lease,
-    ListQuery, Principal, Progress, Queue, QueueConfig, QueueError, Signal, Submission, Submitted, Totals,
+    ListQuery, Principal, Progress, Queue, QueueDriver, QueueError, QueueOptions, Signal, Submission,
+    Submitted, Totals,
 };
 
-/// Where and how.
-#[derive(Clone)]
+/// Where SQLite stores a queue.
+#[derive(Debug, Clone)]
 pub struct SqliteOptions {
     /// State folder, made if it is missing; holds `jobs.sqlite` and `jobs.lock`.
     pub folder: PathBuf,
-    /// Settings of the queue.
-    pub config: QueueConfig,
     /// Most bytes of the database file; beyond them submissions are answered `StorageFull`. `None` = as the disk allows.
     pub max_database_bytes: Option<u64>,
-    /// Told of each job that is forgotten, by its owner or by age. Called on the writing thread: be quick.
-    pub on_forgotten: Option<ForgottenHook>,
 }
 
 impl SqliteOptions {
     /// Defaults in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            config: QueueConfig::default(),
-            max_database_bytes: None,
-            on_forgotten: None,
-        }
-    }
-
-    /// Sets the queue's settings.
-    #[must_use]
-    pub fn with_config(mut self, config: QueueConfig) -> Self {
-        self.config = config;
-        self
+        Self { folder: folder.into(), max_database_bytes: None }
     }
 
     /// Sets the most bytes of the database file.
@@ -61,21 +48,11 @@ impl SqliteOptions {
         self.max_database_bytes = Some(bytes);
         self
     }
-
-    /// Sets who is told of forgotten jobs.
-    #[must_use]
-    pub fn with_on_forgotten(mut self, hook: ForgottenHook) -> Self {
-        self.on_forgotten = Some(hook);
-        self
-    }
 }
 
-impl fmt::Debug for SqliteOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteOptions")
-            .field("folder", &self.folder)
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+impl QueueDriver for SqliteOptions {
+    fn open(self, options: QueueOptions) -> Result<Arc<dyn Queue>, QueueError> {
+        Ok(Arc::new(SqliteQueue::open(self, options)?))
     }
 }
 
@@ -98,8 +75,13 @@ impl SqliteQueue {
     ///
     /// # Errors
     /// `Locked` when another process has the folder, `TooNew`, `StorageFull`, `Storage`.
-    pub fn open(options: SqliteOptions) -> Result<Self, QueueError> {
-        let SqliteOptions { folder, config, max_database_bytes, on_forgotten } = options;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "sending must not block a runtime; callers wait for their answers, which bounds the messages"
+    )]
+    pub fn open(storage: SqliteOptions, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
+        let SqliteOptions { folder, max_database_bytes } = storage;
+        let QueueOptions { config, on_forgotten } = options.into();
         let storage = |error: std::io::Error| QueueError::Storage(format!("{}: {error}", folder.display()));
         std::fs::create_dir_all(&folder).map_err(storage)?;
         let lock = OwnerLock::take(&folder)?;

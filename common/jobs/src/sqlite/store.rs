@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
-use videosdgx_api::{JobEvent, JobId};
+use videosdgx_api::{JobEvent, JobId, Stage};
 
 use super::{names, rows, schema::failure};
 use crate::{
@@ -181,7 +181,7 @@ fn write_job(connection: &Connection, job: &Job) -> rusqlite::Result<()> {
         ":attempt": job.attempt,
         ":attempts_used": job.attempts_used,
         ":cancel_requested": job.cancel_requested,
-        ":stage": job.progress.map(|progress| names::stage(progress.stage)),
+        ":stage": job.progress.map(|progress| progress.stage.as_str()),
         ":step": job.progress.map(|progress| progress.step),
         ":steps": job.progress.map(|progress| progress.steps),
         ":sequence": job.sequence,
@@ -215,7 +215,7 @@ fn write_event(
         ":kind": event.kind.as_str(),
         ":status": names::status(event.status),
         ":progress": event.progress,
-        ":stage": event.stage.map(names::stage),
+        ":stage": event.stage.map(Stage::as_str),
         ":step": event.step,
         ":steps": event.stage_steps,
         ":attempt": event.attempt,

@@ -3,10 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -20,7 +17,7 @@ use super::{
     store::{NewRequests, Store},
 };
 use crate::{
-    CancelSignal, Claim, EventStream, Forgotten, Lease, QueueConfig, QueueError, Signal,
+    CancelSignal, Claim, EventStream, ForgottenHook, Lease, QueueConfig, QueueError, Signal,
     state::{Changes, Granted, Machine, Time},
 };
 
@@ -30,9 +27,6 @@ const MAX_BATCH: usize = 512;
 const IDLE_TICK: Duration = Duration::from_secs(60);
 /// How long to leave a broken database alone.
 const REPAIR_EVERY: Duration = Duration::from_millis(500);
-
-/// Told of each job that is gone for good, so that its files can be removed.
-pub type ForgottenHook = Arc<dyn Fn(&Forgotten) + Send + Sync>;
 
 /// A claim on its way to a worker.
 struct Grant {

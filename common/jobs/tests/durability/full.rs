@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use videosdgx_api::JobStatus;
 use videosdgx_jobs::{
-    JobOutput, LeaseKeeper, Queue, QueueError, Signal,
+    JobOutput, LeaseKeeper, Queue, QueueError, QueueOptions, Signal,
     sqlite::{SqliteOptions, SqliteQueue},
     wait,
 };
@@ -52,7 +52,7 @@ fn fill_and_free(queue: SqliteQueue) {
 fn a_full_database_refuses_and_recovers() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = SqliteOptions::new(folder.path()).with_max_database_bytes(4 << 20);
-    fill_and_free(SqliteQueue::open(options).expect("opens"));
+    fill_and_free(SqliteQueue::open(options, QueueOptions::default()).expect("opens"));
 }
 
 /// R8 on a real file system: `JOBS_SMALL_DISK` is a folder on one of some 16 MiB.
@@ -61,7 +61,8 @@ fn a_full_database_refuses_and_recovers() {
 fn a_full_disk_refuses_and_recovers() {
     let Some(disk) = std::env::var_os("JOBS_SMALL_DISK").map(PathBuf::from) else { return };
     let ballast = disk.join("ballast");
-    let queue = SqliteQueue::open(SqliteOptions::new(disk.join("state"))).expect("opens");
+    let queue =
+        SqliteQueue::open(SqliteOptions::new(disk.join("state")), QueueOptions::default()).expect("opens");
     std::fs::write(&ballast, vec![0; 2 << 20]).expect("there is space");
     let large = || videosdgx_jobs::Submission { attachment: Some(vec![7; 300_000]), ..job() };
     let mut accepted = Vec::new();
@@ -78,6 +79,7 @@ fn a_full_disk_refuses_and_recovers() {
     accepted.push(submit(&queue, large()));
     eprintln!("{} accepted, works {:?} after space is freed", accepted.len(), begun.elapsed());
     drop(queue);
-    let queue = SqliteQueue::open(SqliteOptions::new(disk.join("state"))).expect("opens");
+    let queue =
+        SqliteQueue::open(SqliteOptions::new(disk.join("state")), QueueOptions::default()).expect("opens");
     assert_eq!(wait(queue.counts()).expect("counts").queued(), accepted.len() as u64);
 }

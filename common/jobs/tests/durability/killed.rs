@@ -12,7 +12,7 @@ use std::{
 use rusqlite::Connection;
 use videosdgx_api::{JobId, JobStatus};
 use videosdgx_jobs::{
-    ListQuery, Principal, Queue, QueueConfig,
+    ListQuery, Principal, Queue, QueueConfig, QueueOptions,
     sqlite::{SqliteOptions, SqliteQueue},
     wait,
 };
@@ -42,7 +42,7 @@ fn unbounded() -> QueueConfig {
 #[ignore = "started by the tests below"]
 fn child_submits_for_ever() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let queue = SqliteQueue::open(SqliteOptions::new(folder).with_config(unbounded())).expect("opens");
+    let queue = SqliteQueue::open(SqliteOptions::new(folder), unbounded()).expect("opens");
     let answers = Mutex::new(std::io::stdout());
     std::thread::scope(|scope| {
         for client in 0..8 {
@@ -67,7 +67,7 @@ fn child_submits_for_ever() {
 #[ignore = "started by the tests below"]
 fn child_takes_a_job_and_aborts() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let queue = SqliteQueue::open(SqliteOptions::new(folder)).expect("opens");
+    let queue = SqliteQueue::open(SqliteOptions::new(folder), QueueOptions::default()).expect("opens");
     let claimed = claim(&queue);
     println!("\nclaimed {} {}", claimed.lease.job, claimed.lease.attempt);
     std::io::stdout().flush().expect("somebody listens");
@@ -137,7 +137,7 @@ fn a_job_that_kills_its_process_is_dead_after_three_attempts() {
 #[test]
 fn ten_thousand_jobs_are_ready_within_a_second() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()).with_config(unbounded())).expect("opens");
+    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()), unbounded()).expect("opens");
     for _ in 0..10 {
         wait(queue.submit((0..1_000).map(|_| job()).collect())).expect("accepted");
     }
@@ -146,8 +146,7 @@ fn ten_thousand_jobs_are_ready_within_a_second() {
     let mut ready = Duration::MAX;
     for _ in 0..3 {
         let begun = Instant::now();
-        let queue =
-            SqliteQueue::open(SqliteOptions::new(folder.path()).with_config(unbounded())).expect("opens");
+        let queue = SqliteQueue::open(SqliteOptions::new(folder.path()), unbounded()).expect("opens");
         assert_eq!(wait(queue.counts()).expect("counts").queued(), 10_000);
         ready = ready.min(begun.elapsed());
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt;
 use videosdgx_api::{JobStatus, Stage};
 use videosdgx_jobs::{
-    Progress, Queue, QueueConfig, QueueError, RetentionPolicy, Signal,
+    Progress, Queue, QueueConfig, QueueError, QueueOptions, RetentionPolicy, Signal,
     sqlite::{SqliteOptions, SqliteQueue},
     wait,
 };
@@ -72,7 +72,7 @@ fn numbers_are_never_given_twice() {
 fn a_folder_has_one_owner_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let queue = open(folder.path());
-    let second = SqliteQueue::open(SqliteOptions::new(folder.path()));
+    let second = SqliteQueue::open(SqliteOptions::new(folder.path()), QueueOptions::default());
     assert_eq!(second.err(), Some(QueueError::Locked { path: folder.path().join("jobs.lock") }));
     submit(&queue, job());
     drop(queue);
@@ -85,10 +85,9 @@ fn retention_forgets_the_oldest_and_tells_whose_files_to_remove() {
     let gone = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&gone);
     let retention = RetentionPolicy { max_ended: 2, ..QueueConfig::default().retention };
-    let options = SqliteOptions::new(folder.path())
-        .with_config(QueueConfig { retention, ..QueueConfig::default() })
-        .with_on_forgotten(Arc::new(move |job| heard.lock().unwrap().push(job.clone())));
-    let queue = SqliteQueue::open(options).unwrap();
+    let options = QueueOptions::from(QueueConfig { retention, ..QueueConfig::default() })
+        .with_on_forgotten(move |job| heard.lock().unwrap().push(job.clone()));
+    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()), options).unwrap();
     let ids: Vec<_> = (0..5).map(|_| submit(&queue, job())).collect();
     for _ in 0..5 {
         complete(&queue, &claim(&queue));
@@ -108,7 +107,7 @@ fn retention_forgets_the_oldest_and_tells_whose_files_to_remove() {
 fn events_of_a_job_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let config = QueueConfig { max_events_per_job: 10, ..QueueConfig::default() };
-    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()).with_config(config)).unwrap();
+    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()), config).unwrap();
     let id = submit(&queue, job());
     let held = claim(&queue);
     for step in 1..=30 {
@@ -130,13 +129,13 @@ fn unknown_files_are_refused_and_left_alone() {
     let file = rusqlite::Connection::open(&path).unwrap();
     file.pragma_update(None, "user_version", 99).unwrap();
     drop(file);
-    let newer = SqliteQueue::open(SqliteOptions::new(folder.path())).err();
+    let newer = SqliteQueue::open(SqliteOptions::new(folder.path()), QueueOptions::default()).err();
     assert_eq!(newer, Some(QueueError::TooNew { found: 99, known: 1 }));
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jobs.sqlite");
     std::fs::write(&path, "not a database, and longer than a hundred bytes: ".repeat(100)).unwrap();
-    let broken = SqliteQueue::open(SqliteOptions::new(folder.path())).err();
+    let broken = SqliteQueue::open(SqliteOptions::new(folder.path()), QueueOptions::default()).err();
     assert!(
         matches!(&broken, Some(QueueError::Storage(words)) if words.contains("not a database")),
         "{broken:?}"

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use videosdgx_api::{JobId, Priority};
 use videosdgx_jobs::{
-    Claim, IdempotencyKey, JobOutput, Principal, Queue, Submission,
+    Claim, IdempotencyKey, JobOutput, Principal, Queue, QueueOptions, Submission,
     sqlite::{SqliteOptions, SqliteQueue},
     wait,
 };
@@ -31,7 +31,7 @@ pub(crate) fn with_key(key: &str) -> Submission {
 }
 
 pub(crate) fn open(folder: &Path) -> SqliteQueue {
-    SqliteQueue::open(SqliteOptions::new(folder)).expect("the queue opens")
+    SqliteQueue::open(SqliteOptions::new(folder), QueueOptions::default()).expect("the queue opens")
 }
 
 pub(crate) fn submit(queue: &SqliteQueue, submission: Submission) -> JobId {

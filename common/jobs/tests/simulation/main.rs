@@ -1,6 +1,8 @@
 //! The state machine under a seeded world: owners, workers that pause, crash and come back, clocks that jump, transactions
 //! that fail and processes that die. `SIMULATION_SEEDS=100000` runs more, `SIMULATION_SEED=7` runs one again.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 mod order;
 mod world;
 

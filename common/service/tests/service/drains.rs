@@ -1,6 +1,9 @@
 //! Shutting down and starting again: nothing accepted is lost, nobody is cut off.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::Method;
 use serde_json::json;
@@ -103,6 +106,10 @@ async fn what_a_dead_process_left_is_cleaned_and_what_it_finished_stays() {
     for name in [".fake-dead.1.part.mp4".to_owned(), format!(".{id}.2.part.mp4"), format!("{id}.2.mp4")] {
         std::fs::write(outputs.join(name), "left over").unwrap();
     }
+    // Nobody has written to it for two days, so no other replica is making it.
+    let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    let abandoned = std::fs::File::options().write(true).open(outputs.join(".fake-dead.1.part.mp4")).unwrap();
+    abandoned.set_modified(two_days_ago).unwrap();
     for name in ["fake-unknown.mp4", "other-1.mp4", ".other-1.1.part.mp4", "holiday.mp4", "notes.txt"] {
         std::fs::write(outputs.join(name), "not ours to remove").unwrap();
     }
@@ -130,4 +137,35 @@ async fn one_state_folder_has_one_owner() {
     let (config, settings) = configuration(&service.folder);
     let error = videosdgx_service::Running::start(quick(), config, settings).await.unwrap_err();
     assert!(error.to_string().contains("in use by another process"), "{error}");
+}
+
+/// Two replicas have a queue each and one outputs folder: neither removes what the other is making or has made.
+#[actix_web::test]
+async fn replicas_that_share_an_outputs_folder_leave_each_others_files_alone() {
+    let (first_folder, second_folder) = (folder(), folder());
+    let first = TestService::start_in(Arc::clone(&first_folder), quick(), |_, _| {}).await;
+    let outputs = first_folder.path().join("outputs");
+    let tester = first.tester();
+    let made = tester.submit_prompt("a").await;
+    tester.finished(&made).await;
+    let making = tester.submit_prompt("slow 600").await;
+    tester.running(&making).await;
+    let unfinished = outputs.join(format!(".{making}.1.part.mp4"));
+    std::fs::write(&unfinished, "in progress").unwrap();
+
+    let shared = outputs.clone();
+    let second =
+        TestService::start_in(second_folder, quick(), move |_, settings| settings.outputs_dir = shared).await;
+    let other = second.tester();
+    // The worker sweeps before it takes its first job.
+    let theirs = other.submit_prompt("b").await;
+    other.finished(&theirs).await;
+    assert!(unfinished.exists(), "the first replica is still making it");
+    assert_eq!(tester.get(&format!("/jobs/{made}/download")).await.status, 200);
+    assert_eq!(other.get(&format!("/jobs/{theirs}/download")).await.status, 200);
+
+    tester.delete(&format!("/jobs/{making}")).await.expect(200);
+    tester.finished(&making).await;
+    assert!(!unfinished.exists(), "its own service removes it");
+    assert!(outputs.join(format!("{theirs}.mp4")).exists());
 }

@@ -1,0 +1,47 @@
+//! How a queue is opened, whichever driver stores it.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Forgotten, Queue, QueueConfig, QueueError};
+
+/// Called for each job that the queue has forgotten, so that its files can be removed. Must return quickly and not block.
+pub type ForgottenHook = Arc<dyn Fn(&Forgotten) + Send + Sync>;
+
+/// Settings and policy of a queue that hold for every driver.
+#[derive(Clone, Default)]
+pub struct QueueOptions {
+    /// Leases, limits and retention.
+    pub config: QueueConfig,
+    /// Called after a job was forgotten durably, by its owner or by age.
+    pub on_forgotten: Option<ForgottenHook>,
+}
+
+impl QueueOptions {
+    /// Sets what is called for each forgotten job.
+    #[must_use]
+    pub fn with_on_forgotten(mut self, hook: impl Fn(&Forgotten) + Send + Sync + 'static) -> Self {
+        self.on_forgotten = Some(Arc::new(hook));
+        self
+    }
+}
+
+impl From<QueueConfig> for QueueOptions {
+    fn from(config: QueueConfig) -> Self {
+        Self { config, on_forgotten: None }
+    }
+}
+
+impl fmt::Debug for QueueOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueOptions").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Where a queue is stored. What the queue does with its jobs is the same for every driver and comes with [`QueueOptions`].
+pub trait QueueDriver {
+    /// Opens the queue, restoring what is stored.
+    ///
+    /// # Errors
+    /// `Locked` when another process owns the storage, `TooNew`, `StorageFull`, `Storage`.
+    fn open(self, options: QueueOptions) -> Result<Arc<dyn Queue>, QueueError>;
+}
