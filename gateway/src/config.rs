@@ -148,6 +148,7 @@ impl GatewayConfig {
     ///
     /// # Errors
     /// When a value cannot be used; the error names it.
+    #[expect(clippy::disallowed_methods, reason = "settings are read here")]
     pub fn from_env() -> Result<Self, GatewayError> {
         Self::from_lookup(|name| std::env::var(name).ok())
     }

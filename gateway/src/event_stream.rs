@@ -87,6 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_draining_stream_ends_between_events_with_a_reconnect_event() {
+        #[expect(clippy::disallowed_methods, reason = "the test sends a handful of messages")]
         let (chunks, receiver) = mpsc::unbounded_channel();
         let (drain, draining) = oneshot::channel::<()>();
         let inner = body_of(futures::stream::unfold(receiver, |mut receiver| async move {

@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Logs to standard error: `LOG_LEVEL` (default `info`), `LOG_FORMAT` (`text` by default, or `json`).
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
 fn start_log() {
     let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
     let filter = EnvFilter::try_new(&level).unwrap_or_else(|_| EnvFilter::new("info"));

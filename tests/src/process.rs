@@ -36,6 +36,7 @@ impl Process {
     ) -> Result<Self> {
         let binary = binary(program)?;
         let log_file = File::options().create(true).append(true).open(log)?;
+        #[expect(clippy::disallowed_methods, reason = "settings of the test run")]
         let inherited = ["PATH", "HOME", "LD_LIBRARY_PATH"].map(|name| (name, std::env::var_os(name)));
         let mut child = Command::new(&binary)
             .env_clear()
@@ -47,7 +48,7 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let stdout = child.stdout.take().context("no standard output")?;
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(16);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(url) = line.strip_prefix("listening on ") {
@@ -129,6 +130,10 @@ impl Process {
             if start.elapsed() > limit {
                 bail!("still running after {limit:?}; its log ends:\n{}", self.log_tail());
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the system tells nobody when a child ends; tests poll on their own thread"
+            )]
             std::thread::sleep(Duration::from_millis(5));
         }
     }

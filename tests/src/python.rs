@@ -19,6 +19,7 @@ pub fn root() -> PathBuf {
 ///
 /// # Errors
 /// When the environment is missing or the script ends with another status than 0 (the error holds its output).
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub fn run_python<A: AsRef<OsStr>>(script: &str, arguments: impl IntoIterator<Item = A>) -> Result<String> {
     let python = std::env::var_os("VIDEOSDGX_TEST_PYTHON")
         .map_or_else(|| root().join(".venv/bin/python"), PathBuf::from);

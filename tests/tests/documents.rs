@@ -1,5 +1,7 @@
 //! The OpenAPI documents, held against the running programs by schemathesis, and Swagger UI in a real browser.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};

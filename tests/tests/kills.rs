@@ -1,5 +1,7 @@
 //! A crash loses no accepted job, and makes none visible twice.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 use std::time::Duration;
 
 use anyhow::{Context, Result};

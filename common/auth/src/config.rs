@@ -57,6 +57,7 @@ impl AuthConfig {
     ///
     /// # Errors
     /// When a secret file cannot be read or two variables contradict each other.
+    #[expect(clippy::disallowed_methods, reason = "settings are read here")]
     pub fn from_env() -> Result<Self, AuthError> {
         Self::from_lookup(|name| std::env::var(name).ok())
     }

@@ -24,6 +24,7 @@ pub enum CredentialsError {
 ///
 /// # Errors
 /// Only when a key is there and broken; `Ok(None)` when there is none.
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub fn find_token(subject: &str) -> Result<Option<SecretString>, CredentialsError> {
     if let Some(token) = std::env::var("VIDEOSDGX_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
         return Ok(Some(token.into()));

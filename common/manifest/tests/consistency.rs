@@ -1,5 +1,7 @@
 //! The manifest agrees with itself, with the folders of the services, with compose and with the scripts.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},

@@ -1,5 +1,7 @@
 //! The loader with its threads: R13 and what belongs to it.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait on threads of their own")]
+
 use std::{
     sync::{
         Arc, Mutex,

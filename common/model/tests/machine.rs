@@ -1,5 +1,7 @@
 //! The loader's state machine under seeded callers: exactly one answer each, one model at a time, no use without a model.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     time::Duration,

@@ -43,6 +43,7 @@ pub fn set_threads(threads: u16) {
 /// need: on a busy machine a transformer step of the demonstration checkpoint took 220 ms instead of 13. The library
 /// reads the setting `OMP_WAIT_POLICY` when the process starts, so a process without it executes itself again under
 /// the same process id. A value that is already set is kept.
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub fn use_passive_waiting() {
     use std::os::unix::process::CommandExt as _;
     const POLICY: &str = "OMP_WAIT_POLICY";

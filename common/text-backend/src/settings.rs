@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use videosdgx_decoder::{LoadOptions, Source};
-use videosdgx_shell::{ConfigError, ServiceConfig, Variables};
+use videosdgx_shell::{ConfigError, ServiceConfig, Variables, environment};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, TensorError, resolve_device};
 
 /// Where the demonstration checkpoint lies in a container.
@@ -58,7 +58,7 @@ impl Settings {
     /// When the device is not there, or a variable has a bad value.
     pub fn from_config(config: &ServiceConfig) -> Result<Self, SettingsError> {
         let device = resolve_device(config.device)?;
-        let lookup = |variable: &str| std::env::var(variable).ok();
+        let lookup = environment;
         let cache_dtype = Variables::new(&lookup).choice(CACHE_VARIABLE)?;
         let told = variable(DEMONSTRATION_VARIABLE);
         Ok(Self {
@@ -97,7 +97,7 @@ impl Settings {
 
 /// A path of the environment; empty counts as not set.
 fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+    environment(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Whether a folder has a configuration or a GGUF file.

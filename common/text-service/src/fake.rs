@@ -16,7 +16,7 @@ use videosdgx_decoder_api::{
     BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, LogitsRequest, Segment,
 };
 use videosdgx_model::ModelError;
-use videosdgx_shell::ServiceConfig;
+use videosdgx_shell::{ServiceConfig, environment};
 
 use crate::TextBackend;
 
@@ -106,7 +106,7 @@ impl FakeBackend {
     pub fn of_config(config: &ServiceConfig) -> Result<Self, String> {
         let folder = config.checkpoint.clone().unwrap_or_else(|| config.state_dir.join("fake-checkpoint"));
         let mut backend = Self::new(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let milliseconds = std::env::var("VIDEOSDGX_FAKE_STEP_MS").ok().and_then(|text| text.parse().ok());
+        let milliseconds = environment("VIDEOSDGX_FAKE_STEP_MS").and_then(|text| text.parse().ok());
         backend.step_time = Duration::from_millis(milliseconds.unwrap_or(0));
         Ok(backend)
     }
@@ -177,7 +177,7 @@ impl TextBackend for FakeBackend {
 
     fn load(&self) -> Result<FakeDecoder, ModelError> {
         self.describe()?;
-        std::thread::sleep(self.load_time);
+        pause(self.load_time);
         let broken = self.folder.join("broken");
         if broken.exists() {
             return Err(ModelError::CheckpointInvalid {
@@ -219,7 +219,7 @@ impl Decoder for FakeDecoder {
     }
 
     fn step(&mut self, segments: &[Segment<'_>]) -> Result<Logits, DecoderError> {
-        std::thread::sleep(self.step_time);
+        pause(self.step_time);
         self.widest.fetch_max(segments.len() as u64, Ordering::Relaxed);
         let mut values = Vec::new();
         for segment in segments {
@@ -301,6 +301,11 @@ impl FakeDecoder {
         let reply = reply.strip_prefix("<think>").filter(|_| thinking).unwrap_or(&reply);
         Ok(Next::Token(encoded(reply, written)))
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "stands for work of the inference thread")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 enum Next {

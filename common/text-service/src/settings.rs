@@ -1,10 +1,10 @@
 //! Configuration of a text service by environment, beside that of every service.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
 use url::Url;
 use videosdgx_api::UnknownChoice;
-use videosdgx_shell::{ConfigError, Variables};
+use videosdgx_shell::{ConfigError, Variables, environment};
 use videosdgx_text::{EngineConfig, KvCacheSize, PrefixSharing};
 
 /// What a text service is told from outside, beside [`videosdgx_shell::ServiceConfig`].
@@ -112,7 +112,7 @@ impl TextSettings {
     /// # Errors
     /// The first variable with a bad value.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_lookup(|variable| env::var(variable).ok())
+        Self::from_lookup(environment)
     }
 
     /// As [`TextSettings::from_env`] with the variables that `lookup` knows; empty ones count as not set.

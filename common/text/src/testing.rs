@@ -121,6 +121,7 @@ impl Decoder for FakeDecoder {
         self.stage.0.1.notify_all();
         self.stage.pass(script);
         if !delay.is_zero() {
+            #[expect(clippy::disallowed_methods, reason = "stands for work of the inference thread")]
             std::thread::sleep(delay);
         }
         if fails {
@@ -318,6 +319,7 @@ impl Rig {
                 return;
             }
             std::thread::yield_now();
+            #[expect(clippy::disallowed_methods, reason = "a test polls on its own thread")]
             std::thread::sleep(Duration::from_micros(200));
         }
         panic!("not idle: {:?}", self.engine.snapshot());

@@ -2,6 +2,8 @@
 //! pixels. Prints the seconds of each repeat, on the clock and of processor time (which other programs disturb less), and
 //! the growth of the resident memory while decoding, as JSON. `THREADS` is 2 by default.
 
+#![expect(clippy::disallowed_methods, reason = "the example reads a variable of its own")]
+
 use std::path::Path;
 use std::time::Instant;
 

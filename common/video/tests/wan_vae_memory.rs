@@ -1,5 +1,7 @@
 //! The memory for decoding does not grow with the length of the video.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 use std::path::PathBuf;
 use std::process::Command;
 

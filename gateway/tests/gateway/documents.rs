@@ -1,5 +1,7 @@
 //! The OpenAPI documents and Swagger UI.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 use serde_json::Value;
 
 use crate::service::Service;

@@ -87,6 +87,7 @@ async fn what_reached_a_service_is_not_sent_again() {
     // A service that reads a request and hangs up.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the test sends a handful of messages")]
     let (counter, mut counted) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {

@@ -12,6 +12,7 @@ use videosdgx_text_service::{
 /// Room for a long prompt of bytes.
 const CONTEXT: usize = 16 * 1024;
 
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
 fn main() -> ExitCode {
     videosdgx_text_service::main("fake-text", 8000, |config| {
         let mut fake = FakeBackend::of_config(config)?;
@@ -63,6 +64,7 @@ impl Decoder for CostlyDecoder {
 
     fn step(&mut self, segments: &[Segment<'_>]) -> Result<Logits, DecoderError> {
         let tokens = segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
+        #[expect(clippy::disallowed_methods, reason = "stands for work of the inference thread")]
         std::thread::sleep(self.token_time * u32::try_from(tokens).unwrap_or(u32::MAX));
         self.fake.step(segments)
     }

@@ -271,6 +271,7 @@ mod tests {
         for round in 0..2000 {
             counted(round % 37);
             if round % 400 == 0 {
+                #[expect(clippy::disallowed_methods, reason = "the test waits on its own thread")]
                 std::thread::sleep(SPIN_TIME * 4);
             }
         }
@@ -295,6 +296,7 @@ mod tests {
         for bad in [0, 5, 63] {
             let caught = std::panic::catch_unwind(|| {
                 run(64, |piece| {
+                    #[expect(clippy::disallowed_methods, reason = "stands for work")]
                     std::thread::sleep(Duration::from_micros(20));
                     assert!(piece != bad, "piece {piece}");
                 });

@@ -99,6 +99,10 @@ impl TextEngine {
         if config.batch.device_memory.is_none() {
             config.batch.device_memory = hooks.memory.memory().map(|memory| memory.total);
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the inference thread must not wait for delivery; streams are bounded by their own buffers"
+        )]
         let (sender, messages) = mpsc::channel();
         let name = config.model.clone();
         let shared = Arc::new(Shared::new(config, hooks, language, telemetry, sender));

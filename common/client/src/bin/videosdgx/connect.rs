@@ -20,6 +20,7 @@ pub(crate) fn client(server: &Server) -> Result<Client, Failure> {
 }
 
 /// Who is at the keyboard: the subject of tokens.
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub(crate) fn user() -> String {
     let name = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
     let sound = !name.is_empty()

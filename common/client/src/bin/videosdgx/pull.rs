@@ -38,6 +38,7 @@ pub(crate) async fn run(command: Pull) -> Result<(), Failure> {
         || repository.rsplit('/').next().unwrap_or(repository).to_lowercase(),
         |(_, preset)| preset.name.clone(),
     );
+    #[expect(clippy::disallowed_methods, reason = "settings are read here")]
     let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()).map(Into::into);
     let hub = Hub::new(&command.endpoint, repository, &command.revision, token)?;
 

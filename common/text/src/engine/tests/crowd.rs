@@ -1,5 +1,7 @@
 //! A thousand callers who cancel, leave, dawdle and share, all at once.
 
+#![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
+
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;

@@ -1,5 +1,7 @@
 //! Loading, unloading, cancelling, deadlines, the end.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait on threads of their own")]
+
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;

@@ -1,5 +1,7 @@
 //! What one stream sees.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait on threads of their own")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
