@@ -92,7 +92,7 @@ impl ModelRuntime {
             template,
             format,
             // A picture takes at most half of the context: a larger one is scaled down instead of refused.
-            images: images.map(|processor| processor.with_most_tokens(max_context / 2)),
+            images: images.map(|processor| processor.with_max_tokens(max_context / 2)),
             image_urls: settings.image_urls,
             engine,
             streaming,
@@ -120,7 +120,9 @@ fn assets_problem(error: AssetsError) -> Problem {
             hint: "the file is part of the checkpoint: download the checkpoint again with `videosdgx pull`"
                 .to_owned(),
         },
-        AssetsError::Invalid { path, reason } => ModelError::CheckpointInvalid { file: path, reason },
+        AssetsError::Invalid { path, source } => {
+            ModelError::CheckpointInvalid { file: path, reason: source.to_string() }
+        }
         AssetsError::Unreadable { path, .. } => ModelError::CheckpointInvalid { file: path, reason },
     })
 }

@@ -1,65 +1,65 @@
-//! What a stream carries.
+//! Events of a stream.
 
 use std::time::Duration;
 
-/// One event of a stream. Every stream ends with exactly one `Completed`; an error that is not recoverable is followed by it.
+/// One event of a stream. Every stream ends with exactly one `Completed`, also after an error that is not recoverable.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamEvent {
     /// A token was generated.
     Token(TokenEvent),
-    /// Something went wrong; when recoverable, the stream goes on.
+    /// An error; if it is recoverable, the stream continues.
     Error(StreamError),
-    /// The end.
+    /// The end of the stream.
     Completed(Completed),
 }
 
 /// A generated token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenEvent {
-    /// Its id.
+    /// Token id.
     pub id: u32,
-    /// The text that can be shown now; empty while half of a character or the beginning of a stop string is held back.
+    /// Text that this token completes; empty while an incomplete character or a possible stop string is held back.
     pub text: String,
     /// Number of this token in the output, from 0.
     pub position: usize,
-    /// Since the token before it, or since the submission for the first.
+    /// Time since the previous token, or since submission for the first one.
     pub latency: Duration,
-    /// When asked for.
+    /// Log-probabilities, if requested.
     pub logprob: Option<TokenLogprob>,
 }
 
-/// The log-probability of a chosen token, and its likeliest alternatives, likeliest first.
+/// Log-probabilities of a sampled token and of the most likely tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprob {
-    /// The chosen one.
+    /// The sampled token.
     pub chosen: Choice,
-    /// As many as were asked for.
+    /// The most likely tokens in descending order, as many as requested.
     pub top: Vec<Choice>,
 }
 
-/// A token that was or could have been chosen.
+/// A token with its log-probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// Its id.
+    /// Token id.
     pub id: u32,
-    /// Its bytes, which need not be whole characters.
+    /// Bytes of the token, which may be an incomplete UTF-8 sequence.
     pub bytes: Vec<u8>,
-    /// Natural logarithm of its probability, before temperature.
+    /// Natural logarithm of the probability, before temperature.
     pub logprob: f32,
 }
 
 /// The end of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completed {
-    /// Why it ended.
+    /// Why the output ended.
     pub reason: FinishReason,
-    /// Text that was held back and is shown now.
+    /// Text that had been held back.
     pub text: String,
-    /// The stop string or token that was met.
+    /// The stop string, or the text of the end token, that ended the output.
     pub matched: Option<String>,
-    /// Tokens.
+    /// Numbers of tokens.
     pub usage: Usage,
-    /// Times and memory.
+    /// Latencies, throughput and memory.
     pub summary: StreamSummary,
 }
 
@@ -68,51 +68,51 @@ pub struct Completed {
 pub enum FinishReason {
     /// An end token, a stop string, or the end of the grammar.
     Stop,
-    /// `max_tokens` or the context.
+    /// `max_tokens` or the context length was reached.
     Length,
-    /// The caller cancelled or left.
+    /// The caller cancelled the request or dropped the stream.
     Cancelled,
     /// The deadline passed.
     Deadline,
-    /// An error ended it; it was sent before.
+    /// An error, which was sent before.
     Error,
 }
 
-/// Tokens of a request.
+/// Numbers of tokens of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Of the prompt.
+    /// Prompt tokens.
     pub prompt_tokens: usize,
-    /// Of those, found in the cache.
+    /// Prompt tokens found in the cache.
     pub cached_tokens: usize,
-    /// Of the output.
+    /// Output tokens.
     pub completion_tokens: usize,
 }
 
-/// What the specification's session summary reports of one stream.
+/// Session summary of one stream, as in the specification.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StreamSummary {
-    /// Tokens of the output.
+    /// Number of output tokens.
     pub total_tokens: usize,
-    /// From submission to the end.
+    /// Time from submission to the end.
     pub session_duration: Duration,
-    /// From submission to the first token.
+    /// Time from submission to the first token.
     pub time_to_first_token: Option<Duration>,
     /// Mean time between tokens.
     pub average_token_latency: Duration,
-    /// 95th percentile of it.
+    /// 95th percentile of the time between tokens.
     pub p95_token_latency: Duration,
-    /// Output tokens a second of generation.
+    /// Output tokens per second, from the first token to the last.
     pub average_throughput: f64,
-    /// Output tokens a second from submission to the end.
+    /// Output tokens per second, from submission to the end.
     pub end_to_end_throughput: f64,
-    /// Largest resident memory of the process meanwhile, bytes.
+    /// Highest resident memory of the process during the stream, bytes.
     pub max_memory_bytes: u64,
-    /// Errors met, recovered ones included.
+    /// Number of errors, recovered ones included.
     pub error_count: usize,
-    /// Errors a token.
+    /// Errors per token.
     pub error_rate: f64,
-    /// How many sequences ran in most of its steps.
+    /// Most frequent number of sequences in the stream's steps.
     pub most_common_batch_size: usize,
 }
 
@@ -120,37 +120,37 @@ pub struct StreamSummary {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct StreamError {
-    /// A stable word.
+    /// Stable code.
     pub code: ErrorCode,
-    /// For people.
+    /// Message for humans.
     pub message: String,
-    /// Whether the stream goes on.
+    /// Whether the stream continues.
     pub recoverable: bool,
-    /// Number of the token at which it happened.
+    /// Number of output tokens before the error.
     pub position: usize,
 }
 
-/// Stable words of stream errors.
+/// Stable codes of stream errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// No memory for the cache.
+    /// Memory for the cache is insufficient.
     MemoryLimitExceeded,
     /// A step failed.
     StepFailed,
     /// The deadline passed.
     DeadlineExceeded,
-    /// The grammar cannot go on.
+    /// The constraint cannot be continued.
     ConstraintFailed,
     /// The model could not be loaded.
     ModelUnavailable,
     /// The service is shutting down.
     Draining,
-    /// The reader took nothing for too long.
+    /// The reader read nothing for too long.
     ReaderTooSlow,
 }
 
 impl ErrorCode {
-    /// As it is written in messages.
+    /// The code in protocol messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

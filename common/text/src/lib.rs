@@ -1,5 +1,13 @@
-//! The text engine: everything between a prompt and a stream of tokens but the arithmetic, which a [`Decoder`] does. It
-//! never links libtorch, so that scheduling, sampling and parsing are built in seconds and tested with a decoder of a few lines.
+//! The text engine: tokenizer, chat templates, constraints, scheduling, sampling and streaming for language models.
+//!
+//! The model itself is behind [`videosdgx_decoder_api::Decoder`]. This crate does not link libtorch, so it is built in seconds and
+//! tested with a small fake decoder.
+//!
+//! - [`TextEngine`] batches the requests of many callers; [`streaming`] runs many prompts on it with bounded concurrency.
+//! - [`TextAssets`] reads tokenizer, template and defaults of a checkpoint.
+//! - [`ChatTemplate`], [`OutputParser`] and [`ConstraintCompiler`] convert between messages, tool calls, schemas and tokens.
+//! - [`image`] preprocesses images for vision models.
+//! - [`controllers`] and [`telemetry`] adapt and measure the engine.
 
 mod assets;
 mod cache;

@@ -1,4 +1,4 @@
-//! What somebody wants generated, in tokens: checked and complete.
+//! Generation requests in tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,58 +6,76 @@ use std::time::Duration;
 
 use videosdgx_decoder_api::ImageInput;
 
-/// One sequence to generate.
+/// A request to generate one sequence.
+///
+/// The default has an empty id and prompt, no end tokens, no length limit but the context, and priority 5.
 #[derive(Debug, Clone)]
 pub struct GenerationRequest {
-    /// Names the stream in logs, events and for resuming; unique among the live ones.
+    /// Id of the stream in logs and events; unique among the active streams.
     pub id: String,
-    /// Whose it is: fairness between principals, and nobody resumes another's stream.
+    /// Owner of the request, for fairness between principals.
     pub principal: String,
-    /// Tokens and pictures.
+    /// Tokens and images.
     pub prompt: Prompt,
-    /// How the next token is chosen.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// When it ends.
+    /// Conditions that end the sequence.
     pub stop: StopConditions,
-    /// What the text must look like.
+    /// Constraint on the output's form.
     pub constraint: Option<Constraint>,
-    /// Log-probabilities of so many alternatives with each token (0: of the token alone).
+    /// Number of alternatives per token for which log-probabilities are returned; `Some(0)`: of the sampled token only.
     pub logprobs: Option<u8>,
-    /// 0 (least) to 9, 5 by default.
+    /// 0 (lowest) to 9 (default: 5).
     pub priority: u8,
-    /// Whatever is not there so long after the submission is not waited for.
+    /// Time limit from submission; the sequence is then ended.
     pub deadline: Option<Duration>,
 }
 
-/// A prompt as the model takes it.
+impl Default for GenerationRequest {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            principal: String::new(),
+            prompt: Prompt::default(),
+            sampling: SamplingParams::default(),
+            stop: StopConditions { max_tokens: usize::MAX, ..StopConditions::default() },
+            constraint: None,
+            logprobs: None,
+            priority: 5,
+            deadline: None,
+        }
+    }
+}
+
+/// A prompt as the model takes it: tokens and preprocessed images.
 #[derive(Debug, Clone, Default)]
 pub struct Prompt {
-    /// Token ids; a picture's placeholders included.
+    /// Token ids, including the placeholders of images.
     pub tokens: Vec<u32>,
-    /// Pictures by position.
+    /// Images in order of position.
     pub images: Vec<Arc<ImageInput>>,
 }
 
-/// How the next token is chosen. [`SamplingParams::default`] is OpenAI's: temperature 1, nothing cut off.
+/// Sampling parameters. [`SamplingParams::default`] is as in OpenAI's API: temperature 1, no truncation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// 0 (greedy) to 2.
+    /// Temperature, 0 (greedy) to 2.
     pub temperature: f32,
-    /// Only the `k` likeliest; 0: all.
+    /// Number of most likely tokens that may be sampled; 0: all.
     pub top_k: u32,
-    /// Only the likeliest that together reach this probability, in (0, 1].
+    /// Cumulative probability of the most likely tokens that may be sampled, in (0, 1].
     pub top_p: f32,
-    /// Only those at least this fraction as likely as the likeliest, in [0, 1].
+    /// Minimum probability relative to the most likely token, in [0, 1].
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt and output; 1: nothing. (CTRL, transformers.)
+    /// Divides positive and multiplies negative logits of tokens in prompt and output; 1: no effect (CTRL, transformers).
     pub repetition_penalty: f32,
-    /// Subtracted once from tokens of the output, -2 to 2. (OpenAI.)
+    /// Subtracted once from the logits of tokens in the output, -2 to 2 (OpenAI).
     pub presence_penalty: f32,
-    /// Subtracted for each occurrence in the output, -2 to 2. (OpenAI.)
+    /// Subtracted for each occurrence in the output, -2 to 2 (OpenAI).
     pub frequency_penalty: f32,
-    /// Added to logits, -100 to 100, by token id.
+    /// Added to the logits, by token id, -100 to 100.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// The same seed gives the same text, whatever else is in the batch; none: a random one.
+    /// Seed: the same seed gives the same text regardless of the rest of the batch. `None`: a random seed.
     pub seed: Option<u64>,
 }
 
@@ -77,28 +95,28 @@ impl Default for SamplingParams {
     }
 }
 
-/// When a sequence ends.
+/// Conditions that end a sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StopConditions {
-    /// Most tokens of output; never more than the context leaves.
+    /// Maximum number of output tokens; the context length limits it further.
     pub max_tokens: usize,
-    /// Tokens that end the output and are not shown (the checkpoint's end tokens included).
+    /// Tokens that end the output and are not part of it, including the checkpoint's end tokens.
     pub token_ids: Vec<u32>,
-    /// Texts that end the output and are not shown.
+    /// Strings that end the output and are not part of it.
     pub strings: Vec<String>,
-    /// Go on over `token_ids` until `max_tokens` (benchmarks).
+    /// Continue past `token_ids` until `max_tokens` (for benchmarks).
     pub ignore_end: bool,
 }
 
-/// What the text must look like.
+/// Constraint on the form of the output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Constraint {
     /// Any JSON object.
     JsonObject,
-    /// JSON of this schema.
+    /// JSON that matches this schema.
     JsonSchema(serde_json::Value),
-    /// A regular expression over the whole text.
+    /// A regular expression for the whole text.
     Regex(String),
-    /// A grammar in Lark's language.
+    /// A grammar in Lark syntax.
     Lark(String),
 }

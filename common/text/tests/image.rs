@@ -92,7 +92,7 @@ fn the_digest_names_the_content() {
 fn no_picture_has_more_tokens_than_asked_for() {
     let whole = PicturePreprocessor::new(ImageConfig::default());
     for most in [1, 2, 3, 4, 7, 16, 100] {
-        let processor = whole.clone().with_most_tokens(most);
+        let processor = whole.clone().with_max_tokens(most);
         for name in ["rgb.png", "tall.png", "small.png"] {
             let processed = process(&processor, name);
             let bytes = std::fs::read(fixture("images").join(name)).expect("the fixture is committed");
@@ -101,7 +101,7 @@ fn no_picture_has_more_tokens_than_asked_for() {
             assert_eq!(processed.patches.len(), processed.tokens * 4 * whole.config().patch_values());
         }
     }
-    assert_eq!(process(&whole.clone().with_most_tokens(1000), "rgb.png"), process(&whole, "rgb.png"));
+    assert_eq!(process(&whole.clone().with_max_tokens(1000), "rgb.png"), process(&whole, "rgb.png"));
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn results(
     principal: String,
     items: stream::LocalBoxStream<'static, Item>,
 ) -> stream::LocalBoxStream<'static, ServerMessage> {
-    let streaming = runtime.streaming.apart();
+    let streaming = runtime.streaming.with_own_slots();
     let max_concurrent = streaming.config().max_concurrent_requests;
     let principal: Arc<str> = principal.into();
     let item_results = move |(index, (line, item)): (usize, Item)| {

@@ -1,4 +1,4 @@
-//! The small files of a folder in Hugging Face's layout.
+//! Assets of a folder in Hugging Face's layout.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::{AssetsError, Facts, GenerationDefaults, Globals, Source};
 use crate::Tokenizer;
 
-/// Longest configuration file.
+/// Maximum size of a configuration file.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
-/// Longest `tokenizer.json`; the longest published ones have some 35 MB.
+/// Maximum size of `tokenizer.json`; the largest published ones have about 35 MB.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
-/// A folder whose `config.json` was read.
+/// A folder whose configuration has been read.
 pub(super) struct Folder {
     path: PathBuf,
     tokenizer_config: Value,
@@ -25,14 +25,14 @@ pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
     let generation = read_json(&path.join("generation_config.json"))?.unwrap_or(Value::Null);
     let tokenizer_config = read_json(&path.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
     let family = config["model_type"].as_str().unwrap_or_default().to_owned();
-    // Models that see keep the language model's configuration inside of theirs.
+    // Vision models nest the language model's configuration.
     let text = if config["text_config"].is_object() { &config["text_config"] } else { &config };
     let context_length = text["max_position_embeddings"]
         .as_u64()
         .and_then(|length| usize::try_from(length).ok())
         .filter(|length| *length > 0)
         .ok_or_else(|| {
-            AssetsError::invalid(&config_path, "max_position_embeddings is not a number above 0")
+            AssetsError::invalid(&config_path, "max_position_embeddings is not a positive integer")
         })?;
     let end_tokens = [&generation, &config, text]
         .into_iter()
@@ -64,7 +64,7 @@ impl Folder {
             .map_err(|error| AssetsError::invalid(&path, error))
     }
 
-    /// The file of the template, its text, and the texts of special tokens that it may name.
+    /// The template's file, its source, and the texts of special tokens that it may use.
     pub(super) fn template(&self) -> Result<(PathBuf, Option<String>, Globals), AssetsError> {
         let mut globals = Globals::new();
         for name in
@@ -77,7 +77,7 @@ impl Folder {
             let source = String::from_utf8(bytes).map_err(|error| AssetsError::invalid(&path, error))?;
             return Ok((path, Some(source), globals));
         }
-        // Older layouts of models that see have a file of their own.
+        // Older layouts of vision models have a separate file.
         let path = self.path.join("chat_template.json");
         if let Some(json) = read_json(&path)? {
             let source = template_of(&json["chat_template"]);
@@ -90,14 +90,14 @@ impl Folder {
         ))
     }
 
-    /// The text of a special token, written as itself or as an object.
+    /// The text of a special token, given as a string or as an object.
     fn special(&self, name: &str) -> Option<String> {
         let value = &self.tokenizer_config[name];
         value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
     }
 }
 
-/// A template, or the one named `default` of a list.
+/// A template, or the one named `default` of several.
 fn template_of(value: &Value) -> Option<String> {
     match value {
         Value::String(source) => Some(source.clone()),
@@ -122,7 +122,7 @@ fn defaults(generation: &Value) -> GenerationDefaults {
     }
 }
 
-/// One id or a list of them.
+/// Parses one id or a list of ids.
 fn ids(value: &Value) -> Vec<u32> {
     let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     values.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
@@ -133,15 +133,15 @@ fn read_json(path: &Path) -> Result<Option<Value>, AssetsError> {
     serde_json::from_slice(&bytes).map(Some).map_err(|error| AssetsError::invalid(path, error))
 }
 
-/// The file's content; nothing where there is no such file.
+/// The file's content; `None` when it does not exist.
 fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, AssetsError> {
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(AssetsError::io(path, &error)),
+        Err(error) => return Err(AssetsError::io(path, error)),
     };
     if length > limit {
-        return Err(AssetsError::invalid(path, format!("{length} bytes are more than {limit}")));
+        return Err(AssetsError::invalid(path, format!("{length} bytes exceed the limit of {limit}")));
     }
-    std::fs::read(path).map(Some).map_err(|error| AssetsError::io(path, &error))
+    std::fs::read(path).map(Some).map_err(|error| AssetsError::io(path, error))
 }

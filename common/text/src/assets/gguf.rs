@@ -1,4 +1,4 @@
-//! The parts of a GGUF file.
+//! Assets of a GGUF file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use videosdgx_gguf::{Gguf, GgufError};
 use super::{AssetsError, Facts, GenerationDefaults, Globals, Source};
 use crate::{GgufVocabulary, Tokenizer};
 
-/// Contents of tokens that end an output, whatever the metadata name (llama.cpp's list of end-of-generation tokens).
-const ENDS: [&str; 9] = [
+/// Texts of tokens that end an output in addition to those in the metadata (end-of-generation tokens of llama.cpp).
+const END_TOKENS: [&str; 9] = [
     "<|endoftext|>",
     "<|im_end|>",
     "<|eot_id|>",
@@ -20,11 +20,11 @@ const ENDS: [&str; 9] = [
     "</s>",
 ];
 
-/// `path` where it is a GGUF file, or the only one in a folder without `config.json`.
+/// `path` if it is a GGUF file, or the only GGUF file in a folder without `config.json`.
 pub(super) fn file_of(path: &Path) -> Result<Option<PathBuf>, AssetsError> {
     let is_gguf =
         |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-    let metadata = std::fs::metadata(path).map_err(|error| AssetsError::io(path, &error))?;
+    let metadata = std::fs::metadata(path).map_err(|error| AssetsError::io(path, error))?;
     if metadata.is_file() {
         return if is_gguf(path) {
             Ok(Some(path.to_owned()))
@@ -35,19 +35,21 @@ pub(super) fn file_of(path: &Path) -> Result<Option<PathBuf>, AssetsError> {
     if path.join("config.json").exists() {
         return Ok(None);
     }
-    let entries = std::fs::read_dir(path).map_err(|error| AssetsError::io(path, &error))?;
+    let entries = std::fs::read_dir(path).map_err(|error| AssetsError::io(path, error))?;
     let mut files: Vec<PathBuf> =
         entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
     match files.len() {
         0 => Ok(None),
         1 => Ok(files.pop()),
-        count => Err(AssetsError::invalid(path, format!("holds {count} GGUF files; name one of them"))),
+        count => Err(AssetsError::invalid(path, format!("contains {count} GGUF files; specify one of them"))),
     }
 }
 
 pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
     let file = Gguf::open(path).map_err(|error| match error {
-        GgufError::Io { .. } => AssetsError::Unreadable { path: path.to_owned(), reason: error.to_string() },
+        GgufError::Io { .. } => {
+            AssetsError::Unreadable { path: path.to_owned(), source: std::sync::Arc::new(error) }
+        }
         GgufError::Invalid { .. } => AssetsError::invalid(path, error),
     })?;
     let family = file.architecture().unwrap_or_default().to_owned();
@@ -56,7 +58,7 @@ pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
         .u64(&key)
         .and_then(|length| usize::try_from(length).ok())
         .filter(|length| *length > 0)
-        .ok_or_else(|| AssetsError::invalid(path, file.missing_key(&key, "a number above 0")))?;
+        .ok_or_else(|| AssetsError::invalid(path, file.missing_key(&key, "a positive integer")))?;
     let name = file.str("general.name").unwrap_or(&family).to_owned();
     let facts = Facts {
         name,
@@ -99,7 +101,7 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer, AssetsError> {
     Tokenizer::from_gguf(vocabulary).map_err(|error| AssetsError::invalid(file.path(), error))
 }
 
-/// The template, and the texts of special tokens that it may name.
+/// The template's source, and the texts of special tokens that it may use.
 pub(super) fn template(file: &Gguf, tokenizer: &Tokenizer) -> (PathBuf, Option<String>, Globals) {
     let mut globals = Globals::new();
     for (name, id) in [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos())] {
@@ -113,7 +115,7 @@ pub(super) fn template(file: &Gguf, tokenizer: &Tokenizer) -> (PathBuf, Option<S
 fn end_tokens(file: &Gguf) -> Vec<u32> {
     let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
     let mut ends: Vec<u32> = keys.iter().filter_map(|key| file.u32(key)).collect();
-    ends.extend(ENDS.iter().filter_map(|content| token_of(file, content)).filter(|id| is_control(file, *id)));
+    ends.extend(END_TOKENS.iter().filter_map(|content| token_of(file, content)).filter(|id| is_control(file, *id)));
     let mut unique = Vec::new();
     for id in ends {
         if !unique.contains(&id) {

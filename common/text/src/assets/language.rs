@@ -1,4 +1,4 @@
-//! A checkpoint's language as the engine uses it.
+//! Implementation of [`Language`] by a checkpoint's assets.
 
 use super::{AssetsError, TextAssets};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     TextPiece, TokenMask, TokenMatcher, Tokenizer,
 };
 
-/// Tokenizer and constraints of a checkpoint, loaded. Clones share them.
+/// Loaded tokenizer and constraint compiler of a checkpoint. Clones share them.
 #[derive(Debug, Clone)]
 pub struct CheckpointLanguage {
     tokenizer: Tokenizer,
@@ -14,7 +14,7 @@ pub struct CheckpointLanguage {
 }
 
 impl TextAssets {
-    /// What the engine needs to know of the checkpoint's language.
+    /// The [`Language`] of the checkpoint, for the engine.
     ///
     /// # Errors
     /// As [`TextAssets::tokenizer`] and [`TextAssets::constraints`].
@@ -44,21 +44,21 @@ impl Language for CheckpointLanguage {
     fn text_decoder(&self, prompt: &[u32], stop: &[String]) -> Box<dyn TextDecoder> {
         let detokenizer = Detokenizer::new(&self.tokenizer, ShowSpecial::Skip, stop);
         let detokenizer = if prompt.is_empty() { detokenizer } else { detokenizer.following_text() };
-        Box::new(Text { detokenizer, stop: stop.to_vec() })
+        Box::new(StopDecoder { detokenizer, stop: stop.to_vec() })
     }
 
     fn matcher(&self, constraint: &Constraint) -> Result<Box<dyn TokenMatcher>, String> {
         let matcher = self.constraints.compile(constraint).map_err(|error| error.to_string())?;
-        Ok(Box::new(Following { matcher }))
+        Ok(Box::new(GrammarMatcher { matcher }))
     }
 }
 
-struct Text {
+struct StopDecoder {
     detokenizer: Detokenizer,
     stop: Vec<String>,
 }
 
-impl TextDecoder for Text {
+impl TextDecoder for StopDecoder {
     fn push(&mut self, id: u32) -> TextPiece {
         let text = self.detokenizer.push(id);
         TextPiece { text, stop: self.detokenizer.matched().and_then(|number| self.stop.get(number).cloned()) }
@@ -69,11 +69,11 @@ impl TextDecoder for Text {
     }
 }
 
-struct Following {
+struct GrammarMatcher {
     matcher: Matcher,
 }
 
-impl TokenMatcher for Following {
+impl TokenMatcher for GrammarMatcher {
     fn allowed(&mut self, mask: &mut TokenMask) -> Result<(), String> {
         self.matcher.allowed(mask.words_mut()).map_err(|error| error.to_string())
     }

@@ -1,4 +1,4 @@
-//! Who holds which block of the KV cache.
+//! Block manager of the KV cache, with prefix sharing.
 
 mod blocks;
 mod prefix;

@@ -1,4 +1,4 @@
-//! Names for the content of full blocks.
+//! Hashes of the content of full blocks.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 use videosdgx_decoder_api::{BLOCK_TOKENS, ImageInput};
 
-/// Names what a full block holds and everything before it: the first half of a SHA-256, since with a weaker hash a forged
-/// collision would show one caller another's cache.
+/// Hash of a full block's content and of everything before it: the first half of a SHA-256. A weaker hash would allow forged
+/// collisions that give one caller the cache of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BlockHash([u8; 16]);
 
-/// The hash before the first block; different salts share nothing.
+/// The hash before the first block. Sequences with different salts share no blocks.
 pub(crate) fn root_hash(salt: &str) -> BlockHash {
     let mut hasher = Sha256::new();
     hasher.update(b"videosdgx kv 1");
@@ -19,8 +19,8 @@ pub(crate) fn root_hash(salt: &str) -> BlockHash {
     first_half(hasher)
 }
 
-/// The hash of the block after `before` that holds `tokens` (exactly [`BLOCK_TOKENS`]) from position `start` of a sequence with
-/// these pictures.
+/// The hash of the block after `before` with `tokens` (exactly [`BLOCK_TOKENS`]) from position `start` of a sequence with
+/// `images`.
 pub(crate) fn block_hash(
     before: BlockHash,
     tokens: &[u32],
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_elsewhere_changes_nothing_here() {
+    fn an_image_outside_the_block_does_not_change_its_hash() {
         let tokens = [7; BLOCK_TOKENS];
         let root = root_hash("");
         assert_eq!(block_hash(root, &tokens, 0, &[picture(1, 16)]), block_hash(root, &tokens, 0, &[]));

@@ -84,7 +84,7 @@ fn blocks_are_never_lost_nor_written_while_shared() {
                 (14..=17, Some(index)) => world.end(index),
                 (18, _) => {
                     let wanted = random.random_range(0..48);
-                    let least = world.manager.least_capacity();
+                    let least = world.manager.min_capacity();
                     assert_eq!(world.manager.resize(wanted), wanted.max(least));
                 }
                 (19, _) => {
@@ -99,7 +99,7 @@ fn blocks_are_never_lost_nor_written_while_shared() {
             world.end(0);
         }
         world.check();
-        assert_eq!((world.manager.used(), world.manager.least_capacity()), (0, 0));
+        assert_eq!((world.manager.used(), world.manager.min_capacity()), (0, 0));
         std::mem::forget(guard);
     }
 }

@@ -1,4 +1,4 @@
-//! From a constraint to a matcher, within limits, and only once for each constraint.
+//! Compiles constraints to matchers, within limits and with a cache.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +12,14 @@ use super::watchdog::Watchdog;
 use super::{ConstraintError, Matcher};
 use crate::{Constraint, Tokenizer};
 
-/// Longest schema, expression or grammar, bytes.
+/// Maximum size of a schema, regular expression or grammar, bytes.
 const MAX_SOURCE_BYTES: usize = 256 << 10;
-/// Deepest nesting of a schema.
+/// Maximum nesting depth of a schema.
 const MAX_DEPTH: usize = 64;
-/// Compiled constraints that are kept, the latest used.
-const CACHED: usize = 32;
+/// Number of compiled constraints in the cache.
+const CACHE_SIZE: usize = 32;
 
-/// Compiles constraints for one tokenizer. Clones share it.
+/// Compiles constraints for one tokenizer. Clones share its cache.
 #[derive(Clone)]
 pub struct ConstraintCompiler {
     inner: Arc<Inner>,
@@ -28,7 +28,7 @@ pub struct ConstraintCompiler {
 struct Inner {
     factory: ParserFactory,
     watchdog: Arc<Watchdog>,
-    /// Fresh matchers by source, the latest used last.
+    /// Matchers in their initial state by source, most recently used last.
     cache: Mutex<VecDeque<(String, Matcher)>>,
 }
 
@@ -39,17 +39,17 @@ impl std::fmt::Debug for ConstraintCompiler {
 }
 
 impl ConstraintCompiler {
-    /// Builds the trie of the vocabulary (some 50 ms for 150,000 tokens). `end_tokens` are the ids that end an output.
+    /// Builds the trie of the vocabulary (about 50 ms for 150,000 tokens). `end_tokens` are the ids that end an output.
     ///
     /// # Errors
-    /// [`ConstraintError::Tokenizer`] for a vocabulary without a token that ends an output.
+    /// [`ConstraintError::Tokenizer`] when there is no end token.
     pub fn new(tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<Self, ConstraintError> {
         let environment = environment(tokenizer, end_tokens)?;
         let mut factory = ParserFactory::new_simple(&environment)
             .map_err(|error| ConstraintError::Tokenizer(error.to_string()))?;
         factory.quiet();
         let limits = factory.limits_mut();
-        // Some 2 kB each, so at most 100 MB.
+        // About 2 kB each, so at most 100 MB.
         limits.max_lexer_states = 50_000;
         limits.max_grammar_size = 200_000;
         limits.verbose_errors = false;
@@ -57,10 +57,10 @@ impl ConstraintCompiler {
         Ok(Self { inner: Arc::new(Inner { factory, watchdog: Arc::new(watchdog), cache: Mutex::default() }) })
     }
 
-    /// A matcher at the beginning of an output.
+    /// Compiles a constraint to a matcher in its initial state.
     ///
     /// # Errors
-    /// [`ConstraintError::Invalid`] naming what is wrong.
+    /// [`ConstraintError::Invalid`] with the reason.
     pub fn compile(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
         let key = key(constraint)?;
         if let Some(matcher) = self.cached(&key) {
@@ -73,10 +73,10 @@ impl ConstraintCompiler {
             .map_err(|error| invalid(&error.to_string()))?;
         let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
         let mut matcher = Matcher::new(matcher, &self.inner.watchdog)?;
-        // The first step computes most of what later ones need: better here than where all streams wait for it.
+        // The first step computes most of what later steps need. It runs here and not in the engine, where it would delay all streams.
         matcher.warm_up()?;
         let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() == CACHED {
+        if cache.len() == CACHE_SIZE {
             cache.pop_front();
         }
         cache.push_back((key, matcher.detached()));
@@ -94,7 +94,7 @@ impl ConstraintCompiler {
     }
 }
 
-/// Names the constraint in the cache; checks its size.
+/// Checks the size of the constraint and returns its cache key.
 fn key(constraint: &Constraint) -> Result<String, ConstraintError> {
     let (kind, source) = match constraint {
         Constraint::JsonObject => ("object", String::new()),
@@ -107,7 +107,7 @@ fn key(constraint: &Constraint) -> Result<String, ConstraintError> {
     };
     if source.len() > MAX_SOURCE_BYTES {
         return Err(invalid(&format!(
-            "{} bytes are more than the limit of {MAX_SOURCE_BYTES}",
+            "{} bytes exceed the limit of {MAX_SOURCE_BYTES}",
             source.len()
         )));
     }

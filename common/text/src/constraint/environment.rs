@@ -1,4 +1,4 @@
-//! Our tokenizer as llguidance sees it: a trie of the bytes of all tokens.
+//! Adapter from our tokenizer to llguidance: a trie of the bytes of all tokens.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ struct Environment {
     canonical: bool,
 }
 
-/// `end_tokens` end an output; the tokenizer's own end token is used where there are none.
+/// Builds the environment. `end_tokens` end an output; if empty, the tokenizer's end token is used.
 pub(super) fn environment(tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<TokEnv, ConstraintError> {
     let size = tokenizer.vocab_size();
     let mut ends: Vec<TokenId> = end_tokens.iter().copied().filter(|id| (*id as usize) < size).collect();
@@ -21,7 +21,7 @@ pub(super) fn environment(tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<T
         ends.extend(tokenizer.eos());
     }
     let Some(&first) = ends.first() else {
-        return Err(ConstraintError::Tokenizer("it has no token that ends an output".to_owned()));
+        return Err(ConstraintError::Tokenizer("the tokenizer has no end token".to_owned()));
     };
     let vocab = u32::try_from(size).map_err(|error| ConstraintError::Tokenizer(error.to_string()))?;
     let words: Vec<Vec<u8>> = (0..vocab).map(|id| word(tokenizer, id)).collect();
@@ -33,7 +33,8 @@ pub(super) fn environment(tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<T
     Ok(Arc::new(Environment { tokenizer: tokenizer.clone(), trie, canonical }))
 }
 
-/// Special tokens stand apart from text that looks like them; ids without a token are never allowed.
+/// Bytes of a token in the trie. Special tokens are marked, to distinguish them from equal text; an id without a token is empty and
+/// never allowed.
 fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let bytes = tokenizer.token_bytes(id).unwrap_or_default();
     let mut word = Vec::with_capacity(bytes.len() + 1);

@@ -1,4 +1,4 @@
-//! One output on its way through a grammar.
+//! The state of one output in its grammar.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::ConstraintError;
 use super::watchdog::Watchdog;
 
-/// Longest time of a step: the other streams wait meanwhile. Ordinary ones take some 50 µs, twenty times that without optimisation.
+/// Time limit of a step, during which the other streams wait. Typical steps take 50 µs, or 1 ms without optimisation.
 const STEP_LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 500 });
-/// Longest time of the first step, on the caller's thread.
+/// Time limit of the first step, which runs on the caller's thread.
 const FIRST_STEP_LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
 
-/// Where an output is in its grammar. A clone goes on on its own and shares what was computed about the grammar.
+/// The state of an output in its grammar. Clones continue independently and share what was computed about the grammar.
 #[derive(Clone)]
 pub struct Matcher {
     inner: llguidance::Matcher,
@@ -32,17 +32,17 @@ impl Matcher {
         }
     }
 
-    /// A copy that shares nothing, so that one output's complexity is not another's.
+    /// A deep copy, so that limits on complexity apply to each output separately.
     pub(super) fn detached(&self) -> Self {
         Self { inner: self.inner.deep_clone(), watchdog: Arc::clone(&self.watchdog) }
     }
 
-    /// Computes what may come first, so that it is known when it is asked for.
+    /// Computes the first mask in advance.
     pub(super) fn warm_up(&mut self) -> Result<(), ConstraintError> {
         self.watched(FIRST_STEP_LIMIT, llguidance::Matcher::compute_mask_or_eos).map(|_| ()).map_err(
             |error| match error {
                 ConstraintError::Stuck(reason) => {
-                    ConstraintError::Invalid(format!("it is too complex: {reason}"))
+                    ConstraintError::Invalid(format!("the constraint is too complex: {reason}"))
                 }
                 other => other,
             },
@@ -64,11 +64,11 @@ impl Matcher {
         })
     }
 
-    /// Sets the logits (one a token id) of all tokens that cannot come next to minus infinity; when the grammar is at its end, of all but
-    /// the end tokens.
+    /// Sets the logits (one per token id) of all tokens that are not allowed next to negative infinity; at the end of the grammar only
+    /// end tokens are allowed.
     ///
     /// # Errors
-    /// [`ConstraintError::Stuck`] when the grammar became too complex; `logits` are as before then.
+    /// [`ConstraintError::Stuck`] when the grammar is too complex; `logits` are then unchanged.
     pub fn mask_logits(&mut self, logits: &mut [f32]) -> Result<(), ConstraintError> {
         let mask = self.watched(STEP_LIMIT, llguidance::Matcher::compute_mask_or_eos)?;
         let words = mask.as_slice().iter().copied().chain(std::iter::repeat(0));
@@ -85,7 +85,8 @@ impl Matcher {
         Ok(())
     }
 
-    /// Writes the tokens that may come next as bits, 32 ids a word, the lowest id in the lowest bit; words beyond the vocabulary become 0.
+    /// Writes the allowed next tokens as bits, 32 ids per word, lowest id in the least significant bit; words beyond the vocabulary are
+    /// set to 0.
     ///
     /// # Errors
     /// As [`Matcher::mask_logits`].
@@ -96,34 +97,35 @@ impl Matcher {
         Ok(())
     }
 
-    /// Takes the chosen token.
+    /// Advances by the sampled token.
     ///
     /// # Errors
-    /// [`ConstraintError::Stuck`] for a token that was masked. The matcher is of no more use then: go on with a clone from before.
+    /// [`ConstraintError::Stuck`] for a token that is not allowed. The matcher is then unusable; continue with an earlier clone.
     pub fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
         self.watched(STEP_LIMIT, |inner| inner.consume_token(token))
     }
 
-    /// Takes the last `tokens` back.
+    /// Reverts the last `tokens` tokens.
     ///
     /// # Errors
-    /// [`ConstraintError::Stuck`] when there were not as many.
+    /// [`ConstraintError::Stuck`] when fewer tokens were accepted.
     pub fn rollback(&mut self, tokens: usize) -> Result<(), ConstraintError> {
         self.inner.rollback(tokens).map_err(stuck)
     }
 
-    /// Nothing but an end token can come: the output is whole.
+    /// Whether the output is complete and only an end token is allowed.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.inner.is_stopped()
     }
 
-    /// The output would be whole if it ended here.
+    /// Whether the output may end here.
     pub fn may_finish(&mut self) -> bool {
         self.inner.is_accepting().unwrap_or(false)
     }
 
-    /// Tokens that must come next, in the tokenizer's own cutting; they need not be sampled, only [`accept`](Self::accept)ed. Often none.
+    /// Tokens that must come next, as the tokenizer would split them. They need not be sampled, only [`accept`](Self::accept)ed. Often
+    /// empty.
     pub fn forced_tokens(&mut self) -> Vec<u32> {
         self.inner.compute_ff_tokens()
     }

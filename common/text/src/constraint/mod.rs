@@ -1,4 +1,4 @@
-//! Structured output: what a [`Constraint`](crate::Constraint) allows as the next token (llguidance).
+//! Structured output: the next tokens that a [`Constraint`](crate::Constraint) allows, computed by llguidance.
 
 mod compiler;
 mod environment;
@@ -8,16 +8,16 @@ mod watchdog;
 pub use self::compiler::ConstraintCompiler;
 pub use self::matcher::Matcher;
 
-/// Why there is no matcher, or why it cannot go on.
+/// Errors of compiling and following a constraint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConstraintError {
-    /// The schema, the expression or the grammar is wrong or too large: the caller's fault.
+    /// The schema, regular expression or grammar is invalid or too large: an error of the caller.
     #[error("{0}")]
     Invalid(String),
-    /// The tokenizer cannot be constrained.
+    /// The tokenizer does not support constraints.
     #[error("this model's output cannot be constrained: {0}")]
     Tokenizer(String),
-    /// The grammar does not allow the token, or became too complex for a step.
-    #[error("the constraint cannot go on: {0}")]
+    /// The grammar does not allow the token, or a step is too complex.
+    #[error("the constraint cannot be continued: {0}")]
     Stuck(String),
 }

@@ -1,11 +1,11 @@
-//! Ends a step of a matcher that takes too long: it would hold all other streams up.
+//! Cancels steps of a matcher that take too long and would delay all other streams.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use llguidance::CancellationHandle;
 
-/// One thread that looks after all matchers of a compiler; asleep while none works.
+/// One thread that watches all matchers of a compiler; it sleeps while no step runs.
 pub(super) struct Watchdog {
     shared: Arc<Shared>,
 }
@@ -24,7 +24,7 @@ struct Watched {
     closed: bool,
 }
 
-/// A step under way; it is watched until this is dropped.
+/// A running step; it is watched until this is dropped.
 pub(super) struct Step<'a> {
     shared: &'a Shared,
     number: u64,
@@ -32,7 +32,7 @@ pub(super) struct Step<'a> {
 
 impl Watchdog {
     /// # Errors
-    /// The system has no thread to give.
+    /// When the thread cannot be spawned.
     pub(super) fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let watching = Arc::clone(&shared);
@@ -40,7 +40,7 @@ impl Watchdog {
         Ok(Self { shared })
     }
 
-    /// Cancels `handle` after `limit`, unless the step is dropped before.
+    /// Cancels `handle` after `limit`, unless the returned step is dropped before.
     pub(super) fn watch(&self, handle: &CancellationHandle, limit: Duration) -> Step<'_> {
         let mut watched = self.shared.lock();
         let number = watched.next;

@@ -1,29 +1,29 @@
-//! How many sequences run in a step.
+//! Control of the number of sequences that run at the same time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
-/// Steps that are looked at before the size grows or shrinks.
-const LEAST_STEPS: usize = 3;
-/// A network at least so stable leaves the size alone.
+/// Minimum number of measured steps before the size changes.
+const MIN_STEPS: usize = 3;
+/// Network stability below which the size is halved.
 const STABLE: f64 = 0.7;
 
-/// Settings of an [`AdaptiveBatchSizeController`].
+/// Configuration of an [`AdaptiveBatchSizeController`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchSizeConfig {
-    /// Fewest sequences, at least 1.
+    /// Minimum number of sequences, at least 1 (default: 1).
     pub min: usize,
-    /// Most sequences.
+    /// Maximum number of sequences (default: 16).
     pub max: usize,
-    /// Bytes of the device's memory: over 8 GB it begins with 8, over 4 GB with 4, else with `min`. `None`: the engine
-    /// takes the machine's memory; not known at all counts as over 8 GB.
+    /// Memory of the device in bytes, which sets the initial size: 8 above 8 GiB, 4 above 4 GiB, otherwise `min`. `None`: the
+    /// engine uses the machine's memory; if that is unknown, the initial size is 8.
     pub device_memory: Option<u64>,
-    /// Below this mean step it grows.
+    /// Mean step duration below which the size grows (default: 100 ms).
     pub target: Duration,
-    /// Above this mean step it shrinks.
+    /// Mean step duration above which the size shrinks (default: 200 ms).
     pub maximum: Duration,
-    /// Steps that the mean is taken over.
+    /// Number of steps over which the mean is taken (default: 10).
     pub history: usize,
 }
 
@@ -40,24 +40,24 @@ impl Default for BatchSizeConfig {
     }
 }
 
-/// What an [`AdaptiveBatchSizeController`] decided.
+/// A decision of an [`AdaptiveBatchSizeController`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BatchDecision {
-    /// One more: steps are faster than the target.
+    /// One more sequence: steps are faster than the target.
     Grow,
-    /// A quarter fewer: steps are slower than the maximum.
+    /// A quarter fewer sequences: steps are slower than the maximum.
     Shrink,
-    /// Half: readers' networks are unstable.
+    /// Half as many sequences: readers' networks are unstable.
     HalveForNetwork,
-    /// Half: memory is short.
+    /// Half as many sequences: memory is short.
     HalveForMemory,
 }
 
 impl BatchDecision {
-    /// All, in the order of [`BatchDecisions`].
+    /// All decisions, in the order of [`BatchDecisions`].
     pub const ALL: [Self; 4] = [Self::Grow, Self::Shrink, Self::HalveForNetwork, Self::HalveForMemory];
 
-    /// As it is named in metrics.
+    /// Name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl BatchDecision {
     }
 }
 
-/// How often each decision was taken.
+/// Number of decisions by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchDecisions {
     /// [`BatchDecision::Grow`].
@@ -82,25 +82,36 @@ pub struct BatchDecisions {
     pub halved_for_memory: u64,
 }
 
-/// Chooses how many sequences may run: it grows by one while steps take less than the target, and gives way quickly (a
-/// quarter when steps are too slow, half under memory pressure or when readers' networks are unstable). After each decision
-/// it measures anew.
+/// Controls how many sequences may run: grows by one while steps take less than the target, and shrinks faster (by a quarter
+/// when steps are too slow, by half under memory pressure or when readers' networks are unstable). Each decision restarts the
+/// measurement.
 ///
-/// Where one sequence alone takes longer than the target (a large model on a small machine), fewer sequences would make no
-/// step quick, only many callers wait: then the target is 1.5 and the maximum 2 times what one alone takes, if that is more.
+/// On a machine where even a single sequence takes longer than the target, fewer sequences would not make steps fast enough. The
+/// target is therefore at least 1.5 times, and the maximum at least 2 times, the duration of a step with one sequence.
+///
+/// ```
+/// use std::time::Duration;
+/// use videosdgx_text::controllers::{AdaptiveBatchSizeController, BatchDecision, BatchSizeConfig};
+///
+/// let mut controller = AdaptiveBatchSizeController::new(BatchSizeConfig::default());
+/// let size = controller.size();
+/// let decisions = [0; 3].map(|_| controller.record_step(Duration::from_millis(40), size));
+/// assert_eq!(decisions, [None, None, Some(BatchDecision::Grow)]);
+/// assert_eq!(controller.size(), size + 1);
+/// ```
 #[derive(Debug, Clone)]
 pub struct AdaptiveBatchSizeController {
     config: BatchSizeConfig,
     size: usize,
     steps: VecDeque<Duration>,
-    /// A step with one sequence, lately.
-    alone: Option<Duration>,
+    /// Moving average of steps with one sequence.
+    single: Option<Duration>,
     decisions: BatchDecisions,
-    held: bool,
+    growth_paused: bool,
 }
 
 impl AdaptiveBatchSizeController {
-    /// Begins by the device's memory.
+    /// A controller whose initial size depends on the device's memory.
     #[must_use]
     pub fn new(config: BatchSizeConfig) -> Self {
         let config =
@@ -117,48 +128,48 @@ impl AdaptiveBatchSizeController {
             size,
             steps: VecDeque::new(),
             decisions: BatchDecisions::default(),
-            alone: None,
-            held: false,
+            single: None,
+            growth_paused: false,
         }
     }
 
-    /// How many sequences may run now.
+    /// Number of sequences that may run.
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// How often it decided what.
+    /// Number of decisions by kind.
     #[must_use]
     pub fn decisions(&self) -> BatchDecisions {
         self.decisions
     }
 
-    /// Mean of the steps since the last decision, at most `history` of them.
+    /// Mean duration of the steps since the last decision, at most `history` of them.
     #[must_use]
     pub fn mean_step(&self) -> Option<Duration> {
         let count = u32::try_from(self.steps.len()).ok().filter(|count| *count > 0)?;
         Some(self.steps.iter().sum::<Duration>() / count)
     }
 
-    /// Takes in a step in which `sequences` were decoded (and no prompt was computed). It grows only when all places were
-    /// taken: an idle engine says nothing about a busy one; and one sequence alone is no reason to shrink.
+    /// Records the duration of a step that decoded `sequences` and computed no prompt. The size grows only when all slots were in
+    /// use, and shrinks only when more than one sequence ran.
     pub fn record_step(&mut self, took: Duration, sequences: usize) -> Option<BatchDecision> {
         if sequences == 1 {
-            self.alone = Some(self.alone.map_or(took, |alone| (alone * 7 + took) / 8));
+            self.single = Some(self.single.map_or(took, |single| (single * 7 + took) / 8));
         }
-        if self.steps.len() >= self.config.history.max(LEAST_STEPS) {
+        if self.steps.len() >= self.config.history.max(MIN_STEPS) {
             self.steps.pop_front();
         }
         self.steps.push_back(took);
-        if self.steps.len() < LEAST_STEPS {
+        if self.steps.len() < MIN_STEPS {
             return None;
         }
         let mean = self.mean_step()?;
-        let alone = self.alone.unwrap_or_default();
-        let target = self.config.target.max(alone * 3 / 2);
-        let maximum = self.config.maximum.max(alone * 2);
-        if mean < target && sequences >= self.size && self.size < self.config.max && !self.held {
+        let single = self.single.unwrap_or_default();
+        let target = self.config.target.max(single * 3 / 2);
+        let maximum = self.config.maximum.max(single * 2);
+        if mean < target && sequences >= self.size && self.size < self.config.max && !self.growth_paused {
             Some(self.decide(BatchDecision::Grow))
         } else if mean > maximum && sequences > 1 && self.size > self.config.min {
             Some(self.decide(BatchDecision::Shrink))
@@ -167,18 +178,18 @@ impl AdaptiveBatchSizeController {
         }
     }
 
-    /// Takes in how stable the readers' networks are, 0 to 1 (the share of streams that keep up).
+    /// Records the stability of the readers' networks: the share of streams that keep up, 0 to 1.
     pub fn record_network(&mut self, stability: f64) -> Option<BatchDecision> {
         (stability < STABLE && self.size > self.config.min)
             .then(|| self.decide(BatchDecision::HalveForNetwork))
     }
 
-    /// While `held` it does not grow: memory is short.
-    pub fn hold(&mut self, held: bool) {
-        self.held = held;
+    /// Pauses or resumes growth, for times when memory is short.
+    pub fn set_growth_paused(&mut self, paused: bool) {
+        self.growth_paused = paused;
     }
 
-    /// Gives way to memory pressure.
+    /// Halves the size because of memory pressure.
     pub fn relieve_memory(&mut self) -> Option<BatchDecision> {
         (self.size > self.config.min).then(|| self.decide(BatchDecision::HalveForMemory))
     }
@@ -213,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_by_the_devices_memory() {
+    fn the_initial_size_depends_on_the_devices_memory() {
         assert_eq!(controller(24 * GIB).size(), 8);
         assert_eq!(controller(6 * GIB).size(), 4);
         assert_eq!(controller(2 * GIB).size(), 1);
@@ -232,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_grow_while_places_are_empty() {
+    fn it_does_not_grow_while_slots_are_free() {
         let mut controller = controller(24 * GIB);
         for _ in 0..10 {
             assert_eq!(controller.record_step(Duration::from_millis(10), 2), None);
@@ -240,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn it_shrinks_when_steps_are_too_slow_and_rests_between_target_and_maximum() {
+    fn it_shrinks_when_steps_are_too_slow_and_keeps_its_size_between_target_and_maximum() {
         let mut controller = controller(24 * GIB);
         for _ in 0..3 {
             controller.record_step(Duration::from_millis(250), 8);
@@ -256,9 +267,9 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_slow_anyhow_keeps_its_places() {
+    fn a_model_slower_than_the_target_keeps_its_size() {
         let mut controller = controller(24 * GIB);
-        // One alone takes 400 ms, eight together 500 ms: there is nothing to win by running fewer.
+        // One sequence takes 400 ms, eight take 500 ms: running fewer would gain nothing.
         for _ in 0..10 {
             assert_eq!(controller.record_step(Duration::from_millis(400), 1), None);
         }
@@ -266,7 +277,7 @@ mod tests {
             controller.record_step(Duration::from_millis(500), controller.size());
         }
         assert_eq!(controller.size(), 16);
-        // Twice what one alone takes is too much here too.
+        // More than twice the duration of one sequence is too slow here too.
         for _ in 0..10 {
             controller.record_step(Duration::from_millis(1200), 16);
         }
@@ -288,11 +299,11 @@ mod tests {
     #[test]
     fn it_does_not_grow_while_memory_is_short() {
         let mut controller = controller(24 * GIB);
-        controller.hold(true);
+        controller.set_growth_paused(true);
         for _ in 0..10 {
             assert_eq!(fast(&mut controller), None);
         }
-        controller.hold(false);
+        controller.set_growth_paused(false);
         assert_eq!(fast(&mut controller), Some(BatchDecision::Grow));
     }
 

@@ -1,32 +1,32 @@
-//! How prompts are cut, and how tokens are handed on.
+//! Sizes of prompt chunks, and delivery of tokens.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Steps without prompts that the median is taken over.
+/// Number of steps without prompts over which the median is taken.
 const HISTORY: usize = 31;
-/// How much a new measurement counts.
+/// Weight of a new measurement in moving averages.
 const WEIGHT: f64 = 0.3;
-/// How much it counts when prompts turn out to cost more than was thought: running streams are waiting for it.
+/// Weight of a new measurement when prompts cost more than expected: faster, because running streams are delayed.
 const WEIGHT_UP: f64 = 0.8;
-/// A token of a small chunk beside running streams costs so many times one of a large chunk alone, until it was measured.
-const BESIDE: f64 = 2.0;
-/// Tokens of prompts beside running streams while nothing was measured.
-const UNKNOWN_CHUNK: usize = 32;
+/// Assumed cost per token of a small chunk in a step with decoding streams, relative to a large chunk alone, until measured.
+const MIXED_COST_FACTOR: f64 = 2.0;
+/// Chunk size in a step with decoding streams before anything is measured, tokens.
+const INITIAL_CHUNK: usize = 32;
 
-/// Settings of a [`LowLatencyOptimizer`].
+/// Configuration of a [`LowLatencyOptimizer`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LatencyConfig {
-    /// Most tokens of prompts in a step.
+    /// Maximum number of prompt tokens in a step (default: 512).
     pub prompt_chunk: usize,
-    /// Fewest, so that prompts always get on.
-    pub least_chunk: usize,
-    /// Most that a step may take while streams are being decoded, in medians of the steps without prompts. Below the 3 that is
-    /// promised, since the same step takes more or less long from one time to the next.
+    /// Minimum number of prompt tokens in a step, so that prompts always make progress (default: 4).
+    pub min_chunk: usize,
+    /// Maximum duration of a step while streams are decoded, as a multiple of the median step without prompts (default: 2). Lower
+    /// than the promised factor of 3, because step durations vary.
     pub slowdown: f64,
-    /// A prompt of at most so many tokens that are not in the cache is a short one.
+    /// A prompt with at most this many uncached tokens is short (default: 256).
     pub short_prompt: usize,
-    /// A step may take so long for short prompts, whatever the median: somebody waits for the first word.
+    /// Maximum duration of a step with short prompts, whatever the median, for a fast first token (default: 150 ms).
     pub short_step: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Default for LatencyConfig {
     fn default() -> Self {
         Self {
             prompt_chunk: 512,
-            least_chunk: 4,
+            min_chunk: 4,
             slowdown: 2.0,
             short_prompt: 256,
             short_step: Duration::from_millis(150),
@@ -42,20 +42,20 @@ impl Default for LatencyConfig {
     }
 }
 
-/// What the time goes to.
+/// How tokens are delivered, by the ratio of delivery time to computing time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DeliveryMode {
-    /// Computing takes by far the most: every token is handed on at once.
+    /// Computing dominates: every token is delivered at once.
     ComputeFocused,
-    /// Neither: every token is handed on at once, readers that are behind get several together.
+    /// Neither dominates: every token is delivered at once; readers that are behind get several together.
     #[default]
     Balanced,
-    /// Delivering takes longer than computing: what has gathered is handed on together.
+    /// Delivery takes longer than computing: pending tokens are delivered together.
     TransferFocused,
 }
 
 impl DeliveryMode {
-    /// As it is named in metrics.
+    /// Name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,31 +66,31 @@ impl DeliveryMode {
     }
 }
 
-/// What a [`LowLatencyOptimizer`] has done.
+/// Statistics of a [`LowLatencyOptimizer`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LowLatencyStatistics {
-    /// Prompts that were cut into several chunks or whose chunk was cut down for running streams.
-    pub cut_chunks: u64,
-    /// Steps that began while tokens of the step before were still being delivered.
+    /// Number of times a prompt was split because it did not fit into one chunk.
+    pub split_prompts: u64,
+    /// Steps that began while tokens of the previous step were still being delivered.
     pub prefetched_steps: u64,
-    /// Changes of the mode.
+    /// Changes of the delivery mode.
     pub mode_changes: u64,
-    /// Seconds of delivery a second of computing, lately.
+    /// Recent delivery time per computing time.
     pub delivery_ratio: f64,
 }
 
-/// Decides how many tokens of prompts a step takes, so that running streams hardly notice, and how tokens are handed on.
+/// Chooses the size of prompt chunks, so that prompts delay running streams only a little, and the delivery mode.
 ///
-/// A step with prompts takes about `median + cost · tokens`, where the median is that of steps without prompts; the chunk is
-/// the largest that keeps this below `slowdown` medians. Both are measured as it runs.
+/// A step with prompts takes about `median + cost · tokens`, where `median` is the median duration of steps without prompts. The
+/// chunk is the largest that keeps the step below `slowdown · median`. Both values are measured continuously.
 #[derive(Debug, Clone)]
 pub struct LowLatencyOptimizer {
     config: LatencyConfig,
     plain_steps: VecDeque<Duration>,
     median: Option<f64>,
-    /// Seconds a token of prompts beside running streams.
+    /// Seconds per prompt token in a step with decoding streams.
     prompt_cost: Option<f64>,
-    /// That was measured, not derived from prompts alone.
+    /// Whether `prompt_cost` was measured in such steps, instead of derived from steps with prompts only.
     cost_measured: bool,
     compute: f64,
     delivery: f64,
@@ -99,16 +99,12 @@ pub struct LowLatencyOptimizer {
 }
 
 impl LowLatencyOptimizer {
-    /// Nothing measured yet.
+    /// An optimizer without measurements.
     #[must_use]
     pub fn new(config: LatencyConfig) -> Self {
-        let least_chunk = config.least_chunk.max(1);
+        let min_chunk = config.min_chunk.max(1);
         Self {
-            config: LatencyConfig {
-                least_chunk,
-                prompt_chunk: config.prompt_chunk.max(least_chunk),
-                ..config
-            },
+            config: LatencyConfig { min_chunk, prompt_chunk: config.prompt_chunk.max(min_chunk), ..config },
             plain_steps: VecDeque::new(),
             median: None,
             prompt_cost: None,
@@ -120,42 +116,42 @@ impl LowLatencyOptimizer {
         }
     }
 
-    /// Tokens of prompts that the next step may take beside `decoding` running streams.
+    /// Maximum number of prompt tokens in the next step, which decodes `decoding` streams.
     #[must_use]
     pub fn prompt_budget(&self, decoding: usize) -> usize {
-        let LatencyConfig { prompt_chunk, least_chunk, slowdown, .. } = self.config;
+        let LatencyConfig { prompt_chunk, min_chunk, slowdown, .. } = self.config;
         if decoding == 0 {
             return prompt_chunk;
         }
         match (self.median, self.prompt_cost) {
             (Some(median), Some(cost)) if cost > 0.0 => {
                 let tokens = (slowdown - 1.0).max(0.0) * median / cost;
-                (tokens as usize).clamp(least_chunk, prompt_chunk)
+                (tokens as usize).clamp(min_chunk, prompt_chunk)
             }
-            _ => UNKNOWN_CHUNK.clamp(least_chunk, prompt_chunk),
+            _ => INITIAL_CHUNK.clamp(min_chunk, prompt_chunk),
         }
     }
 
-    /// Tokens of short prompts that the next step may take beside running streams; never less than of long ones.
+    /// Maximum number of tokens of short prompts in a step with decoding streams; at least the budget of long prompts.
     #[must_use]
     pub fn short_budget(&self) -> usize {
-        let LatencyConfig { prompt_chunk, least_chunk, short_step, .. } = self.config;
+        let LatencyConfig { prompt_chunk, min_chunk, short_step, .. } = self.config;
         let tokens = match (self.median, self.prompt_cost) {
             (Some(median), Some(cost)) if cost > 0.0 => {
                 ((short_step.as_secs_f64() - median).max(0.0) / cost) as usize
             }
-            _ => UNKNOWN_CHUNK,
+            _ => INITIAL_CHUNK,
         };
-        tokens.clamp(least_chunk, prompt_chunk).max(self.prompt_budget(1))
+        tokens.clamp(min_chunk, prompt_chunk).max(self.prompt_budget(1))
     }
 
-    /// Most tokens of a short prompt.
+    /// Maximum number of tokens of a short prompt.
     #[must_use]
     pub fn short_prompt(&self) -> usize {
         self.config.short_prompt
     }
 
-    /// Takes in a step: how long it took, with how many tokens of prompts and how many decoded streams.
+    /// Records the duration of a step with this number of prompt tokens and decoded streams.
     pub fn record_step(&mut self, took: Duration, prompt_tokens: usize, decoded: usize) {
         let seconds = took.as_secs_f64();
         self.compute += WEIGHT * (seconds - self.compute);
@@ -172,7 +168,7 @@ impl LowLatencyOptimizer {
             }
             (tokens, 0) => {
                 if !self.cost_measured {
-                    self.learn_cost(BESIDE * seconds / tokens as f64);
+                    self.learn_cost(MIXED_COST_FACTOR * seconds / tokens as f64);
                 }
             }
             (tokens, _) => {
@@ -184,12 +180,12 @@ impl LowLatencyOptimizer {
         }
     }
 
-    /// Takes in that a step began while tokens of the step before were still being delivered.
+    /// Records a step that began while tokens of the previous step were still being delivered.
     pub fn record_prefetch(&mut self) {
         self.statistics.prefetched_steps += 1;
     }
 
-    /// Takes in how long handing on the tokens of a step took.
+    /// Records how long the delivery of a step's tokens took.
     pub fn record_delivery(&mut self, took: Duration) {
         self.delivery += WEIGHT * (took.as_secs_f64() - self.delivery);
         let ratio = if self.compute > 0.0 { self.delivery / self.compute } else { 0.0 };
@@ -197,7 +193,7 @@ impl LowLatencyOptimizer {
         let mode = match ratio {
             ratio if ratio > 1.0 => DeliveryMode::TransferFocused,
             ratio if ratio < 0.1 => DeliveryMode::ComputeFocused,
-            // Between the modes there is room, so that it does not change with every step.
+            // Hysteresis between the modes, so that the mode does not change with every step.
             ratio if self.mode == DeliveryMode::TransferFocused && ratio > 0.7 => {
                 DeliveryMode::TransferFocused
             }
@@ -212,18 +208,18 @@ impl LowLatencyOptimizer {
         }
     }
 
-    /// Takes in that a prompt did not fit into one chunk.
-    pub fn record_cut(&mut self) {
-        self.statistics.cut_chunks += 1;
+    /// Records that a prompt did not fit into one chunk.
+    pub fn record_split(&mut self) {
+        self.statistics.split_prompts += 1;
     }
 
-    /// What the time goes to, lately.
+    /// The current delivery mode.
     #[must_use]
     pub fn mode(&self) -> DeliveryMode {
         self.mode
     }
 
-    /// What it has done.
+    /// Statistics since the start.
     #[must_use]
     pub fn statistics(&self) -> LowLatencyStatistics {
         self.statistics
@@ -231,87 +227,10 @@ impl LowLatencyOptimizer {
 
     fn learn_cost(&mut self, measured: f64) {
         let cost = self.prompt_cost.unwrap_or(measured);
-        // One odd step must not change the chunk beyond all measure.
+        // Bounds the influence of a single outlier.
         let measured = if cost > 0.0 { measured.clamp(cost / 4.0, cost * 4.0) } else { measured };
         let weight = if measured > cost { WEIGHT_UP } else { WEIGHT };
         self.prompt_cost = Some(cost + weight * (measured - cost));
-    }
-}
-
-/// What kind of client reads a stream: how many tokens it may get in one message when it is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ClientProfile {
-    /// Programs and unknown clients.
-    #[default]
-    Program,
-    /// Chrome, Edge and relatives.
-    Chromium,
-    /// Firefox.
-    Firefox,
-    /// Safari, whose streams like larger pieces.
-    Safari,
-    /// Telephones: fewer, larger messages keep the radio asleep.
-    Mobile,
-}
-
-impl ClientProfile {
-    /// By the `User-Agent` header.
-    #[must_use]
-    pub fn of_user_agent(agent: &str) -> Self {
-        let has = |word: &str| agent.contains(word);
-        if has("Mobile") || has("Android") || has("iPhone") || has("iPad") {
-            Self::Mobile
-        } else if has("Firefox/") {
-            Self::Firefox
-        } else if has("Chrome/") || has("Edg/") || has("Chromium/") {
-            Self::Chromium
-        } else if has("Safari/") {
-            Self::Safari
-        } else {
-            Self::Program
-        }
-    }
-
-    /// Most tokens in one message when the client is behind.
-    #[must_use]
-    pub fn most_together(self) -> usize {
-        match self {
-            Self::Program | Self::Chromium | Self::Firefox => 16,
-            Self::Safari => 32,
-            Self::Mobile => 64,
-        }
-    }
-}
-
-/// Decides for one reader how many of the tokens that are ready go into its next message: one each while it keeps up, more
-/// the further it is behind, up to its profile's most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReaderPace {
-    profile: ClientProfile,
-    behind: usize,
-    coalesced: u64,
-}
-
-impl ReaderPace {
-    /// A reader that keeps up.
-    #[must_use]
-    pub fn new(profile: ClientProfile) -> Self {
-        Self { profile, behind: 0, coalesced: 0 }
-    }
-
-    /// Takes in how many tokens were ready (at least 1) when the reader took its next message, and says how many it gets. One
-    /// late look is no slowness: only when tokens had gathered twice in a row are they put together.
-    pub fn take(&mut self, ready: usize) -> usize {
-        self.behind = if ready > 1 { self.behind + 1 } else { 0 };
-        let together = if self.behind >= 2 { ready.min(self.profile.most_together()) } else { 1 };
-        self.coalesced += together.saturating_sub(1) as u64;
-        together
-    }
-
-    /// Tokens that shared a message with one before.
-    #[must_use]
-    pub fn coalesced(&self) -> u64 {
-        self.coalesced
     }
 }
 
@@ -328,7 +247,7 @@ mod tests {
             optimizer.record_step(20 * MS, 0, 4);
         }
         optimizer.record_step(40 * MS, 20, 4);
-        // 130 ms are left beside the median of 20, at 1 ms a token.
+        // 130 ms remain beside the median of 20 ms, at 1 ms per token.
         assert_eq!((optimizer.short_budget(), optimizer.prompt_budget(4)), (130, 20));
         for _ in 0..64 {
             optimizer.record_step(400 * MS, 0, 4);
@@ -349,15 +268,15 @@ mod tests {
             optimizer.record_step(20 * MS, 0, 4);
         }
         optimizer.record_step(512 * MS, 512, 0);
-        // 20 ms at twice 1 ms a token.
+        // 20 ms at twice 1 ms per token.
         assert_eq!(optimizer.prompt_budget(4), 10);
-        // Small chunks turn out to cost three times as much a token.
+        // Small chunks cost three times as much per token.
         for _ in 0..20 {
             let tokens = optimizer.prompt_budget(4);
             optimizer.record_step(20 * MS + 3 * MS * u32::try_from(tokens).unwrap(), tokens, 4);
         }
         assert_eq!(optimizer.prompt_budget(4), 6);
-        // And less again when they get cheaper, a little at a time.
+        // The estimate decreases slowly when they become cheaper.
         for _ in 0..40 {
             let tokens = optimizer.prompt_budget(4);
             optimizer.record_step(20 * MS + MS * u32::try_from(tokens).unwrap(), tokens, 4);
@@ -384,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_follows_the_ratio_and_does_not_flutter() {
+    fn the_mode_follows_the_ratio_with_hysteresis() {
         let mut optimizer = LowLatencyOptimizer::new(LatencyConfig::default());
         for _ in 0..50 {
             optimizer.record_step(10 * MS, 0, 1);
@@ -405,30 +324,5 @@ mod tests {
             (DeliveryMode::TransferFocused, changes)
         );
         assert_eq!(optimizer.statistics().prefetched_steps, 50);
-    }
-
-    #[test]
-    fn only_readers_that_stay_behind_get_several_tokens_together() {
-        let mut pace = ReaderPace::new(ClientProfile::Chromium);
-        assert_eq!([pace.take(1), pace.take(3), pace.take(1), pace.take(2)], [1; 4]);
-        assert_eq!([pace.take(5), pace.take(200)], [5, 16]);
-        assert_eq!(pace.take(1), 1);
-        assert_eq!(pace.coalesced(), 4 + 15);
-    }
-
-    #[test]
-    fn profiles_by_user_agent() {
-        let of = ClientProfile::of_user_agent;
-        assert_eq!(
-            of("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36"),
-            ClientProfile::Chromium
-        );
-        assert_eq!(
-            of("Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/18 Safari/605.1.15"),
-            ClientProfile::Safari
-        );
-        assert_eq!(of("Mozilla/5.0 (iPhone) Version/18 Mobile/15E148 Safari/604.1"), ClientProfile::Mobile);
-        assert_eq!(of("Mozilla/5.0 Gecko/20100101 Firefox/140.0"), ClientProfile::Firefox);
-        assert_eq!(of("curl/8"), ClientProfile::Program);
     }
 }

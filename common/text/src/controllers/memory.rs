@@ -1,46 +1,46 @@
-//! What to give up when memory gets short, and in which order.
+//! Levels of memory pressure and the reactions to them.
 
 use std::time::Duration;
 
-/// Memory at one moment, bytes.
+/// A reading of the machine's memory, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryReading {
-    /// All there is.
+    /// Total memory.
     pub total: u64,
-    /// What could still be taken.
+    /// Memory that can still be allocated.
     pub available: u64,
 }
 
-/// How short memory is.
+/// Level of memory pressure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum MemoryPressure {
-    /// Enough.
+    /// No pressure.
     #[default]
     None,
-    /// Getting short: worth a line in the log.
+    /// A warning is logged.
     Early,
-    /// Fewer sequences.
+    /// Fewer sequences run.
     High,
-    /// Shorter caches as well.
+    /// The KV cache shrinks as well.
     Critical,
     /// Idle models are unloaded as well.
     Extreme,
 }
 
-/// Settings of a [`MemoryPressureMonitor`]: the shares of memory in use at which each level begins.
+/// Configuration of a [`MemoryPressureMonitor`]: the shares of memory in use at which each level begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryPressureConfig {
-    /// [`MemoryPressure::Early`].
+    /// Start of [`MemoryPressure::Early`] (default: 0.85).
     pub early: f64,
-    /// [`MemoryPressure::High`].
+    /// Start of [`MemoryPressure::High`] (default: 0.90).
     pub high: f64,
-    /// [`MemoryPressure::Critical`].
+    /// Start of [`MemoryPressure::Critical`] (default: 0.94).
     pub critical: f64,
-    /// [`MemoryPressure::Extreme`].
+    /// Start of [`MemoryPressure::Extreme`] (default: 0.97).
     pub extreme: f64,
-    /// A level ends so far below the share at which it began.
+    /// A level ends this far below its start (default: 0.03).
     pub hysteresis: f64,
-    /// Time between two looks.
+    /// Interval between two readings (default: 1 s).
     pub interval: Duration,
 }
 
@@ -57,37 +57,37 @@ impl Default for MemoryPressureConfig {
     }
 }
 
-/// What a [`MemoryPressureMonitor`] asks for.
+/// Reaction that a [`MemoryPressureMonitor`] requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MemoryAction {
-    /// Say so.
+    /// Log a warning.
     Warn,
     /// Run fewer sequences.
     FewerSequences,
-    /// Drop cached prefixes and shrink the pool to what is held.
-    ShorterCaches,
-    /// Unload models that are idle.
+    /// Evict cached prefixes and shrink the cache to the blocks in use.
+    ShrinkCache,
+    /// Unload idle models.
     UnloadIdle,
     /// The pressure is over.
     Relieved,
 }
 
-/// How often each action was asked for.
+/// Number of requested actions by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PressureCounts {
     /// [`MemoryAction::Warn`].
     pub warnings: u64,
     /// [`MemoryAction::FewerSequences`].
     pub fewer_sequences: u64,
-    /// [`MemoryAction::ShorterCaches`].
-    pub shorter_caches: u64,
+    /// [`MemoryAction::ShrinkCache`].
+    pub cache_shrinks: u64,
     /// [`MemoryAction::UnloadIdle`].
     pub unloads: u64,
 }
 
-/// Follows the machine's memory and climbs one step at a time: warning, fewer sequences, shorter caches, unloading of idle
-/// models. While readings stay at a level, its action is asked for again with each reading (what was given up may not have
-/// been enough); going down needs the hysteresis.
+/// Monitors the machine's memory. Pressure rises one level per reading: warning, fewer sequences, smaller cache, unloading of idle
+/// models. While readings stay at a level (other than the warning), its action is requested again with each reading. A level
+/// ends with hysteresis.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryPressureMonitor {
     config: MemoryPressureConfig,
@@ -97,32 +97,32 @@ pub struct MemoryPressureMonitor {
 }
 
 impl MemoryPressureMonitor {
-    /// Without pressure.
+    /// A monitor without readings.
     #[must_use]
     pub fn new(config: MemoryPressureConfig) -> Self {
         Self { config, ..Self::default() }
     }
 
-    /// The level now.
+    /// The current level.
     #[must_use]
     pub fn pressure(&self) -> MemoryPressure {
         self.pressure
     }
 
-    /// How often it asked for what.
+    /// Number of requested actions by kind.
     #[must_use]
     pub fn counts(&self) -> PressureCounts {
         self.counts
     }
 
-    /// Most bytes in use that it has seen.
+    /// Highest reading of memory in use, bytes.
     #[must_use]
     pub fn highest_used(&self) -> u64 {
         self.highest_used
     }
 
-    /// Takes in a reading. A jump over several levels is climbed one level a reading, so that the cheaper remedy is always
-    /// tried first.
+    /// Records a reading and returns the action to take. The level rises by at most one per reading, so that the cheaper action is
+    /// always tried first.
     pub fn record(&mut self, reading: MemoryReading) -> Option<MemoryAction> {
         let used = reading.total.saturating_sub(reading.available);
         self.highest_used = self.highest_used.max(used);
@@ -132,7 +132,7 @@ impl MemoryPressureMonitor {
         if reached > before {
             self.pressure = next(before);
         } else {
-            // Down only when the share is below where the level began by the hysteresis.
+            // Lower only when the share is below the start of the level by the hysteresis.
             self.pressure = before.min(self.level(share + self.config.hysteresis));
         }
         match self.pressure {
@@ -144,15 +144,15 @@ impl MemoryPressureMonitor {
                 self.counts.warnings += 1;
                 Some(MemoryAction::Warn)
             }
-            // Inside the hysteresis the level lasts, but nothing more is given up.
+            // Within the hysteresis the level remains, without further actions.
             level if self.level(share) < level => None,
             MemoryPressure::High => {
                 self.counts.fewer_sequences += 1;
                 Some(MemoryAction::FewerSequences)
             }
             MemoryPressure::Critical => {
-                self.counts.shorter_caches += 1;
-                Some(MemoryAction::ShorterCaches)
+                self.counts.cache_shrinks += 1;
+                Some(MemoryAction::ShrinkCache)
             }
             MemoryPressure::Extreme => {
                 self.counts.unloads += 1;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn it_climbs_in_order_even_when_memory_jumps() {
+    fn levels_rise_in_order_even_when_memory_jumps() {
         let mut monitor = MemoryPressureMonitor::default();
         let actions: Vec<_> = (0..5).map(|_| monitor.record(used(99))).collect();
         assert_eq!(
@@ -199,7 +199,7 @@ mod tests {
             [
                 Some(MemoryAction::Warn),
                 Some(MemoryAction::FewerSequences),
-                Some(MemoryAction::ShorterCaches),
+                Some(MemoryAction::ShrinkCache),
                 Some(MemoryAction::UnloadIdle),
                 Some(MemoryAction::UnloadIdle),
             ]
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_at_the_level_that_is_reached_and_comes_down_with_hysteresis() {
+    fn it_stays_at_the_level_and_leaves_it_with_hysteresis() {
         let mut monitor = MemoryPressureMonitor::default();
         monitor.record(used(91));
         assert_eq!(monitor.record(used(91)), Some(MemoryAction::FewerSequences));

@@ -1,4 +1,4 @@
-//! What adapts an engine to its machine and its readers: pure rules over measurements, with their decisions counted.
+//! Controllers that adapt the engine to its machine and its readers: pure functions of measurements, with counted decisions.
 
 mod batch_size;
 mod latency;
@@ -6,7 +6,7 @@ mod memory;
 
 pub use batch_size::{AdaptiveBatchSizeController, BatchDecision, BatchDecisions, BatchSizeConfig};
 pub use latency::{
-    ClientProfile, DeliveryMode, LatencyConfig, LowLatencyOptimizer, LowLatencyStatistics, ReaderPace,
+    DeliveryMode, LatencyConfig, LowLatencyOptimizer, LowLatencyStatistics,
 };
 pub use memory::{
     MemoryAction, MemoryPressure, MemoryPressureConfig, MemoryPressureMonitor, MemoryReading, PressureCounts,

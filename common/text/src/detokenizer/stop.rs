@@ -1,4 +1,4 @@
-//! Stop strings, found byte by byte whatever the pieces (Aho and Corasick's automaton, 1975).
+//! Search for stop strings, byte by byte (Aho-Corasick automaton, 1975).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,17 +8,17 @@ pub(super) struct StopStrings {
     nodes: Vec<Node>,
 }
 
-/// Where the automaton is.
+/// State of the automaton.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StopState(usize);
 
 #[derive(Debug, Default)]
 struct Node {
     next: BTreeMap<u8, usize>,
-    /// The longest proper suffix that begins a stop string too.
+    /// Node of the longest proper suffix that is a prefix of a stop string.
     fail: usize,
     depth: usize,
-    /// Number and length of the longest stop string that ends here.
+    /// Index and length of the longest stop string that ends here.
     ends: Option<(usize, usize)>,
 }
 
@@ -58,13 +58,13 @@ impl StopStrings {
         self.nodes.len() == 1
     }
 
-    /// Takes one byte; gives number and length of the stop string that ends with it, the longest of several.
+    /// Advances by one byte; returns index and length of the longest stop string that ends with it.
     pub(super) fn step(&self, state: &mut StopState, byte: u8) -> Option<(usize, usize)> {
         state.0 = advance(&self.nodes, state.0, byte);
         self.nodes[state.0].ends
     }
 
-    /// Length of the longest end of what was read that begins a stop string.
+    /// Length of the longest suffix of the input that is a prefix of a stop string.
     pub(super) fn held(&self, state: &StopState) -> usize {
         self.nodes[state.0].depth
     }

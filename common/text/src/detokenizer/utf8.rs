@@ -1,9 +1,10 @@
-//! Bytes to whole characters, as they arrive.
+//! Incremental UTF-8 decoding.
 
-/// Holds the beginning of a character back until it is whole. All that it gives together is `String::from_utf8_lossy` of all that it took.
+/// Holds incomplete characters back until they are complete. The concatenated output equals `String::from_utf8_lossy` of the
+/// concatenated input.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Utf8Stream {
-    /// At most three bytes.
+    /// The incomplete character, at most three bytes.
     pending: Vec<u8>,
 }
 

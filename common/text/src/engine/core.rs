@@ -9,7 +9,7 @@ use super::{EngineConfig, EngineSnapshot, SubmitError};
 use crate::controllers::{
     AdaptiveBatchSizeController, LatencyConfig, LowLatencyOptimizer, MemoryPressureMonitor,
 };
-use crate::scheduler::{EndCause, EndedSequence, Limits, Scheduler, SchedulerConfig, SeqId};
+use crate::scheduler::{EndCause, EndedSequence, Scheduler, SchedulerConfig, SeqId, StepLimits};
 use crate::telemetry::StreamingTelemetryCollector;
 use crate::{CacheUsage, ErrorCode, FinishReason};
 
@@ -99,14 +99,14 @@ impl Core {
         }
     }
 
-    pub(super) fn limits(&self, hold: bool) -> Limits {
-        Limits {
+    pub(super) fn limits(&self, pause_admission: bool) -> StepLimits {
+        StepLimits {
             max_running: self.batch.size(),
-            prompt_alone: self.optimizer.prompt_budget(0).min(self.prompt_cap),
-            prompt_beside: self.optimizer.prompt_budget(1).min(self.prompt_cap),
-            short_beside: self.optimizer.short_budget().min(self.prompt_cap),
+            prompt_only_budget: self.optimizer.prompt_budget(0).min(self.prompt_cap),
+            mixed_budget: self.optimizer.prompt_budget(1).min(self.prompt_cap),
+            short_mixed_budget: self.optimizer.short_budget().min(self.prompt_cap),
             short_prompt: self.optimizer.short_prompt(),
-            hold,
+            pause_admission,
         }
     }
 

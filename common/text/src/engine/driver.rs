@@ -79,7 +79,7 @@ fn failed<E: std::error::Error>(shared: &Shared, error: &LoaderError<E>) {
         suspects = core.scheduler.sequence_ids();
     }
     core.counts.failed += 1;
-    core.scheduler.crashed(shared.now(), &suspects);
+    core.scheduler.step_crashed(shared.now(), &suspects);
     let ended = core.take_ended();
     shared.release(core);
     tracing::error!(model, %error, sequences = suspects.len(), "step_crashed");

@@ -256,7 +256,7 @@ impl TextEngine {
         &self.shared().language
     }
 
-    /// Latencies, throughput and errors of the streams.
+    /// LatencyHistogram, throughput and errors of the streams.
     #[must_use]
     pub fn telemetry(&self) -> &StreamingTelemetryCollector {
         &self.shared().telemetry

@@ -26,7 +26,7 @@ pub(super) fn check_memory<M: Decoder>(shared: &Shared, model: &mut M) {
         let mut core = shared.lock();
         let action = core.memory.record(reading);
         let short = core.memory.pressure() >= MemoryPressure::High;
-        core.batch.hold(short);
+        core.batch.set_growth_paused(short);
         action
     };
     let Some(action) = action else { return };
@@ -35,7 +35,7 @@ pub(super) fn check_memory<M: Decoder>(shared: &Shared, model: &mut M) {
     match action {
         MemoryAction::Warn => {}
         MemoryAction::FewerSequences => fewer_sequences(shared),
-        MemoryAction::ShorterCaches => {
+        MemoryAction::ShrinkCache => {
             fewer_sequences(shared);
             shrink_cache(shared, model, true);
         }

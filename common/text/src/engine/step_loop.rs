@@ -98,7 +98,7 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         core.block_bytes = shape.cache_bytes_per_token * BLOCK_TOKENS as u64;
         core.full_cache_limit = limit;
         core.prompt_cap = shared.config.prompt_chunk.max(1);
-        core.scheduler.cache_lost(limit, shape.max_context);
+        core.scheduler.reset_cache(limit, shape.max_context);
         let bytes = limit as u64 * core.block_bytes;
         shared.release(core);
         tracing::info!(model = shared.config.model, blocks = limit, bytes, "kv_cache_limit");
@@ -123,7 +123,7 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         let plan = core.scheduler.plan(shared.now(), limits);
         core.in_step = plan.segments.iter().map(|segment| segment.seq).collect();
         for _ in 0..plan.cut {
-            core.optimizer.record_cut();
+            core.optimizer.record_split();
         }
         let ended = core.take_ended();
         let has_work = core.scheduler.has_work();

@@ -1,5 +1,6 @@
-//! How a checkpoint wants its pictures: `preprocessor_config.json`.
+//! Image preprocessing parameters of a checkpoint: `preprocessor_config.json`.
 
+use std::error::Error;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -9,27 +10,27 @@ use videosdgx_picture::Arithmetic;
 use super::ImageError;
 
 const FILE: &str = "preprocessor_config.json";
-/// Most bytes of the file.
-const MOST_BYTES: u64 = 1 << 20;
+/// Maximum size of the file.
+const MAX_BYTES: u64 = 1 << 20;
 
-/// What `Qwen2VLImageProcessor` is told by its checkpoint.
+/// Parameters of `Qwen2VLImageProcessor`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageConfig {
-    /// Pixels of a patch's side.
+    /// Side of a patch, pixels.
     pub patch: usize,
-    /// Equal frames that a picture is taken for.
+    /// Number of identical frames into which an image is repeated.
     pub temporal_patch: usize,
-    /// Patches of a side that become one token.
+    /// Side of the square of patches that becomes one token, patches.
     pub merge: usize,
-    /// Of red, green and blue, of 1.
+    /// Mean of red, green and blue, 0 to 1.
     pub mean: [f32; 3],
-    /// Of red, green and blue, of 1.
+    /// Standard deviation of red, green and blue, in the same scale.
     pub std: [f32; 3],
-    /// Pictures of fewer pixels are made larger.
-    pub least_pixels: usize,
-    /// Pictures of more pixels are made smaller.
-    pub most_pixels: usize,
-    /// Whether weights of the resampling are rounded as torchvision does it (transformers' default), or Pillow.
+    /// Images with fewer pixels are enlarged.
+    pub min_pixels: usize,
+    /// Images with more pixels are reduced.
+    pub max_pixels: usize,
+    /// Rounding of the resampling weights: as torchvision (the default of transformers) or as Pillow.
     pub arithmetic: Arithmetic,
 }
 
@@ -42,37 +43,40 @@ impl Default for ImageConfig {
             merge: 2,
             mean: [0.5; 3],
             std: [0.5; 3],
-            least_pixels: 1 << 16,
-            most_pixels: 1 << 24,
+            min_pixels: 1 << 16,
+            max_pixels: 1 << 24,
             arithmetic: Arithmetic::Libtorch,
         }
     }
 }
 
 impl ImageConfig {
-    /// Of a checkpoint's folder; [`ImageConfig::default`] when it has no `preprocessor_config.json`, and for fields that
-    /// are not in it.
+    /// Reads the parameters from a checkpoint's folder; missing fields, or a missing file, give [`ImageConfig::default`].
     ///
     /// # Errors
-    /// [`ImageError::Config`] naming the field that is no such value, or asks for what is not done here.
+    /// [`ImageError::Config`] with the field that is invalid or not supported.
     pub fn open(folder: &Path) -> Result<Self, ImageError> {
         let path = folder.join(FILE);
-        let refuse = |reason: String| ImageError::Config { file: path.clone(), field: "file", reason };
+        let invalid = |source: Box<dyn Error + Send + Sync>| ImageError::Config {
+            file: path.clone(),
+            field: "file",
+            source: source.into(),
+        };
         let file = match std::fs::File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(refuse(error.to_string())),
+            Err(error) => return Err(invalid(error.into())),
         };
         let mut text = Vec::new();
-        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(|error| refuse(error.to_string()))?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(refuse(format!("is more than {MOST_BYTES} bytes")));
+        file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|error| invalid(error.into()))?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(invalid(format!("is larger than {MAX_BYTES} bytes").into()));
         }
-        let value = serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
+        let value = serde_json::from_slice(&text).map_err(|error| invalid(error.into()))?;
         Self::parse(&value, &path)
     }
 
-    /// `value`: what `file` holds; `file` is for messages.
+    /// Parses the content of `file`; the path is used in messages.
     ///
     /// # Errors
     /// As [`ImageConfig::open`].
@@ -81,18 +85,18 @@ impl ImageConfig {
         let default = Self::default();
         for flag in ["do_resize", "do_rescale", "do_normalize", "do_convert_rgb"] {
             if !matches!(fields.get(flag), None | Some(Value::Bool(true))) {
-                return Err(fields.refuse(flag, "is not true, the only way that is supported"));
+                return Err(fields.refuse(flag, "is not true, the only supported value"));
             }
         }
         if fields.get("resample").is_some_and(|value| value.as_u64() != Some(3)) {
-            return Err(fields.refuse("resample", "is not 3 (bicubic), the only filter that is supported"));
+            return Err(fields.refuse("resample", "is not 3 (bicubic), the only supported filter"));
         }
         let factor = fields.get("rescale_factor").map_or(Some(1.0 / 255.0), Value::as_f64);
         if factor.is_none_or(|factor| (factor * 255.0 - 1.0).abs() > 1e-6) {
-            return Err(fields.refuse("rescale_factor", "is not 1/255, the only one that is supported"));
+            return Err(fields.refuse("rescale_factor", "is not 1/255, the only supported value"));
         }
         let size = Fields { value: fields.get("size").unwrap_or(&Value::Null), file };
-        // The older names stand over the newer ones, as in transformers.
+        // The older names take precedence over the newer ones, as in transformers.
         let pixels = |old: &'static str, new: &'static str, default: usize| -> Result<usize, ImageError> {
             let newer = size.count(new, default, 1..=1 << 28)?;
             fields.count(old, newer, 1..=1 << 28)
@@ -103,29 +107,29 @@ impl ImageConfig {
             merge: fields.count("merge_size", default.merge, 1..=16)?,
             mean: fields.colours("image_mean", default.mean)?,
             std: fields.colours("image_std", default.std)?,
-            least_pixels: pixels("min_pixels", "shortest_edge", default.least_pixels)?,
-            most_pixels: pixels("max_pixels", "longest_edge", default.most_pixels)?,
+            min_pixels: pixels("min_pixels", "shortest_edge", default.min_pixels)?,
+            max_pixels: pixels("max_pixels", "longest_edge", default.max_pixels)?,
             arithmetic: match fields.get("image_processor_type").and_then(Value::as_str) {
                 Some(name) if name.ends_with("Pil") => Arithmetic::Pillow,
                 _ => default.arithmetic,
             },
         };
         if config.std.contains(&0.0) {
-            return Err(fields.refuse("image_std", "holds a zero"));
+            return Err(fields.refuse("image_std", "contains a zero"));
         }
-        if config.least_pixels > config.most_pixels {
-            return Err(fields.refuse("size", "allows fewer pixels at most than at least"));
+        if config.min_pixels > config.max_pixels {
+            return Err(fields.refuse("size", "has a maximum below the minimum"));
         }
         Ok(config)
     }
 
-    /// Pixels of a side that become one token.
+    /// Side of the square that becomes one token, pixels.
     #[must_use]
     pub fn factor(&self) -> usize {
         self.patch * self.merge
     }
 
-    /// Values of a patch.
+    /// Number of values per patch.
     #[must_use]
     pub fn patch_values(&self) -> usize {
         3 * self.temporal_patch * self.patch * self.patch
@@ -142,8 +146,8 @@ impl<'a> Fields<'a> {
         self.value.get(name).filter(|value| !value.is_null())
     }
 
-    fn refuse(&self, field: &'static str, reason: impl ToString) -> ImageError {
-        ImageError::Config { file: PathBuf::from(self.file), field, reason: reason.to_string() }
+    fn refuse(&self, field: &'static str, reason: impl Into<Box<dyn Error + Send + Sync>>) -> ImageError {
+        ImageError::Config { file: PathBuf::from(self.file), field, source: reason.into().into() }
     }
 
     fn count(
@@ -190,8 +194,8 @@ mod tests {
             "merge_size": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
             "processor_class": "Qwen3VLProcessor", "image_processor_type": "Qwen2VLImageProcessorFast"
         });
-        assert_eq!(ImageConfig::parse(&value, Path::new("p.json")), Ok(ImageConfig::default()));
-        assert_eq!(ImageConfig::open(Path::new("/nowhere/at/all")), Ok(ImageConfig::default()));
+        assert_eq!(ImageConfig::parse(&value, Path::new("p.json")).expect("parses"), ImageConfig::default());
+        assert_eq!(ImageConfig::open(Path::new("/nowhere/at/all")).expect("default"), ImageConfig::default());
     }
 
     #[rstest]

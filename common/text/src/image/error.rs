@@ -1,33 +1,35 @@
-//! Why a picture, or the description of how to take pictures, cannot be used.
+//! Errors of image preprocessing.
 
+use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use videosdgx_picture::DecodeError;
 
-/// Everything that can go wrong between a file and its patches.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why an image, or a checkpoint's image configuration, cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ImageError {
-    /// The file is no picture, or too large a one; the message names the limit.
+    /// The file is not a valid image or exceeds a limit, which the message names.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// One side is more than [`super::resize::MOST_RATIO`] times the other.
+    /// The aspect ratio is too extreme.
     #[error("the longer side of the image is at most {most} times the shorter, {width} x {height} is more")]
     TooNarrow {
-        /// Pixels a row.
+        /// Width, pixels.
         width: usize,
-        /// Rows.
+        /// Height, pixels.
         height: usize,
-        /// The limit.
+        /// Maximum ratio of the longer to the shorter side.
         most: usize,
     },
-    /// `preprocessor_config.json` of the checkpoint does not describe what we do.
-    #[error("{}: {field}: {reason}", file.display())]
+    /// The checkpoint's `preprocessor_config.json` is invalid or requests unsupported processing.
+    #[error("{}: {field}: {source}", file.display())]
     Config {
         /// The file.
         file: PathBuf,
-        /// Where in it.
+        /// The field, or `file` for the whole file.
         field: &'static str,
         /// What is wrong.
-        reason: String,
+        source: Arc<dyn Error + Send + Sync>,
     },
 }

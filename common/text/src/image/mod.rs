@@ -1,5 +1,5 @@
-//! Pictures for a model that sees: decoded under limits, brought to a size of whole patches, normalised and cut up, as
-//! transformers' `Qwen2VLImageProcessor` (the one of Qwen3-VL) does.
+//! Image preprocessing for vision models: decoding within limits, resizing to whole patches, normalisation, and splitting into
+//! patches, as in transformers' `Qwen2VLImageProcessor` (used by Qwen3-VL).
 
 mod config;
 mod error;

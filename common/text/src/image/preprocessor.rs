@@ -1,4 +1,4 @@
-//! From a file's bytes to patches.
+//! From the bytes of an image file to patches.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,33 +6,33 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use videosdgx_picture::{Background, DecodeLimits, Filter, Picture, decode, dimensions};
 
-use super::resize::{MOST_RATIO, smart_size};
+use super::resize::{MAX_RATIO, smart_size};
 use super::{ImageConfig, ImageError};
 use videosdgx_decoder_api::ImageInput;
 
-/// Makes patches of pictures as one checkpoint wants them.
+/// Converts images to patches with the parameters of one checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PicturePreprocessor {
     config: ImageConfig,
     limits: DecodeLimits,
-    most_tokens: usize,
-}
+    max_tokens: usize,
+    }
 
-/// A picture, cut into patches, that has no place in a prompt yet.
+/// An image in patches, without a position in a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessedImage {
-    /// Patches in time (1), height and width.
+    /// Number of patches in time (1), height and width.
     pub grid: [usize; 3],
-    /// `[h · w, 3 · temporal patch · patch · patch]`, normalised, in merge blocks.
+    /// `[h · w, 3 · temporal patch · patch · patch]`, normalised, in order of merge blocks.
     pub patches: Vec<f32>,
-    /// Placeholder tokens: `h · w / merge²`.
+    /// Number of placeholder tokens: `h · w / merge²`.
     pub tokens: usize,
-    /// SHA-256 of the resized picture and of how it is normalised and cut.
+    /// SHA-256 of the resized image and of the preprocessing parameters.
     pub digest: [u8; 32],
 }
 
 impl ProcessedImage {
-    /// The picture whose first placeholder token is at `position` of the sequence.
+    /// The model input with the first placeholder token at `position` of the sequence.
     #[must_use]
     pub fn at(self, position: usize) -> Arc<ImageInput> {
         let Self { grid, patches, tokens, digest } = self;
@@ -41,13 +41,13 @@ impl ProcessedImage {
 }
 
 impl PicturePreprocessor {
-    /// With [`DecodeLimits::default`].
+    /// A preprocessor with [`DecodeLimits::default`].
     #[must_use]
     pub fn new(config: ImageConfig) -> Self {
-        Self { config, limits: DecodeLimits::default(), most_tokens: usize::MAX }
+        Self { config, limits: DecodeLimits::default(), max_tokens: usize::MAX }
     }
 
-    /// Of the checkpoint in `folder`.
+    /// The preprocessor of the checkpoint in `folder`.
     ///
     /// # Errors
     /// As [`ImageConfig::open`].
@@ -55,40 +55,39 @@ impl PicturePreprocessor {
         Ok(Self::new(ImageConfig::open(folder)?))
     }
 
-    /// Makes pictures smaller so that none has more than `tokens` tokens (at least one). Very narrow ones lose their ratio
-    /// rather than exceed it.
+    /// Reduces images to at most `tokens` placeholder tokens (at least one). Very narrow images then lose their aspect ratio.
     #[must_use]
-    pub fn with_most_tokens(mut self, tokens: usize) -> Self {
-        self.most_tokens = tokens.max(1);
+    pub fn with_max_tokens(mut self, tokens: usize) -> Self {
+        self.max_tokens = tokens.max(1);
         self
     }
 
-    /// With other limits for files.
+    /// Sets the limits for image files.
     #[must_use]
     pub fn with_limits(mut self, limits: DecodeLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How pictures are taken.
+    /// The parameters.
     #[must_use]
     pub fn config(&self) -> &ImageConfig {
         &self.config
     }
 
-    /// How many placeholder tokens [`PicturePreprocessor::process`] will give, by the file's header: patches take 24 KiB a token (of
-    /// Qwen3-VL), so a prompt that is too long is better refused before they are made.
+    /// Number of placeholder tokens that [`PicturePreprocessor::process`] will produce, computed from the file's header. Patches take
+    /// 24 KiB per token (Qwen3-VL), so prompts that are too long should be refused before they are computed.
     ///
     /// # Errors
-    /// [`ImageError::Decode`], [`ImageError::TooNarrow`]; damage behind the header is not seen.
+    /// [`ImageError::Decode`], [`ImageError::TooNarrow`]; damage after the header is not detected.
     pub fn count(&self, bytes: &[u8]) -> Result<usize, ImageError> {
         let [width, height] = dimensions(bytes, &self.limits)?;
         let [rows, columns] = self.size(width, height)?;
         Ok(rows / self.config.factor() * (columns / self.config.factor()))
     }
 
-    /// Patches of a PNG, JPEG or WebP file, transparency over white (as transformers' processor does it). Takes its time:
-    /// not for a thread that serves connections.
+    /// Patches of a PNG, JPEG or WebP file, with transparency over white as in transformers. Slow: do not call it on an async
+    /// runtime's thread.
     ///
     /// # Errors
     /// [`ImageError::Decode`], [`ImageError::TooNarrow`].
@@ -96,7 +95,7 @@ impl PicturePreprocessor {
         self.process_picture(&decode(bytes, &self.limits, Background::White)?)
     }
 
-    /// Patches of a decoded picture.
+    /// Patches of a decoded image.
     ///
     /// # Errors
     /// [`ImageError::TooNarrow`].
@@ -114,14 +113,14 @@ impl PicturePreprocessor {
         })
     }
 
-    /// Height and width at which the model sees a picture of this size.
+    /// Height and width to which an image of this size is resized.
     fn size(&self, width: usize, height: usize) -> Result<[usize; 2], ImageError> {
-        let (factor, most) = (self.config.factor(), self.most_tokens);
+        let (factor, most) = (self.config.factor(), self.max_tokens);
         let fitted = |least: usize, most: usize| {
             smart_size([height, width], factor, least, most).ok_or(ImageError::TooNarrow {
                 width,
                 height,
-                most: MOST_RATIO,
+                most: MAX_RATIO,
             })
         };
         let [rows, columns] = fitted(self.config.least_pixels, self.config.most_pixels)?;
@@ -134,8 +133,8 @@ impl PicturePreprocessor {
         Ok(if rows < columns { [short, long] } else { [long, short] })
     }
 
-    /// `picture`: of whole merge blocks. Order: block row, block column, row and column in the block; in a patch channel,
-    /// time, row, column.
+    /// Splits `picture`, whose sides are multiples of the merge block. Order: block row, block column, row and column in the block;
+    /// within a patch: channel, time, row, column.
     fn patches(&self, picture: &Picture) -> Vec<f32> {
         let ImageConfig { patch, temporal_patch, merge, .. } = self.config;
         let tables = self.tables();
@@ -167,7 +166,7 @@ impl PicturePreprocessor {
         patches
     }
 
-    /// What each byte of each channel becomes: `(byte - 255 · mean) / (255 · std)` in f32.
+    /// Normalised value of each byte per channel: `(byte - 255 · mean) / (255 · std)` in f32.
     fn tables(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|channel| {
             let (mean, std) = (self.config.mean[channel] * 255.0, self.config.std[channel] * 255.0);

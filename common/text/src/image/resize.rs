@@ -1,19 +1,19 @@
-//! The size at which a model looks at a picture.
+//! The size to which an image is resized.
 
-/// Most times that the longer side may be the shorter.
-pub(super) const MOST_RATIO: usize = 200;
+/// Maximum ratio of the longer to the shorter side.
+pub(super) const MAX_RATIO: usize = 200;
 
-/// Height and width in whole multiples of `factor`, near the picture's own ratio, with at least `least` and at most
-/// `most` pixels where one `factor`² allows it: `smart_resize` of transformers.
+/// Height and width as multiples of `factor`, close to the image's aspect ratio, with at least `least` and at most `most` pixels
+/// where `factor²` permits: `smart_resize` of transformers.
 ///
-/// `None` when one side is more than [`MOST_RATIO`] times the other, or zero.
+/// `None` when a side is zero, or more than [`MAX_RATIO`] times the other.
 pub(super) fn smart_size(
     [height, width]: [usize; 2],
     factor: usize,
     least: usize,
     most: usize,
 ) -> Option<[usize; 2]> {
-    if height == 0 || width == 0 || height.max(width) > MOST_RATIO * height.min(width) {
+    if height == 0 || width == 0 || height.max(width) > MAX_RATIO * height.min(width) {
         return None;
     }
     let (rows, columns, step) = (height as f64, width as f64, factor as f64);
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    /// What transformers' function gives (factor 32).
+    /// Results of the function in transformers (factor 32).
     #[rstest]
     #[case([480, 640], 65_536, 16_777_216, Some([480, 640]))]
     #[case([10, 10], 65_536, 16_777_216, Some([256, 256]))]

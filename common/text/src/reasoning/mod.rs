@@ -1,36 +1,36 @@
-//! A model's thoughts, split from its answer: `<think>…</think>` at the beginning of its output.
+//! Separates a model's reasoning, `<think>…</think>` at the beginning of its output, from its answer.
 
 use crate::tools::Markers;
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// Splits text that comes in pieces. White space round the tags belongs to neither part.
+/// Splits text incrementally. White space around the tags belongs to neither part.
 #[derive(Debug, Clone)]
 pub(crate) struct ReasoningSplitter {
     state: State,
     markers: Markers,
-    /// White space that is shown when something follows it.
+    /// White space that is output once other text follows it.
     blank: String,
-    /// Something of the part was shown.
+    /// Some reasoning has been output.
     begun: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Only white space so far: thoughts may begin.
+    /// Only white space so far: reasoning may begin.
     Start,
-    Thoughts,
-    /// Behind the thoughts, before the answer.
+    Reasoning,
+    /// Between reasoning and answer.
     Gap,
     Answer,
 }
 
 impl ReasoningSplitter {
-    /// `enabled`: the model may think; `thinking`: its prompt opened the thoughts.
+    /// `enabled`: the output may begin with reasoning. `thinking`: the prompt has already opened the tag.
     pub(crate) fn new(enabled: bool, thinking: bool) -> Self {
         let state = match (enabled, thinking) {
-            (_, true) => State::Thoughts,
+            (_, true) => State::Reasoning,
             (true, false) => State::Start,
             (false, false) => State::Answer,
         };
@@ -54,7 +54,7 @@ impl ReasoningSplitter {
                 answer.push_str(&std::mem::take(&mut self.blank));
                 answer.push_str(&held);
             }
-            State::Thoughts => self.think(&held, reasoning),
+            State::Reasoning => self.think(&held, reasoning),
             State::Gap | State::Answer => answer.push_str(&held),
         }
     }
@@ -67,15 +67,15 @@ impl ReasoningSplitter {
                 self.blank.push_str(&plain);
                 if found.is_some() {
                     self.blank.clear();
-                    self.state = State::Thoughts;
+                    self.state = State::Reasoning;
                 } else if !self.blank.trim().is_empty() {
                     answer.push_str(&std::mem::take(&mut self.blank));
                     answer.push_str(&self.markers.finish());
                     self.state = State::Answer;
                 }
             }
-            State::Thoughts => {
-                // A template may have opened the thoughts and the model opens them again: its tag is no thought.
+            State::Reasoning => {
+                // If the template has opened the tag and the model opens it again, the second tag is not part of the reasoning.
                 let tags: &[&str] = if self.begun { &[CLOSE] } else { &[CLOSE, OPEN] };
                 let found = self.markers.step(character, tags, &mut plain);
                 self.think(&plain, reasoning);

@@ -1,4 +1,4 @@
-//! One token out of a row.
+//! Sampling of one token from a row of logits.
 
 use std::cmp::Ordering;
 
@@ -6,28 +6,28 @@ use super::weights::{Weights, bound_of_top, largest};
 use crate::SamplingParams;
 use crate::engine::TokenMask;
 
-/// Below this temperature the likeliest token is taken: the distribution is one token anyhow.
+/// Below this temperature the most likely token is selected: the distribution is concentrated on it anyway.
 const GREEDY: f32 = 1e-5;
-/// Tokens that first are looked at for top-p.
-const FIRST_LOOK: usize = 128;
+/// Number of candidates that top-p sorts first.
+const FIRST_SORT: usize = 128;
 
-/// A token that may be chosen.
+/// A token that may be sampled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
     pub(super) id: u32,
     pub(super) logit: f32,
-    /// In proportion to its probability; 1 for the likeliest.
+    /// Probability relative to that of the most likely token.
     pub(super) weight: f32,
 }
 
 impl Candidate {
-    /// Likelier first; the lower id among equals, so that the order is one and the same everywhere.
-    pub(super) fn likelier(a: &Self, b: &Self) -> Ordering {
+    /// Order by descending logit, then by ascending id, so that the order is unique.
+    pub(super) fn by_likelihood(a: &Self, b: &Self) -> Ordering {
         b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
     }
 }
 
-/// Ids that are not in the mask cannot be chosen.
+/// Sets the logits of ids that are not in the mask to negative infinity.
 pub(super) fn apply_mask(row: &mut [f32], mask: &TokenMask) {
     let words = mask.words();
     for (index, values) in row.chunks_mut(32).enumerate() {
@@ -45,35 +45,35 @@ pub(super) fn apply_mask(row: &mut [f32], mask: &TokenMask) {
     }
 }
 
-/// Room to work in, kept from one choice to the next.
+/// Buffers that are reused from one token to the next.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct Scratch {
     weights: Weights,
     candidates: Vec<Candidate>,
     maxima: Vec<f32>,
 }
 
-/// The likeliest id; the lowest among equals. `None` when there is no finite value.
+/// The most likely id, the lowest among equals; `None` when all values are negative infinity.
 fn greedy(row: &[f32]) -> Option<u32> {
     let max = largest(row);
     let at = row.iter().position(|value| *value == max)?;
     (max > f32::NEG_INFINITY).then_some(at as u32)
 }
 
-/// Chooses an id; `draw` gives a number in [0, 1) and is asked at most once. No value of the row is NaN.
+/// Samples an id. `draw` returns a random number in [0, 1) and is called at most once. The row must not contain NaN.
 pub(super) fn choose(
     row: &[f32],
     params: &SamplingParams,
     draw: impl FnOnce() -> f64,
-    room: &mut Room,
+    scratch: &mut Scratch,
 ) -> Option<u32> {
-    let likeliest = greedy(row)?;
-    let max = row[likeliest as usize];
+    let most_likely = greedy(row)?;
+    let max = row[most_likely as usize];
     if params.temperature < GREEDY || params.top_k == 1 || max == f32::INFINITY {
-        return Some(likeliest);
+        return Some(most_likely);
     }
     let scale = 1.0 / params.temperature;
-    let Room { weights, candidates, maxima } = room;
+    let Scratch { weights, candidates, maxima } = scratch;
     let k = params.top_k as usize;
     let whole = k == 0 || k >= row.len();
     if whole {
@@ -84,8 +84,8 @@ pub(super) fn choose(
     }
     candidates.clear();
     if whole {
-        // What is less likely than a token's even share of what top-p cuts off is cut off, since all of those together are
-        // less than that.
+        // Tokens whose weight is below `(1 - top_p) · total / vocab` cannot be part of the top-p set: all of them together are
+        // less than what top-p cuts off.
         let cut = f64::from(1.0 - params.top_p).max(0.0) * weights.total() / row.len() as f64;
         let least = (cut as f32).max(params.min_p * (1.0 - 1e-6)).max(f32::MIN_POSITIVE);
         let likely = weights.values().iter().zip(0..).filter(|(weight, _)| **weight >= least);
@@ -99,7 +99,7 @@ pub(super) fn choose(
         let likely = row.iter().zip(0..).filter(|(logit, _)| **logit >= bound && **logit > f32::NEG_INFINITY);
         candidates.extend(likely.map(|(logit, id)| Candidate { id, logit: *logit, weight: 0.0 }));
         if k < candidates.len() {
-            candidates.select_nth_unstable_by(k - 1, Candidate::likelier);
+            candidates.select_nth_unstable_by(k - 1, Candidate::by_likelihood);
             candidates.truncate(k);
         }
         for candidate in candidates.iter_mut() {
@@ -113,7 +113,7 @@ pub(super) fn choose(
     if params.min_p > 0.0 {
         candidates.retain(|candidate| candidate.weight >= params.min_p * (1.0 - 1e-6));
     }
-    // By id: which of them is drawn must not depend on how they were selected.
+    // Sorted by id, so that the result does not depend on the order of the selection.
     candidates.sort_unstable_by_key(|candidate| candidate.id);
     let target = draw() * sum(candidates);
     let mut passed = 0.0;
@@ -121,29 +121,29 @@ pub(super) fn choose(
         passed += f64::from(candidate.weight);
         passed > target
     });
-    // Rounding may leave the sum a hair short.
+    // Rounding may leave the sum slightly below the target.
     drawn.or(candidates.last()).map(|candidate| candidate.id)
 }
 
-/// Keeps the fewest of the likeliest that together reach `wanted`, at least one. Sorts no more of them than needed.
-fn keep_top_p(candidates: &mut Vec<Candidate>, wanted: f64) {
-    let (mut sorted, mut look, mut sum) = (0, FIRST_LOOK, 0.0);
+/// Keeps the smallest set of the most likely candidates whose weights reach `target`, at least one. Sorts no more than needed.
+fn keep_top_p(candidates: &mut Vec<Candidate>, target: f64) {
+    let (mut sorted, mut next, mut sum) = (0, FIRST_SORT, 0.0);
     while sorted < candidates.len() {
         let rest = &mut candidates[sorted..];
-        let take = look.min(rest.len());
+        let take = next.min(rest.len());
         if take < rest.len() {
-            rest.select_nth_unstable_by(take - 1, Candidate::likelier);
+            rest.select_nth_unstable_by(take - 1, Candidate::by_likelihood);
         }
-        rest[..take].sort_unstable_by(Candidate::likelier);
+        rest[..take].sort_unstable_by(Candidate::by_likelihood);
         for index in sorted..sorted + take {
             sum += f64::from(candidates[index].weight);
-            if sum >= wanted {
+            if sum >= target {
                 candidates.truncate(index + 1);
                 return;
             }
         }
         sorted += take;
-        look *= 4;
+        next *= 4;
     }
 }
 

@@ -1,17 +1,17 @@
-//! Tokens that were there already.
+//! Penalties for tokens that occurred before.
 
 use std::collections::HashMap;
 
 use crate::SamplingParams;
 
-/// Counts of the tokens of a sequence, as far as a penalty asks for them.
+/// Numbers of occurrences of tokens in a sequence, as far as a penalty needs them.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// How often in the output; 0 for tokens of the prompt only.
+pub(super) struct TokenCounts {
+    /// Occurrences in the output; 0 for tokens that occur only in the prompt.
     counts: HashMap<u32, u32>,
 }
 
-impl Seen {
+impl TokenCounts {
     pub(super) fn new(params: &SamplingParams, prompt: &[u32]) -> Self {
         let counts = if params.repetition_penalty == 1.0 {
             HashMap::new()
@@ -30,7 +30,7 @@ impl Seen {
         }
     }
 
-    /// Repetition over prompt and output, then frequency and presence over the output.
+    /// Applies the repetition penalty (prompt and output), then frequency and presence penalties (output only).
     pub(super) fn apply(&self, params: &SamplingParams, row: &mut [f32]) {
         for (id, count) in &self.counts {
             let Some(value) = row.get_mut(*id as usize) else { continue };

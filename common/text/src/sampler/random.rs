@@ -1,11 +1,11 @@
-//! Random numbers by counter.
+//! Counter-based random numbers.
 
-/// A number in [0, 1) that depends on the seed and the counter alone: SplitMix64's finaliser (Steele, Lea, Flood 2014) over
-/// both, twice, since neighbouring seeds and counters are usual.
+/// A number in [0, 1) that depends only on the seed and the counter: SplitMix64's finaliser (Steele, Lea, Flood 2014) over both,
+/// applied twice, because adjacent seeds and counters are common.
 pub(crate) fn uniform(seed: u64, counter: u64) -> f64 {
     let mixed =
         mix(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ counter.wrapping_mul(0xd1b5_4a32_d192_ed03));
-    // 53 bits, as many as an f64 holds.
+    // 53 bits, the precision of an f64.
     (mix(mixed.wrapping_add(0x9e37_79b9_7f4a_7c15)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 

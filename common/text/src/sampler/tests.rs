@@ -62,7 +62,7 @@ fn filters_keep_what_the_reference_keeps_in_its_proportions() {
             let mut found = vec![0.0; vocab];
             for draw in 0..draws {
                 let at = (f64::from(draw) + 0.5) / f64::from(draws);
-                let id = choose::choose(&logits, &params, || at, &mut choose::Room::default()).unwrap();
+                let id = choose::choose(&logits, &params, || at, &mut choose::Scratch::default()).unwrap();
                 found[id as usize] += 1.0 / f64::from(draws);
             }
             for (id, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
@@ -81,8 +81,9 @@ fn draws_of_many_seeds_and_positions_follow_the_distribution() {
     for seed in 0..200 {
         for position in 0..100 {
             let draw = || uniform(seed, position);
-            let id = choose::choose(&logits, &SamplingParams::default(), draw, &mut choose::Room::default())
-                .unwrap();
+            let id =
+                choose::choose(&logits, &SamplingParams::default(), draw, &mut choose::Scratch::default())
+                    .unwrap();
             counts[id as usize] += 1.0;
         }
     }

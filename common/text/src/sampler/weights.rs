@@ -1,22 +1,22 @@
-//! Exponentials of a whole row, and bounds that spare sorting it.
+//! Exponentials of a whole row, and bounds that avoid sorting it.
 
-/// Values of a row that one sum or one maximum stands for.
+/// Number of values per partial sum or partial maximum.
 const BLOCK: usize = 64;
 
-/// `e^(logit - max) ^ scale` of each value of a row, and their sum.
+/// `e^((logit - max) · scale)` of each value of a row, and their sum.
 ///
-/// For the sum of a row of 150,000 the exponential is what takes long; this one has no branch and no call, so that it is
-/// computed for several values at once. Its relative error is under 3e-7.
+/// The exponentials dominate the cost for a row of 150,000 values. This implementation has no branches and no calls, so that the
+/// compiler vectorises it. Its relative error is below 3e-7.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
     values: Vec<f32>,
-    /// Of [`BLOCK`] values each.
+    /// Sums of [`BLOCK`] values each.
     sums: Vec<f32>,
     total: f64,
 }
 
 impl Weights {
-    /// Of a row whose largest value is `max`, finite.
+    /// Computes the weights of a row whose largest value is `max`, which must be finite.
     pub(super) fn fill(&mut self, row: &[f32], max: f32, scale: f32) {
         self.values.clear();
         self.values.extend(row.iter().map(|logit| exp((logit - max) * scale)));
@@ -33,7 +33,7 @@ impl Weights {
         &self.values
     }
 
-    /// The id at which the running sum passes `at` (in [0, 1)) of the total.
+    /// The id at which the cumulative sum exceeds the share `at` (in [0, 1)) of the total.
     pub(super) fn draw(&self, at: f64) -> Option<u32> {
         let mut rest = at * self.total;
         let mut last = None;
@@ -46,7 +46,7 @@ impl Weights {
             }
             return self.draw_in(number, rest);
         }
-        // Rounding may leave the sums a hair short.
+        // Rounding may leave the sums slightly below the target.
         self.draw_in(last?, f64::INFINITY)
     }
 
@@ -67,19 +67,19 @@ impl Weights {
     }
 }
 
-/// A value that at least `k` values of the row reach, and not many more: the `k`-th largest of the blocks' maxima. The lowest
-/// value there is when the row has too few blocks.
-pub(super) fn bound_of_top(row: &[f32], k: usize, room: &mut Vec<f32>) -> f32 {
+/// A lower bound that at least `k` values of the row reach, and not many more: the `k`-th largest of the blocks' maxima.
+/// Negative infinity when the row has too few blocks.
+pub(super) fn bound_of_top(row: &[f32], k: usize, maxima: &mut Vec<f32>) -> f32 {
     if k == 0 || k > row.len() / BLOCK {
         return f32::NEG_INFINITY;
     }
-    room.clear();
-    room.extend(row.chunks(BLOCK).map(largest));
-    let (_, bound, _) = room.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    maxima.clear();
+    maxima.extend(row.chunks(BLOCK).map(largest));
+    let (_, bound, _) = maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
     *bound
 }
 
-/// The largest value; nothing in the row is NaN.
+/// The largest value of a row without NaN.
 pub(super) fn largest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let chunks = row.chunks_exact(16);
@@ -104,11 +104,11 @@ fn sum(values: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// `e^x` for `x` at most 0 (a hair more does no harm); 0 under -87. By powers of two and a polynomial for what is left (Cody
-/// and Waite's reduction, Taylor to the sixth power over half of ln 2).
+/// `e^x` for `x` ≤ 0 (slightly above is harmless); 0 below -87. Cody and Waite's range reduction to a power of two, and a Taylor
+/// polynomial of degree 6 for the remainder.
 fn exp(x: f32) -> f32 {
     const LEAST: f32 = -87.0;
-    /// Adding it rounds to a whole number, which is then in the low bits.
+    /// Adding it rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_draws_agree_with_the_plain_way() {
+    fn sums_and_draws_agree_with_the_direct_computation() {
         let row: Vec<f32> = (0..1000_u32).map(|id| ((id * 7919) % 1009) as f32 / 100.0 - 12.0).collect();
         let max = largest(&row);
         assert_eq!(max, row.iter().copied().fold(f32::NEG_INFINITY, f32::max));

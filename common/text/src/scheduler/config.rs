@@ -1,52 +1,53 @@
-//! What a scheduler is told.
+//! Inputs of the scheduler.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use videosdgx_decoder_api::ImageInput;
 
-/// Settings of a scheduler.
+/// Configuration of a scheduler.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SchedulerConfig {
-    /// Most sequences that wait or are paused; one more is refused.
+    /// Maximum number of sequences that wait or are paused; further ones are refused.
     pub(crate) queue_capacity: usize,
-    /// So long a wait is worth one step of priority.
+    /// Waiting time that counts as much as one level of priority.
     pub(crate) ageing: Duration,
-    /// A sequence that is paused for so long is ended.
+    /// A sequence that is paused for this long is ended.
     pub(crate) slow_reader_limit: Duration,
 }
 
-/// What may be done in the next step.
+/// StepLimits of the next step.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Sequences that may run.
+pub(crate) struct StepLimits {
+    /// Maximum number of running sequences.
     pub(crate) max_running: usize,
-    /// Tokens of prompts in a step in which nothing is decoded.
-    pub(crate) prompt_alone: usize,
-    /// Tokens of prompts in a step beside decoded sequences.
-    pub(crate) prompt_beside: usize,
-    /// The same while short prompts are computed, and how many tokens a short prompt has at most.
-    pub(crate) short_beside: usize,
+    /// Maximum number of prompt tokens in a step without decoding sequences.
+    pub(crate) prompt_only_budget: usize,
+    /// Maximum number of prompt tokens in a step with decoding sequences.
+    pub(crate) mixed_budget: usize,
+    /// The same for short prompts.
+    pub(crate) short_mixed_budget: usize,
+    /// Maximum length of a short prompt in tokens.
     pub(crate) short_prompt: usize,
-    /// Nobody new is let in (somebody waits for the model to be free).
-    pub(crate) hold: bool,
+    /// Admits no sequences, because another user waits for the model.
+    pub(crate) pause_admission: bool,
 }
 
 /// A new sequence.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SequenceSpec {
-    /// Whose it is.
+    /// Owner of the request, for fairness.
     pub(crate) principal: String,
-    /// 0 to 9.
+    /// 0 to 9, highest first.
     pub(crate) priority: u8,
-    /// The prompt, at least one token.
+    /// The prompt; at least one token.
     pub(crate) tokens: Vec<u32>,
-    /// Pictures in it.
+    /// Images of the prompt.
     pub(crate) images: Vec<Arc<ImageInput>>,
-    /// Most tokens of output, at least one.
+    /// Maximum number of output tokens; at least one.
     pub(crate) max_tokens: usize,
-    /// When it ends whatever happens, on the scheduler's clock.
+    /// Time on the scheduler's clock at which the sequence is ended.
     pub(crate) deadline: Option<Duration>,
-    /// Sequences with different salts share no cache.
+    /// Sequences with different salts share no cached blocks.
     pub(crate) salt: String,
 }

@@ -1,14 +1,14 @@
-//! What each principal has used lately.
+//! Recent usage per principal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What was used fades to 1/e in so many seconds.
-const FADES: f64 = 10.0;
-/// Less than this is forgotten, seconds.
-const NOTHING: f64 = 1e-3;
+/// Time constant of the exponential decay of usage, seconds.
+const DECAY_SECONDS: f64 = 10.0;
+/// Usage below this many seconds is dropped.
+const NEGLIGIBLE: f64 = 1e-3;
 
-/// Seconds of places that each principal has used, fading.
+/// Slot time that each principal has used recently, in seconds with exponential decay.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fairness {
     used: BTreeMap<String, f64>,
@@ -16,20 +16,20 @@ pub(super) struct Fairness {
 }
 
 impl Fairness {
-    /// Time passed, in which these principals held a place each (one that held several comes several times).
+    /// Advances to `now`. `running` has the principal of each sequence that held a slot in the meantime.
     pub(super) fn advance<'a>(&mut self, now: Duration, running: impl Iterator<Item = &'a str>) {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = self.at.max(now);
         if passed <= 0.0 {
             return;
         }
-        let kept = (-passed / FADES).exp();
+        let kept = (-passed / DECAY_SECONDS).exp();
         self.used.retain(|_, used| {
             *used *= kept;
-            *used > NOTHING
+            *used > NEGLIGIBLE
         });
-        // As if it had been used evenly over the time: then a long gap counts no more than FADES.
-        let gained = FADES * (1.0 - kept);
+        // The integral of the decayed usage over the interval, so that a long interval counts at most DECAY_SECONDS.
+        let gained = DECAY_SECONDS * (1.0 - kept);
         for principal in running {
             match self.used.get_mut(principal) {
                 Some(used) => *used += gained,
@@ -40,12 +40,12 @@ impl Fairness {
         }
     }
 
-    /// How much later requests of this principal count as having come.
+    /// Delay that is added to the arrival time of this principal's requests.
     pub(super) fn penalty(&self, principal: &str) -> Duration {
         Duration::from_secs_f64(self.used.get(principal).copied().unwrap_or(0.0))
     }
 
-    /// Principals it remembers.
+    /// Number of principals with recent usage.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.used.len()

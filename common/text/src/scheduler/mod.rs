@@ -1,12 +1,12 @@
-//! Which sequences compute what in the next step: a state machine without threads, clocks or arithmetic.
+//! The scheduler: decides which sequences compute which tokens in the next step. A state machine without threads or clocks.
 //!
-//! A sequence waits, runs, or is paused because its reader is slow. It runs when there is a place and its tokens fit into the
-//! cache; each step takes the newest token of every running sequence first and then chunks of prompts, mixed. A sequence
-//! that is preempted waits again and is computed anew later, most of it from the cache if that still has it.
+//! A sequence is waiting, running, or paused because its reader is slow. It runs when a slot is free and its tokens fit into the
+//! cache. Each step first takes the newest token of every running sequence and then chunks of prompts (continuous batching with
+//! chunked prefill). A preempted sequence waits again and is recomputed later, using the blocks that are still cached.
 //!
-//! Order: a sequence's *rank* is its arrival, moved earlier by [`SchedulerConfig::ageing`] for each step of priority. So a
-//! waiting sequence overtakes all that came later than nine such times after it, whatever their priority: waits are bounded.
-//! Between principals, what one has used lately (seconds of places, fading over ten) moves its requests later.
+//! Order: the *rank* of a sequence is its arrival time minus [`SchedulerConfig::ageing`] per level of priority. A waiting
+//! sequence therefore precedes all that arrive more than nine such intervals after it, whatever their priority, so waiting times
+//! are bounded. Between principals, recent usage (slot time with exponential decay) delays further requests.
 
 mod config;
 mod fairness;
@@ -18,7 +18,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use config::{Limits, SchedulerConfig, SequenceSpec};
+pub(crate) use config::{SchedulerConfig, SequenceSpec, StepLimits};
 pub(crate) use plan::{Growth, Plan, PlannedSegment};
 pub(crate) use sequence::SeqId;
 pub(crate) use state::{EndCause, EndedSequence, QueueFull, Scheduler, SegmentDone};

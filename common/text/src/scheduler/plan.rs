@@ -1,4 +1,4 @@
-//! What the next step computes.
+//! Planning of the next step: admission, preemption and the choice of segments.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,71 +6,71 @@ use std::time::Duration;
 
 use super::sequence::{Sequence, SequenceStatus};
 use super::state::{EndCause, EndedSequence};
-use super::{Limits, Scheduler, SeqId};
+use super::{Scheduler, SeqId, StepLimits};
 use crate::cache::BlockHash;
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, ImageInput};
 
-/// Fewest blocks by which the cache grows.
-const GROWTH: usize = 64;
+/// Minimum number of blocks by which the cache grows.
+const MIN_GROWTH: usize = 64;
 
-/// Blocks for each running sequence that must be free beside what a newcomer needs.
+/// Blocks per running sequence that must stay free when a new sequence is admitted.
 const MARGIN: usize = 1;
-/// The same for a sequence that was put back.
-const MARGIN_AGAIN: usize = 4;
+/// The same when a preempted sequence is admitted again.
+const READMISSION_MARGIN: usize = 4;
 
-/// The next step. Without segments there is nothing to do until something happens.
+/// The next step. Without segments there is nothing to compute until the next event.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
-    /// The cache must be made larger first.
+    /// The cache must be grown first.
     pub(crate) grow: Option<Growth>,
-    /// What is computed, decoded sequences first.
+    /// Segments to compute, decoding sequences first.
     pub(crate) segments: Vec<PlannedSegment>,
-    /// Sequences that only compute their newest token.
+    /// Number of decoding sequences: those that compute only their newest token.
     pub(crate) decoding: usize,
-    /// Tokens of prompts.
+    /// Number of prompt tokens.
     pub(crate) prompt_tokens: usize,
-    /// Prompts that did not fit in whole.
+    /// Number of prompts of which only a part fits into the step.
     pub(crate) cut: usize,
 }
 
-/// From `before` blocks to `blocks`.
+/// Growth of the cache from `before` to `blocks` blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Growth {
     pub(crate) before: usize,
     pub(crate) blocks: usize,
 }
 
-/// A part of one sequence.
+/// Consecutive tokens of one sequence in the step.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedSegment {
     pub(crate) seq: SeqId,
     pub(crate) tokens: Vec<u32>,
-    /// Position of the first of them.
+    /// Position of the first token.
     pub(crate) start: usize,
     pub(crate) blocks: Vec<BlockId>,
     pub(crate) images: Vec<Arc<ImageInput>>,
-    /// Whether a token is chosen after the last of them.
+    /// Whether a token is sampled after the last one.
     pub(crate) samples: bool,
-    /// The chosen token will be the last there is room for.
+    /// The sampled token reaches the maximum length of the sequence.
     pub(crate) last: bool,
-    /// Tokens of the prompt found in the cache.
+    /// Prompt tokens found in the cache.
     pub(crate) cached_tokens: usize,
 }
 
 impl Scheduler {
-    /// Lets sequences in, makes room, and says what the next step computes. Until [`Scheduler::step_done`] it changes nothing
-    /// but who holds which blocks, so a failed step can simply be planned again.
-    pub(crate) fn plan(&mut self, now: Duration, limits: Limits) -> Plan {
+    /// Admits sequences, assigns blocks, and returns the next step. Apart from admission and blocks it changes nothing until
+    /// [`Scheduler::step_done`], so a failed step can be planned again.
+    pub(crate) fn plan(&mut self, now: Duration, limits: StepLimits) -> Plan {
         self.expire(now);
         let running = self.sequences.values().filter(|sequence| sequence.status == SequenceStatus::Running);
         self.fairness.advance(now, running.map(|sequence| &*sequence.principal));
         let before = self.cache.capacity();
-        if !limits.hold {
+        if !limits.pause_admission {
             self.admit(now, limits.max_running.max(1));
         }
         let mut plan = Plan::default();
         let mut order = self.by_rank(|status| status == SequenceStatus::Running);
-        // Who was in a step that crashed runs alone until it has got through one.
+        // A sequence of a step that crashed runs alone until it has completed a step.
         if let Some(suspect) = order.iter().copied().find(|seq| self.sequences[seq].crashes > 0) {
             order = vec![suspect];
         }
@@ -81,12 +81,12 @@ impl Scheduler {
         plan
     }
 
-    /// Sequences in a status, first in rank first.
-    fn by_rank(&self, wanted: impl Fn(SequenceStatus) -> bool) -> Vec<SeqId> {
+    /// Sequences whose status matches, in order of rank.
+    fn by_rank(&self, matches: impl Fn(SequenceStatus) -> bool) -> Vec<SeqId> {
         let mut order: Vec<(i64, SeqId)> = self
             .sequences
             .iter()
-            .filter(|(_, sequence)| wanted(sequence.status))
+            .filter(|(_, sequence)| matches(sequence.status))
             .map(|(seq, sequence)| (sequence.rank, *seq))
             .collect();
         order.sort_unstable();
@@ -98,7 +98,7 @@ impl Scheduler {
             let displaced = if self.running() < max_running {
                 None
             } else {
-                match self.displaced_by(candidate) {
+                match self.displacement_victim(candidate) {
                     Some(victim) => Some(victim),
                     None => break,
                 }
@@ -106,7 +106,7 @@ impl Scheduler {
             if let Some(victim) = displaced
                 && let Some(sequence) = self.sequences.get_mut(&victim)
             {
-                // It keeps its blocks as long as nobody needs them.
+                // It keeps its blocks until another sequence needs them.
                 sequence.status = SequenceStatus::Waiting;
                 self.counts.preemptions += 1;
             }
@@ -114,7 +114,7 @@ impl Scheduler {
                 continue;
             }
             if let Some(victim) = displaced.and_then(|victim| self.sequences.get_mut(&victim)) {
-                // It was for nothing; who has lost its blocks meanwhile waits all the same.
+                // The candidate was not admitted, so the victim continues, unless it has lost its blocks.
                 if !victim.blocks.is_empty() {
                     victim.status = SequenceStatus::Running;
                     self.counts.preemptions -= 1;
@@ -122,7 +122,7 @@ impl Scheduler {
                 break;
             }
             if self.running() > 0 {
-                // Its turn comes; nobody overtakes it, or large prompts would starve.
+                // The candidate stays first in line: if others overtook it, large prompts would starve.
                 break;
             }
             self.remove(now, candidate);
@@ -130,7 +130,7 @@ impl Scheduler {
         }
     }
 
-    /// The waiting sequence whose turn it is.
+    /// The waiting sequence that is next in line.
     fn next_waiting(&self) -> Option<SeqId> {
         let waiting =
             self.sequences.iter().filter(|(_, sequence)| sequence.status == SequenceStatus::Waiting);
@@ -141,24 +141,25 @@ impl Scheduler {
         waiting.min_by_key(|(seq, sequence)| (turn(sequence), **seq)).map(|(seq, _)| *seq)
     }
 
-    /// The running sequence that gives its place to `candidate`: the last in rank of those with less priority and a later rank.
-    fn displaced_by(&self, candidate: SeqId) -> Option<SeqId> {
-        let wants = self.sequences.get(&candidate)?;
+    /// The running sequence that yields its slot to `candidate`: of those with lower priority and later rank, the last in rank.
+    fn displacement_victim(&self, candidate: SeqId) -> Option<SeqId> {
+        let candidate = self.sequences.get(&candidate)?;
         self.sequences
             .iter()
             .filter(|(_, sequence)| sequence.status == SequenceStatus::Running)
-            .filter(|(_, sequence)| sequence.priority < wants.priority && sequence.rank > wants.rank)
+            .filter(|(_, sequence)| sequence.priority < candidate.priority && sequence.rank > candidate.rank)
             .max_by_key(|(seq, sequence)| (sequence.rank, **seq))
             .map(|(seq, _)| *seq)
     }
 
-    /// Gives a waiting sequence the blocks that all its tokens need, as many as possible shared; whether they were to be had.
+    /// Assigns a waiting sequence the blocks for all its tokens, sharing cached ones, and sets it running; `false` when too few
+    /// blocks are available.
     fn try_admit(&mut self, candidate: SeqId) -> bool {
         let Some(sequence) = self.sequences.get_mut(&candidate) else { return false };
         let mut found = sequence.computed / BLOCK_TOKENS;
         let mut found_cached = 0;
         if sequence.blocks.is_empty() {
-            while found < sequence.shareable() {
+            while found < sequence.shareable_blocks() {
                 match sequence.hash(found) {
                     Some(hash) if self.cache.contains(hash) => {
                         found_cached += usize::from(self.cache.is_cached(hash))
@@ -170,16 +171,16 @@ impl Scheduler {
         }
         let held = sequence.blocks.len().max(found);
         let missing = sequence.blocks_needed().saturating_sub(held);
-        // Some blocks stay free for each running sequence, so that the newcomer is not put back at once; more for one that has
-        // been put back before, or it would be computed again and again.
-        let each = if sequence.admitted { MARGIN_AGAIN } else { MARGIN };
+        // Some blocks stay free per running sequence, so that the sequence is not preempted again at once; more after a preemption,
+        // to avoid repeated recomputation.
+        let each = if sequence.admitted { READMISSION_MARGIN } else { MARGIN };
         let margin = self.running() * each;
-        if !self.make_room(candidate, missing + found_cached, margin) {
+        if !self.free_blocks(candidate, missing + found_cached, margin) {
             return false;
         }
         let Some(sequence) = self.sequences.get_mut(&candidate) else { return false };
         if sequence.blocks.is_empty() {
-            // Room may have been made of what was found a moment ago: share what is still there.
+            // Freeing blocks may have evicted some of those found above: share the ones that are left.
             for index in 0..found {
                 let Some(block) = sequence.hash(index).and_then(|hash| self.cache.share(hash)) else { break };
                 sequence.blocks.push(block);
@@ -189,7 +190,7 @@ impl Scheduler {
         }
         if !sequence.admitted {
             sequence.admitted = true;
-            sequence.cached_tokens = sequence.newly_known();
+            sequence.cached_tokens = sequence.take_newly_cached();
             self.counts.prefix_queries += sequence.prompt_tokens as u64;
             self.counts.prefix_hits += sequence.cached_tokens as u64;
             self.counts.prompt_tokens += sequence.cached_tokens as u64;
@@ -207,23 +208,23 @@ impl Scheduler {
         true
     }
 
-    /// Makes `blocks` available for `candidate` (and `margin` more, if that needs nobody's blocks): grows the cache, takes
-    /// blocks from who does not run, then from who runs with less priority and a later rank.
-    fn make_room(&mut self, candidate: SeqId, blocks: usize, margin: usize) -> bool {
-        self.grow_for(blocks + margin);
-        let Some(wants) = self.sequences.get(&candidate) else { return false };
-        let (priority, rank) = (wants.priority, wants.rank);
-        let wanted = blocks + margin;
+    /// Makes `blocks + margin` blocks available for `candidate`: grows the cache, then preempts sequences that are not running, then
+    /// running ones with lower priority and later rank. `false` when that is not enough.
+    fn free_blocks(&mut self, candidate: SeqId, blocks: usize, margin: usize) -> bool {
+        let needed = blocks + margin;
+        self.grow_for(needed);
+        let Some(sequence) = self.sequences.get(&candidate) else { return false };
+        let (priority, rank) = (sequence.priority, sequence.rank);
         let idle = self.by_rank(|status| status != SequenceStatus::Running);
         for holder in idle.into_iter().rev().filter(|holder| *holder != candidate) {
-            if self.cache.available() >= wanted {
+            if self.cache.available() >= needed {
                 return true;
             }
             if !self.sequences[&holder].blocks.is_empty() {
                 self.preempt(holder);
             }
         }
-        while self.cache.available() < wanted {
+        while self.cache.available() < needed {
             let victim = self
                 .sequences
                 .iter()
@@ -239,32 +240,32 @@ impl Scheduler {
         true
     }
 
-    /// Grows the cache, as far as its limit lets it, until `blocks` are available.
+    /// Grows the cache, within its limit, until `blocks` are available.
     fn grow_for(&mut self, blocks: usize) {
         let missing = blocks.saturating_sub(self.cache.available());
         let capacity = self.cache.capacity();
         if missing > 0 && capacity < self.cache_limit {
-            let wanted = (capacity + missing).max(capacity + (capacity / 4).max(GROWTH));
-            self.cache.resize(wanted.min(self.cache_limit));
+            let target = (capacity + missing).max(capacity + (capacity / 4).max(MIN_GROWTH));
+            self.cache.resize(target.min(self.cache_limit));
         }
     }
 
-    /// The newest token of each running sequence, first in rank first.
+    /// Plans the newest token of each decoding sequence, in order of rank.
     fn plan_decoding(&mut self, order: &[SeqId], plan: &mut Plan) {
         for seq in order {
             let ready = self.sequences.get(seq).is_some_and(|sequence| {
                 sequence.status == SequenceStatus::Running && sequence.remaining() == 1
             });
-            if ready && self.hold_blocks(*seq) {
+            if ready && self.ensure_blocks(*seq) {
                 plan.decoding += 1;
                 self.push_segment(*seq, 1, plan);
             }
         }
     }
 
-    /// Sees to it that a running sequence has blocks for all its tokens, at the cost of who does not run, then of the running
-    /// one that is last in rank; when that is itself, it waits.
-    fn hold_blocks(&mut self, seq: SeqId) -> bool {
+    /// Ensures that a running sequence has blocks for all its tokens. If none is available, it preempts sequences that are not
+    /// running, then the running one that is last in rank; `false` when that is the sequence itself.
+    fn ensure_blocks(&mut self, seq: SeqId) -> bool {
         loop {
             let Some(sequence) = self.sequences.get_mut(&seq) else { return false };
             if sequence.status != SequenceStatus::Running {
@@ -291,14 +292,14 @@ impl Scheduler {
         }
     }
 
-    /// Chunks of prompts, first in rank first, as far as the budget goes.
-    fn plan_prompts(&mut self, order: &[SeqId], limits: Limits, plan: &mut Plan) {
-        let alone = plan.decoding == 0;
-        let budget = if alone { limits.prompt_alone } else { limits.prompt_beside }.max(1);
-        // Who waits for the answer to a short prompt is there to see it; nobody notices one longer step.
-        let short_budget = if alone { budget } else { limits.short_beside.max(budget) };
-        // Blocks that this step computes: who wants the same ones waits a step and shares them.
-        let mut under_way: BTreeSet<BlockHash> = BTreeSet::new();
+    /// Plans chunks of prompts, in order of rank, within the budget.
+    fn plan_prompts(&mut self, order: &[SeqId], limits: StepLimits, plan: &mut Plan) {
+        let prompts_only = plan.decoding == 0;
+        let budget = if prompts_only { limits.prompt_only_budget } else { limits.mixed_budget }.max(1);
+        // Short prompts get a larger budget: a fast first token is worth one longer step.
+        let short_budget = if prompts_only { budget } else { limits.short_mixed_budget.max(budget) };
+        // Blocks that this step computes: other sequences with the same blocks wait for the next step and share them.
+        let mut in_progress: BTreeSet<BlockHash> = BTreeSet::new();
         for seq in order {
             if plan.prompt_tokens >= short_budget {
                 break;
@@ -309,24 +310,24 @@ impl Scheduler {
             if waits {
                 continue;
             }
-            self.adopt(*seq);
+            self.share_computed_blocks(*seq);
             let Some(sequence) = self.sequences.get_mut(seq) else { continue };
             let first = sequence.computed / BLOCK_TOKENS;
             let aligned = sequence.computed.is_multiple_of(BLOCK_TOKENS);
             if aligned
-                && first < sequence.shareable()
-                && sequence.hash(first).is_some_and(|hash| under_way.contains(&hash))
+                && first < sequence.shareable_blocks()
+                && sequence.hash(first).is_some_and(|hash| in_progress.contains(&hash))
             {
                 continue;
             }
             let allowed =
-                if sequence.newly_computed() <= limits.short_prompt { short_budget } else { budget };
+                if sequence.uncached_prompt_tokens() <= limits.short_prompt { short_budget } else { budget };
             let take = sequence.remaining().min(allowed.saturating_sub(plan.prompt_tokens));
             if take == 0 {
                 continue;
             }
             for index in first..(sequence.computed + take) / BLOCK_TOKENS {
-                under_way.extend(sequence.hash(index));
+                in_progress.extend(sequence.hash(index));
             }
             plan.prompt_tokens += take;
             plan.cut += usize::from(take < sequence.remaining());
@@ -334,12 +335,12 @@ impl Scheduler {
         }
     }
 
-    /// Takes over blocks that others have computed since the sequence was let in, instead of computing the same again.
-    fn adopt(&mut self, seq: SeqId) {
+    /// Shares blocks that other sequences have computed since this one was admitted, instead of computing them again.
+    fn share_computed_blocks(&mut self, seq: SeqId) {
         let Some(sequence) = self.sequences.get_mut(&seq) else { return };
         while sequence.computed.is_multiple_of(BLOCK_TOKENS) {
             let index = sequence.computed / BLOCK_TOKENS;
-            if index >= sequence.shareable() {
+            if index >= sequence.shareable_blocks() {
                 return;
             }
             let Some(shared) = sequence.hash(index).and_then(|hash| self.cache.share(hash)) else { return };
@@ -347,7 +348,7 @@ impl Scheduler {
             self.cache.release(own);
             sequence.computed += BLOCK_TOKENS;
             sequence.published = index + 1;
-            let of_prompt = sequence.newly_known();
+            let of_prompt = sequence.take_newly_cached();
             sequence.cached_tokens += of_prompt;
             self.counts.prefix_hits += of_prompt as u64;
             self.counts.prompt_tokens += of_prompt as u64;

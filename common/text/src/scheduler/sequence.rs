@@ -1,4 +1,4 @@
-//! One sequence.
+//! The scheduler's view of one sequence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use super::SequenceSpec;
 use crate::cache::{BlockHash, block_hash, root_hash};
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, ImageInput};
 
-/// A sequence within one engine.
+/// Identifies a sequence within one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeqId(pub(crate) u64);
 
-/// Where it stands.
+/// Scheduling status of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SequenceStatus {
     Waiting,
@@ -24,29 +24,29 @@ pub(super) struct Sequence {
     pub(super) principal: String,
     pub(super) priority: u8,
     pub(super) deadline: Option<Duration>,
-    /// Arrival moved earlier by priority, microseconds; lower goes first.
+    /// Arrival time in microseconds minus the bonus of the priority; the lowest is first.
     pub(super) rank: i64,
     pub(super) status: SequenceStatus,
-    /// Prompt and output.
+    /// Prompt and output tokens.
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_tokens: usize,
     pub(super) images: Vec<Arc<ImageInput>>,
-    /// It ends with so many tokens.
+    /// Maximum length: prompt and output tokens.
     pub(super) max_len: usize,
-    /// So many of its tokens are in the cache.
+    /// Number of leading tokens that are in the cache.
     pub(super) computed: usize,
     pub(super) blocks: Vec<BlockId>,
-    /// Of the full blocks of `tokens`, as far as they were asked for.
+    /// Hashes of the leading full blocks, computed on demand.
     hashes: Vec<BlockHash>,
     root: BlockHash,
-    /// So many of its blocks are named, or were there already.
+    /// Number of leading blocks that are published in the cache or were shared from it.
     pub(super) published: usize,
-    /// Tokens of the prompt found in the cache at its first admission.
+    /// Prompt tokens that were found in the cache.
     pub(super) cached_tokens: usize,
     pub(super) admitted: bool,
-    /// Tokens of the prompt that were ever in the cache.
-    known: usize,
-    /// Steps with it that took the whole process down.
+    /// Number of prompt tokens that have been in the cache at any time, so that recomputation is not counted twice.
+    counted: usize,
+    /// Number of crashed steps with this sequence since its last successful step.
     pub(super) crashes: u32,
 }
 
@@ -70,35 +70,35 @@ impl Sequence {
             published: 0,
             cached_tokens: 0,
             admitted: false,
-            known: 0,
+            counted: 0,
             crashes: 0,
         }
     }
 
-    /// Tokens that are not in the cache yet; at least one, since the newest never is.
+    /// Number of tokens that are not in the cache; at least one, because the newest token never is.
     pub(super) fn remaining(&self) -> usize {
         self.tokens.len() - self.computed
     }
 
-    /// Tokens of the prompt that are in the cache for the first time since this was last asked.
-    pub(super) fn newly_known(&mut self) -> usize {
+    /// Number of prompt tokens that entered the cache for the first time since the last call.
+    pub(super) fn take_newly_cached(&mut self) -> usize {
         let now = self.computed.min(self.prompt_tokens);
-        let new = now.saturating_sub(self.known);
-        self.known += new;
+        let new = now.saturating_sub(self.counted);
+        self.counted += new;
         new
     }
 
-    /// Tokens of the prompt that were not found in the cache.
-    pub(super) fn newly_computed(&self) -> usize {
+    /// Number of prompt tokens that were not found in the cache.
+    pub(super) fn uncached_prompt_tokens(&self) -> usize {
         self.prompt_tokens.saturating_sub(self.cached_tokens)
     }
 
-    /// Blocks that all its tokens need.
+    /// Number of blocks for all tokens.
     pub(super) fn blocks_needed(&self) -> usize {
         self.tokens.len().div_ceil(BLOCK_TOKENS)
     }
 
-    /// The hash of its `index`-th block; `None` when that is not full yet.
+    /// Hash of block `index`; `None` when it is not full yet.
     pub(super) fn hash(&mut self, index: usize) -> Option<BlockHash> {
         while self.hashes.len() <= index {
             let start = self.hashes.len() * BLOCK_TOKENS;
@@ -109,9 +109,9 @@ impl Sequence {
         Some(self.hashes[index])
     }
 
-    /// Blocks that others may share with it: full ones, but never all its tokens, since the last must be computed to be
-    /// continued.
-    pub(super) fn shareable(&self) -> usize {
+    /// Number of leading blocks that it may share from the cache: full ones, without the last token, which must be computed to
+    /// get its logits.
+    pub(super) fn shareable_blocks(&self) -> usize {
         (self.tokens.len() - 1) / BLOCK_TOKENS
     }
 }

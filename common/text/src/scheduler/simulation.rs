@@ -23,7 +23,7 @@ struct World {
     random: StdRng,
     now: Duration,
     scheduler: Scheduler,
-    limits: Limits,
+    limits: StepLimits,
     places: Vec<Content>,
     callers: HashMap<SeqId, Caller>,
     finished: usize,
@@ -52,14 +52,14 @@ impl World {
             ageing: Duration::from_millis(random.random_range(1..2000)),
             slow_reader_limit: Duration::from_secs(1),
         });
-        scheduler.cache_lost(random.random_range(10..120), 400);
-        let limits = Limits {
+        scheduler.reset_cache(random.random_range(10..120), 400);
+        let limits = StepLimits {
             max_running: random.random_range(1..9),
-            prompt_alone: random.random_range(16..128),
-            prompt_beside: random.random_range(1..32),
-            short_beside: random.random_range(1..64),
+            prompt_only_budget: random.random_range(16..128),
+            mixed_budget: random.random_range(1..32),
+            short_mixed_budget: random.random_range(1..64),
             short_prompt: random.random_range(0..48),
-            hold: false,
+            pause_admission: false,
         };
         let (places, callers) = (vec![0; 120 * BLOCK_TOKENS], HashMap::new());
         Self { random, now: Duration::ZERO, scheduler, limits, places, callers, finished: 0, ended_early: 0 }
@@ -121,7 +121,7 @@ impl World {
             }
             21 if self.random.random_bool(0.2) => {
                 self.places.fill(0);
-                self.scheduler.cache_lost(self.random.random_range(10..120), 400);
+                self.scheduler.reset_cache(self.random.random_range(10..120), 400);
             }
             22 => self.limits.max_running = self.random.random_range(1..9),
             23 => {
@@ -150,9 +150,9 @@ impl World {
         if failures && self.random.random_bool(0.05) {
             let in_step: Vec<SeqId> = plan.segments.iter().map(|segment| segment.seq).collect();
             if self.random.random_bool(0.2) {
-                self.scheduler.crashed(self.now, &in_step);
+                self.scheduler.step_crashed(self.now, &in_step);
                 self.places.fill(0);
-                self.scheduler.cache_lost(100, 400);
+                self.scheduler.reset_cache(100, 400);
             }
             return true;
         }
@@ -170,8 +170,8 @@ impl World {
 
     fn check_plan(&self, plan: &Plan) {
         let mut written: Vec<BlockId> = Vec::new();
-        let beside = self.limits.prompt_beside.max(self.limits.short_beside);
-        let budget = if plan.decoding == 0 { self.limits.prompt_alone } else { beside };
+        let beside = self.limits.mixed_budget.max(self.limits.short_mixed_budget);
+        let budget = if plan.decoding == 0 { self.limits.prompt_only_budget } else { beside };
         assert!(plan.prompt_tokens <= budget.max(1), "the budget holds");
         let mut seqs: Vec<SeqId> = plan.segments.iter().map(|segment| segment.seq).collect();
         seqs.sort_unstable();

@@ -1,4 +1,4 @@
-//! Sequences and what happens to them.
+//! The scheduler's state and the events that change it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::CacheUsage;
 use crate::cache::BlockManager;
 use videosdgx_decoder_api::BLOCK_TOKENS;
 
-/// As many sequences wait as may.
+/// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueFull {
-    /// How many wait.
+    /// Number of waiting and paused sequences.
     pub(crate) waiting: usize,
-    /// When a place is likely.
+    /// Estimated time until a queue place is free.
     pub(crate) retry_after: Duration,
 }
 
@@ -26,32 +26,32 @@ pub(crate) struct EndedSequence {
     pub(crate) cause: EndCause,
 }
 
-/// Why.
+/// Why the scheduler ended a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndCause {
-    /// Its deadline passed.
+    /// The deadline passed.
     Deadline,
-    /// Its reader took nothing for too long.
+    /// The reader read nothing for too long.
     SlowReader,
-    /// It does not fit into the cache, even alone.
+    /// The sequence does not fit into the cache, even alone.
     Memory,
-    /// It took the process down twice.
+    /// Its steps crashed twice.
     Crashes,
 }
 
-/// What a step did for one sequence.
+/// Result of a step for one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentDone {
     pub(crate) seq: SeqId,
-    /// So many of its tokens are in the cache now.
+    /// Number of leading tokens that are now in the cache.
     pub(crate) computed: usize,
-    /// The token that was chosen, when all of them are.
+    /// The sampled token, if the segment reached the end of the sequence.
     pub(crate) token: Option<u32>,
-    /// The sequence ends with this step.
+    /// Whether the sequence ends with this step.
     pub(crate) ends: bool,
 }
 
-/// How many stand where, and what was counted.
+/// Numbers of sequences by status, and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     pub(crate) running: usize,
@@ -64,24 +64,24 @@ pub(crate) struct Counts {
     pub(crate) preemptions: u64,
 }
 
-/// The state machine. All times are durations since one epoch of the caller's.
+/// The state machine. All times are durations since an epoch chosen by the caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Scheduler {
     pub(super) config: SchedulerConfig,
     pub(super) sequences: BTreeMap<SeqId, Sequence>,
     pub(super) cache: BlockManager,
-    /// Most blocks there may be.
+    /// Maximum number of cache blocks.
     pub(super) cache_limit: usize,
     pub(super) fairness: Fairness,
     pub(super) ended: Vec<EndedSequence>,
     pub(super) counts: Counts,
-    /// Mean time between two ends, seconds, and the newest end.
+    /// Mean time between the ends of two sequences in seconds, and the time of the last end.
     departures: Option<(f64, Duration)>,
     next: u64,
 }
 
 impl Scheduler {
-    /// Without sequences and without cache.
+    /// A scheduler without sequences and cache blocks.
     pub(crate) fn new(config: SchedulerConfig) -> Self {
         Self {
             config,
@@ -96,12 +96,12 @@ impl Scheduler {
         }
     }
 
-    /// Whether one more may wait.
+    /// Whether the queue accepts another sequence.
     pub(crate) fn has_queue_space(&self) -> bool {
         self.not_running() < self.config.queue_capacity
     }
 
-    /// Takes a new sequence.
+    /// Queues a new sequence.
     ///
     /// # Errors
     /// When the queue is full.
@@ -118,19 +118,19 @@ impl Scheduler {
         Ok(seq)
     }
 
-    /// Ends a sequence from outside; whether it was alive.
+    /// Ends a sequence on request; `false` when it has ended already.
     pub(crate) fn cancel(&mut self, now: Duration, seq: SeqId) -> bool {
         self.remove(now, seq)
     }
 
-    /// The reader is behind: the sequence pauses until it has caught up. A sequence that is paused already stays so.
+    /// The reader is behind: pauses the sequence.
     pub(crate) fn reader_slow(&mut self, now: Duration, seq: SeqId) {
         if let Some(sequence) = self.sequences.get_mut(&seq) {
             sequence.status = SequenceStatus::Paused { since: now };
         }
     }
 
-    /// The reader is behind, but it reads: its time begins anew.
+    /// The reader of a paused sequence has read an event: restarts its timeout.
     pub(crate) fn reader_progressed(&mut self, now: Duration, seq: SeqId) {
         if let Some(Sequence { status: SequenceStatus::Paused { since }, .. }) = self.sequences.get_mut(&seq)
         {
@@ -138,8 +138,8 @@ impl Scheduler {
         }
     }
 
-    /// The reader has caught up. A sequence that still has its blocks goes on at once, beyond the number of places if need be
-    /// (at most twice as many run); one that lost them waits for a place.
+    /// The reader has caught up. A sequence that still has its blocks continues at once, even beyond the number of slots (up to
+    /// twice as many); one that lost its blocks waits for a slot.
     pub(crate) fn reader_ready(&mut self, seq: SeqId, max_running: usize) {
         let may_run = self.running() < 2 * max_running;
         if let Some(sequence) = self.sequences.get_mut(&seq)
@@ -151,13 +151,13 @@ impl Scheduler {
         }
     }
 
-    /// A step has ended well. Sequences that are gone meanwhile are passed over.
+    /// Records a successful step. Sequences that have been removed meanwhile are skipped.
     pub(crate) fn step_done(&mut self, now: Duration, segments: &[SegmentDone]) {
         for done in segments {
             let Some(sequence) = self.sequences.get_mut(&done.seq) else { continue };
             sequence.crashes = 0;
             sequence.computed = done.computed;
-            self.counts.prompt_tokens += sequence.newly_known() as u64;
+            self.counts.prompt_tokens += sequence.take_newly_cached() as u64;
             while sequence.published < sequence.computed / BLOCK_TOKENS {
                 let index = sequence.published;
                 if let Some(hash) = sequence.hash(index) {
@@ -175,8 +175,8 @@ impl Scheduler {
         }
     }
 
-    /// The model (and its cache) is another one now: everything is computed anew.
-    pub(crate) fn cache_lost(&mut self, cache_limit: usize, max_context: usize) {
+    /// The model was loaded again, with an empty cache: all sequences must be recomputed.
+    pub(crate) fn reset_cache(&mut self, cache_limit: usize, max_context: usize) {
         self.cache = BlockManager::new();
         self.cache_limit = cache_limit;
         for sequence in self.sequences.values_mut() {
@@ -190,8 +190,8 @@ impl Scheduler {
         }
     }
 
-    /// A step took the process's model down. Who was in it is tried once more, alone; the second time it ends.
-    pub(crate) fn crashed(&mut self, now: Duration, in_step: &[SeqId]) {
+    /// A step crashed. Each of its sequences is retried alone and ended after a second crash.
+    pub(crate) fn step_crashed(&mut self, now: Duration, in_step: &[SeqId]) {
         for seq in in_step {
             let Some(sequence) = self.sequences.get_mut(seq) else { continue };
             sequence.crashes += 1;
@@ -202,7 +202,7 @@ impl Scheduler {
         }
     }
 
-    /// The cache could not grow beyond `capacity` blocks: that is the limit from now on, and who holds blocks beyond it waits.
+    /// The cache could not grow beyond `capacity` blocks: makes that the limit and preempts sequences with blocks beyond it.
     pub(crate) fn growth_failed(&mut self, capacity: usize) {
         self.cache_limit = capacity;
         let beyond: Vec<SeqId> = self
@@ -217,22 +217,22 @@ impl Scheduler {
         self.cache.resize(capacity);
     }
 
-    /// Blocks that the largest live sequence may come to need.
+    /// Number of blocks that the largest active sequence needs at its maximum length.
     pub(crate) fn largest_need(&self) -> usize {
         self.sequences.values().map(|sequence| sequence.max_len.div_ceil(BLOCK_TOKENS)).max().unwrap_or(0)
     }
 
-    /// Sets how far the cache may grow; what there is stays.
+    /// Sets the limit of the cache, but not below its current size.
     pub(crate) fn set_cache_limit(&mut self, blocks: usize) {
         self.cache_limit = blocks.max(self.cache.capacity());
     }
 
-    /// Lets go of what is only kept for its content and of all blocks that are not needed; gives how many blocks stay. Held blocks
-    /// cannot be moved: with `compact`, who holds blocks far behind the others is put back and computed again further ahead.
+    /// Drops cached content and shrinks the cache to the blocks in use; returns its new size. Blocks in use cannot be moved: with
+    /// `compact`, sequences that hold blocks far beyond the others are preempted, to be recomputed in lower blocks.
     pub(crate) fn shrink_cache(&mut self, compact: bool) -> usize {
         self.cache.drop_cached();
         let enough = 2 * self.cache.used();
-        if compact && self.cache.least_capacity() > enough {
+        if compact && self.cache.min_capacity() > enough {
             let far: Vec<SeqId> = self
                 .sequences
                 .iter()
@@ -247,7 +247,7 @@ impl Scheduler {
         self.cache.resize(0)
     }
 
-    /// Preempts the running sequence that came last in rank, if another one runs; whether it did.
+    /// Preempts the running sequence that is last in rank, unless it is the only one; whether it did.
     pub(crate) fn preempt_last(&mut self) -> bool {
         let last = self.sequences.iter().filter(|(_, sequence)| sequence.status == SequenceStatus::Running);
         match last.max_by_key(|(seq, sequence)| (sequence.rank, **seq)).map(|(seq, _)| *seq) {
@@ -259,7 +259,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends what is past its deadline, and who waits too long for its reader.
+    /// Ends sequences past their deadline or reader timeout.
     pub(crate) fn expire(&mut self, now: Duration) {
         let limit = self.config.slow_reader_limit;
         let late: Vec<EndedSequence> = self
@@ -281,7 +281,7 @@ impl Scheduler {
         }
     }
 
-    /// When [`Scheduler::expire`] has something to do, if nothing else happens.
+    /// Time of the next deadline or reader timeout.
     pub(crate) fn next_expiry(&self) -> Option<Duration> {
         let limit = self.config.slow_reader_limit;
         let of = |sequence: &Sequence| {
@@ -294,37 +294,37 @@ impl Scheduler {
         self.sequences.values().filter_map(of).min()
     }
 
-    /// Who was ended since this was last asked.
+    /// Takes the sequences that the scheduler has ended since the last call.
     pub(crate) fn take_ended(&mut self) -> Vec<EndedSequence> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Whether it is alive.
+    /// Whether the sequence is active.
     pub(crate) fn contains(&self, seq: SeqId) -> bool {
         self.sequences.contains_key(&seq)
     }
 
-    /// All live sequences.
+    /// All active sequences.
     pub(crate) fn sequence_ids(&self) -> Vec<SeqId> {
         self.sequences.keys().copied().collect()
     }
 
-    /// Whether a step could do something.
+    /// Whether any sequence is waiting or running.
     pub(crate) fn has_work(&self) -> bool {
         self.sequences.values().any(|sequence| !matches!(sequence.status, SequenceStatus::Paused { .. }))
     }
 
-    /// How many run.
+    /// Number of running sequences.
     pub(crate) fn running(&self) -> usize {
         self.count_with(|status| status == SequenceStatus::Running)
     }
 
-    /// How many are alive.
+    /// Number of active sequences.
     pub(crate) fn len(&self) -> usize {
         self.sequences.len()
     }
 
-    /// How many stand where, and what was counted.
+    /// Numbers of sequences by status, and counters.
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             running: self.running(),
@@ -334,7 +334,7 @@ impl Scheduler {
         }
     }
 
-    /// The cache, without the size of a block.
+    /// Usage of the cache; `block_bytes` is 0.
     pub(crate) fn cache_usage(&self) -> CacheUsage {
         CacheUsage {
             capacity: self.cache.capacity(),
@@ -345,7 +345,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a sequence's blocks from it, to be computed anew; a running one waits again.
+    /// Releases the blocks of a sequence, which is recomputed later; a running one waits again.
     pub(super) fn preempt(&mut self, seq: SeqId) {
         let Some(sequence) = self.sequences.get_mut(&seq) else { return };
         for block in sequence.blocks.drain(..).rev() {
@@ -374,8 +374,8 @@ impl Scheduler {
         true
     }
 
-    fn count_with(&self, wanted: impl Fn(SequenceStatus) -> bool) -> usize {
-        self.sequences.values().filter(|sequence| wanted(sequence.status)).count()
+    fn count_with(&self, matches: impl Fn(SequenceStatus) -> bool) -> usize {
+        self.sequences.values().filter(|sequence| matches(sequence.status)).count()
     }
 
     fn not_running(&self) -> usize {

@@ -13,18 +13,18 @@ fn scheduler(blocks: usize) -> Scheduler {
         ageing: 2 * SECOND,
         slow_reader_limit: 30 * SECOND,
     });
-    scheduler.cache_lost(blocks, 4096);
+    scheduler.reset_cache(blocks, 4096);
     scheduler
 }
 
-fn limits(max_running: usize) -> Limits {
-    Limits {
+fn limits(max_running: usize) -> StepLimits {
+    StepLimits {
         max_running,
-        prompt_alone: 512,
-        prompt_beside: 32,
-        short_beside: 32,
+        prompt_only_budget: 512,
+        mixed_budget: 32,
+        short_mixed_budget: 32,
         short_prompt: 0,
-        hold: false,
+        pause_admission: false,
     }
 }
 
@@ -38,7 +38,7 @@ fn of(kind: u32, priority: u8, principal: &str) -> SequenceSpec {
 }
 
 /// Plans and does a step; gives who was in it with how many tokens.
-fn step(scheduler: &mut Scheduler, now: Duration, limits: Limits) -> Vec<(SeqId, usize)> {
+fn step(scheduler: &mut Scheduler, now: Duration, limits: StepLimits) -> Vec<(SeqId, usize)> {
     let plan = scheduler.plan(now, limits);
     let done: Vec<SegmentDone> = plan
         .segments
@@ -70,7 +70,7 @@ fn prompts_come_in_chunks_beside_decoded_sequences() {
 #[test]
 fn a_short_prompt_beside_decoded_sequences_takes_fewer_steps_than_a_long_one() {
     let mut scheduler = scheduler(1000);
-    let limits = Limits { short_beside: 64, short_prompt: 100, ..limits(8) };
+    let limits = StepLimits { short_mixed_budget: 64, short_prompt: 100, ..limits(8) };
     let first = scheduler.submit(Duration::ZERO, spec(1, 20, 50)).unwrap();
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 20)]);
     let long = scheduler.submit(Duration::ZERO, spec(2, 300, 50)).unwrap();
@@ -301,13 +301,13 @@ fn who_was_in_a_crash_runs_alone_and_ends_after_the_second() {
     let seqs: Vec<_> =
         (1..=2).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 10, 10)).unwrap()).collect();
     assert_eq!(scheduler.plan(Duration::ZERO, limits(8)).segments.len(), 2);
-    scheduler.crashed(Duration::ZERO, &seqs);
-    scheduler.cache_lost(1000, 4096);
+    scheduler.step_crashed(Duration::ZERO, &seqs);
+    scheduler.reset_cache(1000, 4096);
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(seqs[0], 10)]);
     let plan = scheduler.plan(Duration::ZERO, limits(8));
     assert_eq!(plan.segments.len(), 1);
-    scheduler.crashed(Duration::ZERO, &[plan.segments[0].seq]);
-    scheduler.cache_lost(1000, 4096);
+    scheduler.step_crashed(Duration::ZERO, &[plan.segments[0].seq]);
+    scheduler.reset_cache(1000, 4096);
     assert_eq!(scheduler.take_ended(), [EndedSequence { seq: seqs[1], cause: EndCause::Crashes }]);
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits(8)), [(seqs[0], 11)]);
 }
@@ -318,6 +318,6 @@ fn nobody_new_comes_in_while_the_model_is_wanted_elsewhere() {
     let runs = scheduler.submit(Duration::ZERO, spec(1, 10, 10)).unwrap();
     step(&mut scheduler, Duration::ZERO, limits(8));
     scheduler.submit(Duration::ZERO, spec(2, 10, 10)).unwrap();
-    let hold = Limits { hold: true, ..limits(8) };
+    let hold = StepLimits { pause_admission: true, ..limits(8) };
     assert_eq!(step(&mut scheduler, Duration::ZERO, hold), [(runs, 1)]);
 }

@@ -1,4 +1,4 @@
-//! Many prompts on one engine.
+//! Streaming over many prompts on one engine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,15 +13,15 @@ use super::{
 use crate::engine::{StreamOptions, TextEngine, TokenStream};
 use crate::{Completed, GenerationRequest, StreamError, StreamEvent, SubmitError};
 
-/// Streams over prompts that this process has begun: their ids differ also where several of these stand on one [`TextEngine`].
+/// Number of [`StreamingComputationEngine::generate_stream`] calls in this process, which makes their request ids unique.
 static STREAMS: AtomicU64 = AtomicU64::new(0);
 
-/// Settings of a [`StreamingComputationEngine`].
+/// Configuration of a [`StreamingComputationEngine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamingConfig {
-    /// Most requests that it has in the engine at once; the others wait by priority.
+    /// Maximum number of requests in the engine at the same time (default: 4); further ones wait by priority.
     pub max_concurrent_requests: usize,
-    /// Events a stream holds for its reader.
+    /// Capacity of a stream's event buffer (default: 100).
     pub buffer_size: usize,
 }
 
@@ -31,27 +31,42 @@ impl Default for StreamingConfig {
     }
 }
 
-/// What a [`StreamingComputationEngine`] is doing and has done.
+/// Current state and counters of a [`StreamingComputationEngine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StreamingStatistics {
     /// Requests in the engine.
     pub active: usize,
-    /// Requests waiting for a place.
+    /// Requests waiting for a slot.
     pub waiting: usize,
-    /// Requests that got a place.
+    /// Requests that got a slot.
     pub submitted: u64,
-    /// Requests that ended with a whole answer.
+    /// Requests with complete output.
     pub completed: u64,
     /// Requests that were refused, failed or missed their deadline.
     pub failed: u64,
-    /// Requests that were cancelled, or whose reader left.
+    /// Requests that were cancelled, or whose reader was dropped.
     pub cancelled: u64,
-    /// Tokens of output.
+    /// Output tokens.
     pub tokens: u64,
 }
 
-/// Continuous processing on one [`TextEngine`]: single requests with a callback, or streams over any number of prompts. Clones are
-/// handles to the same; [`StreamingComputationEngine::apart`] is one with places of its own.
+/// Continuous processing on one [`TextEngine`]: single requests with a callback, or streams over any number of prompts.
+///
+/// Clones share slots and counters; [`StreamingComputationEngine::with_own_slots`] shares the counters only.
+///
+/// ```no_run
+/// use futures::StreamExt as _;
+/// use videosdgx_text::TextEngine;
+/// use videosdgx_text::streaming::{GenerateOptions, StreamingConfig, create_streaming_engine};
+///
+/// async fn print_lengths(engine: TextEngine) {
+///     let streaming = create_streaming_engine(engine, StreamingConfig::default());
+///     let mut results = streaming.generate_stream(vec!["one", "two"], GenerateOptions::default());
+///     while let Some(result) = results.next().await {
+///         println!("prompt {}: {:?}", result.index, result.output);
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct StreamingComputationEngine(Arc<Inner>);
 
@@ -73,7 +88,7 @@ struct Counts {
     tokens: AtomicU64,
 }
 
-/// A [`StreamingComputationEngine`] over `engine`.
+/// Creates a [`StreamingComputationEngine`] on `engine`.
 #[must_use]
 pub fn create_streaming_engine(engine: TextEngine, config: StreamingConfig) -> StreamingComputationEngine {
     let slots = Slots::new(config.max_concurrent_requests);
@@ -81,8 +96,8 @@ pub fn create_streaming_engine(engine: TextEngine, config: StreamingConfig) -> S
 }
 
 impl StreamingComputationEngine {
-    /// Answers one prompt: `callback` gets each result as it comes, the future the whole. The request takes its place in the
-    /// queue when the future is first polled; dropping the future cancels it.
+    /// Generates the output of one prompt: `callback` receives each result, the future returns the complete output. The request is
+    /// queued when the future is first polled; dropping the future cancels it.
     pub fn submit_stream_request(
         &self,
         request_id: impl Into<String>,
@@ -96,7 +111,7 @@ impl StreamingComputationEngine {
             let slot = inner.slots.take(request.options.priority).await;
             let request_id = request.request_id.clone();
             let request = inner.prepare(request);
-            let mut results = Box::pin(inner.answer(slot, 0, request_id.clone(), request));
+            let mut results = Box::pin(inner.results(slot, 0, request_id.clone(), request));
             let (mut text, mut error) = (String::new(), None);
             while let Some(result) = results.next().await {
                 callback(&result);
@@ -111,8 +126,8 @@ impl StreamingComputationEngine {
         .boxed()
     }
 
-    /// Answers prompts, at most `max_concurrent_requests` at once (all streams of these places together). A lazily produced
-    /// sequence is pulled only when a place is free.
+    /// Generates the outputs of prompts, at most `max_concurrent_requests` at the same time (over all streams with these slots). The
+    /// next prompt of a lazy source is requested only when a slot is free.
     pub fn generate_stream(&self, prompts: impl Into<Prompts>, options: GenerateOptions) -> GenerateStream {
         let inner = Arc::clone(&self.0);
         let begun = STREAMS.fetch_add(1, Ordering::Relaxed);
@@ -125,34 +140,34 @@ impl StreamingComputationEngine {
                 let request_id = format!("stream-{begun}-{index}");
                 let request = StreamRequest { request_id: request_id.clone(), input, options };
                 let request = inner.prepare(request);
-                Some((Box::pin(inner.answer(slot, index, request_id, request)), (source, index + 1)))
+                Some((Box::pin(inner.results(slot, index, request_id, request)), (source, index + 1)))
             }
         });
         GenerateStream::new(jobs.flatten_unordered(None))
     }
 
-    /// Streams the results of one request that is already in the engine's form. It waits for a place like a prompt of
-    /// [`StreamingComputationEngine::generate_stream`] and has index 0.
+    /// Streams the results of one [`GenerationRequest`], with index 0. It waits for a slot like the prompts of
+    /// [`StreamingComputationEngine::generate_stream`].
     pub fn stream_request(&self, request: GenerationRequest) -> GenerateStream {
         let inner = Arc::clone(&self.0);
         let results = async move {
             let slot = inner.slots.take(request.priority).await;
             let request_id = request.id.clone();
-            inner.answer(slot, 0, request_id, Ok(request))
+            inner.results(slot, 0, request_id, Ok(request))
         };
         GenerateStream::new(results.flatten_stream())
     }
 
-    /// The same engine and counts with `max_concurrent_requests` places of its own: for a caller whose many prompts must hold
-    /// nobody else's up. The queue beneath is shared.
+    /// A handle with the same engine and counters but `max_concurrent_requests` slots of its own, so that a caller's many prompts do
+    /// not delay those of others. The engine's queue is shared.
     #[must_use]
-    pub fn apart(&self) -> Self {
+    pub fn with_own_slots(&self) -> Self {
         let Inner { engine, config, counts, .. } = &*self.0;
         let slots = Slots::new(config.max_concurrent_requests);
         Self(Arc::new(Inner { engine: engine.clone(), config: *config, slots, counts: Arc::clone(counts) }))
     }
 
-    /// What it is doing and has done; `waiting` is of these places alone.
+    /// Current state and counters; `waiting` counts requests for this handle's slots only.
     #[must_use]
     pub fn statistics(&self) -> StreamingStatistics {
         let counts = &self.0.counts;
@@ -168,13 +183,13 @@ impl StreamingComputationEngine {
         }
     }
 
-    /// The engine beneath.
+    /// The underlying engine.
     #[must_use]
     pub fn engine(&self) -> &TextEngine {
         &self.0.engine
     }
 
-    /// Its settings.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> StreamingConfig {
         self.0.config
@@ -182,13 +197,13 @@ impl StreamingComputationEngine {
 }
 
 impl Inner {
-    /// The request in the engine's form: a text prompt becomes tokens.
+    /// Converts a request to a [`GenerationRequest`], encoding a text prompt.
     fn prepare(&self, request: StreamRequest) -> Result<GenerationRequest, SubmitError> {
         request.into_generation(|text| self.engine.language().encode(text))
     }
 
-    /// Results of one request, which keeps its place until its last one.
-    fn answer(
+    /// The results of one request, which holds its slot until the last result.
+    fn results(
         self: Arc<Self>,
         slot: Slot,
         index: usize,
@@ -196,41 +211,41 @@ impl Inner {
         request: Result<GenerationRequest, SubmitError>,
     ) -> impl futures::Stream<Item = StreamResult> + Send + 'static {
         let active = Active::new(Arc::clone(&self), slot);
-        stream::unfold(Answer::Waiting(Box::new(request), active), move |answer| {
+        stream::unfold(RequestState::Waiting(Box::new(request), active), move |state| {
             let (inner, request_id) = (Arc::clone(&self), request_id.clone());
             async move {
-                let (mut events, mut active) = match answer {
-                    Answer::Ended => return None,
-                    Answer::Waiting(request, mut active) => match inner.submit(*request).await {
+                let (mut events, mut active) = match state {
+                    RequestState::Ended => return None,
+                    RequestState::Waiting(request, mut active) => match inner.submit(*request).await {
                         Ok(events) => (events, active),
                         Err(refused) => {
                             active.end(|counts| &counts.failed);
                             return Some((
                                 StreamResult { request_id, index, output: Err(refused) },
-                                Answer::Ended,
+                                RequestState::Ended,
                             ));
                         }
                     },
-                    Answer::Running(events, active) => (events, active),
+                    RequestState::Running(events, active) => (events, active),
                 };
                 let event = events.next().await?;
                 let next = match &event {
                     StreamEvent::Completed(end) => {
                         active.end(|counts| counts.of(end));
-                        Answer::Ended
+                        RequestState::Ended
                     }
                     StreamEvent::Token(_) => {
                         inner.counts.tokens.fetch_add(1, Ordering::Relaxed);
-                        Answer::Running(events, active)
+                        RequestState::Running(events, active)
                     }
-                    StreamEvent::Error(_) => Answer::Running(events, active),
+                    StreamEvent::Error(_) => RequestState::Running(events, active),
                 };
                 Some((StreamResult { request_id, index, output: Ok(event) }, next))
             }
         })
     }
 
-    /// Waits for room in the engine's queue: whoever has a place here is not refused because others are quicker.
+    /// Submits a request, waiting while the engine's queue is full: a request with a slot is not refused because of other callers.
     async fn submit(
         &self,
         request: Result<GenerationRequest, SubmitError>,
@@ -240,19 +255,19 @@ impl Inner {
         loop {
             match self.engine.submit_with(request.clone(), options) {
                 Err(SubmitError::QueueFull { .. }) => self.engine.wait_for_queue_space().await,
-                taken => return taken,
+                outcome => return outcome,
             }
         }
     }
 }
 
-enum Answer {
+enum RequestState {
     Waiting(Box<Result<GenerationRequest, SubmitError>>, Active),
     Running(TokenStream, Active),
     Ended,
 }
 
-/// A request with a place; counts itself however it ends.
+/// A request with a slot. Counts how the request ends; as cancelled when it is dropped early.
 struct Active {
     inner: Arc<Inner>,
     slot: Option<Slot>,

@@ -1,4 +1,4 @@
-//! Several engines under their names.
+//! Several engines by name.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{StreamingComputationEngine, StreamingConfig, StreamingStatistics, create_streaming_engine};
 use crate::engine::TextEngine;
 
-/// Holds engines by name. Clones are handles to the same.
+/// Registry of engines by name. Clones are handles to the same registry.
 #[derive(Debug, Clone, Default)]
 pub struct StreamingComputationManager {
     config: StreamingConfig,
     engines: Arc<Mutex<BTreeMap<String, StreamingComputationEngine>>>,
 }
 
-/// A manager without engines; those it creates take `config`.
+/// Creates a manager without engines; `config` applies to the engines that it creates.
 #[must_use]
 pub fn setup_streaming_computation(config: StreamingConfig) -> StreamingComputationManager {
     StreamingComputationManager { config, engines: Arc::default() }
 }
 
 impl StreamingComputationManager {
-    /// Adds `engine` as `name`, instead of one that had the name before.
+    /// Adds `engine` under `name`, replacing an earlier one with this name.
     pub fn create_streaming_engine(
         &self,
         name: impl Into<String>,
@@ -31,13 +31,13 @@ impl StreamingComputationManager {
         created
     }
 
-    /// The engine called `name`.
+    /// The engine with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<StreamingComputationEngine> {
         self.lock().get(name).cloned()
     }
 
-    /// The engine with the fewest requests, active and waiting; the first by name among equals.
+    /// The engine with the fewest active and waiting requests; the first by name among equals.
     #[must_use]
     pub fn least_loaded(&self) -> Option<StreamingComputationEngine> {
         let load = |engine: &StreamingComputationEngine| {
@@ -47,12 +47,12 @@ impl StreamingComputationManager {
         self.lock().values().min_by_key(|engine| load(engine)).cloned()
     }
 
-    /// Removes the engine called `name`; its requests go on.
+    /// Removes the engine with this name; its requests continue.
     pub fn remove(&self, name: &str) -> Option<StreamingComputationEngine> {
         self.lock().remove(name)
     }
 
-    /// What each engine is doing, by name.
+    /// Statistics of each engine, by name.
     #[must_use]
     pub fn statistics(&self) -> BTreeMap<String, StreamingStatistics> {
         self.lock().iter().map(|(name, engine)| (name.clone(), engine.statistics())).collect()

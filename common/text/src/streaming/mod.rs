@@ -1,5 +1,4 @@
-//! Continuous processing of many prompts on one or several engines: at most so many at once, the rest waiting by priority,
-//! results as they come.
+//! Continuous processing of many prompts on one or several engines, with bounded concurrency, priorities and streamed results.
 
 mod engine;
 mod manager;

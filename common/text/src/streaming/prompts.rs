@@ -1,4 +1,4 @@
-//! Prompts from anywhere.
+//! Sources of prompts.
 
 use std::fmt;
 use std::pin::Pin;
@@ -7,23 +7,23 @@ use futures::{Stream, StreamExt as _, stream};
 
 use super::StreamInput;
 
-/// One prompt, many, or a sequence that is produced as it is pulled.
+/// One prompt, several prompts, or a lazy source.
 pub enum Prompts {
-    /// One.
+    /// A single prompt.
     One(StreamInput),
-    /// Many.
+    /// A list of prompts.
     Many(Vec<StreamInput>),
-    /// Pulled only when a place is free.
+    /// Prompts that are produced on demand, when a slot is free.
     Lazy(Pin<Box<dyn Stream<Item = StreamInput> + Send>>),
 }
 
 impl Prompts {
-    /// A lazily produced sequence.
+    /// A lazy source from a stream.
     pub fn lazy<P: Into<StreamInput> + 'static>(prompts: impl Stream<Item = P> + Send + 'static) -> Self {
         Self::Lazy(Box::pin(prompts.map(Into::into)))
     }
 
-    /// A lazily produced sequence from an iterator (a generator).
+    /// A lazy source from an iterator.
     pub fn lazy_iter<I>(prompts: I) -> Self
     where
         I: IntoIterator<Item: Into<StreamInput> + 'static, IntoIter: Send + 'static>,

@@ -1,4 +1,4 @@
-//! What is asked for, and what comes.
+//! Requests and results of streaming.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use crate::{
     StreamEvent, StreamSummary, SubmitError, Usage,
 };
 
-/// How prompts are to be answered.
+/// Generation options of the prompts of a stream.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
-    /// Most tokens of output a prompt, 512 by default.
+    /// Maximum number of output tokens per prompt (default: 512).
     pub max_new_tokens: usize,
-    /// How tokens are chosen.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// Tokens that end an output and are not shown: the checkpoint's end tokens.
+    /// Tokens that end an output and are not part of it: the checkpoint's end tokens.
     pub stop_token_ids: Vec<u32>,
-    /// Texts that end an output and are not shown.
+    /// Strings that end an output and are not part of it.
     pub stop_strings: Vec<String>,
-    /// Go on over `stop_token_ids` until `max_new_tokens` (benchmarks).
+    /// Continue past `stop_token_ids` until `max_new_tokens` (for benchmarks).
     pub ignore_end: bool,
-    /// What the text must look like.
+    /// Constraint on the output's form.
     pub constraint: Option<Constraint>,
-    /// Log-probabilities of so many alternatives a token.
+    /// Number of alternatives per token for which log-probabilities are returned; `Some(0)`: of the sampled token only.
     pub logprobs: Option<u8>,
-    /// 0 (least) to 9.
+    /// 0 (lowest) to 9 (default: 5).
     pub priority: u8,
-    /// For each prompt, from when it is submitted.
+    /// Time limit of each prompt, from its submission.
     pub deadline: Option<Duration>,
-    /// Whose they are.
+    /// Owner of the requests, for fairness.
     pub principal: String,
 }
 
@@ -49,12 +49,12 @@ impl Default for GenerateOptions {
     }
 }
 
-/// A prompt, as text (put into tokens as it is, without a chat template) or in tokens.
+/// A prompt as text or tokens.
 #[derive(Debug, Clone)]
 pub enum StreamInput {
-    /// Text.
+    /// Text, encoded without a chat template.
     Text(String),
-    /// Tokens and pictures.
+    /// Tokens and images.
     Tokens(Prompt),
 }
 
@@ -76,22 +76,22 @@ impl From<Prompt> for StreamInput {
     }
 }
 
-/// One prompt to be answered, with its id.
+/// A prompt with its id and options.
 #[derive(Debug, Clone)]
 pub struct StreamRequest {
-    /// Names the stream; unique among the live ones.
+    /// Id of the stream; unique among the active ones.
     pub request_id: String,
     /// The prompt.
     pub input: StreamInput,
-    /// How it is to be answered.
+    /// Generation options.
     pub options: GenerateOptions,
 }
 
 impl StreamRequest {
-    /// The engine's form of it.
+    /// Converts it to a request to the engine.
     ///
     /// # Errors
-    /// When the text cannot be put into tokens.
+    /// When the text cannot be encoded.
     pub fn into_generation(
         self,
         encode: impl FnOnce(&str) -> Result<Vec<u32>, String>,
@@ -124,38 +124,38 @@ impl StreamRequest {
     }
 }
 
-/// Something that came of one of the prompts.
+/// A result for one of the prompts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamResult {
     /// The stream's id.
     pub request_id: String,
-    /// Number of the prompt, from 0.
+    /// Number of the prompt in its source, from 0.
     pub index: usize,
-    /// What came: an event, or why the prompt was not taken (then nothing more comes of it).
+    /// An event, or why the prompt was refused (then it is the prompt's only result).
     pub output: Result<StreamEvent, SubmitError>,
 }
 
 impl StreamResult {
-    /// Whether nothing more comes of this prompt.
+    /// Whether this is the last result for its prompt.
     #[must_use]
     pub fn is_last(&self) -> bool {
         matches!(self.output, Ok(StreamEvent::Completed(_)) | Err(_))
     }
 }
 
-/// All that came of a prompt.
+/// The complete output of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamOutcome {
     /// The stream's id.
     pub request_id: String,
-    /// The whole text.
+    /// The complete text.
     pub text: String,
-    /// Why it ended.
+    /// Why the output ended.
     pub reason: FinishReason,
-    /// Its tokens.
+    /// Numbers of tokens.
     pub usage: Usage,
-    /// Times and memory.
+    /// Latencies, throughput and memory.
     pub summary: StreamSummary,
-    /// The error that ended it.
+    /// The error that ended the output, if any.
     pub error: Option<StreamError>,
 }

@@ -1,4 +1,4 @@
-//! Places for requests, given to who waits by priority.
+//! A semaphore whose waiters are ordered by priority.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
 
-/// A bounded number of places.
+/// A bounded number of slots.
 #[derive(Debug, Clone)]
 pub(super) struct Slots(Arc<Mutex<State>>);
 
@@ -18,16 +18,16 @@ struct State {
     waiting: BTreeMap<(Reverse<u8>, u64), oneshot::Sender<Slot>>,
 }
 
-/// A place; given back when dropped.
+/// A slot; released when dropped.
 #[derive(Debug)]
 pub(super) struct Slot(Option<Arc<Mutex<State>>>);
 
 impl Slots {
-    pub(super) fn new(places: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { free: places.max(1), arrivals: 0, waiting: BTreeMap::new() })))
+    pub(super) fn new(slots: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { free: slots.max(1), arrivals: 0, waiting: BTreeMap::new() })))
     }
 
-    /// A place, when there is one; whoever drops the future no longer waits.
+    /// Waits for a slot; dropping the future ends the wait.
     pub(super) async fn take(&self, priority: u8) -> Slot {
         loop {
             let granted = {
@@ -45,7 +45,7 @@ impl Slots {
                 state.waiting.insert((Reverse(priority), arrival), grant);
                 granted
             };
-            // The sender stays in the map until it grants, so an error cannot come; if it did, queue again.
+            // The sender stays in the map until it grants a slot, so this does not fail; if it did, queue again.
             if let Ok(slot) = granted.await {
                 return slot;
             }
@@ -69,7 +69,7 @@ impl Drop for Slot {
             drop(state);
             match grant.send(Self(Some(Arc::clone(&slots)))) {
                 Ok(()) => return,
-                // That one waits no longer: the place goes to the next.
+                // This waiter has been dropped: the slot goes to the next.
                 Err(mut refused) => refused.0 = None,
             }
         }
@@ -86,7 +86,7 @@ mod tests {
     use futures::{FutureExt as _, executor::block_on};
 
     #[test]
-    fn places_go_by_priority_then_by_arrival_and_past_who_left() {
+    fn slots_go_by_priority_then_by_arrival_and_skip_dropped_waiters() {
         let slots = Slots::new(1);
         let held = block_on(slots.take(5));
         let mut low = Box::pin(slots.take(1));
@@ -98,15 +98,15 @@ mod tests {
         drop(left);
         assert_eq!(slots.waiting(), 2);
         drop(held);
-        let high = high.now_or_never().expect("the highest waiting gets the place");
+        let high = high.now_or_never().expect("the highest priority gets the slot");
         assert!((&mut low).now_or_never().is_none());
         drop(high);
-        drop(low.now_or_never().expect("then the low one"));
+        drop(low.now_or_never().expect("then the lowest"));
         drop(block_on(slots.take(0)));
     }
 
     #[test]
-    fn a_place_granted_to_who_left_meanwhile_comes_back() {
+    fn a_slot_granted_to_a_dropped_waiter_is_released() {
         let slots = Slots::new(1);
         let held = block_on(slots.take(5));
         let mut waiting = Box::pin(slots.take(5));

@@ -1,4 +1,4 @@
-//! Results of many prompts as one stream.
+//! The stream of results over many prompts.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use futures::Stream;
 
 use super::StreamResult;
 
-/// Results as they come, of all prompts mixed, each with its prompt's number. Dropping it cancels what runs.
+/// Stream of the results of all prompts, interleaved, each with its prompt's index. Dropping it cancels running requests.
 pub struct GenerateStream(Pin<Box<dyn Stream<Item = StreamResult> + Send>>);
 
 impl GenerateStream {

@@ -1,4 +1,4 @@
-//! All streams together.
+//! Totals and history of all streams.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 
-use super::{Comparison, EngineMetrics, Latencies, SessionRecord, StreamRecorder, compare};
+use super::{Comparison, EngineMetrics, LatencyHistogram, SessionRecord, StreamRecorder, compare};
 
-/// Settings of a [`StreamingTelemetryCollector`].
+/// Configuration of a [`StreamingTelemetryCollector`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TelemetryConfig {
-    /// Share of streams whose tokens are kept one by one, 0 to 1; sums and histograms see all streams.
+    /// Share of streams whose individual token latencies are kept, 0 to 1 (default: 1). Totals and histograms include all streams.
     pub sampling: f64,
-    /// Sessions that are remembered.
+    /// Number of sessions that are kept (default: 512).
     pub history: usize,
 }
 
@@ -24,32 +24,46 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// Sums over all sessions that ended.
+/// Totals over all sessions that ended.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TelemetryTotals {
-    /// Sessions.
+    /// Number of sessions.
     pub sessions: u64,
-    /// Tokens of output.
+    /// Number of output tokens.
     pub tokens: u64,
-    /// Errors, recovered ones included.
+    /// Number of errors, recovered ones included.
     pub errors: u64,
-    /// Of those, recovered.
+    /// Number of recovered errors.
     pub recovered_errors: u64,
     /// Mean time to the first token.
     pub average_time_to_first_token: Duration,
-    /// 95th percentile of it.
+    /// 95th percentile of the time to the first token.
     pub p95_time_to_first_token: Duration,
     /// Mean over sessions of the mean time between tokens.
     pub average_token_latency: Duration,
     /// 95th percentile of the sessions' means.
     pub p95_token_latency: Duration,
-    /// Mean over sessions of output tokens a second.
+    /// Mean over sessions of output tokens per second.
     pub average_throughput: f64,
-    /// Most resident memory of the process, bytes.
+    /// Highest resident memory of the process, bytes.
     pub max_memory_bytes: u64,
 }
 
-/// Records streams ([`StreamRecorder`]) and keeps what they took. Clones are handles to the same.
+/// Collects latencies, throughput and errors of streams, recorded by a [`StreamRecorder`] each. Clones are handles to the same
+/// collector.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use videosdgx_text::{FinishReason, Usage, telemetry::StreamingTelemetryCollector};
+///
+/// let collector = StreamingTelemetryCollector::default();
+/// let submitted = Instant::now();
+/// let mut recorder = collector.open("request-1", submitted);
+/// recorder.token(submitted + Duration::from_millis(30), 1);
+/// let summary = recorder.finish(FinishReason::Stop, Usage::default());
+/// assert_eq!(summary.time_to_first_token, Some(Duration::from_millis(30)));
+/// assert_eq!(collector.totals().sessions, 1);
+/// ```
 #[derive(Debug, Clone)]
 pub struct StreamingTelemetryCollector(Arc<Shared>);
 
@@ -69,8 +83,8 @@ struct State {
     tokens: u64,
     errors: u64,
     recovered: u64,
-    first_tokens: Latencies,
-    token_means: Latencies,
+    first_tokens: LatencyHistogram,
+    token_means: LatencyHistogram,
     throughput: f64,
     throughputs: u64,
     history: VecDeque<SessionRecord>,
@@ -83,7 +97,7 @@ impl Default for StreamingTelemetryCollector {
 }
 
 impl StreamingTelemetryCollector {
-    /// Nothing recorded yet.
+    /// A collector without sessions.
     #[must_use]
     pub fn new(config: TelemetryConfig) -> Self {
         Self(Arc::new(Shared {
@@ -95,37 +109,37 @@ impl StreamingTelemetryCollector {
         }))
     }
 
-    /// Begins a stream.
+    /// Starts the recording of a stream.
     #[must_use]
     pub fn open(&self, id: &str, submitted: Instant) -> StreamRecorder {
         let sampled = {
             let mut state = self.0.lock();
             state.opened += 1;
-            // Evenly spread: the n-th stream is sampled when n · rate passes a whole number.
+            // Evenly distributed: the n-th stream is sampled when n · rate passes an integer.
             let rate = self.0.config.sampling.clamp(0.0, 1.0);
             (state.opened as f64 * rate).floor() > ((state.opened - 1) as f64 * rate).floor()
         };
         StreamRecorder::new(Arc::clone(&self.0), id.to_owned(), submitted, sampled)
     }
 
-    /// Takes in the resident memory of the process, bytes.
+    /// Records the resident memory of the process, bytes.
     pub fn record_memory(&self, resident: u64) {
         self.0.memory.store(resident, Ordering::Relaxed);
         self.0.max_memory.fetch_max(resident, Ordering::Relaxed);
     }
 
-    /// Instruments for Prometheus.
+    /// The Prometheus metrics.
     #[must_use]
     pub fn metrics(&self) -> &EngineMetrics {
         &self.0.metrics
     }
 
-    /// Adds the instruments to a registry with the prefix `videosdgx`.
+    /// Adds the metrics to a registry, which should have the prefix `videosdgx`.
     pub fn register(&self, registry: &mut Registry) {
         self.0.metrics.register(registry);
     }
 
-    /// Sums over all sessions that ended.
+    /// Totals over all sessions that ended.
     #[must_use]
     pub fn totals(&self) -> TelemetryTotals {
         let state = self.0.lock();
@@ -143,13 +157,13 @@ impl StreamingTelemetryCollector {
         }
     }
 
-    /// The newest sessions that ended, oldest first.
+    /// The latest sessions that ended, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<SessionRecord> {
         self.0.lock().history.iter().cloned().collect()
     }
 
-    /// Compares the newest `recent` sessions with those before them; [`Comparison::regressions`] says what has become worse.
+    /// Compares the latest `recent` sessions with those before them; see [`Comparison::regressions`].
     #[must_use]
     pub fn compare_recent(&self, recent: usize) -> Comparison {
         let history = self.history();
@@ -245,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_sees_vllms_names_under_our_prefix() {
+    fn metrics_have_vllms_names_with_our_prefix() {
         let collector = StreamingTelemetryCollector::default();
         let mut registry = Registry::with_prefix("videosdgx");
         collector.register(&mut registry);

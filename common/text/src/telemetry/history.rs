@@ -1,4 +1,4 @@
-//! Sessions that ended, and how they compare.
+//! Records of sessions that ended, and their comparison.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,33 +13,33 @@ pub struct SessionRecord {
     pub submitted_at: SystemTime,
     /// Why it ended.
     pub reason: FinishReason,
-    /// Its tokens.
+    /// Numbers of tokens.
     pub usage: Usage,
-    /// Times and memory.
+    /// LatencyHistogram, throughput and memory.
     pub summary: StreamSummary,
-    /// Errors it met.
+    /// Errors during the stream.
     pub errors: Vec<ErrorRecord>,
-    /// Latencies of its tokens in order, at most the first 512; empty when the stream was not sampled.
+    /// LatencyHistogram of the first tokens in order, at most 512; empty when the stream was not sampled.
     pub token_latencies: Vec<Duration>,
 }
 
-/// An error that a stream met.
+/// An error during a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorRecord {
-    /// Which.
+    /// Code of the error.
     pub code: ErrorCode,
-    /// Number of the token at which it happened.
+    /// Number of output tokens before the error.
     pub position: usize,
-    /// Whether the stream went on.
+    /// Whether the stream continued.
     pub recovered: bool,
 }
 
-/// How one group of sessions differs from another.
+/// Comparison of two groups of sessions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// Sessions of the earlier group.
+    /// Number of sessions of the earlier group.
     pub baseline_sessions: usize,
-    /// Sessions of the later group.
+    /// Number of sessions of the later group.
     pub current_sessions: usize,
     /// Median time to the first token, seconds.
     pub time_to_first_token: MetricChange,
@@ -47,21 +47,21 @@ pub struct Comparison {
     pub token_latency: MetricChange,
     /// Median of the sessions' p95 time between tokens, seconds.
     pub p95_token_latency: MetricChange,
-    /// Median output tokens a second.
+    /// Median output tokens per second.
     pub throughput: MetricChange,
-    /// Errors a token over the whole group.
+    /// Errors per token over the whole group.
     pub error_rate: MetricChange,
 }
 
 impl Comparison {
-    /// Names of what has become worse: times over 1.2 times, throughput under 1 / 1.2 of the baseline's median, or more than
-    /// one error more in a thousand tokens. Nothing is said about groups of fewer than 10 sessions.
+    /// Names of the metrics that have become worse: times above 1.2 times the baseline, throughput below 1 / 1.2 of it, or an
+    /// error rate that is higher by more than 0.001. Empty if a group has fewer than 10 sessions.
     #[must_use]
     pub fn regressions(&self) -> Vec<&'static str> {
-        const LEAST_SESSIONS: usize = 10;
+        const MIN_SESSIONS: usize = 10;
         const WORSE: f64 = 1.2;
         const MORE_ERRORS: f64 = 0.001;
-        if self.baseline_sessions.min(self.current_sessions) < LEAST_SESSIONS {
+        if self.baseline_sessions.min(self.current_sessions) < MIN_SESSIONS {
             return Vec::new();
         }
         let slower =
@@ -86,16 +86,16 @@ impl Comparison {
     }
 }
 
-/// One figure in two groups.
+/// One metric in two groups.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct MetricChange {
-    /// In the earlier group.
+    /// Value in the earlier group.
     pub baseline: f64,
-    /// In the later group.
+    /// Value in the later group.
     pub current: f64,
 }
 
-/// Compares sessions; those without a token count for errors only.
+/// Compares two groups of sessions. Sessions with fewer than two tokens count only for errors and the time to the first token.
 #[must_use]
 pub fn compare(baseline: &[SessionRecord], current: &[SessionRecord]) -> Comparison {
     let change = |figure: fn(&SessionRecord) -> Option<f64>| MetricChange {
@@ -119,7 +119,7 @@ pub fn compare(baseline: &[SessionRecord], current: &[SessionRecord]) -> Compari
     }
 }
 
-/// Times between tokens need two tokens.
+/// The value of a metric that needs at least two tokens.
 fn with_tokens(session: &SessionRecord, figure: f64) -> Option<f64> {
     (session.summary.total_tokens > 1).then_some(figure)
 }

@@ -1,24 +1,24 @@
-//! Times, counted in buckets.
+//! Histogram of durations.
 
 use std::time::Duration;
 
 /// Upper bound of the first bucket, seconds.
 const FIRST: f64 = 1e-5;
-/// Each bucket is so much wider than the one before.
+/// Ratio of the upper bounds of consecutive buckets.
 const GROWTH: f64 = 1.04;
-/// Up to 4,000 s.
+/// Number of buckets; they cover up to 4,000 s.
 const BUCKETS: usize = 506;
 
-/// Many durations in little memory: mean exact, percentiles within 2 %.
+/// Histogram of durations with an exact mean, and percentiles accurate to 2 %.
 #[derive(Debug, Clone, Default)]
-pub struct Latencies {
+pub struct LatencyHistogram {
     count: u64,
     sum: Duration,
     buckets: Vec<u32>,
 }
 
-impl Latencies {
-    /// Adds one.
+impl LatencyHistogram {
+    /// Adds a duration.
     pub fn record(&mut self, latency: Duration) {
         if self.buckets.is_empty() {
             self.buckets = vec![0; BUCKETS];
@@ -30,26 +30,26 @@ impl Latencies {
         self.sum += latency;
     }
 
-    /// How many.
+    /// Number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their mean; zero without any.
+    /// Mean; zero when empty.
     #[must_use]
     pub fn mean(&self) -> Duration {
         if self.count == 0 { Duration::ZERO } else { self.sum.div_f64(self.count as f64) }
     }
 
-    /// The smallest duration that at least `share` (0 to 1) of them do not exceed; zero without any.
+    /// The duration that a `share` (0 to 1) of the durations does not exceed; zero when empty.
     #[must_use]
     pub fn percentile(&self, share: f64) -> Duration {
-        let wanted = ((self.count as f64 * share).ceil() as u64).max(1);
+        let target = ((self.count as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
         for (bucket, count) in self.buckets.iter().enumerate() {
             seen += u64::from(*count);
-            if seen >= wanted {
+            if seen >= target {
                 // The middle of the bucket.
                 return Duration::from_secs_f64(FIRST * GROWTH.powf(bucket as f64 - 0.5));
             }
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn mean_is_exact_and_percentiles_are_close() {
-        let mut latencies = Latencies::default();
+        let mut latencies = LatencyHistogram::default();
         for ms in 1..=1000_u64 {
             latencies.record(Duration::from_millis(ms));
         }
@@ -76,8 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_gives_zero_and_extremes_stay_inside() {
-        let mut latencies = Latencies::default();
+    fn an_empty_histogram_gives_zero_and_extremes_are_clamped() {
+        let mut latencies = LatencyHistogram::default();
         assert_eq!((latencies.mean(), latencies.percentile(0.95)), (Duration::ZERO, Duration::ZERO));
         latencies.record(Duration::ZERO);
         latencies.record(Duration::from_secs(1_000_000));

@@ -1,4 +1,4 @@
-//! The engine's figures for Prometheus: vLLM's names under our prefix, so that its dashboards can be used.
+//! Prometheus metrics of the engine, with vLLM's names under our prefix, so that its dashboards can be used.
 
 use std::sync::atomic::AtomicU64;
 
@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use crate::controllers::{BatchDecision, DeliveryMode, MemoryAction};
 use crate::{ErrorCode, FinishReason};
 
-/// vLLM's buckets.
+/// Buckets as in vLLM, seconds.
 const FIRST_TOKEN: [f64; 22] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
     80.0, 160.0, 640.0, 2560.0,
@@ -53,7 +53,7 @@ struct ModeLabel {
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
-/// The engine's instruments. Clones are handles to the same.
+/// Metrics of the engine. Clones are handles to the same metrics.
 #[derive(Debug, Clone)]
 pub struct EngineMetrics {
     pub(crate) time_to_first_token: Histogram,
@@ -110,13 +110,17 @@ impl EngineMetrics {
         }
     }
 
-    /// Adds all of them to `registry`, which brings the prefix `videosdgx`.
+    /// Adds all metrics to `registry`, which should have the prefix `videosdgx`.
     pub fn register(&self, registry: &mut Registry) {
         let histograms = [
-            ("time_to_first_token_seconds", "From submission to the first token", &self.time_to_first_token),
-            ("inter_token_latency_seconds", "Between two tokens of a stream", &self.inter_token_latency),
-            ("e2e_request_latency_seconds", "From submission to the end", &self.e2e_request_latency),
-            ("step_seconds", "One step of the engine", &self.step_seconds),
+            (
+                "time_to_first_token_seconds",
+                "Time from submission to the first token",
+                &self.time_to_first_token,
+            ),
+            ("inter_token_latency_seconds", "Time between two tokens of a stream", &self.inter_token_latency),
+            ("e2e_request_latency_seconds", "Time from submission to the end", &self.e2e_request_latency),
+            ("step_seconds", "Duration of a step of the engine", &self.step_seconds),
             ("step_sequences", "Sequences decoded in a step", &self.step_sequences),
         ];
         for (name, help, histogram) in histograms {
@@ -124,11 +128,11 @@ impl EngineMetrics {
         }
         let gauges = [
             ("num_requests_running", "Sequences being generated", &self.running),
-            ("num_requests_waiting", "Requests waiting for a place", &self.waiting),
-            ("num_requests_paused", "Sequences whose reader is slow", &self.paused),
+            ("num_requests_waiting", "Requests waiting for a slot", &self.waiting),
+            ("num_requests_paused", "Sequences paused because their reader is slow", &self.paused),
             (
                 "max_num_seqs",
-                "Sequences that may run, as the batch-size controller decides",
+                "Maximum number of running sequences, set by the batch-size controller",
                 &self.max_running,
             ),
             ("kv_cache_bytes", "Memory of the KV cache", &self.cache_bytes),
@@ -138,26 +142,34 @@ impl EngineMetrics {
         }
         registry.register(
             "kv_cache_usage_perc",
-            "Share of the KV cache's limit that sequences hold, 0 to 1",
+            "Share of the KV cache's limit that is held by sequences, 0 to 1",
             self.cache_usage.clone(),
         );
         let counters = [
-            ("prefix_cache_queries", "Tokens of prompts looked for in the cache", &self.prefix_queries),
-            ("prefix_cache_hits", "Tokens of prompts found in the cache", &self.prefix_hits),
-            ("prompt_tokens", "Tokens of prompts computed or found", &self.prompt_tokens),
-            ("generation_tokens", "Tokens generated", &self.generation_tokens),
-            ("num_preemptions", "Sequences put back to make room", &self.preemptions),
+            ("prefix_cache_queries", "Prompt tokens looked up in the cache", &self.prefix_queries),
+            ("prefix_cache_hits", "Prompt tokens found in the cache", &self.prefix_hits),
+            ("prompt_tokens", "Prompt tokens computed or found in the cache", &self.prompt_tokens),
+            ("generation_tokens", "Output tokens generated", &self.generation_tokens),
+            ("num_preemptions", "Preemptions of sequences", &self.preemptions),
             ("prefetched_steps", "Steps begun while tokens were being delivered", &self.prefetched_steps),
             ("requests_refused", "Requests refused because the queue was full", &self.refused),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
-        registry.register("request_success", "Ended requests by reason", self.finished.clone());
-        registry.register("batch_size_decisions", "Of the batch-size controller", self.decisions.clone());
-        registry.register("memory_pressure_actions", "Of the memory monitor", self.memory_actions.clone());
+        registry.register("request_success", "Finished requests by reason", self.finished.clone());
+        registry.register(
+            "batch_size_decisions",
+            "Decisions of the batch-size controller",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "memory_pressure_actions",
+            "Actions of the memory monitor",
+            self.memory_actions.clone(),
+        );
         registry.register("stream_errors", "Errors in streams", self.errors.clone());
-        registry.register("delivery_mode", "1 for the mode in force", self.modes.clone());
+        registry.register("delivery_mode", "1 for the current delivery mode", self.modes.clone());
     }
 
     pub(crate) fn count_finished(&self, reason: FinishReason) {
@@ -179,7 +191,7 @@ impl EngineMetrics {
         let action = match action {
             MemoryAction::Warn => "warn",
             MemoryAction::FewerSequences => "fewer_sequences",
-            MemoryAction::ShorterCaches => "shorter_caches",
+            MemoryAction::ShrinkCache => "shorter_caches",
             MemoryAction::UnloadIdle => "unload_idle",
             MemoryAction::Relieved => "relieved",
         };

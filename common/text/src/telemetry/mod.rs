@@ -1,4 +1,4 @@
-//! What streams took: recorded a stream and overall, kept as a history of sessions, shown to Prometheus.
+//! Telemetry of streams: recorded per stream and in total, kept as a history of sessions, exported to Prometheus.
 
 mod collector;
 mod history;
@@ -8,6 +8,6 @@ mod recorder;
 
 pub use collector::{StreamingTelemetryCollector, TelemetryConfig, TelemetryTotals};
 pub use history::{Comparison, ErrorRecord, MetricChange, SessionRecord, compare};
-pub use latencies::Latencies;
+pub use latencies::LatencyHistogram;
 pub use metrics::EngineMetrics;
 pub use recorder::StreamRecorder;

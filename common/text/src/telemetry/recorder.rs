@@ -1,15 +1,15 @@
-//! One stream, as it goes.
+//! Recording of one stream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::collector::Shared;
-use super::{ErrorRecord, Latencies, SessionRecord};
+use super::{ErrorRecord, LatencyHistogram, SessionRecord};
 use crate::{ErrorCode, FinishReason, StreamSummary, Usage};
 
-/// Latencies kept of a sampled stream.
-const KEPT_LATENCIES: usize = 512;
+/// Maximum number of latencies kept of a sampled stream.
+const MAX_LATENCIES: usize = 512;
 
 /// Records one stream from its submission to its end.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct StreamRecorder {
     first_token: Option<Instant>,
     last_token: Instant,
     tokens: usize,
-    between: Latencies,
+    between: LatencyHistogram,
     latencies: Vec<Duration>,
     batch_sizes: BTreeMap<usize, usize>,
     max_memory: u64,
@@ -41,15 +41,15 @@ impl StreamRecorder {
             first_token: None,
             last_token: submitted,
             tokens: 0,
-            between: Latencies::default(),
+            between: LatencyHistogram::default(),
             latencies: Vec::new(),
             batch_sizes: BTreeMap::new(),
             errors: Vec::new(),
         }
     }
 
-    /// Takes in a token that was generated `at`, in a step with `batch_size` sequences; gives the time since the one before, or
-    /// since the submission.
+    /// Records a token that was generated at `at` in a step with `batch_size` sequences. Returns the time since the previous token,
+    /// or since submission.
     pub fn token(&mut self, at: Instant, batch_size: usize) -> Duration {
         let latency = at.saturating_duration_since(self.last_token);
         let metrics = &self.shared.metrics;
@@ -65,25 +65,25 @@ impl StreamRecorder {
         self.tokens += 1;
         *self.batch_sizes.entry(batch_size).or_default() += 1;
         self.max_memory = self.max_memory.max(self.shared.memory());
-        if self.sampled && self.latencies.len() < KEPT_LATENCIES {
+        if self.sampled && self.latencies.len() < MAX_LATENCIES {
             self.latencies.push(latency);
         }
         latency
     }
 
-    /// Takes in an error.
+    /// Records an error.
     pub fn error(&mut self, code: ErrorCode, recovered: bool) {
         self.errors.push(ErrorRecord { code, position: self.tokens, recovered });
         self.shared.metrics.count_error(code, recovered);
     }
 
-    /// Tokens so far.
+    /// Number of tokens so far.
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The end: sums up, and adds the session to the collector's history.
+    /// Ends the recording: returns the summary and adds the session to the collector.
     pub fn finish(self, reason: FinishReason, usage: Usage) -> StreamSummary {
         let session_duration = self.submitted.elapsed();
         let generating =

@@ -75,12 +75,14 @@ fn a_folder_in_the_published_layout() {
 
 #[test]
 fn what_is_missing_and_what_is_invalid_is_named() {
-    let missing =
-        |path: &Path, error: AssetsError| assert_eq!(error, AssetsError::Missing { path: path.to_owned() });
+    let missing = |path: &Path, error: AssetsError| match error {
+        AssetsError::Missing { path: given } => assert_eq!(given, path),
+        other => panic!("{other:?}"),
+    };
     let invalid = |path: &Path, error: AssetsError| match error {
-        AssetsError::Invalid { path: given, reason } => {
+        AssetsError::Invalid { path: given, source } => {
             assert_eq!(given, path);
-            assert!(!reason.is_empty());
+            assert!(!source.to_string().is_empty());
         }
         other => panic!("{other:?}"),
     };

@@ -1,4 +1,4 @@
-//! Everything about a checkpoint's language but its weights: from a folder in Hugging Face's layout, or from a GGUF file.
+//! Tokenizer, chat template and defaults of a checkpoint, read from a folder in Hugging Face's layout or from a GGUF file.
 
 mod error;
 mod folder;
@@ -13,8 +13,18 @@ pub use self::error::AssetsError;
 pub use self::language::CheckpointLanguage;
 use crate::{ChatTemplate, ConstraintCompiler, OutputFormat, Tokenizer};
 
-/// Tokenizer, template, defaults and limits of a checkpoint. Clones share everything; the tokenizer, the template and the constraint
-/// compiler are built when they are first asked for.
+/// Tokenizer, chat template, defaults and limits of a checkpoint, without its weights.
+///
+/// Clones share everything. Tokenizer, template and constraint compiler are built on first use.
+///
+/// ```no_run
+/// use videosdgx_text::{AllowSpecial, TextAssets};
+///
+/// let assets = TextAssets::open("models/smollm2-135m")?;
+/// let tokens = assets.tokenizer()?.encode("Hello", AllowSpecial::None).expect("short text");
+/// println!("{} tokens of at most {}", tokens.len(), assets.context_length());
+/// # Ok::<(), videosdgx_text::AssetsError>(())
+/// ```
 #[derive(Clone)]
 pub struct TextAssets {
     inner: Arc<Inner>,
@@ -29,13 +39,13 @@ struct Inner {
     constraints: OnceLock<Result<ConstraintCompiler, AssetsError>>,
 }
 
-/// Where the parts come from.
+/// Where the assets are read from.
 enum Source {
     Folder(folder::Folder),
     Gguf(Box<videosdgx_gguf::Gguf>),
 }
 
-/// What is read at once: small files only.
+/// Values that are read on opening, from small files and headers.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Facts {
     family: String,
@@ -46,18 +56,19 @@ struct Facts {
     image_token: Option<u32>,
 }
 
-/// What the checkpoint recommends; `None`: it says nothing.
+/// Sampling parameters that the checkpoint recommends; `None` where it recommends nothing. See
+/// [`SamplingParams`](crate::SamplingParams).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerationDefaults {
-    /// 0 where it says not to sample.
+    /// Temperature; 0 when the checkpoint disables sampling.
     pub temperature: Option<f32>,
-    /// Only the likeliest that together reach this probability.
+    /// Cumulative probability of the tokens that may be sampled.
     pub top_p: Option<f32>,
-    /// Only the `k` likeliest.
+    /// Number of most likely tokens that may be sampled.
     pub top_k: Option<u32>,
-    /// Only those at least this fraction as likely as the likeliest.
+    /// Minimum probability relative to the most likely token.
     pub min_p: Option<f32>,
-    /// Divides the logits of tokens that were seen.
+    /// Penalty for tokens that occurred before.
     pub repetition_penalty: Option<f32>,
 }
 
@@ -71,8 +82,8 @@ impl std::fmt::Debug for TextAssets {
 }
 
 impl TextAssets {
-    /// Opens the folder or the GGUF file at `path` (a folder that holds one GGUF file and no `config.json` counts as that file); reads small files
-    /// and headers only.
+    /// Opens the folder or GGUF file at `path`; a folder with one GGUF file and no `config.json` is treated as that file. Reads only
+    /// small files and headers.
     ///
     /// # Errors
     /// [`AssetsError::Missing`] or [`AssetsError::Invalid`] with the file's name.
@@ -96,7 +107,7 @@ impl TextAssets {
     /// The tokenizer.
     ///
     /// # Errors
-    /// As [`TextAssets::open`]; the same each time.
+    /// As [`TextAssets::open`]; repeated calls return the same error.
     pub fn tokenizer(&self) -> Result<&Tokenizer, AssetsError> {
         let load = || match &self.inner.source {
             Source::Folder(folder) => folder.tokenizer(),
@@ -105,7 +116,7 @@ impl TextAssets {
         self.inner.tokenizer.get_or_init(load).as_ref().map_err(Clone::clone)
     }
 
-    /// The chat template; none: a checkpoint without one completes texts only.
+    /// The chat template, if the checkpoint has one; without it, only text completion is possible.
     ///
     /// # Errors
     /// As [`TextAssets::open`].
@@ -124,10 +135,10 @@ impl TextAssets {
         self.inner.template.get_or_init(load).as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
-    /// Compiles constraints for this tokenizer.
+    /// The constraint compiler for this tokenizer.
     ///
     /// # Errors
-    /// As [`TextAssets::open`], for a vocabulary that cannot be constrained too.
+    /// As [`TextAssets::open`]; also when the vocabulary has no end token.
     pub fn constraints(&self) -> Result<&ConstraintCompiler, AssetsError> {
         let load = || {
             ConstraintCompiler::new(self.tokenizer()?, self.end_tokens())
@@ -136,7 +147,7 @@ impl TextAssets {
         self.inner.constraints.get_or_init(load).as_ref().map_err(Clone::clone)
     }
 
-    /// How the model writes calls and thoughts, by its template.
+    /// The format of the model's tool calls and reasoning, detected from its template.
     ///
     /// # Errors
     /// As [`TextAssets::template`].
@@ -144,19 +155,19 @@ impl TextAssets {
         Ok(self.template()?.map(|template| OutputFormat::of_template(template.source())).unwrap_or_default())
     }
 
-    /// Tokens that end an output, all of them (GLM has three).
+    /// All tokens that end an output (GLM has three).
     #[must_use]
     pub fn end_tokens(&self) -> &[u32] {
         &self.inner.facts.end_tokens
     }
 
-    /// What the checkpoint recommends for sampling.
+    /// Recommended sampling parameters.
     #[must_use]
     pub fn defaults(&self) -> &GenerationDefaults {
         &self.inner.facts.defaults
     }
 
-    /// Most tokens of prompt and output together.
+    /// Maximum number of tokens of prompt and output together.
     #[must_use]
     pub fn context_length(&self) -> usize {
         self.inner.facts.context_length
@@ -168,13 +179,13 @@ impl TextAssets {
         &self.inner.facts.family
     }
 
-    /// The checkpoint's name for people.
+    /// Display name of the checkpoint.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.facts.name
     }
 
-    /// The token that stands for a part of a picture, in models that take pictures.
+    /// The placeholder token for a part of an image, in models that accept images.
     #[must_use]
     pub fn image_token(&self) -> Option<u32> {
         self.inner.facts.image_token
@@ -187,5 +198,5 @@ impl TextAssets {
     }
 }
 
-/// Texts of special tokens by the names that templates know.
+/// Texts of special tokens by their names in templates.
 type Globals = BTreeMap<String, String>;

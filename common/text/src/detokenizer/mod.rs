@@ -1,4 +1,4 @@
-//! Token ids to text that can be shown now: whole characters only, nothing that may turn out to be a stop string.
+//! Incremental decoding of tokens to text: only complete characters, and nothing that may become part of a stop string.
 
 mod stop;
 mod utf8;
@@ -9,8 +9,8 @@ use self::stop::{StopState, StopStrings};
 use self::utf8::Utf8Stream;
 use crate::{ShowSpecial, Tokenizer};
 
-/// Turns a growing sequence of tokens into text, a few microseconds a token whatever came before. A clone goes on on its own, so that a
-/// retried step or a preempted sequence continues where it was.
+/// Decodes a sequence of tokens incrementally, in a few microseconds per token independent of its length. Clones continue
+/// independently.
 #[derive(Clone)]
 pub struct Detokenizer {
     tokenizer: Tokenizer,
@@ -18,7 +18,7 @@ pub struct Detokenizer {
     stops: Arc<StopStrings>,
     characters: Utf8Stream,
     stop: StopState,
-    /// Decoded and not shown: the beginning of a stop string, perhaps.
+    /// Decoded text that is held back because it may be the beginning of a stop string.
     held: String,
     started: bool,
     matched: Option<usize>,
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Detokenizer {
 }
 
 impl Detokenizer {
-    /// `stop_strings` as [`StopConditions::strings`](crate::StopConditions); empty ones never match.
+    /// A decoder that ends at `stop_strings`; empty strings never match.
     #[must_use]
     pub fn new(tokenizer: &Tokenizer, special: ShowSpecial, stop_strings: &[String]) -> Self {
         Self {
@@ -49,15 +49,15 @@ impl Detokenizer {
         }
     }
 
-    /// The text follows another, so that its leading space is shown.
+    /// The text continues an earlier one, so that a leading space is kept.
     #[must_use]
     pub fn following_text(mut self) -> Self {
         self.started = true;
         self
     }
 
-    /// Takes the next token; gives the text that can be shown now. After a stop string was met ([`Detokenizer::matched`]) nothing comes any
-    /// more: neither the stop string nor what followed it.
+    /// Decodes the next token and returns the text that can be output. After a stop string ([`Detokenizer::matched`]) nothing more is
+    /// returned: neither the stop string nor the text after it.
     pub fn push(&mut self, token: u32) -> String {
         if self.matched.is_some() || (self.special == ShowSpecial::Skip && self.tokenizer.is_special(token)) {
             return String::new();
@@ -67,29 +67,29 @@ impl Detokenizer {
         let bytes = if self.started { bytes } else { tokenizer.without_leading_space(bytes) };
         self.started |= tokenizer.token_bytes(token).is_some_and(|bytes| !bytes.is_empty());
         let text = self.characters.push(bytes);
-        self.show(&text)
+        self.release(&text)
     }
 
-    /// The end of the output: the text that was held back. Half a character becomes U+FFFD.
+    /// Ends the output and returns the text held back. An incomplete character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
         if self.matched.is_some() {
             return String::new();
         }
         let rest = self.characters.finish();
-        let mut text = self.show(&rest);
+        let mut text = self.release(&rest);
         if self.matched.is_none() {
             text.push_str(&std::mem::take(&mut self.held));
         }
         text
     }
 
-    /// The number of the stop string that was met, in the order they were given.
+    /// Index of the stop string that was reached.
     #[must_use]
     pub fn matched(&self) -> Option<usize> {
         self.matched
     }
 
-    fn show(&mut self, text: &str) -> String {
+    fn release(&mut self, text: &str) -> String {
         if self.stops.is_empty() {
             return text.to_owned();
         }
@@ -98,12 +98,12 @@ impl Detokenizer {
         for offset in before..self.held.len() {
             if let Some((number, length)) = self.stops.step(&mut self.stop, self.held.as_bytes()[offset]) {
                 self.matched = Some(number);
-                // The match began inside of what is held: all that could be its beginning was.
+                // The match begins inside the held text, because every possible beginning is held back.
                 self.held.truncate((offset + 1).saturating_sub(length));
                 return std::mem::take(&mut self.held);
             }
         }
-        // Stop strings begin with whole characters, so this is a boundary.
+        // Stop strings begin at character boundaries, so this is one.
         let keep = self.stops.held(&self.stop).min(self.held.len());
         let rest = self.held.split_off(self.held.len() - keep);
         std::mem::replace(&mut self.held, rest)
