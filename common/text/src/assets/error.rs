@@ -20,7 +20,7 @@ pub enum AssetsError {
         path: PathBuf,
         /// What is wrong with the content.
         source: Arc<dyn Error + Send + Sync>,
-        },
+    },
     /// A file cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Unreadable {
@@ -28,7 +28,7 @@ pub enum AssetsError {
         path: PathBuf,
         /// Error of the operating system or of the GGUF reader.
         source: Arc<dyn Error + Send + Sync>,
-        },
+    },
 }
 
 impl AssetsError {

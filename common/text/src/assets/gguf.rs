@@ -115,7 +115,9 @@ pub(super) fn template(file: &Gguf, tokenizer: &Tokenizer) -> (PathBuf, Option<S
 fn end_tokens(file: &Gguf) -> Vec<u32> {
     let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
     let mut ends: Vec<u32> = keys.iter().filter_map(|key| file.u32(key)).collect();
-    ends.extend(END_TOKENS.iter().filter_map(|content| token_of(file, content)).filter(|id| is_control(file, *id)));
+    ends.extend(
+        END_TOKENS.iter().filter_map(|content| token_of(file, content)).filter(|id| is_control(file, *id)),
+    );
     let mut unique = Vec::new();
     for id in ends {
         if !unique.contains(&id) {

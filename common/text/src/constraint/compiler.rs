@@ -106,10 +106,7 @@ fn key(constraint: &Constraint) -> Result<String, ConstraintError> {
         Constraint::Lark(grammar) => ("lark", grammar.clone()),
     };
     if source.len() > MAX_SOURCE_BYTES {
-        return Err(invalid(&format!(
-            "{} bytes exceed the limit of {MAX_SOURCE_BYTES}",
-            source.len()
-        )));
+        return Err(invalid(&format!("{} bytes exceed the limit of {MAX_SOURCE_BYTES}", source.len())));
     }
     Ok(format!("{kind}:{source}"))
 }

@@ -29,7 +29,7 @@ pub(super) fn environment(tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<T
         Ok(TokTrie::from(&TokRxInfo::new(vocab, first), &words).with_eos_tokens(&ends))
     }))
     .map_err(|error| ConstraintError::Tokenizer(error.to_string()))?;
-    let canonical = !tokenizer.spells_spaces();
+    let canonical = !tokenizer.is_metaspace();
     Ok(Arc::new(Environment { tokenizer: tokenizer.clone(), trie, canonical }))
 }
 

@@ -5,9 +5,7 @@ mod latency;
 mod memory;
 
 pub use batch_size::{AdaptiveBatchSizeController, BatchDecision, BatchDecisions, BatchSizeConfig};
-pub use latency::{
-    DeliveryMode, LatencyConfig, LowLatencyOptimizer, LowLatencyStatistics,
-};
+pub use latency::{DeliveryMode, LatencyConfig, LowLatencyOptimizer, LowLatencyStatistics};
 pub use memory::{
     MemoryAction, MemoryPressure, MemoryPressureConfig, MemoryPressureMonitor, MemoryReading, PressureCounts,
 };

@@ -16,7 +16,7 @@ pub struct PicturePreprocessor {
     config: ImageConfig,
     limits: DecodeLimits,
     max_tokens: usize,
-    }
+}
 
 /// An image in patches, without a position in a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +123,7 @@ impl PicturePreprocessor {
                 most: MAX_RATIO,
             })
         };
-        let [rows, columns] = fitted(self.config.least_pixels, self.config.most_pixels)?;
+        let [rows, columns] = fitted(self.config.min_pixels, self.config.max_pixels)?;
         if rows / factor * (columns / factor) <= most {
             return Ok([rows, columns]);
         }

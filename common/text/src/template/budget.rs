@@ -1,4 +1,4 @@
-//! What a template may spend: the size of each value and the work of all.
+//! Resource limits of template rendering: the size of each value and the total work.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-/// Filters that the rewritten template calls; no template can name them.
+// Filters that only the rewritten template can call: templates cannot use these names.
 pub(super) const BOUNDED: &str = "\0bounded";
 pub(super) const CONCAT: &str = "\0concat";
 pub(super) const MULTIPLY: &str = "\0multiply";
@@ -14,46 +14,46 @@ pub(super) const PLAIN: &str = "\0plain";
 pub(super) const SLICED: &str = "\0sliced";
 pub(super) const TOUCHED: &str = "\0touched";
 
-/// What an element of a list or a map weighs beside its content, bytes.
+/// Cost of an element of a list or map in addition to its content, bytes.
 const NODE: u64 = 32;
-/// Deepest nesting of a value.
+/// Maximum nesting depth of a value.
 const MAX_DEPTH: usize = 100;
 
-/// What a value holds, itself included.
+/// Size of a value, including itself.
 #[derive(Default)]
 struct Weight {
     nodes: u64,
-    /// Of texts.
+    /// Total length of strings.
     bytes: u64,
 }
 
-/// One rendering's allowance, in bytes of values that are made, or walked.
+/// Budget of one rendering, in bytes of values that are created or traversed.
 pub(super) struct Budget {
-    /// Of one value.
+    /// Maximum size of one value.
     largest: u64,
     left: AtomicU64,
 }
 
 impl Budget {
-    /// `input`: the size of the conversation. Templates copy each message a few times.
+    /// Budget for a conversation of `input` bytes; templates copy each message a few times.
     pub(super) fn new(input: u64) -> Self {
         let input = input.min(1 << 32);
         Self { largest: (2 << 20) + 8 * input, left: AtomicU64::new((128 << 20) + 64 * input) }
     }
 
-    /// Counts a value that was made. What a list holds is not copied, but it must not hold too much.
+    /// Counts a created value. The content of a list is not copied and so not counted, but its size is checked.
     pub(super) fn made(&self, value: &Value) -> Result<(), Error> {
         let weight = self.weigh(value)?;
         self.spend(if value.as_str().is_some() { weight.bytes } else { weight.nodes * NODE })
     }
 
-    /// Counts a value that is walked, sixteen bytes of a text at once.
+    /// Counts a traversed value, with sixteen bytes of a string as one.
     pub(super) fn touched(&self, value: &Value) -> Result<(), Error> {
         let weight = self.weigh(value)?;
         self.spend(weight.bytes / 16 + weight.nodes * NODE)
     }
 
-    /// Counts a part of a value, which holds no more than the whole did.
+    /// Counts a slice of a value, which is not larger than the value.
     pub(super) fn sliced(&self, value: Value) -> Result<Value, Error> {
         match value.len() {
             Some(length) if value.kind() != ValueKind::Iterable => {
@@ -64,12 +64,12 @@ impl Budget {
         }
     }
 
-    /// Counts what is about to be made.
+    /// Counts bytes that are about to be created.
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), Error> {
         if bytes > self.largest { Err(exceeded("a value is too large")) } else { self.spend(bytes) }
     }
 
-    /// The value, with lazy sequences made whole.
+    /// Counts a value, after collecting it if it is a lazy sequence.
     pub(super) fn settled(&self, value: Value) -> Result<Value, Error> {
         if value.kind() != ValueKind::Iterable {
             self.made(&value)?;
@@ -86,7 +86,7 @@ impl Budget {
         Ok(value)
     }
 
-    /// The texts of values, one after another.
+    /// Concatenates the texts of values.
     pub(super) fn concat(&self, values: &[&Value], between: &str) -> Result<String, Error> {
         let mut text = String::new();
         for (index, value) in values.iter().enumerate() {
@@ -111,7 +111,7 @@ impl Budget {
         Ok(text)
     }
 
-    /// How much a value holds; whatever is shared inside of it counts as often as it is met.
+    /// The size of a value; shared parts count once per occurrence.
     fn weigh(&self, value: &Value) -> Result<Weight, Error> {
         let mut weight = Weight::default();
         self.add(value, 0, &mut weight)?;
@@ -124,10 +124,10 @@ impl Budget {
             weight.bytes += text.len() as u64;
         } else if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
             if depth > MAX_DEPTH {
-                return Err(exceeded("a value is nested too deep"));
+                return Err(exceeded("a value is nested too deeply"));
             }
             if depth > 0 && is_namespace(value) {
-                return Err(exceeded("a namespace is inside of another value"));
+                return Err(exceeded("a namespace is inside another value"));
             }
             let map = value.kind() == ValueKind::Map;
             for item in value.try_iter()?.checked() {
@@ -147,16 +147,16 @@ impl Budget {
     fn spend(&self, amount: u64) -> Result<(), Error> {
         let spent =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(amount));
-        spent.map(|_| ()).map_err(|_| exceeded("it does too much"))
+        spent.map(|_| ()).map_err(|_| exceeded("it needs too much work"))
     }
 }
 
-/// What `namespace()` gives: the only value that a template can change.
+/// Whether a value is the result of `namespace()`, the only value that a template can modify.
 pub(super) fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
 }
 
-/// The error of a template that goes too far.
+/// The error for a template that exceeds a limit.
 pub(super) fn exceeded(reason: &'static str) -> Error {
     Error::new(ErrorKind::OutOfFuel, reason)
 }

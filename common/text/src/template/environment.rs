@@ -1,4 +1,4 @@
-//! The environment that transformers gives its templates, and one run of a template in it.
+//! The template environment, as in transformers, and the execution of a template.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,33 +11,34 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, functions, tes
 use super::budget::Budget;
 use super::{MAX_TEMPLATE_BYTES, TemplateError, filters, methods, rewrite};
 
-/// Instructions of one run, and so many more for each byte of the conversation: some tenths of a second.
+/// Maximum number of instructions of a rendering, plus a number per byte of the conversation: some tenths of a second.
 const FUEL: u64 = 2_000_000;
 const FUEL_PER_BYTE: u64 = 16;
-/// Nesting of calls and blocks.
+/// Maximum nesting of calls and blocks.
 const MAX_RECURSION: usize = 200;
-/// Parser, generator and interpreter recurse over the template, whose length is bounded. Only what is used is taken.
+/// Stack size: parser, code generator and interpreter recurse over the template, whose length is bounded. Unused pages take no
+/// memory.
 const STACK_BYTES: usize = 64 << 20;
-/// Begins the message of an error that the template itself raised.
+/// Prefix of the message of an error raised by the template itself.
 const RAISED: &str = "\0raised:";
 
-/// Checks length and syntax.
+/// Checks length and syntax, and returns the source to render.
 pub(super) fn check(source: &str) -> Result<String, TemplateError> {
     if source.len() > MAX_TEMPLATE_BYTES {
         return Err(TemplateError::Invalid(format!(
-            "{} bytes are more than {MAX_TEMPLATE_BYTES}",
+            "{} bytes exceed the limit of {MAX_TEMPLATE_BYTES}",
             source.len()
         )));
     }
     // Jinja drops one line break at the end of a template.
     let source = without_generation_marks(source.strip_suffix('\n').unwrap_or(source));
-    apart(|| compile(&source).map(|_| ()).map_err(TemplateError::Invalid))?;
+    on_own_stack(|| compile(&source).map(|_| ()).map_err(TemplateError::Invalid))?;
     Ok(source)
 }
 
-/// Runs the template, checked before.
+/// Renders a template that [`check`] has accepted.
 pub(super) fn render(source: &str, context: serde_json::Value) -> Result<String, TemplateError> {
-    apart(move || run(source, to_value(context)))
+    on_own_stack(move || run(source, to_value(context)))
 }
 
 fn run(source: &str, context: Value) -> Result<String, TemplateError> {
@@ -114,7 +115,7 @@ fn add_tests(environment: &mut Environment<'_>) {
         "string" => tests::is_string, "true" => tests::is_true, "undefined" => tests::is_undefined,
         "upper" => tests::is_upper,
     }
-    // Jinja's: whatever has a length and elements, so texts and maps too.
+    // As in Jinja: everything with a length and elements, including strings and maps.
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
     });
@@ -137,14 +138,14 @@ fn failure(error: &Error) -> TemplateError {
         return TemplateError::Raised(message.to_owned());
     }
     if inner.kind() == ErrorKind::OutOfFuel {
-        let reason = if detail.is_empty() { "it runs too long" } else { detail };
+        let reason = if detail.is_empty() { "it executes too many instructions" } else { detail };
         return TemplateError::Limit(reason.to_owned());
     }
     TemplateError::Failed(error.to_string())
 }
 
-/// Runs `work` on a stack of its own, and makes a panic in it an error.
-fn apart<T: Send>(work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
+/// Runs `work` on a thread with a large stack, and converts a panic to an error.
+fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
     let failed = |reason: &str| TemplateError::Failed(reason.to_owned());
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
@@ -152,11 +153,12 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Res
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || catch_unwind(AssertUnwindSafe(work)));
         let ended = thread.map_err(|error| failed(&error.to_string()))?.join();
-        ended.and_then(|result| result).unwrap_or_else(|_| Err(failed("it broke the interpreter")))
+        ended.and_then(|result| result).unwrap_or_else(|_| Err(failed("the interpreter panicked")))
     })
 }
 
-/// `{% generation %}` marks the assistant's words for training; it becomes a block that does nothing, its white space control kept.
+/// Replaces `{% generation %}`, which marks the assistant's text for training, by a block without effect; keeps its white space
+/// control.
 fn without_generation_marks(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -183,7 +185,7 @@ fn without_generation_marks(source: &str) -> String {
     out
 }
 
-/// Bytes of all texts, and a few for each value.
+/// Total length of all strings, plus a constant per value.
 fn size(value: &Value) -> u64 {
     if let Some(text) = value.as_str() {
         return text.len() as u64 + 8;
@@ -200,7 +202,7 @@ fn size(value: &Value) -> u64 {
         + 8
 }
 
-/// JSON as a template sees it; the order of keys is kept.
+/// Converts JSON to a template value, preserving the order of keys.
 fn to_value(json: serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match json {

@@ -1,26 +1,26 @@
-//! Why a conversation has no text.
+//! Errors of chat templates.
 
-/// What is wrong with a template, or with a conversation for it.
+/// Why a template or a conversation is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// The checkpoint's template does not parse: the checkpoint is invalid.
+    /// The checkpoint's template has invalid syntax or is too long.
     #[error("chat template is invalid: {0}")]
     Invalid(String),
-    /// A message has the wrong shape: the caller's fault.
+    /// A message is invalid: an error of the caller.
     #[error("{field}: {reason}")]
     Message {
-        /// Such as `messages[2].content[0]`.
+        /// Path of the field, for example `messages[2].content[0]`.
         field: String,
-        /// What is wrong with it.
+        /// What is wrong with the field.
         reason: String,
     },
-    /// The template refuses the conversation (`raise_exception`), in its own words: the caller's fault.
+    /// The template rejects the conversation with this message (`raise_exception`): an error of the caller.
     #[error("the model's chat template refuses this: {0}")]
     Raised(String),
     /// The template failed on this conversation.
     #[error("the model's chat template fails: {0}")]
     Failed(String),
-    /// It works or writes more than a conversation of this size can need.
-    #[error("the model's chat template does not end within its limits: {0}")]
+    /// Rendering exceeds the limits for a conversation of this size.
+    #[error("the model's chat template exceeds its limits: {0}")]
     Limit(String),
 }

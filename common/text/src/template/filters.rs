@@ -1,4 +1,4 @@
-//! The filters that templates may use; each counts what it takes and what it gives.
+//! The filters that templates may use; each counts its inputs and its result against the budget.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 use super::budget::{BOUNDED, Budget, CONCAT, MULTIPLY, PLAIN, SLICED, TOUCHED, exceeded, is_namespace};
 use super::{json, methods};
 
-/// Makes the filters known.
+/// Registers the filters.
 pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     macro_rules! counted {
         ($($name:literal => $filter:expr),* $(,)?) => {
@@ -26,7 +26,7 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
         "string" => filters::string, "sum" => filters::sum, "title" => filters::title, "trim" => filters::trim,
         "unique" => filters::unique, "upper" => filters::upper,
     }
-    // These look at the outside of a value only.
+    // These do not traverse the value.
     environment.add_filter("count", filters::length);
     environment.add_filter("length", filters::length);
     environment.add_filter("first", filters::first);
@@ -47,7 +47,7 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     let kept = Arc::clone(budget);
     environment.add_filter(TOUCHED, move |value: Value| kept.touched(&value).map(|()| value));
     environment.add_filter(PLAIN, |value: Value| {
-        if is_namespace(&value) { Err(exceeded("a namespace is inside of another value")) } else { Ok(value) }
+        if is_namespace(&value) { Err(exceeded("a namespace is inside another value")) } else { Ok(value) }
     });
     let kept = Arc::clone(budget);
     environment.add_filter("join", move |items: &Value, between: Option<&str>| {
@@ -82,7 +82,7 @@ fn add_counted(environment: &mut Environment<'_>, budget: &Arc<Budget>, name: &'
     );
 }
 
-/// `left * right`: numbers, or a text so many times.
+/// `left * right`: numbers, or a string repeated.
 fn multiply(budget: &Budget, left: &Value, right: &Value) -> Result<Value, Error> {
     let refused = || {
         Error::new(
@@ -107,7 +107,7 @@ fn multiply(budget: &Budget, left: &Value, right: &Value) -> Result<Value, Error
     }
 }
 
-/// Jinja's: four spaces before each line but the first and the blank ones.
+/// As in Jinja: by default four spaces before each line except the first and blank ones.
 fn indent(
     budget: &Budget,
     text: &str,
@@ -150,7 +150,9 @@ fn to_json(budget: &Budget, value: &Value, kwargs: &Kwargs) -> Result<Value, Err
         Some(pair) if pair.len() == 2 && pair.iter().all(|text| text.len() <= 16) => {
             (pair[0].clone(), pair[1].clone())
         }
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators must be two short texts")),
+        Some(_) => {
+            return Err(Error::new(ErrorKind::InvalidOperation, "separators must be two short strings"));
+        }
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let style = json::Style {
@@ -165,7 +167,7 @@ fn to_json(budget: &Budget, value: &Value, kwargs: &Kwargs) -> Result<Value, Err
     Ok(text)
 }
 
-/// A template's value as JSON.
+/// Converts a template value to JSON.
 fn from_value(value: &Value) -> Result<serde_json::Value, Error> {
     use serde_json::Value as Json;
     let refused =

@@ -1,4 +1,4 @@
-//! `tojson` as transformers defines it for templates: Python's `json.dumps` with `ensure_ascii=False`, nothing escaped for HTML.
+//! `tojson` as in transformers' templates: Python's `json.dumps` with `ensure_ascii=False`, without HTML escaping.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 /// Arguments of `json.dumps`.
 pub(super) struct Style {
     pub(super) ensure_ascii: bool,
-    /// The white space of one level; none: everything on one line.
+    /// Indentation per level; `None`: everything on one line.
     pub(super) indent: Option<String>,
-    /// Between items, and between a key and its value.
+    /// Separator of items, and separator of key and value.
     pub(super) separators: (String, String),
     pub(super) sort_keys: bool,
 }
@@ -73,7 +73,7 @@ fn new_line(out: &mut String, style: &Style, level: usize) {
     }
 }
 
-/// Floats as Python's `repr`: shortest digits, an exponent below 1e-4 and from 1e16, two digits of it at least.
+/// Floats as Python's `repr`: shortest digits, an exponent of at least two digits below 1e-4 and from 1e16.
 fn write_number(out: &mut String, number: &serde_json::Number) {
     let float = if number.is_f64() { number.as_f64() } else { None };
     let Some(float) = float else {

@@ -1,4 +1,4 @@
-//! Messages as templates expect them.
+//! Normalisation of messages for templates.
 
 use serde_json::{Map, Value};
 
@@ -6,8 +6,8 @@ use super::TemplateError;
 use super::rendered::{CLOSE, OPEN};
 use crate::Tokenizer;
 
-/// Checks the shape of messages and brings them to the form that templates are written for: arguments of tool calls as objects, pictures as
-/// `{"type": "image"}`, and, for templates that know text only, lists of text parts as one text, a line each.
+/// Validates messages and converts them to the form that templates expect: arguments of tool calls as objects, images as
+/// `{"type": "image"}`, and, for text-only templates, lists of text parts as one string with a line per part.
 pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Value>, TemplateError> {
     if messages.is_empty() {
         return Err(wrong("messages", "must have at least one message"));
@@ -20,14 +20,14 @@ pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Va
             let Value::Object(message) = message else { return Err(wrong(&field, "must be an object")) };
             let mut message = message.clone();
             if !message.get("role").is_some_and(Value::is_string) {
-                return Err(wrong(&format!("{field}.role"), "must be a text"));
+                return Err(wrong(&format!("{field}.role"), "must be a string"));
             }
-            // Other names of the thoughts that came with an answer; templates read the first.
-            let thoughts = ["reasoning_content", "thinking", "reasoning"]
+            // The reasoning of an earlier answer has several names; templates read the first.
+            let reasoning = ["reasoning_content", "thinking", "reasoning"]
                 .into_iter()
-                .find_map(|name| message.get(name).filter(|thoughts| !thoughts.is_null()).cloned());
-            if let Some(thoughts) = thoughts {
-                message.insert("reasoning_content".to_owned(), thoughts);
+                .find_map(|name| message.get(name).filter(|reasoning| !reasoning.is_null()).cloned());
+            if let Some(reasoning) = reasoning {
+                message.insert("reasoning_content".to_owned(), reasoning);
             }
             let content = message.get("content").cloned().unwrap_or(Value::Null);
             message.insert(
@@ -39,7 +39,7 @@ pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Va
                     parse_arguments(call, &format!("{field}.tool_calls[{number}]"))?;
                 }
             } else if message.get("tool_calls").is_some_and(Value::is_null) {
-                // `null` and absence mean the same; templates ask `is defined`.
+                // `null` means absent, but templates test `is defined`.
                 message.remove("tool_calls");
             }
             Ok(Value::Object(message))
@@ -49,21 +49,21 @@ pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Va
 
 fn content_of(content: Value, field: &str, takes_images: bool) -> Result<Value, TemplateError> {
     let parts = match content {
-        // Templates concatenate it; transformers' users send an empty text with tool calls.
+        // Templates concatenate the content; with tool calls it is usually an empty string.
         Value::Null => return Ok(Value::String(String::new())),
         Value::String(_) => return Ok(content),
         Value::Array(parts) => parts,
-        _ => return Err(wrong(field, "must be a text or a list of parts")),
+        _ => return Err(wrong(field, "must be a string or a list of parts")),
     };
     let mut kept = Vec::with_capacity(parts.len());
     for (number, part) in parts.into_iter().enumerate() {
         let field = format!("{field}[{number}]");
         match part.get("type").and_then(Value::as_str) {
             Some("text") if part["text"].is_string() => kept.push(part),
-            Some("text") => return Err(wrong(&format!("{field}.text"), "must be a text")),
+            Some("text") => return Err(wrong(&format!("{field}.text"), "must be a string")),
             Some("image" | "image_url" | "input_image") if takes_images => kept.push(image_part()),
             Some("image" | "image_url" | "input_image") => {
-                return Err(wrong(&field, "this model does not take pictures"));
+                return Err(wrong(&field, "this model does not accept images"));
             }
             Some(other) => {
                 return Err(wrong(&format!("{field}.type"), &format!("{other:?} is not supported")));
@@ -82,14 +82,14 @@ fn image_part() -> Value {
     Value::Object(Map::from_iter([("type".to_owned(), Value::String("image".to_owned()))]))
 }
 
-/// OpenAI sends arguments as a string of JSON; templates iterate over the object.
+/// Converts the arguments of a call from a JSON string, as in OpenAI's API, to an object, which templates iterate over.
 fn parse_arguments(call: &mut Value, field: &str) -> Result<(), TemplateError> {
     let function = match call.get("function") {
         Some(_) => &mut call["function"],
         None => call,
     };
     if !function.get("name").is_some_and(Value::is_string) {
-        return Err(wrong(&format!("{field}.function.name"), "must be a text"));
+        return Err(wrong(&format!("{field}.function.name"), "must be a string"));
     }
     let parsed = match function.get("arguments") {
         None | Some(Value::Null) => Value::Object(Map::new()),
@@ -107,8 +107,8 @@ fn parse_arguments(call: &mut Value, field: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// Puts brackets round everything in a variable of the template that spells a special token of `tokenizer`; keys included. In what an assistant
-/// said, the tags of thoughts and calls stay what they are: templates look for them.
+/// Encloses text that equals a special token of `tokenizer` in markers, in all strings and keys of a template variable. In
+/// assistant messages, the tags of reasoning and tool calls are left unmarked, because templates search for them.
 pub(super) fn mark(value: &mut Value, tokenizer: &Tokenizer) {
     if let Value::Array(items) = value {
         for item in items {
@@ -143,7 +143,7 @@ fn mark_inside(value: &mut Value, tokenizer: &Tokenizer, all: bool) {
     }
 }
 
-/// The text with brackets, where it needs any. `all`: round ordinary added tokens too.
+/// The text with markers, if it needs any. `all`: also around added tokens that are not special.
 fn marked(text: &str, tokenizer: &Tokenizer, all: bool) -> Option<String> {
     let forged = text.contains([OPEN, CLOSE]);
     let clean = if forged { text.replace([OPEN, CLOSE], "") } else { String::new() };

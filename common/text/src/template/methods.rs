@@ -1,4 +1,4 @@
-//! Python's methods of texts, maps and lists (minijinja's pycompat), each within the budget.
+//! Python's methods of strings, maps and lists (minijinja's pycompat), within the budget.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::budget::Budget;
 
-/// Makes the methods known. Their results are counted where they are called.
+/// Registers the methods. Their results are counted by the rewritten call.
 pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     let budget = Arc::clone(budget);
     environment.set_unknown_method_callback(move |state, value, method, args| {
@@ -43,13 +43,13 @@ fn call(
             let (suffix,): (&str,) = from_args(args)?;
             Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
         }
-        // A width in its format could ask for any amount of spaces.
+        // Not supported: a width in the format string could request any number of spaces.
         "format" => Err(Error::from(ErrorKind::UnknownMethod)),
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
     }
 }
 
-/// `text.replace(old, new, count)`, measured before it is made.
+/// `text.replace(old, new, count)`; the size of the result is counted first.
 pub(super) fn replace(
     budget: &Budget,
     text: &str,

@@ -1,5 +1,5 @@
-//! Chat templates: the checkpoint's own Jinja program, run as transformers runs it (`apply_chat_template`), but bounded: a
-//! template is data of a checkpoint, so nothing in it can hang the process or take memory without end.
+//! Chat templates: the checkpoint's Jinja template, rendered as transformers' `apply_chat_template` does, but with limits. A template
+//! is untrusted data of a checkpoint: it cannot hang the process or exhaust memory.
 
 mod budget;
 mod environment;
@@ -21,10 +21,23 @@ use crate::Tokenizer;
 pub use self::error::TemplateError;
 pub use self::rendered::{RenderedPrompt, expand_images};
 
-/// Longest source of a template, bytes; the longest published ones have some 20,000.
+/// Maximum length of a template's source, bytes; the longest published ones have about 20,000.
 pub(crate) const MAX_TEMPLATE_BYTES: usize = 128 << 10;
 
-/// A compiled chat template. Clones share it.
+/// A chat template. Clones share it.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use serde_json::json;
+/// use videosdgx_text::{ChatTemplate, TemplateInput};
+///
+/// let source = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}";
+/// let template = ChatTemplate::new(source, BTreeMap::new(), None)?;
+/// let messages = vec![json!({"role": "user", "content": "Hello"})];
+/// let rendered = template.render(&TemplateInput { messages, ..TemplateInput::default() })?;
+/// assert_eq!(rendered.text(), "<user>Hello");
+/// # Ok::<(), videosdgx_text::TemplateError>(())
+/// ```
 #[derive(Clone)]
 pub struct ChatTemplate {
     inner: Arc<Inner>,
@@ -38,17 +51,17 @@ struct Inner {
     takes_tools: bool,
 }
 
-/// What a conversation is rendered from.
+/// Input of a template: a conversation and its options.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TemplateInput {
-    /// OpenAI's messages: `{role, content: text | null | [{type: "text", text} | {type: "image"|"image_url", …}], tool_calls?, tool_call_id?, name?,
-    /// reasoning_content?}`. Arguments of tool calls may be a string of JSON; the template sees the object.
+    /// Messages as in OpenAI's API: `{role, content: string | null | [{type: "text", text} | {type: "image"|"image_url", …}], tool_calls?,
+    /// tool_call_id?, name?, reasoning_content?}`. Arguments of tool calls may be JSON strings; the template receives objects.
     pub messages: Vec<Value>,
-    /// OpenAI's tools: `{type: "function", function: {name, description, parameters}}`; empty: the template sees none.
+    /// Tools as in OpenAI's API: `{type: "function", function: {name, description, parameters}}`; may be empty.
     pub tools: Vec<Value>,
-    /// Ends with the beginning of the assistant's answer.
+    /// Whether the text ends with the start of an assistant message.
     pub add_generation_prompt: bool,
-    /// More variables for the template: `enable_thinking`, `documents` …; they cannot replace `messages` or `tools`.
+    /// Further template variables such as `enable_thinking` and `documents`; `messages` and `tools` cannot be replaced.
     pub kwargs: Map<String, Value>,
 }
 
@@ -59,11 +72,11 @@ impl std::fmt::Debug for ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Checks the template's syntax. `globals` are the texts of special tokens that templates name (`bos_token`, `eos_token` …); with a
-    /// `tokenizer`, users' look-alikes of its special tokens are kept apart from the template's own.
+    /// Checks the template's syntax. `globals` are the texts of special tokens by name (`bos_token`, `eos_token`, …). With a
+    /// `tokenizer`, text in messages that equals a special token is distinguished from the template's own special tokens.
     ///
     /// # Errors
-    /// [`TemplateError::Invalid`] for a template that does not parse or is too long.
+    /// [`TemplateError::Invalid`] for a template with invalid syntax or excessive length.
     pub fn new(
         source: &str,
         globals: BTreeMap<String, String>,
@@ -81,12 +94,11 @@ impl ChatTemplate {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The text that the model reads.
+    /// Renders a conversation to the text of the prompt.
     ///
     /// # Errors
-    /// [`TemplateError::Message`] for a message of the wrong shape; [`TemplateError::Raised`] with the template's own words when it refuses the
-    /// conversation; [`TemplateError::Failed`] when it is wrong; [`TemplateError::Limit`] when it works or writes more than a
-    /// conversation of this size can need.
+    /// [`TemplateError::Message`] for an invalid message; [`TemplateError::Raised`] when the template rejects the conversation;
+    /// [`TemplateError::Failed`] for an error in the template; [`TemplateError::Limit`] when rendering exceeds its limits.
     pub fn render(&self, input: &TemplateInput) -> Result<RenderedPrompt, TemplateError> {
         let mut context = input.kwargs.clone();
         let messages = messages::normalize(&input.messages, self.inner.takes_images)?;
@@ -109,19 +121,19 @@ impl ChatTemplate {
         Ok(RenderedPrompt::from_marked(&marked))
     }
 
-    /// Whether pictures in messages have a place in the text.
+    /// Whether the template supports images in messages.
     #[must_use]
     pub fn takes_images(&self) -> bool {
         self.inner.takes_images
     }
 
-    /// Whether the model is told of tools.
+    /// Whether the template supports tools.
     #[must_use]
     pub fn takes_tools(&self) -> bool {
         self.inner.takes_tools
     }
 
-    /// The template's text, by which the shape of its tool calls and reasoning is recognised.
+    /// The template's source, from which [`OutputFormat`](crate::OutputFormat) is detected.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.inner.source

@@ -1,28 +1,29 @@
-//! A rendered conversation, and which parts of it users wrote.
+//! A rendered conversation, with the parts that are not to be parsed for special tokens.
 
 use std::ops::Range;
 
 use crate::TokenizerError;
 
-/// The text of a conversation as the model reads it. Users' look-alikes of special tokens are marked as ordinary text.
+/// The rendered text of a conversation. Text from messages that equals a special token is marked as ordinary text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RenderedPrompt {
     text: String,
     literal: Vec<Range<usize>>,
 }
 
-/// Brackets of what a user wrote; noncharacters, which no text holds that is meant to be read.
+/// Markers around such text: Unicode noncharacters, which do not occur in regular text.
 pub(super) const OPEN: char = '\u{FDD0}';
 pub(super) const CLOSE: char = '\u{FDD1}';
 
 impl RenderedPrompt {
-    /// A text without users' parts: all special tokens in it count.
+    /// A text in which all special tokens are recognised.
     #[must_use]
     pub fn trusted(text: String) -> Self {
         Self { text, literal: Vec::new() }
     }
 
-    /// Takes the brackets out of a template's output. A template may have cut the text between them: a lone bracket is dropped.
+    /// Removes the markers from a template's output. The template may have truncated the text between them: an unpaired marker is
+    /// dropped.
     pub(super) fn from_marked(marked: &str) -> Self {
         let mut text = String::with_capacity(marked.len());
         let mut literal = Vec::new();
@@ -34,29 +35,29 @@ impl RenderedPrompt {
                 other => text.push(other),
             }
         }
-        // What followed a lone opening bracket is not trusted.
+        // Text after an unpaired opening marker is not trusted.
         literal.extend(open.map(|start| start..text.len()));
         literal.retain(|range: &Range<usize>| !range.is_empty());
         Self { text, literal }
     }
 
-    /// The whole text.
+    /// The text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Byte ranges of the text that are never special tokens; sorted, disjoint.
+    /// Byte ranges of the text without special tokens; sorted and disjoint.
     pub(crate) fn literal(&self) -> &[Range<usize>] {
         &self.literal
     }
 }
 
-/// Replaces each picture's single placeholder token by as many as the picture has (`counts`, in order), and gives the positions of
-/// their first ones.
+/// Replaces the single placeholder token of each image by the number of tokens of the image (`counts`, in order). Returns the tokens
+/// and the positions of the first placeholders.
 ///
 /// # Errors
-/// [`TokenizerError::Encode`] when there are not as many placeholders as pictures.
+/// [`TokenizerError::Encode`] when the numbers of placeholders and images differ.
 pub fn expand_images(
     tokens: &[u32],
     placeholder: u32,
@@ -65,7 +66,7 @@ pub fn expand_images(
     let found = tokens.iter().filter(|token| **token == placeholder).count();
     if found != counts.len() {
         return Err(TokenizerError::Encode(format!(
-            "the template wrote {found} placeholders for {} pictures",
+            "the template produced {found} placeholders for {} images",
             counts.len()
         )));
     }

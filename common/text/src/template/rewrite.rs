@@ -1,5 +1,6 @@
-//! A template's syntax tree, rebuilt so that everything that makes or walks a value passes the [`Budget`](super::budget::Budget):
-//! fuel counts instructions, but one instruction may double a text, and sixty of those fill any memory.
+//! Rewrites a template's syntax tree so that everything that creates or traverses a value is counted by the
+//! [`Budget`](super::budget::Budget). Fuel limits the number of instructions, but one instruction may double a string, and sixty of
+//! those exhaust any memory.
 
 use std::cell::Cell;
 
@@ -9,7 +10,7 @@ use minijinja::machinery::ast::*;
 
 use super::budget::{BOUNDED, CONCAT, MULTIPLY, PLAIN, SLICED, TOUCHED};
 
-/// Tests that look at no more than the kind of a value.
+/// Tests that only inspect the kind of a value.
 const CHEAP_TESTS: [&str; 17] = [
     "defined",
     "undefined",
@@ -30,17 +31,17 @@ const CHEAP_TESTS: [&str; 17] = [
     "callable",
 ];
 
-/// Deepest nesting of statements and expressions; interpreters recurse over it.
+/// Maximum nesting depth of statements and expressions, over which the interpreter recurses.
 const MAX_DEPTH: usize = 300;
 
-/// The template with its guards.
+/// Returns the template with all guards.
 ///
 /// # Errors
-/// What the template has that chat templates have no use for: statements that read other templates or escape, nesting without end.
+/// For statements that chat templates do not need (loading other templates, escaping) and excessive nesting.
 pub(super) fn guarded<'a>(template: &Stmt<'a>) -> Result<Stmt<'a>, String> {
     let rewriter = Rewriter::default();
     let rewritten = rewriter.statement(template).map_err(|name| format!("{{% {name} %}} is not supported"));
-    if rewriter.too_deep.get() { Err(format!("it is nested deeper than {MAX_DEPTH}")) } else { rewritten }
+    if rewriter.too_deep.get() { Err(format!("nesting exceeds {MAX_DEPTH} levels")) } else { rewritten }
 }
 
 #[derive(Default)]
@@ -50,7 +51,7 @@ struct Rewriter {
 }
 
 impl Rewriter {
-    /// Goes one level deeper, where that is allowed.
+    /// Runs `work` one level deeper; `None` when the maximum depth is exceeded.
     fn deeper<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         if self.depth.get() == MAX_DEPTH {
             self.too_deep.set(true);
@@ -62,7 +63,7 @@ impl Rewriter {
         Some(made)
     }
 
-    /// The statement with its guards; the name of one that chat templates have no use for.
+    /// The statement with its guards, or the name of an unsupported statement.
     fn statement<'a>(&self, stmt: &Stmt<'a>) -> Result<Stmt<'a>, &'static str> {
         self.deeper(|| self.statement_inside(stmt)).unwrap_or(Err("deep"))
     }
@@ -73,7 +74,7 @@ impl Rewriter {
                 Stmt::Template(at(s.span(), Template { children: self.statements(&s.children)? }))
             }
             Stmt::EmitExpr(s) => Stmt::EmitExpr(at(s.span(), EmitExpr { expr: self.expr(&s.expr) })),
-            // As an expression it is counted when it is written.
+            // Converted to an expression, so that it is counted on output.
             Stmt::EmitRaw(s) => {
                 Stmt::EmitExpr(at(s.span(), EmitExpr { expr: constant(s.span(), Value::from(s.raw)) }))
             }
@@ -103,7 +104,7 @@ impl Rewriter {
             }
             Stmt::Set(s) => {
                 let value = self.expr(&s.expr);
-                // A namespace inside of a namespace could hold itself.
+                // A namespace inside a namespace could contain itself.
                 let value = match &s.target {
                     Expr::GetAttr(_) => filter(s.span(), PLAIN, value, Vec::new()),
                     _ => value,
@@ -153,7 +154,7 @@ impl Rewriter {
         })
     }
 
-    /// What is assigned to.
+    /// The target of an assignment.
     fn target<'a>(&self, source: &Expr<'a>) -> Expr<'a> {
         self.deeper(|| self.target_inside(source)).unwrap_or_else(|| constant(source.span(), Value::from(())))
     }
@@ -219,7 +220,7 @@ impl Rewriter {
                     false_expr: e.false_expr.as_ref().map(|item| self.expr(item)),
                 },
             )),
-            // Every filter that there is counts what it takes and what it gives.
+            // All filters count their inputs and results themselves.
             Expr::Filter(_) => self.bare_filter(source),
             Expr::Test(e) => {
                 let tested =
@@ -283,7 +284,7 @@ impl Rewriter {
         }
     }
 
-    /// A filter stays the outermost expression, as blocks with filters want it.
+    /// Keeps a filter as the outermost expression, as filter blocks require.
     fn bare_filter<'a>(&self, source: &Expr<'a>) -> Expr<'a> {
         match source {
             Expr::Filter(e) => Expr::Filter(at(
@@ -313,13 +314,13 @@ impl Rewriter {
             .collect()
     }
 
-    /// The expression, whose value is counted and may not be too large.
+    /// The expression, with its value counted and its size checked.
     fn bounded<'a>(&self, source: Expr<'a>) -> Expr<'a> {
         let span = source.span();
         filter(span, BOUNDED, source, Vec::new())
     }
 
-    /// The expression, the walking of whose value is counted.
+    /// The expression, with the traversal of its value counted.
     fn touched<'a>(&self, source: &Expr<'a>) -> Expr<'a> {
         match source {
             Expr::Const(_) => self.expr(source),

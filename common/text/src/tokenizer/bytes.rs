@@ -1,4 +1,4 @@
-//! The bytes of every token, in one table: decoding, constraints and log-probabilities all read from it.
+//! Table of the bytes of all tokens, for decoding, constraints and log-probabilities.
 
 use tokenizers::DecoderWrapper;
 
@@ -9,7 +9,7 @@ pub(super) struct TokenBytes {
     bytes: Vec<u8>,
     /// Token `id` is `bytes[ends[id - 1]..ends[id]]`.
     ends: Vec<u32>,
-    /// One bit an id: whether a token has it.
+    /// Whether a token has the id.
     present: Vec<bool>,
     alphabet: Alphabet,
 }
@@ -59,26 +59,26 @@ impl TokenBytes {
     }
 }
 
-/// Where a token comes from.
+/// Origin of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Spelt in the vocabulary's alphabet.
+    /// From the model's vocabulary, encoded in its alphabet.
     Model,
-    /// Spelt as it is.
+    /// An added token, in plain text.
     Added,
 }
 
-/// How a vocabulary spells bytes.
+/// How a vocabulary encodes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Alphabet {
-    /// GPT-2's: each byte is one printable character (`Ġ` is a space).
+    /// GPT-2: each byte is one printable character (`Ġ` is a space).
     ByteLevel,
-    /// SentencePiece's: text as it is, `▁` a space, `<0x0A>` a byte.
+    /// SentencePiece: plain text, `▁` for a space, `<0x0A>` for a byte.
     Metaspace { strips_leading_space: bool },
 }
 
 impl Alphabet {
-    /// Read from the tokenizer's decoder.
+    /// Detects the alphabet from the tokenizer's decoder.
     pub(super) fn of(decoder: Option<&DecoderWrapper>) -> Result<Self, TokenizerError> {
         let value =
             serde_json::to_value(decoder).map_err(|error| TokenizerError::Invalid(error.to_string()))?;
@@ -105,7 +105,7 @@ fn push_byte_level(bytes: &mut Vec<u8>, token: &str, map: &[u16]) {
     for character in token.chars() {
         match map.get(character as usize) {
             Some(&byte) if byte < 256 => bytes.push(byte.to_le_bytes()[0]),
-            // Not in the alphabet: the whole token is spelt as it is, as the library does.
+            // A character outside the alphabet: the whole token is plain text, as in the library.
             _ => {
                 bytes.truncate(start);
                 bytes.extend_from_slice(token.as_bytes());
@@ -123,7 +123,7 @@ fn push_metaspace(bytes: &mut Vec<u8>, token: &str) {
     }
 }
 
-/// Byte by character (below 324), 256 where there is none: GPT-2's `bytes_to_unicode` backwards.
+/// Byte by character (below 324), 256 for none: the inverse of GPT-2's `bytes_to_unicode`.
 fn byte_level_map() -> [u16; 324] {
     let mut map = [256_u16; 324];
     let mut next = 256_usize;

@@ -1,25 +1,25 @@
-//! What can be wrong with a tokenizer or with a text.
+//! Errors of tokenizers.
 
-/// Why there is no tokenizer, or why a text has no tokens.
+/// Why a tokenizer cannot be loaded, or a text cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizerError {
-    /// The file is not a tokenizer that this understands.
+    /// The tokenizer file is invalid or not supported.
     #[error("tokenizer is invalid: {0}")]
     Invalid(String),
-    /// The vocabulary of a GGUF file is of a kind that is not implemented.
+    /// The vocabulary of a GGUF file has an unsupported kind.
     #[error("{key} {value:?} is not supported")]
     Unsupported {
         /// Metadata key.
         key: &'static str,
-        /// What it says.
+        /// Value of the key.
         value: String,
     },
-    /// A text above the limit.
+    /// The text exceeds the limit.
     #[error("text of {bytes} bytes is longer than the limit of {limit}")]
     TooLong {
-        /// Of the text.
+        /// Length of the text.
         bytes: usize,
-        /// Most.
+        /// Maximum length.
         limit: usize,
     },
     /// The text cannot be encoded.

@@ -1,4 +1,4 @@
-//! The vocabulary inside a GGUF file (`tokenizer.ggml.*`): a byte-level BPE of the library is built from it.
+//! Builds a byte-level BPE tokenizer from the vocabulary in a GGUF file (`tokenizer.ggml.*`).
 
 use std::collections::BTreeMap;
 
@@ -16,31 +16,33 @@ mod token_type {
     pub(super) const USER_DEFINED: i32 = 4;
 }
 
-/// The metadata of a GGUF file that make a tokenizer; the names are those after `tokenizer.ggml.`.
+/// Tokenizer metadata of a GGUF file, named as after `tokenizer.ggml.`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GgufVocabulary {
-    /// `gpt2` is the only one that is implemented.
+    /// Model type; only `gpt2` is supported.
     pub model: String,
-    /// How text is cut before the merges: `smollm`, `qwen2`, `llama-bpe`, `glm4` …
+    /// Name of the pre-tokenizer: `smollm`, `qwen2`, `llama-bpe`, `glm4`, …
     pub pre: String,
-    /// Contents by id, in the byte-level alphabet.
+    /// Tokens by id, in the byte-level alphabet.
     pub tokens: Vec<String>,
-    /// Pairs, the first merged first: `Ġ t`.
+    /// Merges in order of priority, such as `Ġ t`.
     pub merges: Vec<String>,
-    /// Kind by id: 1 normal, 3 control, 4 user defined … Empty: all normal.
+    /// Type by id: 1 normal, 3 control, 4 user defined, …; empty: all normal.
     pub token_types: Vec<i32>,
-    /// `bos_token_id`
+    /// `bos_token_id`: the token that begins a text.
     pub bos: Option<u32>,
-    /// `eos_token_id`
+    /// `eos_token_id`: the token that ends a text.
     pub eos: Option<u32>,
-    /// `add_bos_token`; where it is missing, what is usual for `pre`.
+    /// `add_bos_token`: whether prompts begin with `bos`; if missing, depends on `pre`.
     pub add_bos: Option<bool>,
 }
 
 impl Tokenizer {
+    /// Builds a tokenizer from the vocabulary of a GGUF file.
+    ///
     /// # Errors
-    /// [`TokenizerError::Unsupported`] for a model or a pre-tokenizer of another name, [`TokenizerError::Invalid`] for tokens and merges
-    /// that do not fit together.
+    /// [`TokenizerError::Unsupported`] for an unknown model or pre-tokenizer, [`TokenizerError::Invalid`] for inconsistent tokens and
+    /// merges.
     pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TokenizerError> {
         if vocabulary.model != "gpt2" {
             return Err(TokenizerError::Unsupported { key: "tokenizer.ggml.model", value: vocabulary.model });

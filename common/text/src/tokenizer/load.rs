@@ -1,4 +1,4 @@
-//! Making a [`Tokenizer`] of the library's.
+//! Construction of a [`Tokenizer`] from the library's tokenizer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use tokenizers::tokenizer::Model as _;
 use tokenizers::{AddedToken, Tokenizer as Library};
 
 use super::bytes::{Alphabet, Kind, TokenBytes};
-use super::pieces::Borders;
+use super::pieces::Boundaries;
 use super::special::AddedTokens;
 use super::{Inner, Tokenizer, TokenizerError};
 
-/// Highest number of tokens; the largest vocabularies have some 260,000.
+/// Maximum number of tokens; the largest vocabularies have about 260,000.
 pub(super) const MAX_VOCAB: usize = 1 << 21;
 
-/// What the library's tokenizer does not know.
+/// Properties that the library's tokenizer does not have.
 pub(super) struct Facts {
     pub(super) prefix: Vec<u32>,
     pub(super) bos: Option<u32>,
@@ -22,10 +22,10 @@ pub(super) struct Facts {
 }
 
 impl Tokenizer {
-    /// From the content of a `tokenizer.json`; `bos` and `eos` are contents of tokens, as `tokenizer_config.json` names them.
+    /// Loads the content of a `tokenizer.json`. `bos` and `eos` are the texts of these tokens, from `tokenizer_config.json`.
     ///
     /// # Errors
-    /// [`TokenizerError::Invalid`].
+    /// [`TokenizerError::Invalid`] for an invalid or unsupported tokenizer.
     pub fn from_json(json: &[u8], bos: Option<&str>, eos: Option<&str>) -> Result<Self, TokenizerError> {
         let mut library =
             Library::from_bytes(json).map_err(|error| TokenizerError::Invalid(error.to_string()))?;
@@ -52,10 +52,10 @@ impl Tokenizer {
         for (id, token) in &added {
             tokens[*id as usize] = Some((token.content.clone(), Kind::Added));
         }
-        let borders = Borders::of(library.get_pre_tokenizer(), added.values());
+        let boundaries = Boundaries::of(library.get_pre_tokenizer(), added.values());
         Ok(Self {
             inner: Arc::new(Inner {
-                borders,
+                boundaries,
                 bytes: TokenBytes::new(&tokens, alphabet),
                 added: AddedTokens::new(added)?,
                 library,
@@ -67,7 +67,7 @@ impl Tokenizer {
     }
 }
 
-/// What the post-processor puts before a text: what it makes of nothing, up to the first difference with what it makes of a letter.
+/// The tokens that the post-processor puts before a text, found by encoding a letter with and without it.
 fn prefix(library: &Library) -> Vec<u32> {
     let ids = |text: &str, special: bool| {
         library.encode_fast(text, special).map(|encoding| encoding.get_ids().to_vec())

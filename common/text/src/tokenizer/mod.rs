@@ -1,4 +1,4 @@
-//! Text to token ids and back, from Hugging Face's `tokenizer.json` or from the vocabulary inside a GGUF file.
+//! Tokenizers, from Hugging Face's `tokenizer.json` or from the vocabulary in a GGUF file.
 
 mod bytes;
 mod error;
@@ -16,35 +16,45 @@ use tokenizers::tokenizer::{Model as _, NormalizedString, Normalizer as _, PreTo
 use tokenizers::{OffsetType, PreTokenizedString};
 
 use self::bytes::TokenBytes;
-use self::pieces::{Borders, PIECE_BYTES};
+use self::pieces::{Boundaries, PIECE_BYTES};
 use self::special::AddedTokens;
 use crate::template::RenderedPrompt;
 
 pub use self::error::TokenizerError;
 pub use self::gguf::GgufVocabulary;
 
-/// Longest text, bytes: twice what a context of 262,144 tokens holds of ordinary English.
+/// Maximum length of a text to encode, bytes: twice the length of 262,144 tokens of typical English.
 pub const MAX_INPUT_BYTES: usize = 2 << 20;
 
-/// Whether text may spell special tokens.
+/// Whether special tokens are recognised in text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowSpecial {
-    /// `<|im_end|>` in the text is the token: for what a template wrote.
+    /// `<|im_end|>` in the text becomes the special token: for text of a template.
     All,
-    /// `<|im_end|>` in the text is nine or so ordinary tokens: for what a user wrote.
+    /// `<|im_end|>` in the text becomes several ordinary tokens: for text of a user.
     None,
 }
 
 /// Whether special tokens appear in decoded text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShowSpecial {
-    /// As their content.
+    /// They appear as their text.
     Keep,
-    /// Not at all.
+    /// They are omitted.
     Skip,
 }
 
-/// A vocabulary and the rules of cutting text into it. Clones share everything.
+/// A tokenizer. Clones share everything.
+///
+/// ```no_run
+/// use videosdgx_text::{AllowSpecial, ShowSpecial, Tokenizer};
+///
+/// let json = std::fs::read("tokenizer.json").expect("the file exists");
+/// let tokenizer = Tokenizer::from_json(&json, None, Some("<|im_end|>"))?;
+/// let ids = tokenizer.encode("Hello", AllowSpecial::None)?;
+/// assert_eq!(tokenizer.decode(&ids, ShowSpecial::Skip), "Hello");
+/// # Ok::<(), videosdgx_text::TokenizerError>(())
+/// ```
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -54,9 +64,9 @@ struct Inner {
     library: tokenizers::Tokenizer,
     added: AddedTokens,
     bytes: TokenBytes,
-    /// Where long texts may be cut.
-    borders: Option<Borders>,
-    /// What raw prompts begin with: `[bos]` where the tokenizer adds one.
+    /// Where long texts may be split before encoding.
+    boundaries: Option<Boundaries>,
+    /// Initial tokens of raw prompts: `[bos]` if the tokenizer adds one.
     prefix: Vec<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -73,10 +83,10 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Token ids of `text`; nothing is put before or after it (see [`Tokenizer::prompt_prefix`]).
+    /// Encodes `text`, without initial or final special tokens (see [`Tokenizer::prompt_prefix`]).
     ///
     /// # Errors
-    /// [`TokenizerError::TooLong`] above [`MAX_INPUT_BYTES`]; [`TokenizerError::Encode`] when the library refuses.
+    /// [`TokenizerError::TooLong`] above [`MAX_INPUT_BYTES`]; [`TokenizerError::Encode`] for errors of the library.
     pub fn encode(&self, text: &str, allow: AllowSpecial) -> Result<Vec<u32>, TokenizerError> {
         check_length(text.len())?;
         match allow {
@@ -85,8 +95,8 @@ impl Tokenizer {
         }
     }
 
-    /// Token ids of a rendered conversation: special tokens only where the template wrote them. What users wrote that looks like
-    /// one is ordinary text, joined with the text around it before it is cut.
+    /// Encodes a rendered conversation: special tokens are recognised only in the template's own text. Elsewhere, their text is encoded
+    /// as ordinary text together with the text around it.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -98,7 +108,7 @@ impl Tokenizer {
         self.encode_found(prompt.text(), prompt.literal())
     }
 
-    /// The text of `ids`; bytes that are not UTF-8 become U+FFFD, one for each maximal part of a character.
+    /// Decodes `ids`. Invalid UTF-8 becomes U+FFFD, one per maximal part of a character.
     #[must_use]
     pub fn decode(&self, ids: &[u32], special: ShowSpecial) -> String {
         let mut bytes = Vec::with_capacity(ids.len() * 4);
@@ -115,54 +125,54 @@ impl Tokenizer {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
-    /// Bytes that token `id` stands for, which need not be whole characters; none for an id that no token has.
+    /// Bytes of token `id`, which may be an incomplete UTF-8 sequence; `None` for an id without a token.
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.inner.bytes.get(id)
     }
 
-    /// One more than the highest id. The model's own vocabulary may be larger (padding), never smaller.
+    /// The highest id plus one. The model's output may be larger (padding) but not smaller.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.bytes.len()
     }
 
-    /// The id of the token spelt `token` (a special token's content, or a token in the vocabulary's own alphabet).
+    /// The id of a token, given as the text of an added token or as a token in the vocabulary's alphabet.
     #[must_use]
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.library.token_to_id(token)
     }
 
-    /// Whether `id` is a control token, hidden from readers (`<|im_end|>`; not `<tool_call>` where that is an ordinary added token).
+    /// Whether `id` is a control token that is not output (`<|im_end|>`, but not `<tool_call>` if that is an ordinary added token).
     #[must_use]
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.added.is_special(id)
     }
 
-    /// Ids and contents of all added tokens by id: those that are recognised in templates before the text is cut.
+    /// Ids and texts of all added tokens, which are recognised before the text is split, in order of id.
     pub fn added_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
         self.inner.added.iter()
     }
 
-    /// What comes before a raw prompt (not before a rendered template, which writes it itself): `[bos]` or nothing.
+    /// Initial tokens of a raw prompt: `[bos]` or none. (A rendered template contains them itself.)
     #[must_use]
     pub fn prompt_prefix(&self) -> &[u32] {
         &self.inner.prefix
     }
 
-    /// The token that begins a text, where the vocabulary has one.
+    /// The token that begins a text, if the vocabulary has one.
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
         self.inner.bos
     }
 
-    /// The token that ends a text. A generation configuration may name more.
+    /// The token that ends a text. The checkpoint's generation configuration may have more.
     #[must_use]
     pub fn eos(&self) -> Option<u32> {
         self.inner.eos
     }
 
-    /// The piece of `token` that is shown when nothing was shown before it.
+    /// The bytes of `token` at the beginning of a text.
     pub(crate) fn without_leading_space<'a>(&self, token: &'a [u8]) -> &'a [u8] {
         if self.inner.bytes.strips_leading_space() {
             token.strip_prefix(b" ").unwrap_or(token)
@@ -171,8 +181,8 @@ impl Tokenizer {
         }
     }
 
-    /// Whether cutting depends on what came before (SentencePiece's space at the beginning).
-    pub(crate) fn spells_spaces(&self) -> bool {
+    /// Whether the encoding depends on the preceding text (SentencePiece's initial space).
+    pub(crate) fn is_metaspace(&self) -> bool {
         self.inner.bytes.is_metaspace()
     }
 
@@ -181,13 +191,13 @@ impl Tokenizer {
     }
 
     fn encode_special(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        if text.len() > PIECE_BYTES && self.inner.borders.is_some() {
+        if text.len() > PIECE_BYTES && self.inner.boundaries.is_some() {
             return self.encode_found(text, &[]);
         }
         guarded(|| Ok(self.inner.library.encode_fast(text, false)?.get_ids().to_vec()))
     }
 
-    /// Added tokens outside of `literal`, and what is between them.
+    /// Encodes a text with added tokens, which are recognised outside `literal`.
     fn encode_found(&self, text: &str, literal: &[Range<usize>]) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
         let mut plain_from = 0;
@@ -200,11 +210,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The library's own steps without the search for added tokens, part by part.
+    /// Performs the library's steps without the search for added tokens, piece by piece.
     fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let Some(borders) = self.inner.borders else { return guarded(|| self.encode_piece(text)) };
+        let Some(boundaries) = self.inner.boundaries else { return guarded(|| self.encode_piece(text)) };
         let mut ids = Vec::new();
-        for piece in borders.pieces(text, PIECE_BYTES) {
+        for piece in boundaries.pieces(text, PIECE_BYTES) {
             ids.extend(guarded(|| self.encode_piece(piece))?);
         }
         Ok(ids)
@@ -223,7 +233,7 @@ impl Tokenizer {
         pieces.tokenize(|piece| library.get_model().tokenize(piece.get()))?;
         let ids = pieces.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec();
         match ids.iter().find(|id| self.inner.added.contains(**id)) {
-            // A vocabulary that makes a control token of plain text cannot tell the two apart.
+            // With such a vocabulary, plain text and control tokens cannot be distinguished.
             Some(id) => Err(format!("plain text became the special token {id}").into()),
             None => Ok(ids),
         }
@@ -238,7 +248,7 @@ fn check_length(bytes: usize) -> Result<(), TokenizerError> {
     }
 }
 
-/// The regular expressions of a checkpoint run in a C library whose binding panics when its limit of retries is reached.
+/// Converts a panic to an error: the binding of the regular expression library panics when a pattern exceeds its retry limit.
 fn guarded(encode: impl FnOnce() -> tokenizers::Result<Vec<u32>>) -> Result<Vec<u32>, TokenizerError> {
     match catch_unwind(AssertUnwindSafe(encode)) {
         Ok(Ok(ids)) => Ok(ids),

@@ -1,21 +1,23 @@
-//! Cutting a long text where the tokenizer cuts anyway, so that the library's tables, some hundred bytes for each byte of text, stay small.
+//! Splits long texts at boundaries of the pre-tokenizer, to bound the memory of the library, which needs about a hundred bytes per
+//! byte of text.
 
 use tokenizers::{AddedToken, PreTokenizerWrapper};
 
 use super::pre_tokenizer;
 
-/// Bytes that are encoded at once.
+/// Minimum length of a piece, bytes.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
-/// Where a text may be cut.
+/// Rules for the positions at which a text may be split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Borders {
-    /// Between two digits too: each is a piece of its own.
+pub(super) struct Boundaries {
+    /// Also between two digits, because each digit is a separate piece.
     digits: bool,
 }
 
-impl Borders {
-    /// The borders that no rule of the pre-tokenizer goes over; none for rules that are not known here, or added tokens that swallow spaces.
+impl Boundaries {
+    /// The boundaries that no rule of the pre-tokenizer crosses; `None` for unknown rules, and for added tokens that include adjacent
+    /// white space.
     pub(super) fn of<'a>(
         pre_tokenizer: Option<&PreTokenizerWrapper>,
         mut added: impl Iterator<Item = &'a AddedToken>,
@@ -41,7 +43,7 @@ impl Borders {
             .then_some(Self { digits })
     }
 
-    /// Letters and digits end before ASCII's spaces and marks in all known rules. (Outside of ASCII, what counts as a letter differs.)
+    /// In all known rules, letters and digits end before ASCII spaces and punctuation. (Outside ASCII, definitions of letters differ.)
     fn between(self, before: char, character: char) -> bool {
         (character == ' ' && before.is_alphanumeric())
             || (before.is_ascii_alphanumeric()
@@ -49,7 +51,8 @@ impl Borders {
             || (self.digits && before.is_ascii_digit() && character.is_ascii_digit())
     }
 
-    /// Parts of `text`, each at least `bytes` long (but the last), that are encoded one by one with the same result; `text` holds no added tokens.
+    /// Splits `text`, which has no added tokens, into pieces of at least `bytes` (except the last) that can be encoded separately with
+    /// the same result.
     pub(super) fn pieces(self, text: &str, bytes: usize) -> impl Iterator<Item = &str> {
         let mut rest = text;
         std::iter::from_fn(move || {
@@ -73,7 +76,7 @@ impl Borders {
 mod tests {
     use serde_json::Value;
 
-    use super::Borders;
+    use super::Boundaries;
     use crate::{AllowSpecial, Tokenizer};
 
     fn fixture(name: &str) -> Vec<u8> {
@@ -82,18 +85,18 @@ mod tests {
         std::fs::read(path).expect("the fixture is committed")
     }
 
-    /// Cut at each border there is, the reference's texts have the reference's tokens.
+    /// Split at every boundary, the texts of the reference have the tokens of the reference.
     #[test]
     fn cuts_do_not_change_tokens() {
         let tokenizer = Tokenizer::from_json(&fixture("tokenizer.json"), None, None).expect("a tokenizer");
-        let borders = tokenizer.inner.borders.expect("known rules");
-        assert!(borders.digits);
+        let boundaries = tokenizer.inner.boundaries.expect("known rules");
+        assert!(boundaries.digits);
         let golden: Value = serde_json::from_slice(&fixture("tokens.json")).expect("JSON");
         let mut cut = 0;
         for case in golden["tokenizer"].as_array().expect("a list") {
             let text = case["text"].as_str().expect("a text");
-            cut += borders.pieces(text, 1).count().saturating_sub(1);
-            let pieces = borders.pieces(text, 1);
+            cut += boundaries.pieces(text, 1).count().saturating_sub(1);
+            let pieces = boundaries.pieces(text, 1);
             let ids = pieces.flat_map(|piece| tokenizer.encode(piece, AllowSpecial::None).expect("encodes"));
             let expected = case.get("plain").unwrap_or(&case["ids"]).as_array().expect("a list");
             assert_eq!(ids.map(Value::from).collect::<Vec<_>>(), *expected, "{text:?}");
@@ -107,19 +110,19 @@ mod tests {
     #[test]
     fn pieces_are_the_text() {
         let text = "word ".repeat(100);
-        let borders = Borders { digits: false };
-        let parts: Vec<&str> = borders.pieces(&text, 48).collect();
+        let boundaries = Boundaries { digits: false };
+        let parts: Vec<&str> = boundaries.pieces(&text, 48).collect();
         assert_eq!(parts.concat(), text);
         assert!(parts.len() > 5 && parts.iter().rev().skip(1).all(|part| part.len() >= 48));
-        assert_eq!(borders.pieces("12345é!é!", 1).count(), 1);
-        assert_eq!(Borders { digits: true }.pieces("12345", 1).count(), 5);
-        assert_eq!(borders.pieces("", 1).count(), 0);
+        assert_eq!(boundaries.pieces("12345é!é!", 1).count(), 1);
+        assert_eq!(Boundaries { digits: true }.pieces("12345", 1).count(), 5);
+        assert_eq!(boundaries.pieces("", 1).count(), 0);
     }
 
-    /// SentencePiece's rules depend on what came before: never cut.
+    /// SentencePiece's rules depend on the preceding text, so texts are never split.
     #[test]
     fn unknown_rules_are_never_cut() {
         let tokenizer = Tokenizer::from_json(&fixture("llama.json"), None, None).expect("a tokenizer");
-        assert_eq!(tokenizer.inner.borders, None);
+        assert_eq!(tokenizer.inner.boundaries, None);
     }
 }

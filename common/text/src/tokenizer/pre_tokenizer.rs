@@ -1,4 +1,4 @@
-//! How text is cut before the merges, by the name that a GGUF file gives it (`tokenizer.ggml.pre`; llama.cpp's names).
+//! Pre-tokenizers by the names in GGUF files (`tokenizer.ggml.pre`, names of llama.cpp).
 
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
@@ -13,24 +13,24 @@ pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?
 /// Llama 3 and GLM 4: up to three digits (OpenAI's cl100k).
 const CL100K: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// GPT-2's, as some files spell it out.
+/// GPT-2, as written out in some files.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-/// Patterns that never match from an ASCII letter or digit into a space or mark, nor from any letter into a space.
+/// Patterns without matches that extend from an ASCII letter or digit to a space or punctuation, or from any letter to a space.
 pub(super) const PATTERNS: [&str; 3] = [QWEN2, CL100K, GPT2];
 
-/// The rules that a name stands for.
+/// The pre-tokenization rules of a name.
 pub(super) struct PreTokenization {
     pub(super) pre_tokenizer: PreTokenizerWrapper,
-    /// Unicode normal form C first (Qwen).
+    /// Whether text is first normalised to Unicode form C (Qwen).
     pub(super) normalize: bool,
-    /// A piece that is a token as a whole is that token, whatever the merges say (Llama 3).
+    /// Whether a piece that equals a token becomes this token regardless of the merges (Llama 3).
     pub(super) ignore_merges: bool,
-    /// Where the file does not say whether a text begins with `bos`.
+    /// Whether prompts begin with `bos`, by default.
     pub(super) add_bos: bool,
 }
 
 /// # Errors
-/// [`TokenizerError::Unsupported`] for a name whose rules are not known here: a guess would give wrong tokens silently.
+/// [`TokenizerError::Unsupported`] for an unknown name: guessed rules could silently produce wrong tokens.
 pub(super) fn by_name(name: &str) -> Result<PreTokenization, TokenizerError> {
     let (pre_tokenizer, normalize, ignore_merges) = match name {
         "gpt-2" | "phi-2" | "mpt" | "olmo" | "jina-en" | "jina-es" | "jina-de" => {

@@ -1,4 +1,4 @@
-//! The added tokens of a vocabulary, and where a template wrote them.
+//! Added tokens of a vocabulary, and the search for them in text.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use tokenizers::AddedToken;
 
 use super::TokenizerError;
 
-/// Tokens that are found in text before it is cut.
+/// Added tokens, which are recognised in text before it is split.
 pub(crate) struct AddedTokens {
     tokens: BTreeMap<u32, AddedToken>,
     ids: Vec<u32>,
@@ -38,7 +38,7 @@ impl AddedTokens {
         self.tokens.iter().map(|(id, token)| (*id, token.content.as_str()))
     }
 
-    /// Where `text` spells added tokens, and which, whoever wrote it.
+    /// All occurrences of added tokens in `text`, with their ids.
     pub(crate) fn look_alikes(&self, text: &str) -> Vec<(Range<usize>, u32)> {
         self.search
             .find_iter(text)
@@ -46,7 +46,7 @@ impl AddedTokens {
             .collect()
     }
 
-    /// Added tokens in `text` outside of the `literal` ranges (sorted, disjoint), with the white space that they swallow.
+    /// Added tokens in `text` outside the `literal` ranges (sorted, disjoint), including the white space that they absorb.
     pub(super) fn find(&self, text: &str, literal: &[Range<usize>]) -> Vec<(Range<usize>, u32)> {
         let mut found = Vec::new();
         let mut from = 0;
@@ -68,7 +68,7 @@ impl AddedTokens {
             }
             from = literal.iter().find(|range| range.start == end).map_or(end, |range| range.end);
         }
-        // What an rstrip token swallowed is not swallowed again by an lstrip token after it.
+        // White space absorbed by an rstrip token is not absorbed again by a following lstrip token.
         for index in 1..found.len() {
             let before = found[index - 1].0.end;
             found[index].0.start = found[index].0.start.max(before);

@@ -1,27 +1,27 @@
-//! Arguments that a model wrote between tags, as the JSON object that OpenAI's callers expect.
+//! Converts tool-call arguments between tags to a JSON object, as in OpenAI's API.
 
 use serde_json::Value;
 
 use super::schema::ArgumentKind;
 
-/// Writes a JSON object of arguments piece by piece; whatever comes, the pieces together are JSON after [`finish`](Self::finish).
+/// Writes a JSON object of arguments incrementally. After [`finish`](Self::finish), the concatenated output is valid JSON for any input.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ArgumentWriter {
     started: bool,
     value: Option<Open>,
 }
 
-/// The argument that is being written.
+/// The current argument.
 #[derive(Debug, Clone)]
 enum Open {
-    /// Written as it comes.
+    /// A string, which is written incrementally.
     Text,
-    /// Read when it is whole.
-    Whole(String),
+    /// JSON, which is collected and parsed at its end.
+    Json(String),
 }
 
 impl ArgumentWriter {
-    /// Begins argument `name`.
+    /// Starts argument `name`.
     pub(super) fn open(&mut self, name: &str, kind: ArgumentKind, out: &mut String) {
         self.close(out);
         out.push_str(if self.started { ", " } else { "{" });
@@ -33,44 +33,44 @@ impl ArgumentWriter {
                 out.push('"');
                 Open::Text
             }
-            ArgumentKind::Json | ArgumentKind::Undeclared => Open::Whole(String::new()),
+            ArgumentKind::Json | ArgumentKind::Undeclared => Open::Json(String::new()),
         });
     }
 
-    /// More of the argument's text.
+    /// Appends text to the current argument.
     pub(super) fn push(&mut self, text: &str, out: &mut String) {
         match &mut self.value {
             Some(Open::Text) => {
                 let quoted = Value::from(text).to_string();
                 out.push_str(&quoted[1..quoted.len() - 1]);
             }
-            Some(Open::Whole(whole)) => whole.push_str(text),
+            Some(Open::Json(whole)) => whole.push_str(text),
             None => {}
         }
     }
 
-    /// The end of the argument.
+    /// Ends the current argument.
     pub(super) fn close(&mut self, out: &mut String) {
         match self.value.take() {
             Some(Open::Text) => out.push('"'),
-            Some(Open::Whole(text)) => {
+            Some(Open::Json(text)) => {
                 let parsed =
-                    serde_json::from_str::<Value>(text.trim()).ok().or_else(|| spelt_by_python(text.trim()));
+                    serde_json::from_str::<Value>(text.trim()).ok().or_else(|| python_literal(text.trim()));
                 out.push_str(&parsed.unwrap_or_else(|| Value::from(text)).to_string());
             }
             None => {}
         }
     }
 
-    /// The end of the object, of an argument that was cut off too.
+    /// Ends the object, including an incomplete argument.
     pub(super) fn finish(&mut self, out: &mut String) {
         self.close(out);
         out.push_str(if self.started { "}" } else { "{}" });
     }
 }
 
-/// Models that were trained on Python write its words.
-fn spelt_by_python(text: &str) -> Option<Value> {
+/// Python's literals, which some models write instead of JSON's.
+fn python_literal(text: &str) -> Option<Value> {
     match text {
         "True" => Some(Value::Bool(true)),
         "False" => Some(Value::Bool(false)),

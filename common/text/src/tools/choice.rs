@@ -1,28 +1,28 @@
-//! Whether a tool is called, and which.
+//! OpenAI's `tool_choice`.
 
 use serde_json::Value;
 
 use super::toolset::wrong;
 use super::{ToolError, ToolSet};
 
-/// OpenAI's `tool_choice`.
+/// Whether the model may or must call a tool, and which: OpenAI's `tool_choice`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// No call: what looks like one is text.
+    /// No call; text in the form of a call is ordinary text.
     None,
-    /// As the model likes.
+    /// The model decides.
     Auto,
-    /// At least one.
+    /// At least one call.
     Required,
-    /// This one.
+    /// A call of the tool with this name.
     Named(String),
 }
 
 impl ToolChoice {
-    /// From `"none" | "auto" | "required" | {type: "function", function: {name}}`; where nothing is said, `auto` with tools and `none` without.
+    /// Parses `"none" | "auto" | "required" | {type: "function", function: {name}}`. Default: `auto` with tools, `none` without.
     ///
     /// # Errors
-    /// [`ToolError`] for another shape, a name that is not among the tools, or a demand without tools.
+    /// [`ToolError`] for another value, an unknown tool, or `required` without tools.
     pub fn parse(choice: Option<&Value>, tools: &ToolSet) -> Result<Self, ToolError> {
         let parsed = match choice {
             None | Some(Value::Null) if tools.is_empty() => Self::None,

@@ -1,6 +1,6 @@
-//! How a model writes calls and thoughts, recognised by its template.
+//! Formats of tool calls and reasoning, detected from a model's template.
 
-/// How a model writes calls of tools.
+/// Format of a model's tool calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ToolFormat {
     /// `<tool_call>\n{"name": "f", "arguments": {…}}\n</tool_call>` (Qwen 3, Qwen 3 VL and many others).
@@ -11,17 +11,17 @@ pub enum ToolFormat {
     Glm,
 }
 
-/// How a model writes.
+/// Format of a model's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutputFormat {
-    /// None: it was not taught to call tools.
+    /// Format of tool calls; `None`: the model does not support tools.
     pub tools: Option<ToolFormat>,
-    /// It may think between `<think>` and `</think>` first.
+    /// Whether the output may begin with reasoning between `<think>` and `</think>`.
     pub reasoning: bool,
 }
 
 impl OutputFormat {
-    /// Read from the text of a chat template.
+    /// Detects the format from the source of a chat template.
     #[must_use]
     pub fn of_template(source: &str) -> Self {
         let tools = if source.contains("<arg_key>") {

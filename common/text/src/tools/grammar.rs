@@ -1,4 +1,4 @@
-//! The grammar of an output that must call a tool, in the model's own way of writing calls.
+//! Grammars for outputs that must call a tool, in the model's format.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,9 @@ use super::schema::{self, ArgumentKind};
 use super::{Tool, ToolChoice, ToolFormat, ToolSet};
 use crate::Constraint;
 
-/// What makes a model obey `choice`: nothing for `none` and `auto`; for the others a grammar that allows calls only, with arguments by each
-/// tool's schema. `parallel`: more than one call. `thinking`: the output begins inside of the model's thoughts, which stay free.
+/// The constraint that enforces `choice`: none for `none` and `auto`, otherwise a grammar that allows only calls with arguments
+/// that match each tool's schema. `parallel`: allows more than one call. `thinking`: the output begins inside reasoning, which is not
+/// constrained.
 #[must_use]
 pub fn tool_constraint(
     format: ToolFormat,
@@ -70,7 +71,7 @@ impl Grammar {
         }
     }
 
-    /// Rules of the arguments between tags, in the schema's order; those that are not required may be left out.
+    /// Rules for arguments between tags, in the schema's order; arguments that are not required are optional.
     fn arguments(&mut self, number: usize, tool: &Tool) -> String {
         let Some(properties) = tool.parameters.get("properties").and_then(Value::as_object) else {
             return String::new();
@@ -92,7 +93,7 @@ impl Grammar {
             ToolFormat::Glm => (format!("<arg_key>{key}</arg_key>"), "</arg_value>".to_owned()),
             _ => (format!("<parameter={key}>\n"), "\n</parameter>\n".to_owned()),
         };
-        // GLM 4.5 breaks lines between the tags, GLM 4.7 does not.
+        // GLM 4.5 writes line breaks between the tags, GLM 4.7 does not.
         let (middle, end) = match self.format {
             ToolFormat::Glm => (" /\\n?/ \"<arg_value>\"", " /\\n?/"),
             _ => ("", ""),
@@ -116,7 +117,7 @@ impl Grammar {
     }
 }
 
-/// The schema of a tool's arguments; an object whatever it leaves open.
+/// The schema of a tool's arguments, with the type `object` if it has none.
 fn object_schema(tool: &Tool) -> Value {
     let mut schema = tool.parameters.clone();
     if let Value::Object(schema) = &mut schema {
@@ -125,7 +126,7 @@ fn object_schema(tool: &Tool) -> Value {
     schema
 }
 
-/// A text as the grammar spells it.
+/// A string literal of the grammar.
 fn text(text: &str) -> String {
     Value::from(text).to_string()
 }

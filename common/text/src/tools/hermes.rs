@@ -1,16 +1,16 @@
-//! A call written as JSON: `{"name": "f", "arguments": {…}}`.
+//! Parser for calls in JSON: `{"name": "f", "arguments": {…}}`.
 
 use serde_json::Value;
 
 use super::json::{JsonScanner, Step};
 use super::output::CallSink;
 
-/// Reads what stands between `<tool_call>` and `</tool_call>`.
+/// Parses the text between `<tool_call>` and `</tool_call>` incrementally.
 #[derive(Debug, Clone)]
 pub(super) struct HermesCall {
     state: State,
     name: Option<String>,
-    /// Arguments that came before the name, or whose text is not whole.
+    /// Arguments that precede the name, or whose text is incomplete.
     waiting: String,
     arguments: bool,
 }
@@ -22,17 +22,17 @@ enum State {
     Key(String),
     Colon(Member),
     Value(Member, JsonScanner, String),
-    /// The object ended; what follows is of no interest.
+    /// The object has ended; further text is ignored.
     Done,
-    /// This is no call.
-    Broken,
+    /// The text is not a valid call.
+    Invalid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Member {
     Name,
     Arguments,
-    /// Arguments as a string that holds JSON.
+    /// Arguments as a string with JSON.
     Quoted,
     Other,
 }
@@ -42,7 +42,7 @@ impl HermesCall {
         Self { state: State::Start, name: None, waiting: String::new(), arguments: false }
     }
 
-    /// Inside of a string, where a closing tag is a part of it.
+    /// Whether the position is inside a string, in which a closing tag has no meaning.
     pub(super) fn in_text(&self) -> bool {
         matches!(&self.state, State::Value(_, scanner, _) if scanner.in_text())
     }
@@ -50,15 +50,15 @@ impl HermesCall {
     pub(super) fn step(&mut self, character: char, sink: &mut CallSink) {
         let blank = character.is_ascii_whitespace();
         match &mut self.state {
-            State::Done | State::Broken => {}
+            State::Done | State::Invalid => {}
             State::Start if blank => {}
-            State::Start => self.state = if character == '{' { State::KeyOrEnd } else { State::Broken },
+            State::Start => self.state = if character == '{' { State::KeyOrEnd } else { State::Invalid },
             State::KeyOrEnd if blank || character == ',' => {}
             State::KeyOrEnd => {
                 self.state = match character {
                     '"' => State::Key("\"".to_owned()),
                     '}' => State::Done,
-                    _ => State::Broken,
+                    _ => State::Invalid,
                 }
             }
             State::Key(text) => {
@@ -71,14 +71,14 @@ impl HermesCall {
                         _ => Member::Other,
                     });
                 } else if text.len() > 256 {
-                    self.state = State::Broken;
+                    self.state = State::Invalid;
                 }
             }
             State::Colon(_) if blank => {}
             State::Colon(member) => {
                 self.state = match character {
                     ':' => State::Value(*member, JsonScanner::new(), String::new()),
-                    _ => State::Broken,
+                    _ => State::Invalid,
                 }
             }
             State::Value(..) => self.step_value(character, sink),
@@ -98,7 +98,7 @@ impl HermesCall {
         let step = scanner.step(character);
         if matches!(step, Step::More | Step::Done) {
             let piece = match character {
-                // Models write line breaks into strings; JSON wants them escaped.
+                // Some models write unescaped line breaks in strings, which is not valid JSON.
                 control if in_text && control.is_control() && control < ' ' => {
                     Value::from(control.to_string()).to_string().trim_matches('"').to_owned()
                 }
@@ -110,7 +110,7 @@ impl HermesCall {
             }
         }
         match step {
-            Step::Invalid => self.state = State::Broken,
+            Step::Invalid => self.state = State::Invalid,
             Step::More => {}
             Step::Done | Step::DoneBefore => {
                 let (member, text) = (*member, std::mem::take(text));
@@ -139,7 +139,7 @@ impl HermesCall {
             Member::Other => {}
         }
         if member == Member::Name && self.name.is_none() {
-            self.state = State::Broken;
+            self.state = State::Invalid;
         }
     }
 
@@ -150,7 +150,7 @@ impl HermesCall {
         }
     }
 
-    /// At `</tool_call>`; false: this was no call.
+    /// Ends the call at `</tool_call>`; `false` when the text was not a valid call.
     pub(super) fn finish(&mut self, sink: &mut CallSink) -> bool {
         self.flush(sink);
         let whole = self.name.is_some() && (matches!(self.state, State::Done) || sink.begun());

@@ -1,27 +1,27 @@
-//! JSON that comes character by character.
+//! Incremental JSON scanner.
 
 use serde_json::Value;
 
-/// Deepest nesting that is followed.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 64;
 
-/// Follows one JSON value.
+/// Scans one JSON value character by character.
 #[derive(Debug, Clone)]
 pub(super) struct JsonScanner {
     state: State,
     open: Vec<char>,
 }
 
-/// What a character did.
+/// Result of one character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It belongs to the value, which goes on.
+    /// Part of the value, which continues.
     More,
-    /// It ends the value.
+    /// Last character of the value.
     Done,
-    /// The value ended before it (a number, say).
+    /// The value ended before this character (possible for numbers and literals).
     DoneBefore,
-    /// There is no such JSON.
+    /// Not valid JSON.
     Invalid,
 }
 
@@ -41,7 +41,7 @@ enum State {
 enum Escape {
     No,
     Started,
-    /// So many hexadecimal digits are missing.
+    /// Number of missing hexadecimal digits.
     Unicode(u8),
 }
 
@@ -50,7 +50,7 @@ impl JsonScanner {
         Self { state: State::Value, open: Vec::new() }
     }
 
-    /// Inside of a string, where a control character must be escaped.
+    /// Whether the position is inside a string, in which control characters must be escaped.
     pub(super) fn in_text(&self) -> bool {
         matches!(self.state, State::Text { .. })
     }

@@ -1,13 +1,13 @@
-//! Finding tags in text that comes in pieces.
+//! Incremental search for tags.
 
-/// Holds back what may be the beginning of a marker.
+/// Searches for markers, holding back text that may be the beginning of one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Markers {
     held: String,
 }
 
 impl Markers {
-    /// Takes one character. Gives the number of the marker that it completes; what turned out to be no marker goes to `plain`.
+    /// Processes one character. Returns the index of the marker that it completes; appends text that is not part of a marker to `plain`.
     pub(crate) fn step(&mut self, character: char, markers: &[&str], plain: &mut String) -> Option<usize> {
         self.held.push(character);
         loop {
@@ -22,7 +22,7 @@ impl Markers {
         }
     }
 
-    /// What is held back, at the end.
+    /// Returns the text held back, at the end of the input.
     pub(crate) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }

@@ -1,4 +1,4 @@
-//! Tools: what a request says of them, how a model writes calls of them, and the calls read back from its text as it streams.
+//! Tool calling: tools of a request, formats and grammars of calls, and incremental parsing of calls from the output.
 
 mod arguments;
 mod choice;

@@ -1,4 +1,4 @@
-//! A model's text, taken apart as it streams: thoughts, content, calls of tools.
+//! Incremental parsing of a model's output into reasoning, content and tool calls.
 
 use super::hermes::HermesCall;
 use super::markers::Markers;
@@ -6,40 +6,50 @@ use super::tagged::{Progress, TaggedCall};
 use super::{OutputFormat, ToolFormat, ToolSet};
 use crate::reasoning::ReasoningSplitter;
 
-/// What a piece of text adds to an answer.
+/// Parts of the output that a piece of text adds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OutputDelta {
-    /// For the reader.
+    /// Text of the answer.
     pub content: String,
-    /// The model's thoughts.
+    /// Text of the reasoning.
     pub reasoning: String,
-    /// Calls that began or went on.
+    /// Parts of tool calls.
     pub tool_calls: Vec<ToolCallDelta>,
 }
 
-/// What a piece of text adds to a call, as OpenAI streams it.
+/// A part of a tool call, as in OpenAI's streaming API.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ToolCallDelta {
-    /// Number of the call in the answer, from 0.
+    /// Number of the call in the output, from 0.
     pub index: usize,
-    /// In its first delta.
+    /// Id of the call; only in its first delta.
     pub id: Option<String>,
-    /// In its first delta.
+    /// Name of the tool; only in the call's first delta.
     pub name: Option<String>,
-    /// More of the arguments' JSON.
+    /// Text to append to the JSON of the arguments.
     pub arguments_delta: String,
 }
 
 impl OutputDelta {
-    /// Whether nothing came.
+    /// Whether the delta adds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.content.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty()
     }
 }
 
-/// Takes a model's text in pieces of any size; the deltas together do not depend on where it was cut. It works character by character, so
-/// its cost is a few nanoseconds each, whatever came before.
+/// Parses a model's output from pieces of any size. The concatenated deltas do not depend on how the text was split. The cost is a
+/// few nanoseconds per character.
+///
+/// ```
+/// use videosdgx_text::{OutputFormat, OutputParser, ToolSet};
+///
+/// let format = OutputFormat { tools: None, reasoning: true };
+/// let mut parser = OutputParser::new(format, ToolSet::default(), false, "1");
+/// let delta = parser.push("<think>A greeting.</think>\n\nHello");
+/// assert_eq!((delta.reasoning.as_str(), delta.content.as_str()), ("A greeting.", "Hello"));
+/// assert!(parser.finish().is_empty());
+/// ```
 #[derive(Debug, Clone)]
 pub struct OutputParser {
     reasoning: ReasoningSplitter,
@@ -47,7 +57,7 @@ pub struct OutputParser {
     format: Option<ToolFormat>,
     state: State,
     markers: Markers,
-    /// White space that is content unless a call follows.
+    /// White space that becomes content unless a call follows.
     blank: String,
     calls: Calls,
 }
@@ -55,14 +65,14 @@ pub struct OutputParser {
 #[derive(Debug, Clone)]
 enum State {
     Content,
-    /// With its text from the marker on, to be content if it is no call; and the search for its end.
+    /// With its text, which becomes content if it is not a valid call, and the search for its end.
     Hermes(HermesCall, String, Markers),
     Tagged(TaggedCall, String),
 }
 
 impl OutputParser {
-    /// For an answer in `format` to a request with `tools` (none: what looks like a call is content). `thinking`: the prompt ended inside of the
-    /// model's thoughts (see [`OutputParser::prompt_opens_reasoning`]). Calls are named `call_{id}_{index}`.
+    /// A parser for an output in `format` to a request with `tools` (if empty, calls are not parsed). `thinking`: the prompt ended
+    /// inside reasoning (see [`OutputParser::prompt_opens_reasoning`]). The ids of calls are `call_{id}_{index}`.
     #[must_use]
     pub fn new(format: OutputFormat, tools: ToolSet, thinking: bool, id: &str) -> Self {
         Self {
@@ -76,13 +86,13 @@ impl OutputParser {
         }
     }
 
-    /// Whether a rendered prompt ends with an open `<think>`, so that the output begins with thoughts.
+    /// Whether a rendered prompt ends with `<think>`, so that the output begins with reasoning.
     #[must_use]
     pub fn prompt_opens_reasoning(prompt: &str) -> bool {
         prompt.trim_end().ends_with("<think>")
     }
 
-    /// The next piece of text.
+    /// Parses the next piece of text.
     pub fn push(&mut self, text: &str) -> OutputDelta {
         let mut delta = OutputDelta::default();
         let mut content = String::new();
@@ -91,8 +101,8 @@ impl OutputParser {
         delta
     }
 
-    /// The end: what was held back. A call between tags that was cut off is closed, so that its arguments are JSON; one written as
-    /// JSON stays as far as it came.
+    /// Ends the output and returns what was held back. An incomplete call between tags is closed, so that its arguments are valid JSON;
+    /// an incomplete call in JSON remains incomplete.
     pub fn finish(&mut self) -> OutputDelta {
         let mut delta = OutputDelta::default();
         let mut content = String::new();
@@ -121,7 +131,7 @@ impl OutputParser {
         delta
     }
 
-    /// Whether a call of a tool was read: the finish reason is `tool_calls` then.
+    /// Whether the output contains a tool call; the finish reason is then `tool_calls`.
     #[must_use]
     pub fn has_tool_calls(&self) -> bool {
         self.calls.count > 0
@@ -148,12 +158,12 @@ impl OutputParser {
             State::Content => {
                 let markers: &[&str] = match format {
                     ToolFormat::Hermes | ToolFormat::Glm => &["<tool_call>"],
-                    // Qwen 3 Coder forgets the outer tag at times.
+                    // Qwen 3 Coder sometimes omits the outer tag.
                     ToolFormat::QwenXml => &["<tool_call>", "<function=", "</tool_call>"],
                 };
                 let mut plain = String::new();
                 let found = self.markers.step(character, markers, &mut plain);
-                show(&plain, &mut self.blank, content);
+                append(&plain, &mut self.blank, content);
                 match (found, format) {
                     (Some(0), ToolFormat::Hermes) => {
                         self.state =
@@ -163,13 +173,13 @@ impl OutputParser {
                         self.state =
                             State::Tagged(TaggedCall::new(format, number == 1), markers[number].to_owned());
                     }
-                    (Some(number), _) if sink.index == 0 => show(markers[number], &mut self.blank, content),
+                    (Some(number), _) if sink.index == 0 => append(markers[number], &mut self.blank, content),
                     _ => {}
                 }
             }
             State::Hermes(call, text, end) => {
                 text.push(character);
-                // The search for the end runs beside: strings may hold the tag, broken JSON may not know of strings.
+                // The end tag is searched for outside strings, and in addition to the JSON scan, because the JSON may be invalid.
                 let mut unused = String::new();
                 let found = !call.in_text() && end.step(character, &["</tool_call>"], &mut unused).is_some();
                 call.step(character, sink);
@@ -178,7 +188,7 @@ impl OutputParser {
                         sink.ended = true;
                         self.blank.clear();
                     } else {
-                        show(&std::mem::take(text), &mut self.blank, content);
+                        append(&std::mem::take(text), &mut self.blank, content);
                     }
                     self.state = State::Content;
                 }
@@ -187,13 +197,13 @@ impl OutputParser {
                 text.push(character);
                 match call.step(character, &self.tools, sink) {
                     Progress::More => {}
-                    Progress::Whole => {
+                    Progress::Complete => {
                         sink.ended = true;
                         self.blank.clear();
                         self.state = State::Content;
                     }
-                    Progress::Broken => {
-                        show(&std::mem::take(text), &mut self.blank, content);
+                    Progress::Invalid => {
+                        append(&std::mem::take(text), &mut self.blank, content);
                         self.state = State::Content;
                     }
                 }
@@ -202,8 +212,8 @@ impl OutputParser {
     }
 }
 
-/// Writes text, but keeps white space at its end back.
-fn show(text: &str, blank: &mut String, content: &mut String) {
+/// Appends text to the content, holding back trailing white space.
+fn append(text: &str, blank: &mut String, content: &mut String) {
     for character in text.chars() {
         if character.is_whitespace() {
             blank.push(character);
@@ -215,12 +225,12 @@ fn show(text: &str, blank: &mut String, content: &mut String) {
     }
 }
 
-/// Counts and names calls.
+/// Counter and ids of calls.
 #[derive(Debug, Clone, Default)]
 struct Calls {
     id: String,
     count: usize,
-    /// The call that goes on was announced.
+    /// Whether the name of the current call has been reported.
     announced: bool,
 }
 
@@ -252,7 +262,7 @@ impl Calls {
     }
 }
 
-/// What a call's reader found.
+/// Output of a call parser.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CallSink {
     index: usize,
@@ -263,7 +273,7 @@ pub(super) struct CallSink {
 }
 
 impl CallSink {
-    /// The name is known; once is enough.
+    /// Sets the name, the first time only.
     pub(super) fn begin(&mut self, name: &str) {
         if !self.begun() {
             self.name = Some(name.to_owned());
@@ -275,7 +285,7 @@ impl CallSink {
         self.announced || self.name.is_some()
     }
 
-    /// More of the arguments.
+    /// Appends to the arguments.
     pub(super) fn arguments(&mut self, text: &str) {
         self.arguments.push_str(text);
     }

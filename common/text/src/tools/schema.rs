@@ -1,21 +1,21 @@
-//! What a tool's schema says of one argument.
+//! Types of arguments in a tool's schema.
 
 use serde_json::{Value, json};
 
 use super::Tool;
 
-/// How an argument's text is to be read.
+/// How the text of an argument is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ArgumentKind {
-    /// As it is.
+    /// As a string.
     Text,
-    /// JSON; what is not is a text.
+    /// As JSON, or as a string if it is not valid JSON.
     Json,
-    /// The schema does not say.
+    /// The schema does not specify it.
     Undeclared,
 }
 
-/// The kind of argument `name`. An argument that may be a text or something else is JSON where it can be.
+/// The kind of argument `name`. An argument that may be a string or another type is JSON if it parses.
 pub(super) fn kind(tool: Option<&Tool>, name: &str) -> ArgumentKind {
     let Some(schema) = tool.and_then(|tool| property(tool, name)) else { return ArgumentKind::Undeclared };
     match types(&schema, 0).as_slice() {
@@ -32,7 +32,7 @@ pub(super) fn kind(tool: Option<&Tool>, name: &str) -> ArgumentKind {
     }
 }
 
-/// The schema of argument `name`, definitions it may refer to included.
+/// The schema of argument `name`, with the definitions that it may refer to.
 pub(super) fn property(tool: &Tool, name: &str) -> Option<Value> {
     let mut schema = tool.parameters.get("properties")?.get(name)?.clone();
     if let Some(reference) =
@@ -61,7 +61,7 @@ fn types(schema: &Value, depth: usize) -> Vec<Value> {
         Some(alternatives) if depth < 8 => {
             alternatives.iter().flat_map(|schema| types(schema, depth + 1)).collect()
         }
-        // An alternative of which nothing is known may be anything.
+        // An alternative without a type may be anything.
         _ if depth > 0 => vec![json!(null)],
         _ => Vec::new(),
     }

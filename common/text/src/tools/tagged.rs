@@ -1,4 +1,4 @@
-//! A call whose arguments stand between tags: Qwen 3 Coder's and GLM's.
+//! Parser for calls with arguments between tags: the formats of Qwen 3 Coder and GLM.
 
 use super::arguments::ArgumentWriter;
 use super::markers::Markers;
@@ -7,7 +7,7 @@ use super::schema::{self, ArgumentKind};
 use super::toolset::is_name;
 use super::{ToolFormat, ToolSet};
 
-/// Reads a call from behind `<tool_call>` (or `<function=`) on.
+/// Parses a call incrementally, starting after `<tool_call>` or `<function=`.
 #[derive(Debug, Clone)]
 pub(super) struct TaggedCall {
     format: ToolFormat,
@@ -26,23 +26,23 @@ enum State {
     Key(String),
     /// Between key and value (GLM).
     AfterKey(String),
-    /// `true`: nothing of the value was seen.
+    /// `true`: before the first character of the value.
     Value(bool),
 }
 
-/// Where a call stands after a character.
+/// State of a call after a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It goes on.
+    /// The call continues.
     More,
-    /// It is whole.
-    Whole,
-    /// It is no call.
-    Broken,
+    /// The call is complete.
+    Complete,
+    /// The text is not a valid call.
+    Invalid,
 }
 
 impl TaggedCall {
-    /// `named`: `<function=` was read already.
+    /// `named`: `<function=` has been parsed already.
     pub(super) fn new(format: ToolFormat, named: bool) -> Self {
         let state = if named || format == ToolFormat::Glm { State::Name } else { State::Start };
         Self {
@@ -70,7 +70,7 @@ impl TaggedCall {
             (State::Value(_), true) => &["</arg_value>"],
             (State::Value(_), false) => &["\n</parameter>", "</parameter>"],
         };
-        // The line break behind a parameter's tag is the tag's.
+        // A line break directly after a parameter's tag belongs to the tag.
         if !glm && self.state == State::Value(true) {
             self.state = State::Value(false);
             if character == '\n' {
@@ -81,22 +81,22 @@ impl TaggedCall {
         let mut progress = Progress::More;
         match (&mut self.state, found) {
             (State::Start, Some(0)) => self.state = State::Name,
-            (State::Start, Some(_)) => return Progress::Broken,
+            (State::Start, Some(_)) => return Progress::Invalid,
             (State::Start, None) if plain.trim().is_empty() => {}
-            (State::Start, None) => return Progress::Broken,
+            (State::Start, None) => return Progress::Invalid,
             (State::Name, found) => {
                 self.name.push_str(&plain);
                 let name = self.name.trim();
                 match found {
-                    None if self.name.len() > 256 => return Progress::Broken,
+                    None if self.name.len() > 256 => return Progress::Invalid,
                     None => {}
-                    Some(_) if !is_name(name) => return Progress::Broken,
+                    Some(_) if !is_name(name) => return Progress::Invalid,
                     Some(number) => {
                         self.name = name.to_owned();
                         sink.begin(&self.name);
                         if glm && number == 1 {
                             self.writer.finish(&mut out);
-                            progress = Progress::Whole;
+                            progress = Progress::Complete;
                         } else {
                             self.state = if glm { State::Key(String::new()) } else { State::Between };
                         }
@@ -106,7 +106,7 @@ impl TaggedCall {
             (State::Between, Some(0)) => self.state = State::Key(String::new()),
             (State::Between, Some(_)) => {
                 self.writer.finish(&mut out);
-                progress = Progress::Whole;
+                progress = Progress::Complete;
             }
             (State::Between, None) => {}
             (State::Key(key), found) => {
@@ -126,7 +126,7 @@ impl TaggedCall {
             }
             (State::AfterKey(_), Some(_)) => {
                 self.writer.finish(&mut out);
-                progress = Progress::Whole;
+                progress = Progress::Complete;
             }
             (State::AfterKey(_), None) => {}
             (State::Value(_), found) => {
@@ -150,7 +150,7 @@ impl TaggedCall {
         self.state = State::Value(true);
     }
 
-    /// The output ended inside of the call: what there is becomes whole JSON. False: there is no call yet.
+    /// Ends an incomplete call, so that its arguments become valid JSON; `false` when its name is not known yet.
     pub(super) fn finish(&mut self, sink: &mut CallSink) -> bool {
         if !sink.begun() {
             return false;

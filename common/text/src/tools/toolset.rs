@@ -2,41 +2,41 @@
 
 use serde_json::{Map, Value};
 
-/// Most tools of a request (OpenAI's limit).
+/// Maximum number of tools of a request, as in OpenAI's API.
 const MAX_TOOLS: usize = 128;
-/// Longest name (OpenAI's limit).
+/// Maximum length of a name, as in OpenAI's API.
 const MAX_NAME: usize = 64;
 
-/// What is wrong with the tools of a request.
+/// An invalid field of a request's tools.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct ToolError {
-    /// Such as `tools[1].function.name`.
+    /// Path of the field, for example `tools[1].function.name`.
     pub field: String,
-    /// What is wrong with it.
+    /// What is wrong with the field.
     pub reason: String,
 }
 
 /// A function that the model may call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
-    /// Letters, digits, `_` and `-`, at most 64.
+    /// Name: 1 to 64 letters, digits, `_` and `-`.
     pub name: String,
-    /// JSON schema of the arguments, an object.
+    /// JSON schema of the arguments, which are an object.
     pub parameters: Value,
 }
 
-/// The tools of a request, checked.
+/// The validated tools of a request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ToolSet {
     tools: Vec<Tool>,
 }
 
 impl ToolSet {
-    /// From OpenAI's `tools`: `[{type: "function", function: {name, description?, parameters?, strict?}}]`.
+    /// Parses OpenAI's `tools`: `[{type: "function", function: {name, description?, parameters?, strict?}}]`.
     ///
     /// # Errors
-    /// [`ToolError`] naming the field.
+    /// [`ToolError`] with the invalid field.
     pub fn parse(tools: &[Value]) -> Result<Self, ToolError> {
         if tools.len() > MAX_TOOLS {
             return Err(wrong("tools", format!("has {} entries, more than {MAX_TOOLS}", tools.len())));
@@ -54,7 +54,7 @@ impl ToolSet {
             if parsed.iter().any(|other| other.name == tool.name) {
                 return Err(wrong(
                     &format!("{field}.function.name"),
-                    format!("{:?} is there twice", tool.name),
+                    format!("{:?} is defined twice", tool.name),
                 ));
             }
             parsed.push(tool);
@@ -62,19 +62,19 @@ impl ToolSet {
         Ok(Self { tools: parsed })
     }
 
-    /// In the request's order.
+    /// The tools, in the request's order.
     #[must_use]
     pub fn tools(&self) -> &[Tool] {
         &self.tools
     }
 
-    /// The tool of that name.
+    /// The tool with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Tool> {
         self.tools.iter().find(|tool| tool.name == name)
     }
 
-    /// Whether there are none.
+    /// Whether there are no tools.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tools.is_empty()
@@ -91,7 +91,7 @@ fn parse_function(function: &Map<String, Value>, field: &str) -> Result<Tool, To
         .get("description")
         .is_some_and(|description| !description.is_string() && !description.is_null())
     {
-        return Err(wrong(&format!("{field}.description"), "must be a text"));
+        return Err(wrong(&format!("{field}.description"), "must be a string"));
     }
     let parameters = match function.get("parameters") {
         None | Some(Value::Null) => serde_json::json!({"type": "object", "properties": {}}),
@@ -107,7 +107,7 @@ fn parse_function(function: &Map<String, Value>, field: &str) -> Result<Tool, To
     Ok(Tool { name: name.to_owned(), parameters })
 }
 
-/// Whether `name` can be a function's.
+/// Whether `name` is a valid function name.
 pub(super) fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))

@@ -30,7 +30,7 @@ fn the_published_gguf_file() {
         assert_eq!(assets.name(), "Smollm2 135M 8k Lc100K Mix1 Ep2");
         assert_eq!(assets.end_tokens(), [2, 0]);
         assert_eq!(assets.tokenizer().expect("a tokenizer").vocab_size(), 49152);
-        assert_eq!(assets.output_format(), Ok(OutputFormat::default()));
+        assert_eq!(assets.output_format().expect("valid"), OutputFormat::default());
         assert_eq!(assets.image_token(), None);
     }
 }
@@ -65,7 +65,7 @@ fn a_folder_in_the_published_layout() {
         (Some(0.7), Some(0.8), Some(20), None)
     );
     let format = OutputFormat { tools: Some(ToolFormat::Glm), reasoning: true };
-    assert_eq!(assets.output_format(), Ok(format));
+    assert_eq!(assets.output_format().expect("valid"), format);
     let tokenizer = assets.tokenizer().expect("a tokenizer");
     assert_eq!(tokenizer.eos(), tokenizer.token_id("<|im_end|>"));
     std::fs::write(folder.path().join("chat_template.jinja"), "own").expect("written");
