@@ -1,4 +1,4 @@
-//! A decoder, a loader and a language of a few lines, for tests of the engine and of what stands on it.
+//! A fake decoder, loader and language for tests of the engine.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use videosdgx_decoder_api::{
     BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, LogitsRequest, Segment,
 };
 
-/// Ids below it are letters from `!` on; the decoder's rows have four more, which nobody may choose.
+/// Ids below it are characters from `!` on; the decoder's rows have four more values, which are padding.
 pub(crate) const VOCAB: usize = 60;
 /// The end token.
 pub(crate) const END: u32 = 59;
@@ -25,13 +25,13 @@ pub(crate) const END: u32 = 59;
 pub(crate) const POISON: u32 = 57;
 /// A prompt with it panics.
 pub(crate) const BOMB: u32 = 58;
-/// A prompt with it gives logits that are no numbers.
+/// A prompt with it produces NaN logits.
 pub(crate) const NOTHING: u32 = 56;
 
-/// A stop string that the text decoder cannot bear.
+/// A stop string that makes the text decoder panic.
 pub(crate) const FAULT: &str = "fault";
 
-/// What the decoder is to do, and what it was asked for.
+/// Script and record of the decoder.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) step_delay: Duration,
@@ -39,11 +39,11 @@ pub(crate) struct Script {
     pub(crate) fail_steps: BTreeSet<usize>,
     /// Numbers of steps that run out of memory.
     pub(crate) starve_steps: BTreeSet<usize>,
-    /// More blocks are not to be had.
+    /// Maximum number of blocks; resizing beyond it fails.
     pub(crate) most_blocks: Option<usize>,
     /// Loads that fail before one succeeds.
     pub(crate) failing_loads: usize,
-    /// Steps and loads wait while it is closed.
+    /// While `true`, steps and loads block.
     pub(crate) closed: bool,
     /// Tokens of each segment of each step.
     pub(crate) steps: Vec<Vec<usize>>,
@@ -65,7 +65,7 @@ impl Stage {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets steps and loads go on.
+    /// Unblocks steps and loads.
     pub(crate) fn open(&self) {
         self.script().closed = false;
         self.0.1.notify_all();
@@ -75,7 +75,7 @@ impl Stage {
         self.script().closed = true;
     }
 
-    /// Waits until so many steps were begun.
+    /// Waits until this many steps have begun.
     pub(crate) fn wait_for_steps(&self, steps: usize) {
         let mut script = self.script();
         while script.steps.len() < steps {
@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-/// Its logits are a function of all tokens before, read from its cache: whoever mixes blocks up gets other tokens.
+/// Its logits are a function of all earlier tokens, read from its cache, so that errors in block tables change the output.
 pub(crate) struct FakeDecoder {
     stage: Stage,
     cache: Vec<[u32; BLOCK_TOKENS]>,
@@ -162,7 +162,7 @@ impl Decoder for FakeDecoder {
 fn logit(hash: u64, id: u64, nothing: bool) -> f32 {
     match id as usize {
         _ if nothing => f32::NAN,
-        // Padding would win if it were not masked; the special ones would end or break everything.
+        // Padding has the highest logits, to check that it is masked; special tokens must not be sampled.
         id if id >= VOCAB => 50.0,
         id if id >= NOTHING as usize => -100.0,
         id => (mix(hash ^ id as u64) >> 40) as f32 / (1 << 24) as f32 * 6.0,
@@ -202,7 +202,7 @@ impl Load for FakeLoad {
     }
 }
 
-/// A token is a character.
+/// A language in which each token is a character.
 pub(crate) struct Letters;
 
 pub(crate) fn letter(id: u32) -> char {
@@ -260,7 +260,7 @@ impl TextDecoder for LetterText {
     }
 }
 
-/// Allows exactly one text.
+/// A constraint that allows exactly one text.
 struct Literal(std::collections::VecDeque<u32>);
 
 impl TokenMatcher for Literal {
@@ -287,7 +287,7 @@ pub(crate) struct Rig {
 
 pub(crate) fn config() -> EngineConfig {
     let mut config = EngineConfig::new("fake", 8192);
-    // Steps without arithmetic are far under the target: what runs is for the test to say.
+    // Fake steps are much faster than the target, so the batch size is fixed.
     config.batch.min = 8;
     config.batch.max = 8;
     config.kv_cache = crate::KvCacheSize::Bytes(64 << 20);
@@ -311,7 +311,7 @@ impl Rig {
         collect(self.engine.submit(request).unwrap())
     }
 
-    /// Waits until all that ended is cleared away.
+    /// Waits until all ended streams have been removed.
     pub(crate) fn wait_until_idle(&self) {
         for _ in 0..10_000 {
             let now = self.engine.snapshot();
@@ -349,7 +349,7 @@ pub(crate) fn sampled(mut request: GenerationRequest, seed: u64) -> GenerationRe
     request
 }
 
-/// Everything that came of a stream.
+/// All events of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Output {
     pub(crate) ids: Vec<u32>,

@@ -1,4 +1,4 @@
-//! Pictures become the patches that transformers makes of them (fixtures of `tests/reference/vision.py`).
+//! Image patches are equal to those of transformers (fixtures of `tests/reference/vision.py`).
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ fn tiny() -> PicturePreprocessor {
     PicturePreprocessor::open(&fixture("model")).expect("opens")
 }
 
-/// Every kind of PNG, and lossless WebP: bit for bit, enlarged and made smaller.
+/// All kinds of PNG, and lossless WebP: identical bits, enlarged and reduced.
 #[test]
 fn patches_of_lossless_files_are_transformers_own() {
     let processors = [("tiny", tiny()), ("published", PicturePreprocessor::new(ImageConfig::default()))];
@@ -56,7 +56,7 @@ fn patches_of_lossless_files_are_transformers_own() {
     assert!(checked >= 24, "{checked}");
 }
 
-/// JPEG and lossy WebP leave the last bit to the decoder: at most so many levels of 255 off, and on the whole far less.
+/// Decoders of JPEG and lossy WebP differ in rounding: limits on the maximum and the mean difference.
 #[test]
 fn patches_of_lossy_files_are_near_those_of_transformers() {
     let golden = std::fs::read(fixture("golden.safetensors")).expect("the fixture is committed");
@@ -89,7 +89,7 @@ fn the_digest_names_the_content() {
 }
 
 #[test]
-fn no_picture_has_more_tokens_than_asked_for() {
+fn no_image_has_more_tokens_than_the_maximum() {
     let whole = PicturePreprocessor::new(ImageConfig::default());
     for most in [1, 2, 3, 4, 7, 16, 100] {
         let processor = whole.clone().with_max_tokens(most);
@@ -112,7 +112,7 @@ fn a_very_narrow_picture_is_refused_with_the_limit() {
     assert!(error.contains("at most 200 times"), "{error}");
 }
 
-/// Bytes of real files changed, cut and doubled: an error or a picture, never a panic, and never more than the limits allow.
+/// Files with modified, removed and duplicated bytes: an error or an image within the limits, never a panic.
 #[test]
 fn damaged_files_do_no_harm() {
     let processor = tiny();

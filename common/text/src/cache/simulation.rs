@@ -1,4 +1,4 @@
-//! Sequences that come, share, grow, end and are squeezed, at random.
+//! Randomised test of the block manager: sequences arrive, share, grow, end, and the cache is resized.
 
 use std::collections::HashMap;
 
@@ -8,19 +8,19 @@ use rand::{Rng as _, SeedableRng as _};
 use super::{BlockHash, BlockManager, block_hash, root_hash};
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId};
 
-/// A sequence of full blocks of one token each, drawn from few tokens so that beginnings are often the same.
+/// A sequence of full blocks of one token each, drawn from few tokens so that prefixes are often equal.
 #[derive(Default)]
 struct Sequence {
     hashes: Vec<BlockHash>,
     blocks: Vec<BlockId>,
-    /// Full and named ones at the front; behind them one that is being written.
+    /// Full blocks with a hash, then at most one that is being written.
     named: usize,
 }
 
 struct World {
     manager: BlockManager,
     sequences: Vec<Sequence>,
-    /// What each block really holds, to see that nobody writes what others read.
+    /// The actual content of each block, to detect writes to shared blocks.
     content: HashMap<BlockId, BlockHash>,
 }
 
@@ -42,7 +42,7 @@ impl World {
         self.sequences.push(sequence);
     }
 
-    /// Computes the next block of a sequence: takes it, writes it, names it.
+    /// Computes the next block of a sequence: allocates it, writes it, publishes it.
     fn grow(&mut self, index: usize) {
         let sequence = &mut self.sequences[index];
         let Some(hash) = sequence.hashes.get(sequence.blocks.len()) else { return };
@@ -116,7 +116,7 @@ fn scopeguard(seed: u64) -> impl Drop {
 }
 
 #[test]
-fn what_was_held_longest_ago_goes_first_and_ends_before_beginnings() {
+fn least_recently_used_blocks_are_evicted_first_and_suffixes_before_prefixes() {
     let mut manager = BlockManager::new();
     manager.resize(3);
     let hashes: Vec<_> =

@@ -1,4 +1,4 @@
-//! Against straightforward references and against statistics.
+//! Comparison with simple reference implementations, and statistical tests.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
 
-/// Probabilities after temperature, top-k, top-p and min-p, the plain way: sort everything.
+/// Probabilities after temperature, top-k, top-p and min-p, by sorting everything.
 fn reference(row: &[f32], params: &SamplingParams) -> Vec<f64> {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut order: Vec<usize> = (0..row.len()).collect();
@@ -87,7 +87,7 @@ fn draws_of_many_seeds_and_positions_follow_the_distribution() {
             counts[id as usize] += 1.0;
         }
     }
-    // Chi square with 4 degrees of freedom: 18.5 is passed once in a thousand.
+    // Chi square with 4 degrees of freedom: exceeds 18.5 once in a thousand.
     let chi: f64 = counts
         .iter()
         .zip(&wanted)
@@ -119,7 +119,7 @@ fn the_choice_depends_on_seed_and_position_only() {
     };
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
-    // A step that is tried again, after others were drawn.
+    // A retried step, after other tokens were drawn.
     let mut sampler = Sampler::new(params.clone(), 5, 1000, None, &[]);
     sampler.sample(&mut logits.clone(), 3, None).unwrap();
     assert_eq!(sampler.sample(&mut logits.clone(), 3, None).unwrap().id, run(5)[3]);
@@ -211,7 +211,7 @@ fn logprobs_are_those_of_the_model_before_anything_else() {
 }
 
 #[test]
-fn a_large_vocabulary_is_no_burden() {
+fn a_large_vocabulary_is_sampled_quickly() {
     let mut random = StdRng::seed_from_u64(5);
     let logits = row(&mut random, 151_936);
     let begun = std::time::Instant::now();

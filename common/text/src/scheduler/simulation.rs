@@ -1,4 +1,4 @@
-//! A scheduler with random callers, readers, failures and cache sizes, against a cache whose content is followed.
+//! Randomised test of the scheduler with callers, readers, failures and cache sizes, on a cache with tracked content.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::*;
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId};
 
-/// The content of a token's place in the cache: the whole sequence up to it, hashed.
+/// The content of a token's position in the cache: a hash of the sequence up to it.
 type Content = u64;
 
 struct Caller {
@@ -30,7 +30,7 @@ struct World {
     ended_early: usize,
 }
 
-/// The content of each token's place.
+/// The content of each position.
 fn contents(tokens: &[u32]) -> Vec<Content> {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let next = |token: &u32| {
@@ -66,7 +66,7 @@ impl World {
     }
 
     fn arrive(&mut self) {
-        // Few different beginnings, so that prefixes are shared.
+        // Few different prefixes, so that they are shared.
         let beginning = self.random.random_range(0..3_u32);
         let mut prompt = vec![beginning; self.random.random_range(1..80)];
         prompt.extend((0..self.random.random_range(0..40)).map(|_| self.random.random_range(0..5_u32)));
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// Plans a step, checks it, and does it unless it fails; whether there was something to do.
+    /// Plans and checks a step, and completes it unless it fails; `false` when the plan is empty.
     fn step(&mut self, failures: bool) -> bool {
         let plan = self.scheduler.plan(self.now, self.limits);
         if let Some(grow) = plan.grow
@@ -156,7 +156,7 @@ impl World {
             }
             return true;
         }
-        // Somebody may leave while the step is under way.
+        // A caller may leave during the step.
         if self.random.random_bool(0.05)
             && let Some(seq) = self.any()
         {
@@ -252,7 +252,7 @@ fn run(seed: u64) -> (usize, usize) {
         world.check();
         world.now += Duration::from_millis(1);
     }
-    // No more disturbance: everybody comes to an end in a bounded number of steps.
+    // Without further disturbance, all sequences end within a bounded number of steps.
     let mut live: Vec<_> = world.callers.keys().copied().collect();
     live.sort_unstable();
     for seq in live {
@@ -273,7 +273,7 @@ fn run(seed: u64) -> (usize, usize) {
 }
 
 #[test]
-fn nobody_is_stuck_and_nothing_is_lost_whatever_happens() {
+fn all_sequences_end_and_no_block_is_lost() {
     let (mut finished, mut ended_early) = (0, 0);
     for seed in 0..256 {
         match std::panic::catch_unwind(|| run(seed)) {
@@ -287,6 +287,6 @@ fn nobody_is_stuck_and_nothing_is_lost_whatever_happens() {
             }
         }
     }
-    // The world is neither so rough that nothing ends well nor so smooth that nothing is tried.
+    // The parameters are balanced: some sequences complete, and all kinds of failures occur.
     assert!(finished > 2_000 && ended_early > 1_000, "{finished} finished, {ended_early} ended early");
 }

@@ -1,4 +1,4 @@
-//! Single rules.
+//! Tests of individual rules.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn of(kind: u32, priority: u8, principal: &str) -> SequenceSpec {
     SequenceSpec { priority, principal: principal.to_owned(), ..spec(kind, 20, 1000) }
 }
 
-/// Plans and does a step; gives who was in it with how many tokens.
+/// Plans and completes a step; returns its sequences with their numbers of tokens.
 fn step(scheduler: &mut Scheduler, now: Duration, limits: StepLimits) -> Vec<(SeqId, usize)> {
     let plan = scheduler.plan(now, limits);
     let done: Vec<SegmentDone> = plan
@@ -76,7 +76,7 @@ fn a_short_prompt_beside_decoded_sequences_takes_fewer_steps_than_a_long_one() {
     let long = scheduler.submit(Duration::ZERO, spec(2, 300, 50)).unwrap();
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32)]);
     let short = scheduler.submit(Duration::ZERO, spec(3, 70, 50)).unwrap();
-    // The long one was first; what it may not use is left to the short one.
+    // The long prompt is first; the short one uses the rest of its larger budget.
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32), (short, 32)]);
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32), (short, 32)]);
     assert_eq!(step(&mut scheduler, Duration::ZERO, limits), [(first, 1), (long, 32), (short, 6)]);
@@ -133,7 +133,7 @@ fn different_salts_share_nothing() {
 }
 
 #[test]
-fn the_queue_is_bounded_and_says_when_to_come_again() {
+fn the_queue_is_bounded_and_gives_a_retry_time() {
     let mut scheduler = scheduler(1000);
     for _ in 0..64 {
         scheduler.submit(Duration::ZERO, spec(1, 10, 10)).unwrap();
@@ -155,7 +155,7 @@ fn higher_priority_goes_first_and_takes_the_place_of_lower() {
     assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(high, 20)]);
     assert_eq!(scheduler.counts().preemptions, 1);
     scheduler.cancel(SECOND, high);
-    // It had kept its blocks and goes on where it was.
+    // It has kept its blocks and continues at the same position.
     assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(low, 1)]);
     scheduler.cancel(SECOND, low);
     assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(same, 20)]);
@@ -168,10 +168,10 @@ fn ageing_bounds_the_wait_of_the_lowest_under_a_flood_of_the_highest() {
     let mut now = Duration::ZERO;
     let low = scheduler.submit(now, of(0, 0, "low")).unwrap();
     let mut started = None;
-    // Two sequences of ten steps each arrive where one can be done.
+    // Arrivals at twice the rate that can be served.
     for round in 0..2000_u32 {
         if round.is_multiple_of(5) {
-            // A full queue refuses, as it should.
+            // The queue is full.
             let _ = scheduler.submit(now, SequenceSpec { max_tokens: 10, ..of(round + 1, 9, "flood") });
         }
         if step(&mut scheduler, now, limits(1)).iter().any(|(seq, _)| *seq == low) {
@@ -181,7 +181,7 @@ fn ageing_bounds_the_wait_of_the_lowest_under_a_flood_of_the_highest() {
         now += tick;
     }
     let started = started.expect("it starts");
-    // Who comes later than nine steps of priority at 2 s each does not overtake it; by then 36 have come, a second each.
+    // Sequences that arrive more than 9 levels · 2 s later do not overtake it; by then 36 have arrived, one per second each.
     assert!(started <= 37 * SECOND, "started after {started:?}");
 }
 
@@ -208,8 +208,8 @@ fn a_greedy_principal_does_not_keep_others_waiting() {
 }
 
 #[test]
-fn a_short_cache_puts_the_last_in_rank_back_and_loses_nothing() {
-    // Room for 8 blocks; three sequences of 2 blocks that grow to 4.
+fn a_small_cache_preempts_the_last_in_rank_without_loss() {
+    // A cache of 8 blocks; three sequences of 2 blocks that grow to 4.
     let mut scheduler = scheduler(8);
     let seqs: Vec<_> =
         (1..=3).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 20, 44)).unwrap()).collect();
@@ -227,7 +227,7 @@ fn a_short_cache_puts_the_last_in_rank_back_and_loses_nothing() {
 }
 
 #[test]
-fn what_does_not_fit_even_alone_ends_with_a_word() {
+fn a_sequence_that_does_not_fit_alone_ends_with_an_error() {
     let mut scheduler = scheduler(4);
     let large = scheduler.submit(Duration::ZERO, spec(1, 100, 10)).unwrap();
     let growing = scheduler.submit(Duration::ZERO, spec(2, 40, 100)).unwrap();
@@ -252,13 +252,13 @@ fn a_slow_reader_pauses_only_itself_and_ends_after_its_limit() {
     let other = scheduler.submit(Duration::ZERO, spec(2, 10, 1000)).unwrap();
     step(&mut scheduler, Duration::ZERO, limits(1));
     scheduler.reader_slow(SECOND, slow);
-    // Its place is free for the other.
+    // Its slot is free for the other sequence.
     assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(other, 10)]);
     scheduler.reader_ready(slow, 1);
     assert_eq!(step(&mut scheduler, SECOND, limits(1)), [(slow, 1), (other, 1)]);
     scheduler.reader_slow(2 * SECOND, slow);
     assert_eq!(scheduler.next_expiry(), Some(32 * SECOND));
-    // Reading something, however little, is reading.
+    // Reading a single event restarts the timeout.
     scheduler.reader_progressed(10 * SECOND, slow);
     step(&mut scheduler, 32 * SECOND, limits(1));
     assert_eq!(scheduler.take_ended(), []);
@@ -296,7 +296,7 @@ fn the_cache_grows_as_it_is_needed_and_stops_where_memory_ends() {
 }
 
 #[test]
-fn who_was_in_a_crash_runs_alone_and_ends_after_the_second() {
+fn a_sequence_of_a_crashed_step_runs_alone_and_ends_after_the_second_crash() {
     let mut scheduler = scheduler(1000);
     let seqs: Vec<_> =
         (1..=2).map(|kind| scheduler.submit(Duration::ZERO, spec(kind, 10, 10)).unwrap()).collect();
@@ -313,7 +313,7 @@ fn who_was_in_a_crash_runs_alone_and_ends_after_the_second() {
 }
 
 #[test]
-fn nobody_new_comes_in_while_the_model_is_wanted_elsewhere() {
+fn no_sequence_is_admitted_while_another_user_waits_for_the_model() {
     let mut scheduler = scheduler(1000);
     let runs = scheduler.submit(Duration::ZERO, spec(1, 10, 10)).unwrap();
     step(&mut scheduler, Duration::ZERO, limits(8));

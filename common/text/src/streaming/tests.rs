@@ -1,4 +1,4 @@
-//! Many prompts through one engine.
+//! Tests of streaming over many prompts.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ fn options(max_new_tokens: usize) -> GenerateOptions {
     options
 }
 
-/// The whole text of each prompt, by its number.
+/// The output of each prompt, by index.
 fn texts(results: GenerateStream) -> BTreeMap<usize, String> {
     let mut texts = BTreeMap::new();
     for result in block_on(results.collect::<Vec<_>>()) {
@@ -64,7 +64,7 @@ fn one_many_and_lazy_prompts_give_the_same_texts() {
 }
 
 #[test]
-fn a_lazy_sequence_is_pulled_only_as_places_get_free() {
+fn a_lazy_sequence_is_pulled_only_as_slots_get_free() {
     let rig = Rig::plain();
     let engine = engine(&rig, 2);
     let pulled = Arc::new(AtomicUsize::new(0));
@@ -77,13 +77,13 @@ fn a_lazy_sequence_is_pulled_only_as_places_get_free() {
     let mut ended = 0;
     while let Some(result) = block_on(results.next()) {
         ended += usize::from(result.is_last());
-        assert!(pulled.load(Ordering::Relaxed) <= ended + 2, "pulled ahead of free places");
+        assert!(pulled.load(Ordering::Relaxed) <= ended + 2, "pulled ahead of free slots");
     }
     assert_eq!((ended, pulled.load(Ordering::Relaxed)), (10, 10));
 }
 
 #[test]
-fn a_callback_sees_each_result_and_the_future_the_whole() {
+fn a_callback_gets_each_result_and_the_future_the_complete_text() {
     let rig = Rig::plain();
     let engine = engine(&rig, 4);
     let seen = Arc::new(Mutex::new(String::new()));
@@ -99,7 +99,7 @@ fn a_callback_sees_each_result_and_the_future_the_whole() {
 }
 
 #[test]
-fn a_request_in_the_engines_form_is_answered_like_a_prompt() {
+fn a_generation_request_is_processed_like_a_prompt() {
     let rig = Rig::plain();
     let engine = engine(&rig, 1);
     let expected = texts(engine.generate_stream("HELLO", options(8)));
@@ -110,7 +110,7 @@ fn a_request_in_the_engines_form_is_answered_like_a_prompt() {
 }
 
 #[test]
-fn a_prompt_that_cannot_be_taken_fails_alone() {
+fn a_refused_prompt_fails_alone() {
     let rig = Rig::plain();
     let engine = engine(&rig, 4);
     let results = engine.generate_stream(vec!["AB", "no spaces", "CD"], options(3));

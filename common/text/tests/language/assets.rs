@@ -1,4 +1,4 @@
-//! What a checkpoint says of its language, and what is wrong with its files.
+//! Assets of checkpoints, and errors in their files.
 
 use std::path::Path;
 
@@ -120,7 +120,7 @@ fn what_is_missing_and_what_is_invalid_is_named() {
     invalid(two.path(), open(&two).expect_err("invalid"));
 }
 
-/// The engine's view: what it decodes ends at a stop string, what it constrains is constrained.
+/// The language of a checkpoint: decoding ends at stop strings, constraints are enforced.
 #[test]
 fn the_engine_s_view_of_a_checkpoint() {
     let assets = TextAssets::open(support::smollm2()).expect("scripts/setup brings the file");

@@ -1,4 +1,4 @@
-//! What constraints allow is what they say, token by token.
+//! Constraints allow exactly the specified output, token by token.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn allowed(matcher: &mut Matcher, vocab: usize) -> Vec<u32> {
     (0..).zip(&logits).filter(|(_, logit)| **logit == 0.0).map(|(id, _)| id).collect()
 }
 
-/// Writes by chance what the constraint allows, ending where it may and chance wants it.
+/// Generates a random output that the constraint allows.
 fn wander(tokenizer: &Tokenizer, mut matcher: Matcher, seed: u64) -> String {
     let mut random = StdRng::seed_from_u64(seed);
     let end = tokenizer.token_id("<|im_end|>").expect("there");
@@ -42,7 +42,7 @@ fn wander(tokenizer: &Tokenizer, mut matcher: Matcher, seed: u64) -> String {
             tokenizer.decode(&ids, ShowSpecial::Keep)
         );
         assert_eq!(allowed.contains(&end), matcher.may_finish(), "seed {seed}");
-        // Strings would go on for ever by chance.
+        // Otherwise random strings would not end.
         let closing = allowed.iter().copied().find(|id| tokenizer.token_bytes(*id) == Some(b"\""));
         let id = match closing {
             Some(id) if random.random_bool(0.3) => id,
@@ -191,7 +191,7 @@ fn what_is_wrong_is_named_soon() {
         );
         assert!(took < Duration::from_secs(30), "{short} took {took:?}");
         match compiled {
-            // Too much for the first step, or a mask at each step soon.
+            // Either the first step is refused as too complex, or each mask is computed quickly.
             Err(ConstraintError::Invalid(reason)) => {
                 assert!(!reason.is_empty() && reason.len() < 2000, "{short}: {reason}")
             }
@@ -225,9 +225,9 @@ fn a_constraint_is_compiled_once() {
     assert!(again * 2 < first, "{again:?} after {first:?}");
 }
 
-/// Chance, made to call a tool, calls it in the model's way, with arguments by its schema.
+/// Random output that must call a tool is a call in the model's format, with arguments that match the schema.
 #[test]
-fn a_demanded_call_is_a_call() {
+fn a_required_call_is_a_call() {
     let (tokenizer, compiler) = compiler();
     let tools = ToolSet::parse(&[
         json!({"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {
@@ -252,7 +252,7 @@ fn a_demanded_call_is_a_call() {
                 .compile(&constraint)
                 .unwrap_or_else(|error| panic!("{format:?}: {error}\n{constraint:?}"));
             if thinking {
-                // Chance would think for ever.
+                // Otherwise random reasoning would not end.
                 continue;
             }
             let text = wander(&tokenizer, matcher, seed);
@@ -291,9 +291,9 @@ fn a_demanded_call_is_a_call() {
     }
 }
 
-/// Thoughts stay free before a demanded call.
+/// Reasoning before a required call is not constrained.
 #[test]
-fn a_demanded_call_waits_for_the_thoughts() {
+fn a_required_call_follows_the_reasoning() {
     let (tokenizer, compiler) = compiler();
     let tools = ToolSet::parse(&[json!({"type": "function", "function": {"name": "now"}})]).expect("valid");
     for format in [ToolFormat::Hermes, ToolFormat::QwenXml, ToolFormat::Glm] {

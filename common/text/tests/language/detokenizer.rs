@@ -1,4 +1,4 @@
-//! Text comes out of tokens whole, whatever the tokens.
+//! Incremental decoding gives the same text as decoding at once.
 
 use proptest::prelude::*;
 use videosdgx_text::{AllowSpecial, Detokenizer, ShowSpecial, Tokenizer};
@@ -16,7 +16,7 @@ fn pieces(
     (pieces, detokenizer.matched())
 }
 
-/// What stop strings leave of a text: the one that ends first decides, the longest of those.
+/// The text before a stop string: the one that ends first, the longest among equals.
 fn stopped(text: &str, stops: &[&str]) -> (String, Option<usize>) {
     for end in 1..=text.len() {
         let found =
@@ -34,7 +34,7 @@ fn stopped(text: &str, stops: &[&str]) -> (String, Option<usize>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any tokens at all: the pieces together are the decoding of all.
+    /// For any tokens, the concatenated pieces are the decoded text.
     #[test]
     fn pieces_are_the_whole(seed in prop::collection::vec(any::<u32>(), 0..60), skip in any::<bool>(), byte_level in any::<bool>()) {
         let tokenizer = if byte_level { crate::support::qwen() } else { crate::support::llama() };
@@ -45,12 +45,12 @@ proptest! {
         prop_assert_eq!(pieces.concat(), tokenizer.decode(&ids, special));
     }
 
-    /// Stop strings are cut wherever they lie in the tokens, and nothing that may begin one is shown early.
+    /// Stop strings are found across tokens, and their possible beginnings are held back.
     #[test]
     fn stop_strings_are_never_shown(text in "[ab<é😀]{0,40}", stops in prop::collection::vec("[ab<é😀]{0,4}", 0..4), cut in any::<u64>()) {
         let tokenizer = crate::support::qwen();
         let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
-        // Cut by chance: single bytes or what the tokenizer makes of parts.
+        // Random splits: single bytes, or the tokens of parts.
         let mut ids = Vec::new();
         for (index, character) in text.char_indices() {
             if cut >> (index % 64) & 1 == 1 {
@@ -95,7 +95,7 @@ fn a_stop_string_is_held_back_and_released() {
 }
 
 #[test]
-fn a_clone_goes_on_where_it_was() {
+fn a_clone_continues_independently() {
     let tokenizer = crate::support::qwen();
     let ids: Vec<u32> = "héllo END".bytes().map(|byte| byte_token(&tokenizer, byte)).collect();
     let stops = ["END".to_owned()];
@@ -117,7 +117,7 @@ fn the_leading_space_of_sentencepiece_is_dropped_once() {
     assert_eq!(following.push(ids[0]), " the");
 }
 
-/// A token costs the same after a hundred thousand others.
+/// The cost of a token does not depend on the number of earlier tokens.
 #[test]
 fn the_cost_of_a_token_does_not_grow() {
     let tokenizer = crate::support::qwen();

@@ -1,4 +1,4 @@
-//! Everything between text and tokens.
+//! Tests of tokenizer, templates, constraints and tool calls.
 
 mod assets;
 mod constraint;

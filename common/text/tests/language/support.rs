@@ -18,7 +18,7 @@ pub(crate) fn json(name: &str) -> Value {
     serde_json::from_slice(&read(name)).expect("JSON")
 }
 
-/// A small byte-level vocabulary in Qwen's manner.
+/// A small byte-level vocabulary like Qwen's.
 pub(crate) fn qwen() -> Tokenizer {
     static LOADED: LazyLock<Tokenizer> = LazyLock::new(load_qwen);
     LOADED.clone()
@@ -28,12 +28,12 @@ fn load_qwen() -> Tokenizer {
     Tokenizer::from_json(&read("tokenizer.json"), None, Some("<|im_end|>")).expect("a tokenizer")
 }
 
-/// A small vocabulary in SentencePiece's manner, with byte fallback.
+/// A small vocabulary like SentencePiece's, with byte fallback.
 pub(crate) fn llama() -> Tokenizer {
     Tokenizer::from_json(&read("llama.json"), Some("<s>"), Some("</s>")).expect("a tokenizer")
 }
 
-/// The GGUF file that `scripts/setup` brings.
+/// The GGUF file that `scripts/setup` downloads.
 pub(crate) fn smollm2() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../checkpoints/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf")

@@ -1,4 +1,4 @@
-//! Chat templates render what transformers renders, and never run away.
+//! Chat templates render the same text as transformers, within limits.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ fn the_published_file_s_own_template_renders_the_same() {
     assert_eq!(ids.iter().filter(|id| **id == 1).count(), 3);
 }
 
-/// What a user writes never becomes a special token, and the template's own do.
+/// Text of users never becomes a special token; the template's own special tokens are recognised.
 #[test]
 fn users_cannot_write_special_tokens() {
     let tokenizer = crate::support::qwen();
@@ -87,7 +87,7 @@ fn users_cannot_write_special_tokens() {
     expected.push(tokenizer.token_id("<|im_end|>").expect("there"));
     expected.extend(tokenizer.encode("\n", AllowSpecial::None).expect("encodes"));
     assert_eq!(ids, expected);
-    // Templates that look into the text see what was written.
+    // Templates that inspect the text see the original text.
     let prompt = template("{{ messages[0].content.split('</think>')[-1] }}")
         .render(&user("x</think>y"))
         .expect("renders");
@@ -165,7 +165,7 @@ fn text_parts_and_arguments_come_as_templates_want_them() {
 }
 
 #[test]
-fn a_template_that_refuses_is_heard() {
+fn the_error_raised_by_a_template_is_reported() {
     let refused = render("{{ raise_exception('roles must alternate') }}").expect_err("refused");
     assert_eq!(refused, TemplateError::Raised("roles must alternate".to_owned()));
     let within = render(
@@ -198,9 +198,9 @@ fn variables_and_the_clock_are_there() {
     assert!(text.starts_with("<s>x20") && text.len() == 8, "{text}");
 }
 
-/// Whatever a checkpoint's template does, it ends soon and takes little memory.
+/// Any template ends quickly and uses little memory.
 #[test]
-fn no_template_runs_away() {
+fn templates_are_limited() {
     let doubling = |step: &str| {
         format!(
             "{{% set ns = namespace(x='ab', l=['a']) %}}{{% for i in range(90) %}}{step}{{% endfor %}}{{{{ ns.x | length }}}}"
@@ -275,7 +275,7 @@ fn no_template_runs_away() {
     assert!(peak < 1 << 20, "{peak} kB");
 }
 
-/// A long conversation is far from the limits.
+/// A long conversation stays far below the limits.
 #[test]
 fn long_conversations_render() {
     let source = String::from_utf8(crate::support::read("templates/qwen3.jinja")).expect("UTF-8");

@@ -1,4 +1,4 @@
-//! Tokenizers give the ids that transformers gives.
+//! Tokenizers produce the same ids as transformers.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ fn byte_fallback_ids_are_the_reference_s() {
     check(&crate::support::llama(), &crate::support::json("tokens.json")["llama"], true);
 }
 
-/// The vocabulary inside of the published GGUF file, against transformers' tokenizer made of the same file.
+/// The vocabulary in the published GGUF file, compared with transformers' tokenizer built from the same file.
 #[test]
 fn the_published_gguf_file_s_ids_are_the_reference_s() {
     let assets = TextAssets::open(crate::support::smollm2()).expect("scripts/setup brings the file");
@@ -151,7 +151,7 @@ fn a_trusted_prompt_is_encoded_with_its_special_tokens() {
     assert_eq!(ids, tokenizer.encode(prompt.text(), AllowSpecial::All).expect("encodes"));
 }
 
-/// Long texts of anything take time in proportion (in a build without optimisation), and those above the limit none.
+/// The time for long texts is proportional to their length; texts above the limit are refused at once.
 #[test]
 fn long_texts_take_bounded_time() {
     let tokenizer = crate::support::qwen();

@@ -1,4 +1,4 @@
-//! Thoughts, content and calls come out of a model's text the same wherever it is cut.
+//! The parsed reasoning, content and calls do not depend on how the output is split.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -52,7 +52,7 @@ fn parse<'a>(mut parser: OutputParser, pieces: impl IntoIterator<Item = &'a str>
     answer
 }
 
-/// The same whole, cut once at each place, and character by character.
+/// Parses the text at once, split at each position, and character by character; the results must be equal.
 fn everywhere(format: ToolFormat, thinking: bool, text: &str) -> Answer {
     let whole = parse(parser(format, thinking), [text]);
     for (place, _) in text.char_indices() {
@@ -139,7 +139,7 @@ fn what_is_no_call_is_content(#[case] text: &str, #[case] format: ToolFormat) {
     assert_eq!(everywhere(format, false, text), Answer { content: text.to_owned(), ..Answer::default() });
 }
 
-/// The limit of tokens cuts calls off: those between tags are closed, those in JSON stay as far as they came.
+/// Calls that are incomplete at the token limit: those between tags are closed, those in JSON remain incomplete.
 #[test]
 fn calls_that_are_cut_off() {
     let text = "<tool_call>\n<function=get_weather>\n<parameter=city>\nPar</para";
@@ -154,7 +154,7 @@ fn calls_that_are_cut_off() {
     assert_eq!(answer.calls, [("now".to_owned(), "{\"a\": \"b".to_owned())]);
 }
 
-/// Arguments are sent as they come, not at the end of the call.
+/// Arguments are streamed, not sent at the end of the call.
 #[test]
 fn arguments_stream() {
     for (format, text) in [
@@ -199,7 +199,7 @@ fn without_tools_calls_are_content() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any text at all, cut anywhere: nothing panics, nothing is lost but tags and the white space round them, the result is the same.
+    /// For any text and split: no panic, nothing is lost except tags and the white space around them, and the result is the same.
     #[test]
     fn cuts_do_not_matter(
         parts in prop::collection::vec(prop::sample::select(vec![

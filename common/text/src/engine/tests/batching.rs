@@ -1,4 +1,4 @@
-//! Many sequences together.
+//! Batches of several sequences.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn a_short_cache_preempts_and_gives_the_same_text() {
         || (0..6_u32).map(|kind| sampled(request(&kind.to_string(), kind * 7, 40, 80), kind.into()));
     let wanted: Vec<_> = requests().map(|one| Rig::plain().run(one).ids).collect();
     let mut config = config();
-    // 20 blocks of 1,024 bytes; the six together need 48.
+    // 20 blocks of 1,024 bytes; the six sequences need 48.
     config.kv_cache = KvCacheSize::Bytes(20 << 10);
     let rig = Rig::new(Script::default(), config);
     rig.stage.close();
@@ -98,7 +98,7 @@ fn prefixes_are_shared_as_far_as_the_settings_say() {
 }
 
 #[test]
-fn the_cache_begins_small_and_grows_with_what_is_asked() {
+fn the_cache_starts_small_and_grows_on_demand() {
     let rig = Rig::plain();
     rig.run(request("a", 1, 40, 10));
     let small = rig.stage.script().blocks;

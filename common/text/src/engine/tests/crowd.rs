@@ -1,4 +1,4 @@
-//! A thousand callers who cancel, leave, dawdle and share, all at once.
+//! Load test: a thousand callers that cancel, drop their streams, read slowly and share prefixes.
 
 #![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
 
@@ -14,7 +14,7 @@ use videosdgx_model::process_resident_bytes;
 use crate::testing::{Rig, Script, config, request, sampled};
 use crate::{EngineSnapshot, FinishReason, KvCacheSize, StreamEvent, SubmitError};
 
-/// One caller; how its stream ended, if it stayed.
+/// One caller; returns how its stream ended, unless it dropped the stream.
 async fn caller(rig: &Rig, number: u32, mut random: StdRng) -> Option<FinishReason> {
     let prompt = random.random_range(5..120);
     let mut wanted =
@@ -68,13 +68,13 @@ fn crowd(rig: &Rig, numbers: std::ops::Range<u32>, seed: u64) -> [usize; 5] {
 }
 
 #[test]
-fn a_thousand_callers_and_nobody_is_stuck_nothing_is_left() {
+fn a_thousand_callers_all_end_and_release_everything() {
     let seed = 20_261_122;
     eprintln!("seed {seed}");
     let begun = Instant::now();
     let mut config = config();
     config.queue_capacity = 64;
-    // Not enough for eight of the larger ones: there is preemption.
+    // Too few for eight of the larger sequences, so that some are preempted.
     config.kv_cache = KvCacheSize::Bytes(40 << 10);
     let fail_steps = (0..200).map(|number| number * 97).collect();
     let rig = Rig::new(Script { fail_steps, ..Script::default() }, config);
@@ -92,7 +92,7 @@ fn a_thousand_callers_and_nobody_is_stuck_nothing_is_left() {
     assert_eq!((running, waiting, paused, cache.used), (0, 0, 0, 0));
     assert!(preemptions > 0);
     assert_eq!(rig.telemetry.totals().sessions, 1000);
-    // 700 more callers than at the first look; their history is bounded. Only where the process has no other tests in it.
+    // 700 more callers than at the first measurement; the history is bounded. Only valid if no other test runs in this process.
     let grown = process_resident_bytes().saturating_sub(memory);
     assert!(std::env::var_os("NEXTEST").is_none() || grown < 8 << 20, "memory grew by {grown} bytes");
 }

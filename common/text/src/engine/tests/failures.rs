@@ -1,4 +1,4 @@
-//! Steps that fail, memory that ends, panics.
+//! Failed steps, lack of memory, and panics.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::testing::{
 use crate::{EngineHooks, ErrorCode, FinishReason, KvCacheSize, TextEngine};
 
 #[test]
-fn a_failed_step_is_tried_again_and_changes_nothing() {
+fn a_failed_step_is_retried_without_effect_on_the_text() {
     let wanted = Rig::plain().run(request("a", 1, 40, 20)).ids;
     let rig = Rig::new(Script { fail_steps: BTreeSet::from([0, 7]), ..Script::default() }, config());
     let output = rig.run(request("a", 1, 40, 20));
@@ -48,7 +48,7 @@ fn a_sequence_that_cannot_be_computed_ends_alone() {
 }
 
 #[test]
-fn a_panic_costs_only_who_causes_it() {
+fn a_panic_ends_only_the_sequence_that_causes_it() {
     let wanted = Rig::plain().run(request("a", 1, 40, 20)).ids;
     let rig = Rig::plain();
     rig.stage.close();
@@ -66,7 +66,7 @@ fn a_panic_costs_only_who_causes_it() {
 }
 
 #[test]
-fn a_cache_that_cannot_grow_is_made_do_with() {
+fn a_cache_that_cannot_grow_limits_the_batch() {
     let requests = || (0..6_u32).map(|kind| request(&kind.to_string(), kind * 7, 400, 100));
     let wanted: Vec<_> = requests().map(|one| Rig::plain().run(one).ids).collect();
     let rig = Rig::new(Script { most_blocks: Some(80), ..Script::default() }, config());
@@ -85,9 +85,9 @@ fn a_cache_that_cannot_grow_is_made_do_with() {
 }
 
 #[test]
-fn a_step_without_memory_is_tried_with_less() {
+fn a_step_out_of_memory_is_retried_with_a_smaller_chunk() {
     let wanted = Rig::plain().run(request("a", 1, 400, 20)).ids;
-    // The first two attempts with the whole prompt.
+    // The first two attempts compute the whole prompt.
     let rig = Rig::new(Script { starve_steps: BTreeSet::from([0, 1]), ..Script::default() }, config());
     let output = rig.run(request("a", 1, 400, 20));
     assert_eq!(output.ids, wanted);
@@ -96,7 +96,7 @@ fn a_step_without_memory_is_tried_with_less() {
 }
 
 #[test]
-fn a_sequence_larger_than_the_whole_cache_says_so() {
+fn a_sequence_larger_than_the_cache_ends_with_an_error() {
     let mut config = config();
     config.kv_cache = KvCacheSize::Bytes(4 << 10);
     let rig = Rig::new(Script::default(), config);
@@ -105,7 +105,7 @@ fn a_sequence_larger_than_the_whole_cache_says_so() {
     assert_eq!(output.ids.len(), 64 - 30 + 1, "everything that fitted came");
 }
 
-/// Says how much memory there is, and looks at the engine each time it is asked.
+/// A memory probe that also records the engine's state on each reading.
 #[derive(Default)]
 struct Gauge {
     available: AtomicU64,
@@ -143,14 +143,14 @@ fn memory_pressure_gives_up_sequences_then_caches_then_idle_models_and_no_stream
     config.memory_pressure.interval = Duration::ZERO;
     let telemetry = StreamingTelemetryCollector::default();
     let engine = TextEngine::start_with(loader, config, Arc::new(Letters), telemetry, hooks).unwrap();
-    // Fills the cache with something to drop.
+    // Fills the cache with prefixes that can be evicted.
     assert_eq!(collect(engine.submit(request("a", 1, 2000, 2)).unwrap()).ids.len(), 2);
     assert!(engine.snapshot().cache.cached >= 124);
     assert!(gauge.engine.set(engine.clone()).is_ok());
     gauge.available.store(10, Ordering::Relaxed);
     assert_eq!(collect(engine.submit(request("b", 2, 10, 90)).unwrap()).ids.len(), 90);
     let seen = std::mem::take(&mut *gauge.seen.lock().unwrap());
-    // Before the warning and after it, then one remedy after another; the cache grows again only as it must.
+    // Before and after the warning, then one action after another; the cache grows again only as needed.
     assert_eq!(seen[..5], [(8, false, 0), (8, false, 0), (4, false, 0), (2, true, 0), (1, true, 1)]);
     assert!(seen[5..].iter().all(|(running, small, _)| *running == 1 && *small), "{seen:?}");
 }

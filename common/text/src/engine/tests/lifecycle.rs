@@ -1,4 +1,4 @@
-//! Loading, unloading, cancelling, deadlines, the end.
+//! Loading, unloading, cancellation, deadlines and shutdown.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait on threads of their own")]
 
@@ -40,7 +40,7 @@ fn an_unload_waits_for_what_runs_and_what_waits_loads_again() {
 }
 
 #[test]
-fn a_model_that_cannot_be_loaded_fails_who_waits_and_is_tried_again_for_the_next() {
+fn a_failed_load_fails_waiting_requests_and_is_retried_for_the_next() {
     let rig = Rig::new(Script { failing_loads: 1, ..Script::default() }, config());
     let output = rig.run(request("a", 1, 10, 5));
     assert_eq!(
@@ -63,7 +63,7 @@ fn others_get_the_model_between_steps() {
 }
 
 #[test]
-fn a_cancelled_stream_ends_at_once_and_its_place_is_free_within_a_step() {
+fn a_cancelled_stream_ends_at_once_and_its_slot_is_free_within_a_step() {
     let rig = Rig::plain();
     let mut stream = rig.engine.submit(request("a", 1, 10, 8000)).unwrap();
     assert!(matches!(block_on(stream.next()), Some(StreamEvent::Token(_))));
@@ -78,7 +78,7 @@ fn a_cancelled_stream_ends_at_once_and_its_place_is_free_within_a_step() {
 }
 
 #[test]
-fn a_dropped_stream_frees_its_place_within_a_step() {
+fn a_dropped_stream_frees_its_slot_within_a_step() {
     let rig = Rig::plain();
     rig.stage.close();
     let stream = rig.engine.submit(request("a", 1, 10, 8000)).unwrap();
@@ -90,7 +90,7 @@ fn a_dropped_stream_frees_its_place_within_a_step() {
     assert_eq!((rig.engine.snapshot().running, rig.engine.snapshot().cache.used), (0, 0));
     rig.stage.open();
     rig.run(request("b", 2, 10, 1));
-    // At most the step that was under way, and the other's.
+    // At most the step in progress, and the steps of the other stream.
     assert!(rig.stage.script().steps.len() <= steps + 2);
     assert_eq!(
         rig.telemetry.history().iter().filter(|session| session.reason == FinishReason::Cancelled).count(),

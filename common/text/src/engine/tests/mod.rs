@@ -1,4 +1,4 @@
-//! The whole engine over a fake decoder.
+//! Tests of the engine with a fake decoder.
 
 mod batching;
 mod crowd;

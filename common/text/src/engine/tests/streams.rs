@@ -1,4 +1,4 @@
-//! What one stream sees.
+//! Events of a single stream.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait on threads of their own")]
 
@@ -51,7 +51,7 @@ fn a_stop_string_ends_the_text_before_it_and_is_named() {
 }
 
 #[test]
-fn the_held_back_beginning_of_a_stop_string_is_shown_at_the_end() {
+fn the_held_back_beginning_of_a_stop_string_is_output_at_the_end() {
     let rig = Rig::plain();
     let whole = rig.run(request("a", 1, 10, 5)).text;
     let mut held = request("b", 1, 10, 5);
@@ -61,7 +61,7 @@ fn the_held_back_beginning_of_a_stop_string_is_shown_at_the_end() {
 }
 
 #[test]
-fn an_end_token_is_not_shown_unless_it_is_to_be_ignored() {
+fn an_end_token_is_not_output_unless_it_is_ignored() {
     let rig = Rig::plain();
     let ids = rig.run(request("a", 1, 10, 30)).ids;
     let end = ids[7];
@@ -119,7 +119,7 @@ fn a_slow_reader_pauses_only_itself_and_gets_everything() {
     let options = StreamOptions { buffer_size: Some(10) };
     let slow = rig.engine.submit_with(sampled(request("slow", 1, 10, 300), 9), options).unwrap();
     assert_eq!(rig.run(request("fast", 2, 10, 200)).ids.len(), 200);
-    // The other one went all its way meanwhile; this one stands at its buffer and what was under way.
+    // The other stream has ended meanwhile; this one is paused with a full buffer plus the tokens of steps in progress.
     for _ in 0..1000 {
         if rig.engine.snapshot().paused == 1 {
             break;
@@ -203,7 +203,7 @@ fn bad_requests_are_refused_with_the_fields_name() {
 }
 
 #[test]
-fn an_id_is_taken_while_its_stream_lives() {
+fn an_id_is_unavailable_while_its_stream_is_active() {
     let rig = Rig::new(Script { closed: true, ..Script::default() }, config());
     let stream = rig.engine.submit(request("a", 1, 10, 5)).unwrap();
     let again = rig.engine.submit(request("a", 1, 10, 5)).unwrap_err();
@@ -214,7 +214,7 @@ fn an_id_is_taken_while_its_stream_lives() {
 }
 
 #[test]
-fn a_full_queue_says_when_to_come_again_and_room_is_told() {
+fn a_full_queue_gives_a_retry_time_and_signals_free_space() {
     let mut config = config();
     config.queue_capacity = 2;
     let rig = Rig::new(Script { closed: true, ..Script::default() }, config);
