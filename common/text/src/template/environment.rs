@@ -25,14 +25,14 @@ const RAISED: &str = "\0raised:";
 /// Checks length and syntax, and returns the source to render.
 pub(super) fn check(source: &str) -> Result<String, TemplateError> {
     if source.len() > MAX_TEMPLATE_BYTES {
-        return Err(TemplateError::Invalid(format!(
+        return Err(TemplateError::invalid(format!(
             "{} bytes exceed the limit of {MAX_TEMPLATE_BYTES}",
             source.len()
         )));
     }
     // Jinja drops one line break at the end of a template.
     let source = without_generation_marks(source.strip_suffix('\n').unwrap_or(source));
-    on_own_stack(|| compile(&source).map(|_| ()).map_err(TemplateError::Invalid))?;
+    on_own_stack(|| compile(&source).map(|_| ()).map_err(TemplateError::invalid))?;
     Ok(source)
 }
 
@@ -46,12 +46,12 @@ fn run(source: &str, context: Value) -> Result<String, TemplateError> {
     let budget = Arc::new(Budget::new(input));
     let mut environment = environment(&budget);
     environment.set_fuel(Some(FUEL + FUEL_PER_BYTE * input));
-    let (instructions, blocks) = compile(source).map_err(TemplateError::Invalid)?;
+    let (instructions, blocks) = compile(source).map_err(TemplateError::invalid)?;
     let mut text = String::new();
     let mut output = make_string_output(&mut text);
     let ended =
         eval(&environment, &instructions, context, &blocks, &mut output, AutoEscape::None).map(|_| ());
-    ended.map_err(|error| failure(&error))?;
+    ended.map_err(failure)?;
     Ok(text)
 }
 
@@ -60,10 +60,9 @@ type Compiled<'a> = (
     std::collections::BTreeMap<&'a str, minijinja::machinery::Instructions<'a>>,
 );
 
-fn compile(source: &str) -> Result<Compiled<'_>, String> {
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    let tree = parse(source, "chat_template", syntax.map_err(|error| error.to_string())?)
-        .map_err(|error| error.to_string())?;
+fn compile(source: &str) -> Result<Compiled<'_>, Box<dyn std::error::Error + Send + Sync>> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+    let tree = parse(source, "chat_template", syntax)?;
     let tree = rewrite::guarded(&tree)?;
     let mut generator = CodeGenerator::new("chat_template", source);
     generator.compile_stmt(&tree);
@@ -126,8 +125,8 @@ fn add_tests(environment: &mut Environment<'_>) {
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
 }
 
-fn failure(error: &Error) -> TemplateError {
-    let mut inner = error;
+fn failure(error: Error) -> TemplateError {
+    let mut inner = &error;
     while let Some(source) =
         std::error::Error::source(inner).and_then(|source| source.downcast_ref::<Error>())
     {
@@ -141,19 +140,20 @@ fn failure(error: &Error) -> TemplateError {
         let reason = if detail.is_empty() { "it executes too many instructions" } else { detail };
         return TemplateError::Limit(reason.to_owned());
     }
-    TemplateError::Failed(error.to_string())
+    TemplateError::failed(error)
 }
 
 /// Runs `work` on a thread with a large stack, and converts a panic to an error.
 fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
-    let failed = |reason: &str| TemplateError::Failed(reason.to_owned());
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("chat-template".to_owned())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || catch_unwind(AssertUnwindSafe(work)));
-        let ended = thread.map_err(|error| failed(&error.to_string()))?.join();
-        ended.and_then(|result| result).unwrap_or_else(|_| Err(failed("the interpreter panicked")))
+        let ended = thread.map_err(TemplateError::failed)?.join();
+        ended
+            .and_then(|result| result)
+            .unwrap_or_else(|_| Err(TemplateError::failed("the interpreter panicked")))
     })
 }
 

@@ -1,11 +1,14 @@
 //! Errors of chat templates.
 
+use std::error::Error;
+use std::sync::Arc;
+
 /// Why a template or a conversation is invalid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TemplateError {
     /// The checkpoint's template has invalid syntax or is too long.
     #[error("chat template is invalid: {0}")]
-    Invalid(String),
+    Invalid(#[source] Arc<dyn Error + Send + Sync>),
     /// A message is invalid: an error of the caller.
     #[error("{field}: {reason}")]
     Message {
@@ -19,8 +22,18 @@ pub enum TemplateError {
     Raised(String),
     /// The template failed on this conversation.
     #[error("the model's chat template fails: {0}")]
-    Failed(String),
+    Failed(#[source] Arc<dyn Error + Send + Sync>),
     /// Rendering exceeds the limits for a conversation of this size.
     #[error("the model's chat template exceeds its limits: {0}")]
     Limit(String),
+}
+
+impl TemplateError {
+    pub(super) fn invalid(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Invalid(source.into().into())
+    }
+
+    pub(super) fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(source.into().into())
+    }
 }

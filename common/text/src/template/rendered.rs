@@ -65,7 +65,7 @@ pub fn expand_images(
 ) -> Result<(Vec<u32>, Vec<usize>), TokenizerError> {
     let found = tokens.iter().filter(|token| **token == placeholder).count();
     if found != counts.len() {
-        return Err(TokenizerError::Encode(format!(
+        return Err(TokenizerError::encode(format!(
             "the template produced {found} placeholders for {} images",
             counts.len()
         )));

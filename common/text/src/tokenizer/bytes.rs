@@ -80,8 +80,7 @@ pub(super) enum Alphabet {
 impl Alphabet {
     /// Detects the alphabet from the tokenizer's decoder.
     pub(super) fn of(decoder: Option<&DecoderWrapper>) -> Result<Self, TokenizerError> {
-        let value =
-            serde_json::to_value(decoder).map_err(|error| TokenizerError::Invalid(error.to_string()))?;
+        let value = serde_json::to_value(decoder).map_err(TokenizerError::invalid)?;
         let parts = match value.get("decoders").and_then(serde_json::Value::as_array) {
             Some(parts) => parts.clone(),
             None => vec![value],
@@ -96,7 +95,7 @@ impl Alphabet {
             return Ok(Self::Metaspace { strips_leading_space });
         }
         let names: Vec<_> = parts.iter().map(|part| part["type"].to_string()).collect();
-        Err(TokenizerError::Invalid(format!("decoder {} is not supported", names.join(", "))))
+        Err(TokenizerError::invalid(format!("decoder {} is not supported", names.join(", "))))
     }
 }
 

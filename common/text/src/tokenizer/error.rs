@@ -1,11 +1,14 @@
 //! Errors of tokenizers.
 
+use std::error::Error;
+use std::sync::Arc;
+
 /// Why a tokenizer cannot be loaded, or a text cannot be encoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenizerError {
     /// The tokenizer file is invalid or not supported.
     #[error("tokenizer is invalid: {0}")]
-    Invalid(String),
+    Invalid(#[source] Arc<dyn Error + Send + Sync>),
     /// The vocabulary of a GGUF file has an unsupported kind.
     #[error("{key} {value:?} is not supported")]
     Unsupported {
@@ -24,5 +27,15 @@ pub enum TokenizerError {
     },
     /// The text cannot be encoded.
     #[error("text cannot be tokenized: {0}")]
-    Encode(String),
+    Encode(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+impl TokenizerError {
+    pub(super) fn invalid(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Invalid(source.into().into())
+    }
+
+    pub(crate) fn encode(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Encode(source.into().into())
+    }
 }

@@ -107,5 +107,5 @@ fn parse_merges(merges: &[String]) -> Result<Vec<(String, String)>, TokenizerErr
 }
 
 fn invalid(reason: String) -> TokenizerError {
-    TokenizerError::Invalid(reason)
+    TokenizerError::invalid(reason)
 }

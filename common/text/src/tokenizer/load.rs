@@ -27,10 +27,9 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Invalid`] for an invalid or unsupported tokenizer.
     pub fn from_json(json: &[u8], bos: Option<&str>, eos: Option<&str>) -> Result<Self, TokenizerError> {
-        let mut library =
-            Library::from_bytes(json).map_err(|error| TokenizerError::Invalid(error.to_string()))?;
+        let mut library = Library::from_bytes(json).map_err(TokenizerError::invalid)?;
         library.with_padding(None);
-        library.with_truncation(None).map_err(|error| TokenizerError::Invalid(error.to_string()))?;
+        library.with_truncation(None).map_err(TokenizerError::invalid)?;
         let id = |content: Option<&str>| content.and_then(|content| library.token_to_id(content));
         let facts = Facts { prefix: prefix(&library), bos: id(bos), eos: id(eos) };
         Self::from_library(library, facts)
@@ -43,7 +42,7 @@ impl Tokenizer {
         let highest = vocabulary.values().chain(added.keys()).max().copied();
         let size = highest.map_or(0, |id| id as usize + 1);
         if size == 0 || size > MAX_VOCAB {
-            return Err(TokenizerError::Invalid(format!("highest token id is {highest:?}")));
+            return Err(TokenizerError::invalid(format!("highest token id is {highest:?}")));
         }
         let mut tokens = vec![None; size];
         for (token, id) in vocabulary {

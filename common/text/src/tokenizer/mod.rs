@@ -252,7 +252,7 @@ fn check_length(bytes: usize) -> Result<(), TokenizerError> {
 fn guarded(encode: impl FnOnce() -> tokenizers::Result<Vec<u32>>) -> Result<Vec<u32>, TokenizerError> {
     match catch_unwind(AssertUnwindSafe(encode)) {
         Ok(Ok(ids)) => Ok(ids),
-        Ok(Err(error)) => Err(TokenizerError::Encode(error.to_string())),
-        Err(_) => Err(TokenizerError::Encode("the tokenizer's pattern is too slow on this text".to_owned())),
+        Ok(Err(error)) => Err(TokenizerError::encode(error)),
+        Err(_) => Err(TokenizerError::encode("the tokenizer's pattern is too slow on this text")),
     }
 }

@@ -57,6 +57,6 @@ fn byte_level(use_regex: bool) -> PreTokenizerWrapper {
 
 fn split(pattern: &str) -> Result<PreTokenizerWrapper, TokenizerError> {
     let split = Split::new(SplitPattern::Regex(pattern.to_owned()), SplitDelimiterBehavior::Isolated, false)
-        .map_err(|error| TokenizerError::Invalid(error.to_string()))?;
+        .map_err(TokenizerError::invalid)?;
     Ok(Sequence::new(vec![split.into(), byte_level(false)]).into())
 }

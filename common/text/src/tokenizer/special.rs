@@ -22,7 +22,7 @@ impl AddedTokens {
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(kept().map(|(_, token)| token.content.as_str()))
-            .map_err(|error| TokenizerError::Invalid(error.to_string()))?;
+            .map_err(TokenizerError::invalid)?;
         Ok(Self { tokens, ids, search })
     }
 

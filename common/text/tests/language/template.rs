@@ -41,7 +41,7 @@ fn renderings_are_the_reference_s() {
         };
         let rendered = template(&source).render(&input);
         let expected = case["text"].as_str().expect("a text");
-        if rendered.as_ref().map(|prompt| prompt.text()) != Ok(expected) {
+        if rendered.as_ref().ok().map(|prompt| prompt.text()) != Some(expected) {
             let given = rendered.map_or_else(|error| error.to_string(), |prompt| prompt.text().to_owned());
             wrong.push(format!(
                 "{name} {} {}\n--- expected\n{expected}\n--- given\n{given}",
@@ -167,11 +167,11 @@ fn text_parts_and_arguments_come_as_templates_want_them() {
 #[test]
 fn the_error_raised_by_a_template_is_reported() {
     let refused = render("{{ raise_exception('roles must alternate') }}").expect_err("refused");
-    assert_eq!(refused, TemplateError::Raised("roles must alternate".to_owned()));
+    assert!(matches!(refused, TemplateError::Raised(message) if message == "roles must alternate"));
     let within = render(
         "{% macro m() %}{{ raise_exception('deep') }}{% endmacro %}{% for i in [1] %}{{ m() }}{% endfor %}",
     );
-    assert_eq!(within.expect_err("refused"), TemplateError::Raised("deep".to_owned()));
+    assert!(matches!(within, Err(TemplateError::Raised(message)) if message == "deep"));
     assert!(matches!(render("{{ nothing.there }}"), Err(TemplateError::Failed(_))));
     for source in [
         "{% if %}",

@@ -101,7 +101,7 @@ fn kinds_that_are_not_known_are_refused_by_name() {
 #[test]
 fn vocabularies_that_lie_are_invalid() {
     let refused = |vocabulary| match Tokenizer::from_gguf(vocabulary) {
-        Err(TokenizerError::Invalid(reason)) => reason,
+        Err(TokenizerError::Invalid(reason)) => reason.to_string(),
         other => panic!("{other:?}"),
     };
     let mut lying = as_gguf();
