@@ -16,7 +16,7 @@ pub struct CheckpointLayout {
     pub family: &'static str,
     /// Accepted `_class_name`s of `model_index.json`, each with its components: subfolders with weights.
     pub classes: &'static [(&'static str, &'static [&'static str])],
-    /// Files that must be there besides.
+    /// Other files that must exist.
     pub files: &'static [&'static str],
 }
 

@@ -42,7 +42,7 @@ impl<P> Drop for LoadedPipeline<P> {
 }
 
 impl<M: DiffusionModel> DiffusionEngine<M> {
-    /// An engine for the checkpoint that `settings` name. Reads nothing yet.
+    /// An engine for the checkpoint in `settings`. Does not read it yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         release_code_pages();
@@ -50,16 +50,17 @@ impl<M: DiffusionModel> DiffusionEngine<M> {
     }
 
     fn folder(&self) -> Result<CheckpointFolder, ModelError> {
-        CheckpointFolder::open(&self.settings.folder(), &M::LAYOUT).map_err(checkpoint_error::<M>)
+        CheckpointFolder::open(&self.settings.folder(), &M::LAYOUT)
+            .map_err(|error| checkpoint_error(M::NAME, error))
     }
 
     fn description(&self, folder: &CheckpointFolder) -> Result<ModelDescription, ModelError> {
-        M::describe(folder, &self.settings).map_err(checkpoint_error::<M>)
+        M::describe(folder, &self.settings).map_err(|error| checkpoint_error(M::NAME, error))
     }
 
-    /// What the checkpoint's default video needs.
+    /// Memory needed for the checkpoint's default video.
     fn estimate(&self, folder: &CheckpointFolder) -> Result<MemoryEstimate, ModelError> {
-        M::memory(folder, &self.settings).map_err(checkpoint_error::<M>)
+        M::memory(folder, &self.settings).map_err(|error| checkpoint_error(M::NAME, error))
     }
 
     fn residency(&self, estimate: &MemoryEstimate) -> Residency {
@@ -109,7 +110,8 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
             tiled_vae: residency == Residency::Staged,
             ..PipelineOptions::new(device, kind)
         };
-        let pipeline = M::Pipeline::load(&folder.path, options).map_err(model_error::<M>)?;
+        let pipeline =
+            M::Pipeline::load(&folder.path, options).map_err(|error| model_error(M::NAME, error))?;
         tracing::info!(
             checkpoint = folder.name,
             ?residency,
@@ -130,7 +132,7 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
         let written = self.write_video(&mut model.0, &generation, job, context);
         written.map_err(|stop| match stop {
             Stop::Cancelled => EngineError::Cancelled,
-            Stop::Pipeline(error) => engine_error::<M>(error),
+            Stop::Pipeline(error) => engine_error(M::NAME, error),
         })
     }
 }
@@ -190,7 +192,7 @@ impl From<Mp4Error> for Stop {
     }
 }
 
-fn engine_error<M: DiffusionModel>(error: PipelineError) -> EngineError {
+fn engine_error(service: &str, error: PipelineError) -> EngineError {
     match error {
         PipelineError::Input { field, reason } => EngineError::InvalidInput(Problem::field(field, reason)),
         // The job waits for disk space.
@@ -199,7 +201,7 @@ fn engine_error<M: DiffusionModel>(error: PipelineError) -> EngineError {
         {
             EngineError::StorageFull(source)
         }
-        other => model_error::<M>(other).into(),
+        other => model_error(service, other).into(),
     }
 }
 
@@ -207,18 +209,18 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-fn model_error<M: DiffusionModel>(error: PipelineError) -> ModelError {
+fn model_error(service: &str, error: PipelineError) -> ModelError {
     match error {
-        PipelineError::Tensor(TensorError::Checkpoint(error)) => checkpoint_error::<M>(error),
+        PipelineError::Tensor(TensorError::Checkpoint(error)) => checkpoint_error(service, error),
         PipelineError::Tensor(TensorError::OutOfMemory(detail)) => ModelError::OutOfMemory(detail),
         other => ModelError::failed(other),
     }
 }
 
-fn checkpoint_error<M: DiffusionModel>(error: CheckpointError) -> ModelError {
+fn checkpoint_error(service: &str, error: CheckpointError) -> ModelError {
     match error {
         CheckpointError::Missing { path } => {
-            ModelError::CheckpointMissing { hint: hint(M::NAME, &path), path }
+            ModelError::CheckpointMissing { hint: hint(service, &path), path }
         }
         CheckpointError::Invalid { file, reason, .. } => ModelError::CheckpointInvalid { file, reason },
     }
@@ -231,4 +233,34 @@ fn hint(service: &str, path: &Path) -> String {
         "fetch one with `videosdgx pull {preset}`, or point VIDEOSDGX_CHECKPOINT at a folder with {}",
         path.file_name().map_or_else(|| "model_index.json".into(), |name| name.to_string_lossy())
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn errors_keep_what_the_queue_decides_by() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        for error in [
+            PipelineError::Mp4(Mp4Error::Io(full())),
+            PipelineError::Scratch { path: "latents".into(), source: full() },
+        ] {
+            assert!(matches!(engine_error("wan21", error), EngineError::StorageFull(_)));
+        }
+        let other = PipelineError::Mp4(Mp4Error::Io(io::Error::from(io::ErrorKind::PermissionDenied)));
+        assert!(engine_error("wan21", other).is_worth_another_attempt());
+        let input = PipelineError::Input { field: "width", reason: "is too large".to_owned() };
+        assert!(matches!(engine_error("wan21", input), EngineError::InvalidInput(problem)
+            if problem.field.as_deref() == Some("width")));
+    }
+
+    #[test]
+    fn a_missing_checkpoint_names_the_command_that_fetches_one() {
+        let missing = CheckpointError::Missing { path: "models/wan21/model_index.json".into() };
+        let message = checkpoint_error("wan21", missing).to_string();
+        assert!(message.contains("videosdgx pull wan2.1-t2v-1.3b"), "{message}");
+    }
 }

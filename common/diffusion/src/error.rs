@@ -1,4 +1,4 @@
-//! What can go wrong with a generation.
+//! Errors of loading a pipeline and of generating a video.
 
 use std::path::PathBuf;
 

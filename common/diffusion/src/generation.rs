@@ -1,4 +1,4 @@
-//! One generation as a pipeline takes it.
+//! The input of a pipeline for one generation.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,7 +9,7 @@ use videosdgx_service::first_frame;
 use crate::PipelineError;
 use crate::schedulers::SchedulerConfig;
 
-/// What a generation depends on: prompt, first frame, size, schedule and seed. One frame is a picture.
+/// The input of one generation: prompt, first frame, size, schedule and seed. One frame is a picture.
 #[derive(Debug, Clone)]
 pub struct Generation {
     /// What the video shows.

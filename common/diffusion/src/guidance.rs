@@ -6,7 +6,7 @@ use tch::Tensor;
 /// gains no speed for the memory it needs.
 const BATCH_BYTES: i64 = 512 << 20;
 
-/// What a transformer attends to (`C`: for example keys and values of a prompt), with or without guidance.
+/// The conditioning of a transformer (`C`: for example keys and values of prompts), with or without guidance.
 pub enum GuidedContext<C> {
     /// No guidance: the prompt only.
     Unguided(C),
@@ -23,7 +23,7 @@ pub enum GuidedContext<C> {
 
 impl<C> GuidedContext<C> {
     /// Makes the contexts of a prompt and, with guidance, a negative prompt by `context(batch of embeddings)`.
-    /// `activation_bytes`: what one prompt's widest activations need; decides between [`Self::Batched`] and
+    /// `activation_bytes`: size of the widest activations for one prompt; decides between [`Self::Batched`] and
     /// [`Self::Separate`].
     pub fn new(
         prompt: &Tensor,

@@ -16,7 +16,7 @@ pub struct LatentShape {
     pub shape: Vec<i64>,
 }
 
-/// What denoising results in: f32 tensors by name.
+/// The result of denoising: f32 tensors by name.
 #[derive(Debug, PartialEq)]
 pub struct Latents(Vec<(&'static str, Tensor)>);
 
@@ -39,7 +39,7 @@ impl Latents {
     }
 }
 
-/// The file that holds one request's latents.
+/// The file of one request's latents.
 pub struct LatentFile {
     path: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! What every diffusion service shares: everything of a text-to-video pipeline except the model's own networks.
+//! The part of a text-to-video service that does not depend on the model's networks, shared by all diffusion services.
 //!
 //! A video service implements [`DiffusionModel`] (which checkpoints it reads, how it describes them, how much memory
 //! each stage needs) and [`Pipeline`] (encode, denoise, decode). [`DiffusionEngine`] makes a
@@ -33,7 +33,7 @@ pub use guidance::{GuidedContext, guided};
 pub use latent_file::{LatentFile, LatentShape, Latents};
 pub use memory::{MemoryEstimate, StageMemory};
 pub use model::DiffusionModel;
-pub use noise::normal;
+pub use noise::{NoiseGenerator, normal};
 pub use pipeline::{Pipeline, PipelineOptions, generate};
 pub use progress::{Progress, Summary};
 pub use residency::{Component, Residency};

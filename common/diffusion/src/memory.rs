@@ -5,7 +5,7 @@ use crate::Residency;
 /// Bytes that libtorch itself needs: thread pools, workspaces, code that becomes resident when it is first used.
 const RUNTIME_BYTES: u64 = 200 << 20;
 
-/// What one stage of a pipeline needs, in bytes.
+/// Memory of one stage of a pipeline, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageMemory {
     /// Weights of the stage's components.
@@ -14,7 +14,7 @@ pub struct StageMemory {
     pub activations: u64,
 }
 
-/// What a pipeline needs, stage by stage, for jobs of one size.
+/// Memory of a pipeline, stage by stage, for jobs of one size.
 ///
 /// ```
 /// use videosdgx_diffusion::{MemoryEstimate, StageMemory};
@@ -67,5 +67,24 @@ impl MemoryEstimate {
             Some(available) if available < self.whole_peak() => Residency::Staged,
             _ => Residency::Whole,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peaks_follow_the_stages_and_residency_the_available_memory() {
+        let estimate = MemoryEstimate::new(vec![
+            StageMemory { weights: 900, activations: 0 },
+            StageMemory { weights: 500, activations: 300 },
+        ]);
+        assert_eq!(estimate.whole_peak(), 900 + 500 + 300 + RUNTIME_BYTES);
+        assert_eq!(estimate.staged_peak(), 900 + RUNTIME_BYTES);
+        assert_eq!(estimate.residency(None), Residency::Whole);
+        assert_eq!(estimate.residency(Some(estimate.whole_peak())), Residency::Whole);
+        assert_eq!(estimate.residency(Some(estimate.whole_peak() - 1)), Residency::Staged);
+        assert_eq!(estimate.peak(Residency::Staged), estimate.staged_peak());
     }
 }

@@ -1,11 +1,11 @@
-//! What a model family tells the engine.
+//! The interface between a model family and the engine.
 
 use videosdgx_api::ModelDescription;
 use videosdgx_tensor::CheckpointError;
 
 use crate::{CheckpointFolder, CheckpointLayout, MemoryEstimate, Pipeline, Settings};
 
-/// A model family that [`crate::DiffusionEngine`] serves. Nothing here reads weights except the pipeline itself.
+/// A model family that [`crate::DiffusionEngine`] serves. Only the pipeline reads weights.
 pub trait DiffusionModel: Send + Sync + 'static {
     /// Its pipeline.
     type Pipeline: Pipeline;
@@ -21,7 +21,7 @@ pub trait DiffusionModel: Send + Sync + 'static {
     /// Names the configuration file that is missing or broken.
     fn describe(folder: &CheckpointFolder, settings: &Settings) -> Result<ModelDescription, CheckpointError>;
 
-    /// What each stage needs for jobs of the checkpoint's default size.
+    /// Memory of each stage for jobs of the checkpoint's default size.
     ///
     /// # Errors
     /// Names the configuration file that is missing or broken.

@@ -2,23 +2,57 @@
 
 use videosdgx_tensor::{Device, Tensor};
 
-/// Standard normal noise from a seed, f32 on the CPU. It has its own generator, so that a seed gives the same video on
-/// every device, with any number of threads and with any version of libtorch.
+/// A seeded generator of standard normal noise. It does not use libtorch's, so that a seed gives the same video on every
+/// device, with any number of threads and with any version of libtorch.
 ///
 /// xoshiro256++ (Blackman & Vigna 2019), seeded by SplitMix64; Box–Muller in f64.
-pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
-    let count: i64 = shape.iter().product();
-    let mut generator = Xoshiro::seeded(seed);
-    let mut values = Vec::with_capacity(usize::try_from(count).unwrap_or(0) + 1);
-    while (values.len() as i64) < count {
-        // (0, 1], for the logarithm.
-        let radius = (-2.0 * (1.0 - generator.uniform()).ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * generator.uniform()).sin_cos();
-        values.push((radius * cos) as f32);
-        values.push((radius * sin) as f32);
+///
+/// ```
+/// use videosdgx_diffusion::{NoiseGenerator, normal};
+///
+/// let mut generator = NoiseGenerator::new(7);
+/// assert_eq!(generator.normal(&[2, 3]), normal(7, &[2, 3]));
+/// assert_ne!(generator.normal(&[2, 3]), normal(7, &[2, 3]));
+/// ```
+pub struct NoiseGenerator(Xoshiro);
+
+impl NoiseGenerator {
+    /// A generator whose first noise is [`normal`] of the same seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Xoshiro::seeded(seed))
     }
-    values.truncate(usize::try_from(count).unwrap_or(0));
-    Tensor::from_slice(&values).view(shape).to_device(Device::Cpu)
+
+    /// The generator of the noise that schedulers add at their steps: independent of the initial noise of the same seed.
+    #[must_use]
+    pub fn for_steps(seed: u64) -> Self {
+        Self::new(seed ^ STEPS)
+    }
+
+    /// The next noise of that shape, f32 on the CPU.
+    pub fn normal(&mut self, shape: &[i64]) -> Tensor {
+        let Self(generator) = self;
+        let count: i64 = shape.iter().product();
+        let mut values = Vec::with_capacity(usize::try_from(count).unwrap_or(0) + 1);
+        while (values.len() as i64) < count {
+            // (0, 1], for the logarithm.
+            let radius = (-2.0 * (1.0 - generator.uniform()).ln()).sqrt();
+            let (sin, cos) = (std::f64::consts::TAU * generator.uniform()).sin_cos();
+            values.push((radius * cos) as f32);
+            values.push((radius * sin) as f32);
+        }
+        values.truncate(usize::try_from(count).unwrap_or(0));
+        Tensor::from_slice(&values).view(shape).to_device(Device::Cpu)
+    }
+}
+
+/// Distinguishes the seeds of [`NoiseGenerator::for_steps`].
+const STEPS: u64 = 0xa076_1d64_78bd_642f;
+
+/// The initial noise of a seed: f32 on the CPU.
+#[must_use]
+pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
+    NoiseGenerator::new(seed).normal(shape)
 }
 
 struct Xoshiro([u64; 4]);

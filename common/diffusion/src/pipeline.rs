@@ -44,7 +44,7 @@ impl PipelineOptions {
 
 /// A loaded checkpoint of one model family. Callbacks end a generation by returning an error.
 pub trait Pipeline: Sized + Send + 'static {
-    /// What a video is denoised towards: embeddings of prompts and pictures.
+    /// The conditioning of a generation: embeddings of prompts and pictures.
     type Conditions;
 
     /// Loads a checkpoint folder. With [`Residency::Staged`] only the first stage is loaded, and the other files are

@@ -1,6 +1,6 @@
-//! How far a generation is, and what was noticed during it.
+//! Progress and notices of a generation.
 
-/// How far a generation is.
+/// Progress of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Prompt and picture are about to be encoded.

@@ -24,6 +24,11 @@ fn velocity(sample: &Tensor, timestep: f64) -> Tensor {
     (sample * 1.3 + timestep / 1000.0).tanh() - sample * 0.2
 }
 
+/// For schedulers that are not stochastic.
+fn no_noise(_shape: &[i64]) -> Tensor {
+    panic!("this scheduler does not use noise")
+}
+
 fn check(name: &str) {
     let folder = folder(name);
     let golden =
@@ -40,7 +45,7 @@ fn check(name: &str) {
         let mut sample = golden["noise"].shallow_clone();
         let mut samples = Vec::new();
         for timestep in scheduler.timesteps().to_vec() {
-            sample = scheduler.step(&velocity(&sample, timestep), &sample);
+            sample = scheduler.step(&velocity(&sample, timestep), &sample, &mut no_noise);
             samples.push(sample.shallow_clone());
         }
         let last = &samples[samples.len().saturating_sub(10)..];
@@ -48,7 +53,7 @@ fn check(name: &str) {
         println!("{name}, {steps} steps: {error:.1e}");
         assert!(error < TOLERANCE, "{name}: trajectory of {steps} steps: {error:e}");
         // After the last step the sample does not change.
-        let after = scheduler.step(&velocity(&sample, 0.0), &sample);
+        let after = scheduler.step(&velocity(&sample, 0.0), &sample, &mut no_noise);
         assert_eq!(relative_error(&after, &sample), 0.0);
     }
 }
@@ -79,6 +84,6 @@ fn samples_keep_their_type() {
     let mut scheduler = config.start(4);
     let noise = Tensor::randn([1, 2, 3, 4, 4], (Kind::Float, tch::Device::Cpu));
     let half = noise.to_kind(Kind::BFloat16);
-    assert_eq!(scheduler.step(&half, &noise).kind(), Kind::Float);
-    assert_eq!(scheduler.step(&noise, &half).kind(), Kind::BFloat16);
+    assert_eq!(scheduler.step(&half, &noise, &mut no_noise).kind(), Kind::Float);
+    assert_eq!(scheduler.step(&noise, &half, &mut no_noise).kind(), Kind::BFloat16);
 }

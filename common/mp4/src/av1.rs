@@ -110,8 +110,8 @@ impl Av1Encoder {
     }
 }
 
-fn failed(reason: impl ToString) -> Mp4Error {
-    Mp4Error::Encoder { codec: "av1", reason: reason.to_string() }
+fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Mp4Error {
+    Mp4Error::Encoder { codec: "av1", source: source.into() }
 }
 
 /// `seq_level_idx` (AV1 specification, annex A.3): the lowest level that allows the picture size and rate.

@@ -1,4 +1,4 @@
-//! What can go wrong when a video file is written or read.
+//! Errors of writing and reading video files.
 
 /// Why a video file could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +28,16 @@ pub enum Mp4Error {
     #[error("the video has no frames")]
     Empty,
     /// The encoder refused its settings or a frame.
-    #[error("{codec} encoder: {reason}")]
+    #[error("{codec} encoder: {source}")]
     Encoder {
         /// Name of the codec.
         codec: &'static str,
-        /// The encoder's message.
-        reason: String,
+        /// The encoder's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A sample or the decoder configuration could not be decoded.
+    #[error("h264 decoder: {0}")]
+    Decoder(#[from] openh264::Error),
     /// The file is not a supported MP4 file.
     #[error("not a readable MP4 file: {0}")]
     Invalid(String),

@@ -95,8 +95,8 @@ impl H264Encoder {
     }
 }
 
-fn failed(reason: impl ToString) -> Mp4Error {
-    Mp4Error::Encoder { codec: "h264", reason: reason.to_string() }
+fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Mp4Error {
+    Mp4Error::Encoder { codec: "h264", source: source.into() }
 }
 
 /// A NAL unit of Annex B without its start code of three or four bytes.

@@ -32,8 +32,8 @@ impl VideoReader {
         let track = VideoTrack::read(&mut file)?;
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
         let api = openh264::OpenH264API::from_source();
-        let mut decoder = Decoder::with_api_config(api, config).map_err(failed)?;
-        decoder.decode(&parameter_sets(&track.avc)?).map_err(failed)?;
+        let mut decoder = Decoder::with_api_config(api, config)?;
+        decoder.decode(&parameter_sets(&track.avc)?)?;
         Ok(Self { file, track, decoder, next: 0 })
     }
 
@@ -55,7 +55,7 @@ impl VideoReader {
     /// The next frame as RGB8 `[height, width, 3]`; `None` at the end.
     ///
     /// # Errors
-    /// [`Mp4Error::Invalid`] for a sample that is broken or does not decode to a picture.
+    /// [`Mp4Error::Invalid`] or [`Mp4Error::Decoder`] for a sample that is broken or does not decode to a picture.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, Mp4Error> {
         let Some(&(offset, size)) = self.track.samples.get(self.next) else {
             return Ok(None);
@@ -69,7 +69,7 @@ impl VideoReader {
         self.file.read_exact(&mut sample)?;
         let options = DecodeOptions::new().flush_after_decode(Flush::Flush);
         let packet = annex_b(&sample)?;
-        let decoded = self.decoder.decode_with_options(&packet, options).map_err(failed)?;
+        let decoded = self.decoder.decode_with_options(&packet, options)?;
         let planes = decoded.ok_or_else(|| failed("a sample does not decode to a picture"))?;
         let (width, height) = planes.dimensions();
         let (y, cb, cr) = planes.strides();
@@ -122,6 +122,6 @@ fn parameter_sets(avc: &[u8]) -> Result<Vec<u8>, Mp4Error> {
     Ok(stream)
 }
 
-fn failed(reason: impl ToString) -> Mp4Error {
-    Mp4Error::Invalid(reason.to_string())
+fn failed(reason: &str) -> Mp4Error {
+    Mp4Error::Invalid(reason.to_owned())
 }

@@ -17,7 +17,7 @@ pub struct DecodeLimits {
     pub side: u32,
     /// Most pixels in all.
     pub pixels: u64,
-    /// Most bytes of the decoded picture in the file's colour type, and most bytes that a decoder may allocate besides.
+    /// Most bytes of the decoded picture in the file's colour type, and most bytes that a decoder may allocate in addition.
     pub memory: u64,
 }
 

@@ -39,7 +39,7 @@ fn growth(vae: &WanVae, latent_frames: i64, tiling: Option<Tiling>) -> u64 {
     resident("VmHWM") - before
 }
 
-/// The measurement, alone in a process of its own. Without the variable there is nothing to do.
+/// The measurement, in its own process. Does nothing without the environment variable.
 #[test]
 fn measurement() {
     let Ok(measurement) = std::env::var(MEASUREMENT) else {
@@ -56,8 +56,8 @@ fn measurement() {
     println!("growth {} KiB", growth(&vae, latent_frames.parse().unwrap(), tiling));
 }
 
-/// Runs `measurement` in a child whose allocator maps every large tensor by itself, so that what is resident is what
-/// is in use, not what the allocator keeps for later.
+/// Runs `measurement` in a child process whose allocator maps every large tensor separately, so that resident memory is
+/// memory in use, not memory that the allocator retains.
 fn measured(measurement: &str) -> f64 {
     let program = std::env::current_exe().expect("this program");
     let output = Command::new(program)

@@ -4,7 +4,7 @@
 //! bench_wan21_transformer <checkpoint> <bf16|f32> <none|fp8> <threads> <latent frames> <rows> <columns> <steps> [prompt tokens]
 //! ```
 //!
-//! A step is a guided one, two predictions, as in a generation; what is done once for a generation (keys and values of the
+//! A step is guided (two predictions), as in a generation; the work done once per generation (keys and values of the
 //! prompts) is timed separately. `tests/reference/bench_transformer.py` times diffusers on the same files.
 
 use std::error::Error;

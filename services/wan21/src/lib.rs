@@ -1,5 +1,5 @@
-//! Wan 2.1, text and image to video: its transformer, its pipeline and what the engine of
-//! [`videosdgx_diffusion`] needs to know of it.
+//! Wan 2.1, text and image to video: its transformer, its pipeline, and its description for the engine of
+//! [`videosdgx_diffusion`].
 
 mod description;
 mod memory;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Scheduler, round_f32, shifted};
+use super::{NoiseSource, Scheduler, round_f32, shifted};
 
 /// Settings of `FlowMatchEulerDiscreteScheduler` without dynamic shifting.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ impl Scheduler for FlowMatchEuler {
         &self.sigmas
     }
 
-    fn step(&mut self, model_output: &Tensor, sample: &Tensor) -> Tensor {
+    fn step(&mut self, model_output: &Tensor, sample: &Tensor, _noise: &mut NoiseSource<'_>) -> Tensor {
         let &[sigma, next, ..] = &self.sigmas[self.index..] else {
             return sample.shallow_clone();
         };

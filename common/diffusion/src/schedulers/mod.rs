@@ -5,14 +5,16 @@
 //! settings, is in the checkpoint's `scheduler/scheduler_config.json`.
 //!
 //! ```no_run
-//! # use videosdgx_diffusion::schedulers::SchedulerConfig;
+//! # use videosdgx_diffusion::{NoiseGenerator, schedulers::SchedulerConfig};
 //! # fn model(_: &tch::Tensor, _: f64) -> tch::Tensor { unimplemented!() }
 //! # fn main() -> Result<(), videosdgx_tensor::CheckpointError> {
 //! # let noise = tch::Tensor::from(0f32);
+//! # let seed = 1;
+//! let mut generator = NoiseGenerator::for_steps(seed);
 //! let mut scheduler = SchedulerConfig::read("models/wan21".as_ref())?.start(30);
 //! let mut latents = noise;
 //! for timestep in scheduler.timesteps().to_vec() {
-//!     latents = scheduler.step(&model(&latents, timestep), &latents);
+//!     latents = scheduler.step(&model(&latents, timestep), &latents, &mut |shape| generator.normal(shape));
 //! }
 //! # Ok(()) }
 //! ```
@@ -27,6 +29,9 @@ pub use unipc::{SolverType, UniPc, UniPcConfig};
 
 use tch::Tensor;
 
+/// The source of a step's noise for stochastic schedulers: a seeded generator, or stored noise in golden tests.
+pub type NoiseSource<'a> = dyn FnMut(&[i64]) -> Tensor + 'a;
+
 /// A solver and its position in one schedule.
 pub trait Scheduler: Send {
     /// The timestep passed to the model at each step, falling from near the number of training timesteps (1000).
@@ -36,8 +41,9 @@ pub trait Scheduler: Send {
     fn sigmas(&self) -> &[f64];
 
     /// Takes the next step. `model_output`: the velocity predicted at `sample`, of the same shape and any float type →
-    /// the sample at the next sigma, in `sample`'s type; computed in f32. After the last step a sample stays as it is.
-    fn step(&mut self, model_output: &Tensor, sample: &Tensor) -> Tensor;
+    /// the sample at the next sigma, in `sample`'s type; computed in f32. `noise(shape)`: standard normal noise, f32 on the
+    /// CPU, which only stochastic schedulers use. After the last step a sample is returned unchanged.
+    fn step(&mut self, model_output: &Tensor, sample: &Tensor, noise: &mut NoiseSource<'_>) -> Tensor;
 }
 
 /// Moves sigmas towards noise: `shift * s / (1 + (shift - 1) * s)`.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use tch::{Kind, Tensor};
 
-use super::{Scheduler, round_f32, shifted};
+use super::{NoiseSource, Scheduler, round_f32, shifted};
 
 /// The function B(h) by which the solver's coefficients are scaled (paper, section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Scheduler for UniPc {
         &self.sigmas
     }
 
-    fn step(&mut self, model_output: &Tensor, sample: &Tensor) -> Tensor {
+    fn step(&mut self, model_output: &Tensor, sample: &Tensor, _noise: &mut NoiseSource<'_>) -> Tensor {
         let Some(steps_left) = self.timesteps.len().checked_sub(self.index).filter(|left| *left > 0) else {
             return sample.shallow_clone();
         };

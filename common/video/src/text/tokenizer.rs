@@ -75,8 +75,8 @@ impl PromptTokenizer {
     ///
     /// # Errors
     /// The tokenizer's error, when a rule of its file cannot be applied.
-    pub fn encode(&self, prompt: &str) -> Result<PromptTokens, String> {
-        let encoding = self.tokenizer.encode(prompt, true).map_err(|error| error.to_string())?;
+    pub fn encode(&self, prompt: &str) -> Result<PromptTokens, tokenizers::Error> {
+        let encoding = self.tokenizer.encode(prompt, true)?;
         let mut unknown_words: Vec<String> = Vec::new();
         let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
         for (_, &(start, end)) in tokens.filter(|&(&id, _)| Some(id) == self.unknown) {

@@ -1,4 +1,4 @@
-//! The configuration files of a checkpoint, and what follows from them about a request.
+//! The configuration files of a checkpoint, and the checks and shapes that follow from them.
 
 use std::path::Path;
 

@@ -22,7 +22,7 @@ impl Encoders {
         Self { checkpoint: checkpoint.to_owned(), options, text, image: Component::empty() }
     }
 
-    /// Loads what is not in memory.
+    /// Loads the encoders that are not in memory.
     pub(super) fn load(&mut self, with_image: bool) -> Result<(), TensorError> {
         self.text.load()?;
         if with_image {

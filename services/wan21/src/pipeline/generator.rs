@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use videosdgx_diffusion::schedulers::Scheduler;
-use videosdgx_diffusion::{CallbackError, GuidedContext, PipelineError, PipelineOptions, denoise};
+use videosdgx_diffusion::{
+    CallbackError, GuidedContext, NoiseGenerator, PipelineError, PipelineOptions, denoise,
+};
 use videosdgx_picture::Picture;
 use videosdgx_tensor::{
     Checkpoint, CheckpointError, Kind, Tensor, TensorError, Weights, catch_libtorch_errors,
@@ -19,7 +21,7 @@ pub(super) struct Generator {
     options: PipelineOptions,
 }
 
-/// What a video is denoised towards.
+/// The conditioning of a generation.
 pub struct Conditions {
     /// `[tokens, text_dim]`.
     pub prompt: Tensor,
@@ -80,12 +82,14 @@ impl Generator {
         catch_libtorch_errors(|| self.vae.first_frame_condition(&covering, frames, self.tiling()))
     }
 
-    /// Takes `noise` `[1, z, frames, rows, columns]` f32 through the schedule; `before_step(step)` may end it.
+    /// Takes `noise` `[1, z, frames, rows, columns]` f32 through the schedule; `seed` is of the noise that a stochastic
+    /// scheduler adds; `before_step(step)` may end it.
     pub(super) fn denoise<E: From<PipelineError>>(
         &self,
         noise: &Tensor,
         conditions: &Conditions,
         scheduler: &mut dyn Scheduler,
+        seed: u64,
         before_step: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Tensor, E> {
         let size = noise.size();
@@ -95,7 +99,8 @@ impl Generator {
         })
         .map_err(PipelineError::from)?;
         let latents = noise.to_kind(Kind::Float).to_device(self.options.device);
-        denoise(scheduler, latents, before_step, |latents, timestep| {
+        let mut step_noise = NoiseGenerator::for_steps(seed);
+        denoise(scheduler, latents, &mut step_noise, before_step, |latents, timestep| {
             let input = match &conditions.channels {
                 Some(channels) => Tensor::cat(&[latents, channels], 1),
                 None => latents.shallow_clone(),
@@ -106,7 +111,7 @@ impl Generator {
         })
     }
 
-    /// Decodes latents as the transformer gives them; see [`WanVae::decode_frames`].
+    /// Decodes the transformer's (normalised) latents; see [`WanVae::decode_frames`].
     pub(super) fn decode<E: From<PipelineError>>(
         &self,
         latents: &Tensor,

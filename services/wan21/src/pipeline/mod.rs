@@ -82,7 +82,7 @@ impl WanPipeline {
         let steps = generation.steps;
         let mut scheduler = generation.scheduler(&self.configuration.scheduler).start(steps as usize);
         let generator = self.generator().map_err(PipelineError::from)?;
-        let latents = generator.denoise(noise, conditions, scheduler.as_mut(), |step| {
+        let latents = generator.denoise(noise, conditions, scheduler.as_mut(), generation.seed, |step| {
             on_progress(Progress::Denoising { done: step as u32, steps })
         })?;
         on_progress(Progress::Denoising { done: steps, steps })?;
