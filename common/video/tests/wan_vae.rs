@@ -138,8 +138,8 @@ fn shapes_that_do_not_fit_are_errors() {
     refused(vae.encode(&Tensor::zeros([1, 3, 4, 16, 16], float), None), "4k + 1");
     refused(vae.encode(&Tensor::zeros([1, 3, 5, 15, 16], float), None), "multiple of 8");
     refused(vae.encode_first_frame(&Tensor::zeros([3, 16, 16], float), 5, None), "picture");
-    let upside_down = Tiling { size: [16; 2], stride: [24; 2] };
-    refused(vae.decode(&Tensor::zeros([1, 4, 1, 4, 4], float), Some(upside_down)), "apart");
+    let gaps = Tiling { size: [16; 2], stride: [24; 2] };
+    refused(vae.decode(&Tensor::zeros([1, 4, 1, 4, 4], float), Some(gaps)), "tile stride");
     let decoder = WanVae::load(&fixtures().join("vae"), VaeParts::Decoder, Device::Cpu, Kind::Float).unwrap();
     refused(decoder.encode(&Tensor::zeros([1, 3, 5, 16, 16], float), None), "not loaded");
     assert!(decoder.resident_bytes() < vae.resident_bytes());
