@@ -105,7 +105,7 @@ enum Audience {
 }
 
 impl Claims {
-    /// What the library does not check: the subject and the reach of `exp`.
+    /// Checks that the library does not make: the subject and the range of `exp`.
     pub(crate) fn check(&self) -> Result<(), Denied> {
         check_subject(&self.sub).map_err(Denied::unauthenticated)?;
         if !(0.0..LATEST_TIME).contains(&self.exp) {

@@ -1,16 +1,16 @@
 use std::path::PathBuf;
 
-/// What can go wrong while keys are configured, made, loaded or used for signing.
+/// Errors while keys are configured, created, loaded or used for signing.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {path}: {source}")]
     File {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system answered.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The signing key can be read by others.

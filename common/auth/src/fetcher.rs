@@ -1,7 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-/// What a fetch gives: the JWKS document, or why not.
+/// Result of a fetch: the JWKS document, or the reason why there is none.
 pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>>;
 
 /// Reads a JWKS document from a URL. An implementation bounds time and size.

@@ -15,7 +15,7 @@ const LOCK: &str = ".lock";
 
 /// The folder where the gateway and its services keep their key.
 ///
-/// `signing-key.pem` (Ed25519, mode 0600) signs; `jwks.json` verifies. Whoever starts first makes both: a file
+/// `signing-key.pem` (Ed25519, mode 0600) signs; `jwks.json` verifies. The first process that starts creates both: a file
 /// lock lets one process at a time in, and each file appears whole, by rename, so a reader never sees half a key.
 /// A process that may not read the signing key can still verify with `jwks.json`.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl KeyFolder {
             .open(&lock_path)
             .map_err(AuthError::file("open", &lock_path))?;
         lock.lock().map_err(AuthError::file("lock", &lock_path))?;
-        // Somebody else may have been first while this process waited for the lock.
+        // Another process may have created them while this one waited for the lock.
         if let Some(folder) = Self::load(dir)? {
             return Ok(folder);
         }

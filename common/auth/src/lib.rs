@@ -1,8 +1,8 @@
-//! Who is asking, and what they may do.
+//! Authentication and authorisation of callers.
 //!
 //! The gateway and every service use this crate with the same configuration, so a service that is reachable
-//! directly is no hole. A caller shows a JWT in `Authorization: Bearer`; the [`Verifier`] turns it into a
-//! [`Identity`] or a [`Denied`] that looks the same from outside whatever was wrong with the token.
+//! directly is protected as well. A caller sends a JWT in `Authorization: Bearer`; the [`Verifier`] turns it into a
+//! [`Identity`] or a [`Denied`] that looks the same to the caller whatever was wrong with the token.
 //!
 //! ```no_run
 //! # async fn handler() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,11 +46,11 @@ pub use signer::Signer;
 pub use verifier::Verifier;
 pub use videosdgx_api::Scope;
 
-/// Longest token that is looked at, in bytes: anything longer is refused unread.
+/// Longest accepted token, in bytes; longer ones are refused without parsing.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Default `iss` of minted and accepted tokens.
 pub const DEFAULT_ISSUER: &str = "videosdgx";
 /// Default `aud` of minted and accepted tokens.
 pub const DEFAULT_AUDIENCE: &str = "videosdgx";
-/// Clock difference that is forgiven for `exp` and `nbf`, in seconds.
+/// Clock difference that is tolerated for `exp` and `nbf`, in seconds.
 pub const LEEWAY_SECONDS: u64 = 15;

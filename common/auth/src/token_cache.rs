@@ -10,8 +10,8 @@ const CAPACITY: usize = 1024;
 
 type Fingerprint = [u8; 32];
 
-/// Tokens whose signature was found good a moment ago, by their SHA-256, so that a client in a loop costs one
-/// signature check and not thousands. The tokens themselves are not kept. An entry dies with its token's `exp`
+/// Tokens whose signature was verified recently, by their SHA-256, so that a client in a loop costs one
+/// signature check and not thousands. The tokens themselves are not kept. An entry ends with its token's `exp`
 /// and with every change of keys.
 #[derive(Default)]
 pub(crate) struct TokenCache {
@@ -20,7 +20,7 @@ pub(crate) struct TokenCache {
 
 struct Entry {
     identity: Identity,
-    /// First second at which the token is no longer good, leeway included.
+    /// First second at which the token is no longer valid, leeway included.
     dead_at: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a worker holds of a job.
+//! Claims: the right of a worker to run a job.
 
 use std::sync::{
     Arc,
@@ -22,37 +22,37 @@ pub struct Lease {
 /// A job handed to a worker.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Goes with every write.
+    /// Passed with every write.
     pub lease: Lease,
     /// The owner.
     pub principal: Principal,
-    /// How urgent.
+    /// Its priority.
     pub priority: Priority,
     /// The request as it was submitted, JSON.
     pub body: String,
-    /// The large part of the request.
+    /// Data too large for the record (an image).
     pub attachment: Option<Vec<u8>>,
     /// When the lease ends unless renewed (see [`crate::LeaseKeeper`]).
     pub lease_until: Timestamp,
     /// Attempts used up before this one (releases do not count); the last allowed one is `max_attempts - 1`.
     pub attempts_used: u32,
-    /// Tells the worker to stop; look at each denoising step.
+    /// Tells the worker to stop; check it at each denoising step.
     pub cancel: CancelSignal,
 }
 
-/// What the answer to a worker's write tells it besides.
+/// What the answer to a worker's write tells it to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Signal {
-    /// Go on.
+    /// Continue.
     #[default]
     Continue,
     /// The owner cancelled the job: stop and call [`crate::Queue::cancelled`].
     Cancel,
-    /// The lease is lost: stop and write nothing, somebody else has the job.
+    /// The lease is lost: stop and write nothing, another worker has the job.
     Lost,
 }
 
-/// A flag shared with the queue, so that a worker sees a cancellation without asking.
+/// A flag shared with the queue, so that a worker sees a cancellation without a request.
 #[derive(Debug, Clone, Default)]
 pub struct CancelSignal(Arc<AtomicU8>);
 

@@ -14,11 +14,11 @@ pub struct RetentionPolicy {
 /// Settings of a queue; the defaults are the published promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// A claim not renewed for this long is given to somebody else.
+    /// A claim that is not renewed for this long goes to another worker.
     pub lease: Duration,
     /// Attempts after which a job is given up.
     pub max_attempts: u32,
-    /// Waiting this long is worth one step of priority.
+    /// Waiting this long raises the effective priority by one.
     pub ageing_step: Duration,
     /// Most jobs that wait.
     pub max_queued: usize,

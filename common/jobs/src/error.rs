@@ -1,6 +1,12 @@
-//! What can go wrong.
+//! Errors of the queue.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use videosdgx_api::{JobId, JobStatus};
 
@@ -19,7 +25,7 @@ pub enum QueueError {
     /// No such job, or not this principal's.
     #[error("no such job")]
     NotFound,
-    /// The attempt is not the one that holds the job now: write nothing, remove what was made.
+    /// The attempt no longer holds the job: write nothing, remove its files.
     #[error("attempt {attempt} no longer holds job {job}")]
     Stale {
         /// The job.
@@ -46,13 +52,13 @@ pub enum QueueError {
         scope: FullScope,
         /// The bound.
         limit: usize,
-        /// When a place is expected, at least 1 s.
+        /// When space is expected, at least 1 s.
         retry_after: Duration,
     },
     /// The job has not ended: cancel it first.
     #[error("the job is {}, cancel it first", status.as_str())]
     NotEnded {
-        /// Where it is.
+        /// Its state.
         status: JobStatus,
     },
     /// The job has already ended, so it cannot be cancelled.
@@ -66,7 +72,7 @@ pub enum QueueError {
     StorageFull,
     /// The database failed; nothing was changed.
     #[error("job database: {0}")]
-    Storage(String),
+    Storage(#[source] StorageError),
     /// Another process owns the state folder.
     #[error("{} is in use by another process, stop it or choose another state folder", path.display())]
     Locked {
@@ -85,3 +91,47 @@ pub enum QueueError {
     #[error("the queue is closed")]
     Closed,
 }
+
+/// Why the queue's storage failed. Equal when the messages are.
+#[derive(Debug, Clone)]
+pub struct StorageError {
+    path: Option<PathBuf>,
+    source: Arc<dyn Error + Send + Sync>,
+}
+
+impl StorageError {
+    /// A failure of the storage, from an error or a message.
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { path: None, source: source.into().into() }
+    }
+
+    /// Adds the file or folder to the message.
+    #[must_use]
+    pub fn at(mut self, path: &Path) -> Self {
+        self.path = Some(path.to_owned());
+        self
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}: {}", path.display(), self.source),
+            None => self.source.fmt(f),
+        }
+    }
+}
+
+impl Error for StorageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+impl PartialEq for StorageError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for StorageError {}

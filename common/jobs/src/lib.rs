@@ -1,14 +1,14 @@
 //! The durable queue. A job that was answered with `202` is never lost to a killed process.
 //!
-//! [`Queue`] is the contract. Behind it stands one pure state machine , which the simulation and the
-//! SQLite driver share, so that each rule is written once; [`sqlite::SqliteQueue`] is the embedded driver.
+//! [`Queue`] is the contract. The rules are one pure state machine ([`state`]), which the simulation and every
+//! driver share; [`QueueOptions`] are the settings of every driver, and [`sqlite::SqliteQueue`] is the embedded driver.
 //!
-//! - States: `queued → running → completed | failed | cancelled | dead`; nothing leaves a final one.
+//! - States: `queued → running → completed | failed | cancelled | dead`; a final state is never left.
 //! - A [`Claim`] hands out `(job, attempt, lease_until)`; every later write carries the attempt as a fencing token, and a
 //!   stale one is refused with [`QueueError::Stale`].
 //! - At-least-once execution, exactly one visible result: a worker renames its file into place, then calls `complete`; when
 //!   that is refused it removes the file.
-//! - Who goes next: see [`state::order`] (priorities, ageing, fairness, and the bound on waiting).
+//! - Order of claims: see [`state::order`] (priorities, ageing, fairness, and the bound on waiting).
 
 mod claim;
 mod config;
@@ -27,7 +27,7 @@ mod totals;
 
 pub use claim::{CancelSignal, Claim, Lease, Signal};
 pub use config::{QueueConfig, RetentionPolicy};
-pub use error::{FullScope, QueueError};
+pub use error::{FullScope, QueueError, StorageError};
 pub use event::EventStream;
 pub use keeper::LeaseKeeper;
 pub use options::{ForgottenHook, QueueDriver, QueueOptions};

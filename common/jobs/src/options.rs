@@ -8,6 +8,14 @@ use crate::{Forgotten, Queue, QueueConfig, QueueError};
 pub type ForgottenHook = Arc<dyn Fn(&Forgotten) + Send + Sync>;
 
 /// Settings and policy of a queue that hold for every driver.
+///
+/// ```
+/// use videosdgx_jobs::{QueueConfig, QueueOptions};
+///
+/// let config = QueueConfig { max_queued: 100, ..QueueConfig::default() };
+/// let options = QueueOptions::from(config).with_on_forgotten(|job| println!("{} is forgotten", job.id));
+/// assert_eq!(options.config.renew_every() * 3, options.config.lease);
+/// ```
 #[derive(Clone, Default)]
 pub struct QueueOptions {
     /// Leases, limits and retention.

@@ -1,4 +1,4 @@
-//! The contract.
+//! The contract of a durable queue.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::{
     ListQuery, Principal, Progress, QueueError, Signal, Submission, Submitted, Totals,
 };
 
-/// An answer that is on its way. The question was already sent when this is returned, so dropping it only drops the answer
-/// (a dropped `claim` claims nothing). Belongs to no runtime: await it anywhere, or [`wait`] on a plain thread.
+/// A pending answer. The request was already sent when this is returned, so dropping it only drops the answer (a dropped
+/// `claim` claims nothing). Needs no runtime: await it anywhere, or [`wait`] on a plain thread.
 pub type Answer<T> = BoxFuture<'static, Result<T, QueueError>>;
 
 /// Waits for an answer on a plain thread (a worker's). Not for threads of an async runtime.
@@ -20,47 +20,47 @@ pub fn wait<T>(answer: Answer<T>) -> Result<T, QueueError> {
 }
 
 /// A durable queue of jobs. Every answer to a write is given after the write is durable. Methods that take a [`Principal`]
-/// answer [`QueueError::NotFound`] for other people's jobs.
+/// answer [`QueueError::NotFound`] for jobs of other principals.
 pub trait Queue: Send + Sync + 'static {
     /// Enqueues all, or none; answers in the same order. A known idempotency key with the same body gives the earlier job.
     ///
     /// Errors: `QueueFull`, `IdempotencyConflict`, `DuplicateId`.
     fn submit(&self, submissions: Vec<Submission>) -> Answer<Vec<Submitted>>;
 
-    /// One of one's own jobs.
+    /// A job of `principal`.
     fn get(&self, principal: &Principal, job: &JobId) -> Answer<JobRecord>;
 
-    /// One's own jobs, newest first.
+    /// The jobs of `principal`, newest first.
     fn list(&self, principal: &Principal, query: ListQuery) -> Answer<JobPage>;
 
-    /// Cancels: queued at once (answers `Cancelled`); running as soon as the worker looks (answers `Running`). Again is no
-    /// error. Errors: `AlreadyEnded` for other final states.
+    /// Cancels: queued at once (answers `Cancelled`); running as soon as the worker checks (answers `Running`). Repeating
+    /// it is not an error. Errors: `AlreadyEnded` for other final states.
     fn cancel(&self, principal: &Principal, job: &JobId) -> Answer<JobStatus>;
 
     /// Forgets an ended job and answers what files it had. Errors: `NotEnded`.
     fn forget(&self, principal: &Principal, job: &JobId) -> Answer<Forgotten>;
 
-    /// The events of one of one's own jobs after sequence number `after` (0 = from the beginning, else `Last-Event-ID`).
+    /// The events of a job of `principal` after sequence number `after` (0 = from the beginning, else `Last-Event-ID`).
     /// Of very old events only the newest `max_events_per_job` are kept.
     fn subscribe(&self, principal: &Principal, job: &JobId, after: u64) -> Answer<EventStream>;
 
-    /// Any job, whoever owns it: for the operator's side of a service (workers, clean-up), never for an answer.
+    /// Any job, whichever principal owns it: for workers and clean-up, never for a response.
     fn find(&self, job: &JobId) -> Answer<Option<JobRecord>>;
 
-    /// How many jobs are where.
+    /// Number of jobs by state.
     fn counts(&self) -> Answer<Counts>;
 
     /// Aggregates that survive a restart.
     fn totals(&self) -> Answer<Totals>;
 
     /// The next job for `worker` (a name for the log), waiting up to `wait_up_to` for one; `None` when there was none in time or
-    /// when claims are closed. On `StorageFull` and `Storage` wait a moment before asking again.
+    /// when claims are closed. On `StorageFull` and `Storage` wait a moment before trying again.
     fn claim(&self, worker: &str, wait_up_to: Duration) -> Answer<Option<Claim>>;
 
     /// Extends the lease by its full length from now. Errors: `Stale`.
     fn renew(&self, lease: &Lease) -> Answer<Signal>;
 
-    /// Says where the job is. Need not be awaited: drop the answer and look at [`Claim::cancel`]. Errors: `Stale`.
+    /// Reports progress. Need not be awaited: drop the answer and look at [`Claim::cancel`]. Errors: `Stale`.
     fn progress(&self, lease: &Lease, progress: Progress) -> Answer<Signal>;
 
     /// Adds a warning for the owner (each text once). Errors: `Stale`.
@@ -68,7 +68,7 @@ pub trait Queue: Send + Sync + 'static {
 
     /// The file is in place, synced, under its final name. Put the attempt into that name when it is not the first, so that a
     /// late attempt cannot write over the result of another. When this answers `Cancelled` or is refused as `Stale`, remove
-    /// that file; on `StorageFull` or `Storage` try again (renewals go on meanwhile, they need no disk).
+    /// that file; on `StorageFull` or `Storage` try again (renewals continue meanwhile, they need no disk).
     fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<Ended>;
 
     /// The attempt failed. With `retry` the job is queued again until its attempts are used up, then `Failed`.
@@ -80,6 +80,6 @@ pub trait Queue: Send + Sync + 'static {
     /// Gives the job back without using up an attempt (shutdown, no memory for the model), not to be claimed for `delay`.
     fn release(&self, lease: &Lease, delay: Duration) -> Answer<Ended>;
 
-    /// No more claims from now on: waiting workers get `None`. Everything else goes on.
+    /// No more claims from now on: waiting workers get `None`. Everything else continues.
     fn close_claims(&self);
 }

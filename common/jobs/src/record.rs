@@ -1,4 +1,4 @@
-//! What is known of a job.
+//! Records of jobs.
 
 use std::{fmt, num::ParseIntError, str::FromStr};
 
@@ -10,7 +10,7 @@ use crate::Principal;
 /// Where a running job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done.
+    /// The current stage.
     pub stage: Stage,
     /// Steps of this stage that are done.
     pub step: u32,
@@ -33,7 +33,7 @@ pub struct JobOutput {
     pub path: String,
     /// Size of the file.
     pub bytes: u64,
-    /// What was used to make it, JSON; opaque to the queue.
+    /// Settings and timings of the generation, JSON; opaque to the queue.
     pub used: String,
 }
 
@@ -42,7 +42,7 @@ pub struct JobOutput {
 pub struct JobFailure {
     /// Stable code.
     pub code: String,
-    /// A sentence for people.
+    /// Message for the owner.
     pub message: String,
 }
 
@@ -51,13 +51,13 @@ pub struct JobFailure {
 pub struct JobRecord {
     /// Grows with each job of a queue; the order of listings, and a [`Cursor`].
     pub number: u64,
-    /// Its name.
+    /// Its id.
     pub id: JobId,
     /// Its owner.
     pub principal: Principal,
-    /// Where it is.
+    /// Its state.
     pub status: JobStatus,
-    /// How urgent.
+    /// Its priority.
     pub priority: Priority,
     /// The request as submitted, JSON.
     pub body: String,
@@ -65,15 +65,15 @@ pub struct JobRecord {
     pub created_at: Timestamp,
     /// When its newest attempt began.
     pub started_at: Option<Timestamp>,
-    /// When it came to its end.
+    /// When it reached a final state.
     pub finished_at: Option<Timestamp>,
     /// Number of the newest claim, from 1; 0 before the first.
     pub attempt: u32,
     /// Attempts that ended without a result (releases do not count).
     pub attempts_used: u32,
-    /// The owner asked for cancellation and the worker has not yet answered.
+    /// The owner requested cancellation and the worker has not yet confirmed it.
     pub cancel_requested: bool,
-    /// Where the newest attempt is, or was when it ended.
+    /// Progress of the newest attempt.
     pub progress: Option<Progress>,
     /// 0 to 100; 100 only when completed.
     pub percent: u8,
@@ -81,7 +81,7 @@ pub struct JobRecord {
     pub queue_position: Option<u64>,
     /// Sequence number of the newest event.
     pub sequence: u64,
-    /// What the person should know.
+    /// Warnings for the owner.
     pub warnings: Vec<String>,
     /// The file, once completed.
     pub output: Option<JobOutput>,
@@ -107,7 +107,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// Which of one's own jobs to list, newest first.
+/// Filter and page of a listing, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListQuery {
     /// Only these statuses; empty = all.
@@ -141,7 +141,7 @@ pub struct JobPage {
 /// How a worker's write ended its hold on a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Where the job is now: after `complete`, `Completed` – or `Cancelled` when the owner had asked for it first, and then
+    /// Where the job is now: after `complete`, `Completed` – or `Cancelled` when the owner had requested that first, and then
     /// the file must be removed; after `fail`, `Queued` (it is tried again) or `Failed`; after `release`, `Queued` or `Cancelled`.
     pub status: JobStatus,
 }

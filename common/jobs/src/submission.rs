@@ -1,11 +1,11 @@
-//! What goes into the queue.
+//! Submissions to the queue.
 
 use videosdgx_api::{JobId, JobStatus, Principal, Priority};
 
-/// What a client sends to make a repeated submission the same job.
+/// Makes a repeated submission of a client the same job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The header's value; one name space a principal.
+    /// The header's value; one namespace per principal.
     pub key: String,
     /// Hash of the body as sent (for example SHA-256): the same key with another hash is a conflict.
     pub body_hash: [u8; 32],
@@ -16,19 +16,19 @@ pub struct IdempotencyKey {
 pub struct Submission {
     /// A fresh id ([`JobId::random`]).
     pub id: JobId,
-    /// The owner: nobody else sees the job.
+    /// The owner; no other principal sees the job.
     pub principal: Principal,
-    /// How urgent.
+    /// Its priority.
     pub priority: Priority,
     /// The request as the worker needs it, JSON; opaque to the queue.
     pub body: String,
-    /// What is too large to be read at every look at the job (an image): only a [`crate::Claim`] carries it.
+    /// Data too large for the record (an image); only a [`crate::Claim`] contains it.
     pub attachment: Option<Vec<u8>>,
     /// Length of the prompt, for the aggregates.
     pub prompt_characters: u64,
     /// Makes repeated submissions the same job.
     pub idempotency: Option<IdempotencyKey>,
-    /// What the person should know from the start.
+    /// Warnings for the owner.
     pub warnings: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ pub struct Submission {
 pub struct Submitted {
     /// The job: the submission's own id, or that of the job made earlier with the same idempotency key.
     pub id: JobId,
-    /// `Queued`, or what the earlier job has come to.
+    /// `Queued`, or the state of the earlier job.
     pub status: JobStatus,
     /// Whether it is a job made earlier.
     pub existing: bool,

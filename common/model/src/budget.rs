@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Memory, MemoryProbe, SystemMemory};
 
-/// Somebody who can give memory back: a loader whose model is idle.
+/// An owner of memory that can be released: a loader whose model is idle.
 pub trait Evictable: Send + Sync {
     /// When its model was last used; `None` when it has none or it is in use.
     fn idle_since(&self) -> Option<Instant>;
@@ -69,7 +69,7 @@ impl MemoryBudget {
         self
     }
 
-    /// Adds somebody who can give memory back.
+    /// Registers an owner of memory that can be released.
     pub fn register(&self, evictable: Weak<dyn Evictable>) {
         let mut evictables = lock(&self.evictables);
         evictables.retain(|known| known.strong_count() > 0);

@@ -8,6 +8,13 @@ use videosdgx_api::{Code, Problem};
 pub const GENERATION_FAILED: &str = "generation_failed";
 
 /// Why a model cannot be described or loaded.
+///
+/// ```
+/// use videosdgx_model::ModelError;
+///
+/// let error = ModelError::failed("the driver was reset");
+/// assert_eq!((error.code(), error.to_string().as_str()), ("generation_failed", "the driver was reset"));
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ModelError {
     /// There is no checkpoint. Answered with 503 `checkpoint_missing`.
@@ -99,7 +106,7 @@ pub enum LoaderError<E: Error + 'static> {
         /// How long the unload waited.
         waited: Duration,
     },
-    /// The code on the inference thread panicked (a bug); the model is dropped and loaded afresh for the next use.
+    /// The code on the inference thread panicked (a bug); the model is dropped and loaded again for the next use.
     #[error("inference panicked: {0}")]
     Panicked(String),
     /// The loader was closed.

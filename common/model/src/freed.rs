@@ -11,7 +11,7 @@ pub(crate) struct Held {
     resident: u64,
     /// Bytes in use on GPUs with memory of their own.
     on_devices: u64,
-    /// Available bytes of the machine, where a GPU shares its memory: what it holds is in nobody's resident memory.
+    /// Available bytes of the machine, where a GPU shares its memory: its allocations are not in the process's resident memory.
     unified_available: Option<u64>,
 }
 
@@ -27,7 +27,7 @@ impl Held {
         }
     }
 
-    /// What was given back between `self` and `after`.
+    /// Bytes released between `self` and `after`.
     pub(crate) fn freed(self, after: Self) -> Freed {
         let resident = self.resident.saturating_sub(after.resident);
         let on_devices = self.on_devices.saturating_sub(after.on_devices);

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use nvml_wrapper::{Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
 use videosdgx_api::Gpu;
 
-/// The driver's library, looked for once; without it there are no GPUs.
+/// The driver's library, searched once; without it there are no GPUs.
 fn nvml() -> Option<&'static Nvml> {
     static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
     NVML.get_or_init(|| {

@@ -12,7 +12,7 @@ use videosdgx_api::{Gpu, MemoryReport, SystemReport};
 use crate::{MemoryProbe, SystemMemory, gpu, process_resident_bytes};
 
 const GB: f64 = 1e9;
-/// The driver is asked for figures at most this often.
+/// The driver is queried at most this often.
 const GPU_REFRESH: Duration = Duration::from_secs(1);
 
 /// The machine: processor, memory, GPUs. Cheap to ask again and again.
@@ -24,7 +24,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Looks at this machine once; memory and GPUs are read afresh when asked for.
+    /// Reads the machine's fixed properties once; memory and GPUs are read at each request.
     #[must_use]
     pub fn probe() -> Self {
         let mut cpu = String::new();

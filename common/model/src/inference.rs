@@ -12,13 +12,13 @@ pub(crate) type Failure<L> = LoaderError<<L as Load>::Error>;
 /// A use: given the model, or why there is none.
 pub(crate) type Task<L> = Box<dyn FnOnce(Result<&mut <L as Load>::Model, Failure<L>>) -> Done + Send>;
 
-/// A use that has ended. Its caller is told after the state machine: whoever has an answer finds the model free.
+/// A use that has ended. Its caller is answered after the state machine is updated: a caller with an answer finds the model free.
 pub(crate) struct Done {
     pub(crate) panicked: bool,
     pub(crate) answer: Box<dyn FnOnce() + Send>,
 }
 
-/// What the inference thread is to do next.
+/// Work for the inference thread.
 pub(crate) enum Work<L: Load> {
     Load,
     Run(Task<L>),
@@ -93,7 +93,7 @@ impl<L: Load> Inference<L> {
             None => task(Err(LoaderError::Panicked("an earlier use of this model panicked".to_owned()))),
         };
         if panicked {
-            // Nobody may see a half-changed model: uses granted before the panic are refused.
+            // A half-changed model must not be used: uses granted before the panic are refused.
             self.drop_model();
         }
         self.shared.tell(Event::UseEnded { panicked });
@@ -126,7 +126,7 @@ impl<L: Load> Inference<L> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()

@@ -1,10 +1,10 @@
-//! A model in memory only while it is wanted, and what the machine can carry.
+//! Loading a model on demand, unloading it when idle, and the memory budget of the machine.
 //!
 //! [`ModelLoader`] owns one model and one inference thread, on which the model is loaded, used and dropped (libtorch's
-//! OpenMP makes a pool for each calling thread, and tensors are `Send`, not `Sync`). Nothing is loaded at start; the first use
-//! loads once however many ask; an idle timer unloads. Its rules are a pure state machine, [`machine::Machine`].
-//! [`MemoryBudget`] refuses a load before the allocator fails; [`Host`] and [`gpu::gpus`] say what the machine is.
-//! No libtorch in here: the model is whatever [`Load::Model`] is.
+//! OpenMP creates a pool for each calling thread, and tensors are `Send`, not `Sync`). Nothing is loaded at start; the first use
+//! loads once for all callers; an idle timer unloads. Its rules are a pure state machine, [`machine::Machine`].
+//! [`MemoryBudget`] refuses a load before the allocator fails; [`Host`] and [`gpu::gpus`] describe the machine.
+//! Does not link libtorch: the model is any type [`Load::Model`].
 
 mod budget;
 mod error;

@@ -1,4 +1,4 @@
-//! What a loader is given.
+//! The model source and settings of a loader.
 
 use std::{fmt, sync::Arc, time::Duration};
 

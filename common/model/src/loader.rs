@@ -1,4 +1,4 @@
-//! Threads round the state machine.
+//! The threads that drive the state machine.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,20 +31,45 @@ struct Core<L: Load> {
     closed: bool,
 }
 
-/// What the handles and both threads share.
+/// State shared by the handles and both threads.
 pub(crate) struct Shared<L: Load> {
     pub(crate) load: L,
     pub(crate) config: LoaderConfig,
     epoch: Instant,
     core: Mutex<Core<L>>,
-    /// The inference thread waits here for work.
+    /// Signals work to the inference thread.
     work_came: Condvar,
-    /// The clock thread waits here for a new deadline.
+    /// Signals a new deadline to the clock thread.
     deadline_changed: Condvar,
 }
 
-/// Owns a model and the thread it lives on. Clones are handles to the same; when the last is gone, the model is dropped as soon
-/// as the use under way has ended.
+/// Owns a model and the thread it lives on.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use videosdgx_model::{Load, LoaderConfig, ModelLoader};
+///
+/// struct Weights;
+///
+/// impl Load for Weights {
+///     type Model = Vec<f32>;
+///     type Error = Infallible;
+///
+///     fn declared_peak(&self) -> Result<u64, Infallible> {
+///         Ok(12)
+///     }
+///
+///     fn load(&self) -> Result<Vec<f32>, Infallible> {
+///         Ok(vec![1.0, 2.0, 3.0])
+///     }
+/// }
+///
+/// let loader = ModelLoader::new(Weights, LoaderConfig::new("example")).unwrap();
+/// let sum = loader.run_blocking(|weights| weights.iter().sum::<f32>()).unwrap();
+/// assert_eq!(sum, 6.0);
+/// ```
+/// Clones are handles to the same loader; when the last is dropped, the model is
+/// dropped as soon as the running use has ended.
 pub struct ModelLoader<L: Load>(Arc<Handle<L>>);
 
 struct Handle<L: Load>(Arc<Shared<L>>);
@@ -65,7 +90,7 @@ impl<L: Load> ModelLoader<L> {
     /// Starts the loader's two small threads; loads nothing.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When a thread cannot be started.
     pub fn new(load: L, config: LoaderConfig) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             core: Mutex::new(Core {
@@ -110,7 +135,7 @@ impl<L: Load> ModelLoader<L> {
             };
             let panicked = matches!(result, Err((true, _)));
             let result = result.map_err(|(_, error)| error);
-            // Whoever dropped the future in the meantime needs no answer.
+            // A caller that dropped the future needs no answer.
             Done { panicked, answer: Box::new(move || drop(answer.send(result))) }
         });
         self.0.0.ask(Caller::Use(task), Event::Use);
@@ -150,13 +175,13 @@ impl<L: Load> ModelLoader<L> {
         self.0.0.lock().machine.snapshot(self.0.0.now())
     }
 
-    /// What it was made from.
+    /// The source that the loader was created with.
     #[must_use]
     pub fn source(&self) -> &L {
         &self.0.0.load
     }
 
-    /// Refuses who waits and who comes, and lets the inference thread end after the use under way.
+    /// Refuses waiting and new uses, and lets the inference thread end after the running use.
     pub fn close(&self) {
         self.0.0.close();
     }
@@ -192,7 +217,7 @@ impl<L: Load> Shared<L> {
         answer_refused(refused);
     }
 
-    /// Steps the machine and carries its actions out; uses that were refused are handed back, to be told without the lock.
+    /// Steps the machine and carries its actions out; refused uses are returned, to be answered without the lock.
     fn step(&self, core: &mut Core<L>, event: Event<L::Error>) -> Vec<(Task<L>, Failure<L>)> {
         let mut refused = Vec::new();
         for action in core.machine.step(self.now(), event) {

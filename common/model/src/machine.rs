@@ -20,7 +20,7 @@ pub enum Event<E: Error + 'static> {
     Use(Ticket),
     /// A caller wants it loaded.
     WarmUp(Ticket),
-    /// A use that was run has ended; `panicked` leaves a model that nobody should use again.
+    /// A use that was run has ended; `panicked` leaves a model that must not be used again.
     UseEnded {
         /// The use panicked.
         panicked: bool,
@@ -31,7 +31,7 @@ pub enum Event<E: Error + 'static> {
     LoadFailed(LoaderError<E>),
     /// A caller wants it unloaded, waiting at most until then for uses to end.
     Unload(Ticket, Duration),
-    /// Somebody needs the memory: unload if idle, at once or not at all.
+    /// Another loader needs the memory: unload if idle, at once or not at all.
     Evict(Ticket),
     /// The model was dropped.
     Dropped(Freed),
@@ -135,7 +135,7 @@ impl<E: Error + 'static> Machine<E> {
         deadlines.chain(self.idle_until()).min()
     }
 
-    /// When the model was last used, if it is loaded and nobody uses or waits for it.
+    /// When the model was last used, if it is loaded and not in use or waited for.
     #[must_use]
     pub fn idle_since(&self) -> Option<Duration> {
         match self.phase {
@@ -148,7 +148,7 @@ impl<E: Error + 'static> Machine<E> {
         }
     }
 
-    /// What it looks like now.
+    /// The state now.
     #[must_use]
     pub fn snapshot(&self, now: Duration) -> Snapshot<E> {
         let age = |since: Duration| now.saturating_sub(since);
@@ -179,7 +179,7 @@ impl<E: Error + 'static> Machine<E> {
 
     fn want(&mut self, now: Duration, waiting: Waiting, actions: &mut Vec<Action<E>>) {
         match &mut self.phase {
-            // Whoever comes after an unload was asked for waits for it, or unloads would starve.
+            // Uses that come after a requested unload wait for it, or unloads would starve.
             Phase::Loaded { spoiled: false, .. } if self.unloads.is_empty() => {
                 self.grant(now, waiting, actions)
             }
@@ -232,7 +232,7 @@ impl<E: Error + 'static> Machine<E> {
         }
     }
 
-    /// Starts the drop that was asked for, or that a panic made necessary, when nobody uses the model any more.
+    /// Starts the drop that was requested, or that a panic made necessary, when the model is no longer in use.
     fn drop_if_asked(&mut self, now: Duration, actions: &mut Vec<Action<E>>) {
         if let Phase::Loaded { in_use: 0, spoiled, .. } = self.phase
             && (spoiled || !self.unloads.is_empty())

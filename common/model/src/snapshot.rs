@@ -1,4 +1,4 @@
-//! What a loader shows of itself.
+//! The observable state of a loader.
 
 use std::{error::Error, time::Duration};
 
@@ -86,7 +86,7 @@ impl<E: Error + 'static> Snapshot<E> {
     }
 }
 
-/// What an unload gave back.
+/// The result of an unload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freed {
     /// Whether there was a model to unload.

@@ -77,13 +77,13 @@ impl<E: Engine> Attempt<'_, E> {
         Ok(request)
     }
 
-    /// On the inference thread, with the model, which is loaded if need be.
+    /// Generates on the inference thread, loading the model if needed.
     fn generate(&self, request: ResolvedRequest, context: GenerateContext) -> Result<(), Fault> {
         let engine = Arc::clone(self.engine);
         let span = tracing::Span::current();
         let generated = self.loader.run_blocking(move |model| {
             let _entered = span.enter();
-            // It may have been cancelled while the model was loaded.
+            // The job may have been cancelled while the model was loaded.
             context.check_cancelled()?;
             engine.generate(model, &request, &context)
         })?;

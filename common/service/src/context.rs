@@ -1,4 +1,4 @@
-//! What an engine may use while it runs one job.
+//! The context of one running job, for its engine.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use std::{
 use videosdgx_api::{JobId, Stage};
 use videosdgx_jobs::{CancelSignal, Signal};
 
-/// The job is to stop now; hand it on with `?`.
+/// The job must stop now; pass this error on with `?`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]
 pub struct Cancelled;
@@ -23,13 +23,13 @@ pub struct Cancelled;
 pub enum InterruptReason {
     /// Its owner cancelled it.
     Cancelled = 1,
-    /// Another attempt has it: nothing of this one counts any more.
+    /// Another attempt has the lease: the queue refuses writes of this one.
     LeaseLost = 2,
     /// The service is shutting down and its grace time is over: the job goes back to the queue.
     Draining = 3,
 }
 
-/// A flag between whoever stops a job and the engine that runs it. The first reason stays.
+/// A flag that stops a running job; shared between the service and the engine. The first reason is kept.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     own: Arc<AtomicU8>,
@@ -37,12 +37,12 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// One that the queue raises as well.
+    /// An interrupt that the queue raises as well.
     pub(crate) fn of_claim(claim: CancelSignal) -> Self {
         Self { own: Arc::default(), claim }
     }
 
-    /// Asks the job to stop at its next [`GenerateContext::check_cancelled`].
+    /// Requests that the job stops at its next [`GenerateContext::check_cancelled`].
     pub fn set(&self, reason: InterruptReason) {
         let _ = self.own.compare_exchange(0, reason as u8, Ordering::Release, Ordering::Acquire);
     }
@@ -66,7 +66,19 @@ impl Interrupt {
 
 type Reporter = Box<dyn Fn(Stage, u32, u32) + Send + Sync>;
 
-/// What an engine may use while it runs one job.
+/// Gives an engine the job's paths, its progress reporter and its cancellation signal.
+///
+/// ```
+/// use videosdgx_api::Stage;
+/// use videosdgx_service::{GenerateContext, Interrupt};
+///
+/// let job = "wan21-1".parse().unwrap();
+/// let context = GenerateContext::new(job, 1, "out.mp4", "scratch", Interrupt::default(), |stage, step, steps| {
+///     println!("{stage:?} {step}/{steps}");
+/// });
+/// context.progress(Stage::Denoising, 1, 30);
+/// assert!(context.check_cancelled().is_ok());
+/// ```
 pub struct GenerateContext {
     job_id: JobId,
     attempt: u32,

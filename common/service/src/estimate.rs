@@ -6,7 +6,7 @@ use videosdgx_jobs::Totals;
 /// Before the first job has ended.
 const UNKNOWN_JOB_SECONDS: f64 = 60.0;
 
-/// Seconds of one job: the mean of the last ten that were completed, so that it follows what people ask for.
+/// Seconds of one job: the mean of the last ten that were completed, so that it follows the current kind of requests.
 pub(crate) fn job_seconds(totals: &Totals) -> f64 {
     let recent: Vec<f64> = totals
         .last_10

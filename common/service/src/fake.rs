@@ -1,4 +1,4 @@
-//! An engine without a model, for tests of whatever stands round one. What it does, the prompt says.
+//! An engine without a model, for tests of the service. The prompt selects its behaviour.
 
 use std::{
     fs::File,

@@ -7,7 +7,7 @@ use videosdgx_shell::Failure;
 
 use crate::problem_response::job_not_found;
 
-/// The `{id}` of a path. What is no id is no job.
+/// The `{id}` of a path. An invalid id is answered like an unknown job.
 #[derive(Debug)]
 pub(crate) struct JobPath(pub(crate) JobId);
 

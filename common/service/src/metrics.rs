@@ -1,4 +1,4 @@
-//! The figures of a queue of jobs. No label comes from user input.
+//! Metrics of the job queue. No label comes from user input.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -27,7 +27,7 @@ struct StageLabel {
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// What `/metrics` shows of the jobs.
+/// The job metrics that `/metrics` shows.
 #[derive(Debug)]
 pub(crate) struct JobMetrics {
     jobs: Family<StatusLabel, Counter>,
@@ -45,7 +45,7 @@ fn job_buckets() -> Histogram {
 }
 
 impl JobMetrics {
-    /// Figures that `shell` shows with its own.
+    /// Registers the job metrics with those of `shell`.
     pub(crate) fn new(shell: &ShellMetrics) -> Self {
         let metrics = Self {
             jobs: Family::default(),
@@ -101,7 +101,7 @@ impl JobMetrics {
         self.event_streams.dec();
     }
 
-    /// Takes over what the queue counts.
+    /// Copies the queue's counts.
     pub(crate) fn take_over(&self, totals: &Totals, counts: &Counts) {
         for (status, value) in [
             (JobStatus::Completed, totals.successful),

@@ -1,4 +1,4 @@
-//! Files of jobs: results appear by rename, scratch folders live as long as their job.
+//! Files of jobs: results appear by rename, scratch folders are kept as long as their job.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// Makes both folders.
+    /// Creates both folders.
     pub(crate) fn open(outputs_dir: &Path, state_dir: &Path) -> io::Result<Self> {
         let scratch = state_dir.join("scratch");
         for folder in [outputs_dir, &scratch] {
@@ -73,7 +73,7 @@ impl Outputs {
         }
     }
 
-    /// Removes what an attempt has not finished.
+    /// Removes the unfinished file of an attempt.
     pub(crate) fn discard(&self, job: &JobId, attempt: u32) {
         remove_file(&self.temporary(job, attempt));
     }
@@ -95,7 +95,7 @@ impl Outputs {
         }
     }
 
-    /// Names of the scratch folders that are there.
+    /// The jobs that have scratch folders.
     pub(crate) fn scratch_jobs(&self) -> io::Result<Vec<JobId>> {
         let mut jobs = Vec::new();
         for entry in fs::read_dir(&self.scratch)? {

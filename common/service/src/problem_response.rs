@@ -5,7 +5,7 @@ use videosdgx_jobs::QueueError;
 
 use videosdgx_shell::Failure;
 
-/// The job is not there, or not the caller's: nobody can tell which.
+/// The job does not exist or belongs to another principal; the answer is the same.
 pub(crate) fn job_not_found() -> Failure {
     Failure::new(Code::JobNotFound, "there is no such job, or it is not yours")
 }

@@ -12,7 +12,7 @@ pub(crate) enum Selection {
         /// Last byte.
         last: u64,
     },
-    /// Nothing of what was asked for is there (416).
+    /// The range is outside the file (416).
     Unsatisfiable,
 }
 

@@ -1,4 +1,4 @@
-//! The job that the worker has now, so that a drain can wait for it or stop it.
+//! The job that is running now, so that a shutdown can wait for it or stop it.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -33,24 +33,24 @@ impl RunningJob {
         *self.lock() = None;
     }
 
-    /// The worker takes no jobs any more and has none.
+    /// The worker has ended.
     pub(crate) fn worker_ended(&self) {
         self.worker_over.send_replace(true);
     }
 
-    /// Asks the running job to stop, to go back to the queue.
+    /// Requests that the running job stops and returns to the queue.
     pub(crate) fn interrupt(&self) {
         if let Some((_, interrupt)) = &*self.lock() {
             interrupt.set(InterruptReason::Draining);
         }
     }
 
-    /// The job that does not stop.
+    /// The lease of the running job.
     pub(crate) fn lease(&self) -> Option<Lease> {
         self.lock().as_ref().map(|(lease, _)| lease.clone())
     }
 
-    /// Waits until the worker has ended; whether it did in time.
+    /// Waits until the worker has ended; `false` when that takes longer than `limit`.
     pub(crate) async fn worker_over(&self, limit: Duration) -> bool {
         let mut over = self.worker_over.subscribe();
         let waiting = async move { over.wait_for(|over| *over).await.is_ok() };

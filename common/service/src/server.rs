@@ -106,7 +106,7 @@ impl Running {
         Ok(Self { address, service, server: handle, gone })
     }
 
-    /// The address really bound.
+    /// The bound address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

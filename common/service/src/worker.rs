@@ -1,4 +1,4 @@
-//! Takes jobs from the queue, one after the other, on a thread of its own.
+//! Runs the queue's jobs one after the other, on a thread of its own.
 
 use std::{
     collections::HashMap,
@@ -19,23 +19,23 @@ use crate::{
     service::Service,
 };
 
-/// How long a claim waits before the worker looks round.
+/// How long a claim waits before the worker checks for other work.
 const CLAIM_WAIT: Duration = Duration::from_secs(30);
 const AFTER_QUEUE_ERROR: Duration = Duration::from_secs(1);
-/// A job that finds no memory or no disk waits this long…
+/// Delay before a job that found no memory or disk space is tried again.
 const SHORTAGE_DELAY: Duration = Duration::from_secs(2);
-/// …again and again, but not for ever.
+/// A job fails after waiting this long for memory or disk space.
 const SHORTAGE_PATIENCE: Duration = Duration::from_secs(600);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
-/// Why an attempt made no file.
+/// Why an attempt did not produce a file.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// The stored request, or a file beside it, cannot be read: no attempt will ever succeed.
     Unreadable(String),
     /// No model, or a panic.
     Loader(LoaderError<ModelError>),
-    /// The engine said so.
+    /// The engine failed.
     Engine(Box<EngineError>),
 }
 
@@ -74,7 +74,7 @@ impl<E: Engine> Worker<E> {
         Self { service, engine, loader, short: HashMap::new() }
     }
 
-    /// Works until the service drains.
+    /// Runs jobs until the service shuts down.
     pub(crate) fn run(mut self) {
         let name = format!("{}-{}", self.service.name(), std::process::id());
         let mut swept = Instant::now();
@@ -116,7 +116,7 @@ impl<E: Engine> Worker<E> {
         let ended = match attempt.run(claim, &interrupt) {
             Ok(finished) => self.complete(claim, finished),
             Err(fault) => {
-                // On a full disk this is what makes room for the queue's own write.
+                // On a full disk, this frees the space for the queue's own write.
                 service.outputs.discard(&lease.job, lease.attempt);
                 self.fail(lease, &interrupt, fault)
             }
@@ -135,7 +135,7 @@ impl<E: Engine> Worker<E> {
         service.running_job.ended();
     }
 
-    /// The file has its final name; now the queue is told, or the file goes.
+    /// Reports the file, which has its final name, to the queue; removes it when the queue refuses it.
     fn complete(&self, claim: &Claim, finished: Finished) -> Result<Ended, QueueError> {
         let name = finished.output.path.clone();
         let seconds = finished.seconds;
@@ -145,19 +145,18 @@ impl<E: Engine> Worker<E> {
                 self.service.metrics.observe_job(seconds, &finished.stages);
                 tracing::info!(seconds, bytes = finished.output.bytes, "job_completed");
             }
-            // The queue took another course, so the file is not the job's.
+            // The job ended otherwise (cancelled), so the file is not its result.
             Ok(_) => self.service.outputs.remove(&name),
             Err(QueueError::Stale { .. } | QueueError::NotFound) if !self.is_announced(claim, &name) => {
                 self.service.outputs.remove(&name);
             }
-            // Nobody knows whether it was written: the sweep at the next start does.
+            // Whether the queue stored it is unknown here: the sweep at the next start decides.
             Err(_) => {}
         }
         ended
     }
 
-    /// Whether the queue holds `name` as the job's result all the same: an earlier write was durable though its answer was an
-    /// error.
+    /// Whether the queue has `name` as the job's result although its answer was an error (the write was durable).
     fn is_announced(&self, claim: &Claim, name: &str) -> bool {
         match wait(self.service.queue.find(&claim.lease.job)) {
             Ok(record) => record.and_then(|record| record.output).is_some_and(|output| output.path == name),
@@ -176,7 +175,12 @@ impl<E: Engine> Worker<E> {
                     Some(InterruptReason::LeaseLost) => {
                         Err(QueueError::Stale { job: lease.job.clone(), attempt: lease.attempt })
                     }
-                    None => self.give_up(lease, GENERATION_FAILED, "the engine stopped by itself", true),
+                    None => self.give_up(
+                        lease,
+                        GENERATION_FAILED,
+                        "the engine stopped although nothing had cancelled the job",
+                        true,
+                    ),
                 },
                 EngineError::StorageFull(source) => {
                     self.wait_out(lease, Code::StorageFull.as_str(), &source.to_string())
@@ -194,7 +198,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// A shortage that may pass: the job waits without using up an attempt, others have their turn.
+    /// A temporary shortage: the job waits without using up an attempt while others run.
     fn wait_out(&mut self, lease: &Lease, code: &str, reason: &str) -> Result<Ended, QueueError> {
         let since = *self.short.entry(lease.job.clone()).or_insert_with(Instant::now);
         if since.elapsed() > SHORTAGE_PATIENCE {
@@ -210,7 +214,7 @@ impl<E: Engine> Worker<E> {
         self.insist(|| self.service.queue.fail(lease, failure.clone(), retry))
     }
 
-    /// Tells the queue until it can write; meanwhile the lease is renewed.
+    /// Repeats a write to the queue until its storage works again; the lease is renewed meanwhile.
     fn insist(&self, tell: impl Fn() -> Answer<Ended>) -> Result<Ended, QueueError> {
         loop {
             match wait(tell()) {

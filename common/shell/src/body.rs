@@ -88,9 +88,9 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> HandlerResult<T> {
 fn described(path: &str, error: &serde_json::Error) -> Failure {
     let message = error.to_string();
     if !error.is_data() {
-        return Failure::new(Code::InvalidBody, format!("the body is no JSON: {message}"));
+        return Failure::new(Code::InvalidBody, format!("the body is not valid JSON: {message}"));
     }
-    // "… at line 1 column 7" helps nobody who is told the field.
+    // "… at line 1 column 7" adds nothing to the name of the field.
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
     let inner = ["missing field `", "unknown field `", "duplicate field `"]
         .iter()

@@ -18,7 +18,7 @@ pub enum ConfigError {
     /// A variable has a value that cannot be used.
     #[error("{variable}: {reason}")]
     Variable {
-        /// Its name.
+        /// Name of the variable.
         variable: &'static str,
         /// What is wrong and what can be used instead; never the value of a secret.
         reason: String,
@@ -31,14 +31,20 @@ pub enum ConfigError {
 /// Form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Configuration that every service has.
+///
+/// ```
+/// let config = videosdgx_shell::ServiceConfig::from_lookup("wan21", 8002, |_| None)?;
+/// assert_eq!(config.listen.to_string(), "127.0.0.1:8002");
+/// # Ok::<(), videosdgx_shell::ConfigError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ServiceConfig {
     /// The service's name: prefix of its ids, and its folder in `models_dir`.

@@ -1,4 +1,4 @@
-//! Shutting down without cutting anybody off.
+//! Graceful shutdown: open responses end within the grace time.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-/// Whether the service is shutting down, and how many answers are on their way.
+/// Whether the service is shutting down, and how many responses are open.
 #[derive(Debug)]
 pub struct Drain {
     draining: watch::Sender<bool>,
@@ -26,7 +26,7 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// From now on nothing new is taken.
+    /// Starts the shutdown: from now on new work is refused.
     pub fn begin(&self) {
         self.draining.send_replace(true);
     }
@@ -36,24 +36,24 @@ impl Drain {
         *self.draining.borrow()
     }
 
-    /// Sees the beginning.
+    /// Becomes `true` when the shutdown begins.
     pub fn watch(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
     }
 
-    /// Counts an answer until [`Drain::answer_ended`]; a long download is one.
+    /// Counts a response as open until [`Drain::answer_ended`]; a download or a stream is one response.
     pub fn answer_began(&self) {
         self.answers.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The answer has been handed over, or nobody wants it any more.
+    /// The response was sent completely, or its client has disconnected.
     pub fn answer_ended(&self) {
         if self.answers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.answers_done.notify_waiters();
         }
     }
 
-    /// Waits until no answer is on its way; whether that came true in time.
+    /// Waits until no response is open; `false` when that takes longer than `limit`.
     pub async fn answers_over(&self, limit: Duration) -> bool {
         let over = async {
             loop {

@@ -1,4 +1,4 @@
-//! The outermost layer: request ids, problem documents, logs, metrics and the count of answers on their way.
+//! The outermost middleware: request ids, problem documents, logs, metrics and the count of open responses.
 
 use std::{
     pin::Pin,
@@ -22,14 +22,14 @@ use crate::{
     problem_response::{self, PROBLEM_JSON},
 };
 
-/// Names a request in answers, problems and the log.
+/// Identifies a request in responses, problems and the log.
 const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
-/// The request's id, in its extensions: streams name themselves after it.
+/// The request's id, in its extensions; streams derive their ids from it.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-/// Wraps every route, also those that do not exist.
+/// Wraps every route, and responses to paths without a route.
 pub(crate) async fn edge(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -54,7 +54,7 @@ pub(crate) async fn edge(
     let seconds = began.elapsed().as_secs_f64();
     if let Some(shell) = &shell {
         shell.metrics.observe_request(method.as_str(), &route, status, seconds);
-        // An upgraded connection is not the server's to close.
+        // The server does not close an upgraded connection.
         if shell.drain.has_begun() && status != 101 {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -76,7 +76,7 @@ pub(crate) async fn edge(
     Ok(response.map_body(|_, body| BoxBody::new(CountedBody { body, _counted: answer_counted })))
 }
 
-/// The client's own id when it is sane, else a fresh one.
+/// The client's own id when it is well-formed, else a new one.
 fn request_id(request: &ServiceRequest) -> String {
     let sane = |id: &&str| {
         (1..=128).contains(&id.len())
@@ -90,7 +90,7 @@ fn request_id(request: &ServiceRequest) -> String {
         .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// Every refusal is a problem document that names the request, also the framework's own.
+/// Turns every error response, the framework's included, into a problem document that names the request.
 fn with_problem(response: ServiceResponse<BoxBody>, id: &str, openai: bool) -> ServiceResponse<BoxBody> {
     let known = response.response().extensions().get::<Problem>().cloned();
     let problem = match known {
@@ -134,7 +134,7 @@ impl Drop for CountedAnswer {
     }
 }
 
-/// A body that counts as on its way until it has been handed to the socket, or the client has gone.
+/// A body whose response counts as open until it has been written to the socket, or the client has disconnected.
 struct CountedBody {
     body: BoxBody,
     _counted: Option<CountedAnswer>,

@@ -1,4 +1,4 @@
-//! Who is asking: extractors that refuse before a handler runs.
+//! Extractors that verify the caller before a handler runs.
 
 use std::marker::PhantomData;
 
@@ -18,7 +18,7 @@ pub trait RequiredScope: 'static {
 /// Submit, cancel, load.
 #[derive(Debug)]
 pub struct Generate;
-/// Look at one's own jobs, at the queue and the metrics.
+/// Read the caller's own jobs, the queue and the metrics.
 #[derive(Debug)]
 pub struct Read;
 /// Unload.

@@ -1,4 +1,4 @@
-//! The loader as the routes see it, whatever the model's type is.
+//! The model loader without its type parameters, as the routes use it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use videosdgx_model::{
 
 use crate::ServiceConfig;
 
-/// A loader without its types.
+/// A [`ModelLoader`] without its type parameters.
 pub trait Loader: Send + Sync {
     /// The state now.
     fn report(&self) -> LoaderReport;
@@ -18,7 +18,7 @@ pub trait Loader: Send + Sync {
     fn warm_up(&self) -> BoxFuture<'static, Result<(), Problem>>;
     /// Waits for the uses under way, at most `wait_up_to`, then drops the model.
     fn unload(&self, wait_up_to: Duration) -> BoxFuture<'static, Result<Freed, Problem>>;
-    /// Refuses who waits and who comes.
+    /// Refuses waiting and new uses.
     fn close(&self);
 }
 
@@ -42,13 +42,13 @@ impl<L: Load<Error = ModelError>> Loader for ModelLoader<L> {
     }
 }
 
-/// How `config` wants its model loaded, with a budget over the system's memory.
+/// Loader settings of `config`, with a budget over the system's memory.
 #[must_use]
 pub fn loader_config(config: &ServiceConfig) -> LoaderConfig {
     LoaderConfig::new(&config.name)
         .with_auto_unload_minutes(config.auto_unload_minutes)
         .with_budget(Arc::new(MemoryBudget::of_system(config.memory_reserve_bytes)))
-        .with_release(Arc::new(give_pages_back))
+        .with_release(Arc::new(return_free_pages))
 }
 
 /// Stable code of a loader's failure.
@@ -82,7 +82,7 @@ pub fn loader_problem(error: &LoaderError<ModelError>) -> Problem {
 }
 
 /// glibc keeps freed small blocks; this returns their pages to the system.
-fn give_pages_back() {
+fn return_free_pages() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` takes the allocator's own locks and touches only free memory.
     unsafe {

@@ -13,15 +13,15 @@ const USAGE: &str = "usage: <service> [health | openapi | --version]
 
 /// A service that runs and can be stopped.
 pub trait Stoppable {
-    /// Where it answers, for example `http://127.0.0.1:43121`.
+    /// Base URL, for example `http://127.0.0.1:43121`.
     fn url(&self) -> String;
 
-    /// Takes nothing new, lets what runs end within the grace time, and stops. Whether all of it ended: if not, the process
-    /// must end without waiting for it.
+    /// Refuses new work, lets running work end within the grace time, and stops. `false` when some work did not end: the
+    /// process must then end without waiting for it.
     fn drain(self) -> impl Future<Output = bool>;
 }
 
-/// All of a service's `main`: reads the environment, builds what the service is made of, starts it, and serves until SIGTERM or
+/// The `main` of a service: reads the environment, builds the engine or backend, starts the service and serves until SIGTERM or
 /// SIGINT. `document` is what `openapi` prints.
 pub fn main<E, R: Stoppable, X: Display>(
     name: &str,
@@ -105,7 +105,7 @@ fn run<R: Stoppable, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result
 }
 
 fn print(line: &str) -> ExitCode {
-    // Nobody may be reading: that is no reason to stop.
+    // Standard output may be closed; the service runs without it.
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,

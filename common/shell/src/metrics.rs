@@ -1,5 +1,4 @@
-//! Figures that every service has, in one typed struct, and the registry that a service adds its own to. No label comes from
-//! user input.
+//! Metrics of every service, and the registry to which a service adds its own. No label comes from user input.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -39,7 +38,7 @@ struct AnswerLabel {
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
-/// What `/metrics` shows of every service.
+/// The metrics that `/metrics` shows for every service.
 #[derive(Debug)]
 pub struct ShellMetrics {
     registry: Mutex<Registry>,
@@ -71,7 +70,7 @@ pub struct ProcessStatus {
     pub loader: LoaderReport,
     /// The process and the machine.
     pub memory: MemoryReport,
-    /// Whether it is shutting down.
+    /// Whether the service is shutting down.
     pub draining: bool,
 }
 
@@ -118,7 +117,7 @@ impl ShellMetrics {
         );
     }
 
-    /// Adds figures of the service's own.
+    /// Registers the service's own metrics.
     pub fn add(&self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -133,7 +132,7 @@ impl ShellMetrics {
     /// Everything in OpenMetrics text.
     ///
     /// # Errors
-    /// Never in practice: only when a figure cannot be written.
+    /// Never in practice: when a metric cannot be formatted.
     pub fn encode(&self, now: &ProcessStatus) -> Result<String, std::fmt::Error> {
         for (state, name) in LOADER_STATES {
             self.loader.get_or_create(&StateLabel { state: name }).set(i64::from(now.loader.state == state));
@@ -157,18 +156,18 @@ impl ShellMetrics {
 /// Media type of [`ShellMetrics::encode`].
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A counter that is kept elsewhere.
+/// Sets a counter whose value is counted elsewhere.
 pub fn set_counter(counter: &Counter, value: u64) {
     counter.inner().store(value, Ordering::Relaxed);
 }
 
-/// Methods are user input too.
+/// The method as a label: unknown ones, which are user input, become `other`.
 fn known_method(method: &str) -> String {
     let known = matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS");
     if known { method.to_owned() } else { "other".to_owned() }
 }
 
-/// Whether JSON is named before any form of text.
+/// Whether `Accept` names JSON before any text format.
 #[must_use]
 pub fn wants_json(request: &HttpRequest) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");

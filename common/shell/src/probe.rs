@@ -1,4 +1,4 @@
-//! `health`: what a container's health check runs, without curl.
+//! The command `health`, for a container's health check: needs no curl in the image.
 
 use std::{
     io::{Read as _, Write as _},
@@ -44,7 +44,7 @@ fn status(address: SocketAddr) -> std::io::Result<u16> {
     std::str::from_utf8(&start)
         .ok()
         .and_then(|line| line.strip_prefix("HTTP/1.1 ")?.parse().ok())
-        .ok_or_else(|| std::io::Error::other("no HTTP answer"))
+        .ok_or_else(|| std::io::Error::other("not an HTTP response"))
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everywhere_is_probed_at_home() {
+    fn unspecified_addresses_are_probed_at_the_loopback_address() {
         for (listen, expected) in
             [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:8", "10.0.0.1:8")]
         {

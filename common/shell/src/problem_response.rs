@@ -1,4 +1,4 @@
-//! Every error becomes a problem document here, once.
+//! The one place where an error becomes a problem document.
 
 use std::fmt;
 
@@ -22,17 +22,17 @@ pub struct Failure(pub Problem);
 pub type HandlerResult<T = HttpResponse> = Result<T, Failure>;
 
 impl Failure {
-    /// A failure of `code`, with a sentence for people.
+    /// A failure with the code `code` and a message for the reader.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self(Problem::new(code, detail))
     }
 
-    /// Nothing new is taken any more.
+    /// 503 `draining`: the service is shutting down.
     pub fn draining() -> Self {
         Self(Problem::new(Code::Draining, "the service is shutting down; try again soon").with_retry_after(5))
     }
 
-    /// A bug. Logged here, so that the log has it under the request's id and the client has not.
+    /// An internal error. It is logged here under the request's id; the client does not see its text.
     pub fn internal(error: impl fmt::Display) -> Self {
         tracing::error!(%error, "internal_error");
         Self::new(Code::Internal, "something went wrong inside; the log has it under the request's id")
@@ -65,7 +65,7 @@ impl ResponseError for Failure {
     }
 }
 
-/// RFC 6750: what a refused token should know.
+/// The `WWW-Authenticate` challenge of a refused token (RFC 6750).
 fn challenge(code: &str) -> Option<&'static str> {
     if code == Code::Unauthorized.as_str() {
         Some("Bearer")
@@ -112,7 +112,7 @@ impl From<Denied> for Failure {
     }
 }
 
-/// The problem that stands for a bare status which the framework answered.
+/// The problem document for an error status that the framework answered without one.
 pub(crate) fn of_status(status: StatusCode, path: &str) -> Problem {
     let path: String = path.chars().take(120).collect();
     match status.as_u16() {

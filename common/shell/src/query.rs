@@ -1,4 +1,4 @@
-//! Query parameters, strictly: unknown and repeated ones are refused by name.
+//! Strict query parameters: unknown and repeated ones are refused by name.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -12,7 +12,7 @@ use crate::{Failure, HandlerResult};
 pub struct Query(BTreeMap<String, String>);
 
 impl Query {
-    /// Those of `request`, which may have the parameters `known`.
+    /// Parses the query of `request`, which may have the parameters `known`.
     ///
     /// # Errors
     /// 400 `invalid_field`, for an unknown or repeated one.

@@ -1,4 +1,4 @@
-//! Listening and serving with limits on who may hold a connection for how long, and closing without cutting anybody off.
+//! Listening and serving with limits on connections, and closing after open responses have ended.
 
 use std::{
     any::Any,
@@ -24,16 +24,16 @@ const SERVING_THREADS: usize = 2;
 const BLOCKING_THREADS: usize = 8;
 const CONNECTIONS_PER_THREAD: usize = 1024;
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-/// What a client gets to close a connection that the service has closed.
+/// Time that a client has to close a connection which the service has closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
-/// A reader that takes nothing for so long is cut off by the kernel.
+/// The kernel closes a connection whose client has read nothing for this long.
 const STALLED_READER: Duration = Duration::from_secs(30);
 
-/// Most bytes that the kernel holds for a reader beyond what is on its way: a slow one is felt soon, and costs little memory.
+/// Most unsent bytes that the kernel buffers for a client, so that a slow reader is noticed soon and costs little memory.
 const UNSENT: u32 = 128 * 1024;
 
-/// A failure of the system while something was tried.
+/// Maps an I/O error to [`StartError::System`]; `action` is an infinitive.
 pub fn system(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
     let action = action.into();
     move |source| StartError::System { action, source }
@@ -42,7 +42,7 @@ pub fn system(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Start
 /// The socket that `config` names, and its address.
 ///
 /// # Errors
-/// When the address cannot be had.
+/// When the address cannot be bound.
 pub fn bind(config: &ServiceConfig) -> Result<(TcpListener, SocketAddr), StartError> {
     let listener =
         TcpListener::bind(config.listen).map_err(system(format!("listen on {}", config.listen)))?;
@@ -50,7 +50,7 @@ pub fn bind(config: &ServiceConfig) -> Result<(TcpListener, SocketAddr), StartEr
     Ok((listener, address))
 }
 
-/// TLS and its roots are only brought up where keys come from a URL.
+/// The verifier of `config`. TLS is initialised only when keys come from a URL.
 ///
 /// # Errors
 /// When the keys cannot be used.
@@ -87,9 +87,9 @@ pub fn serve(
         .client_request_timeout(HEADERS_WITHIN)
         .client_disconnect_timeout(CLOSED_WITHIN)
         .keep_alive(IDLE_CONNECTION)
-        // Who hangs up wants no answer any more: what is computed for it stops.
+        // A client that disconnects cancels its request.
         .h1_allow_half_closed(false)
-        // By then no answer is on its way: only idle connections are left.
+        // At this point no response is open: only idle connections are left.
         .shutdown_timeout(1)
         .disable_signals()
         .on_connect(tune)
@@ -97,7 +97,7 @@ pub fn serve(
     Ok(server.run())
 }
 
-/// Lets the answers on their way end until `deadline`, then stops serving.
+/// Waits for open responses until `deadline`, then stops serving.
 pub async fn close_server(shell: &Shell, server: &ServerHandle, deadline: Instant) {
     if !shell.drain.answers_over(deadline.saturating_duration_since(Instant::now())).await {
         tracing::warn!("open_answers_are_cut");
@@ -105,7 +105,7 @@ pub async fn close_server(shell: &Shell, server: &ServerHandle, deadline: Instan
     server.stop(true).await;
 }
 
-/// Small events go out at once; a reader that takes nothing is cut off.
+/// Sends small events at once, and closes connections whose client reads nothing.
 fn tune(connection: &dyn Any, _: &mut Extensions) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>() {
         let socket = socket2::SockRef::from(stream);

@@ -4,13 +4,13 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{ConfigError, LogFormat, ServiceConfig};
 
-/// The framework's own lines: starts and stops that we log ourselves, and an error line for each client that sends nonsense.
+/// Log targets of the framework that are reduced: starts and stops, which the service logs itself, and an error for each malformed request.
 const QUIET: [&str; 2] = ["actix_server=warn", "actix_http::h1::dispatcher=off"];
 
-/// Starts logging as configured. Does nothing when somebody else has started it.
+/// Starts logging as configured. Does nothing when a subscriber is already installed.
 ///
 /// # Errors
-/// When `LOG_LEVEL` is no level.
+/// When `LOG_LEVEL` is not a level or a list of directives.
 pub fn start_logging(config: &ServiceConfig) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&config.log_level).map_err(|error| ConfigError::Variable {
         variable: "LOG_LEVEL",

@@ -14,17 +14,25 @@ pub fn environment(variable: &str) -> Option<String> {
 }
 
 /// The variables of an environment, read by type; an error names the variable.
+///
+/// ```
+/// let lookup = |name: &str| (name == "RETRIES").then(|| "3".to_owned());
+/// let variables = videosdgx_shell::Variables::new(&lookup);
+/// assert_eq!(variables.number("RETRIES", 1, 0..=9)?, 3);
+/// assert_eq!(variables.number("LIMIT", 5, 0..=9)?, 5);
+/// # Ok::<(), videosdgx_shell::ConfigError>(())
+/// ```
 pub struct Variables<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl<'a> Variables<'a> {
-    /// Those that `lookup` knows; empty ones count as not set.
+    /// The variables that `lookup` knows; empty ones count as not set.
     pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { lookup }
     }
 
-    /// The value without space round it.
+    /// The value without surrounding white space.
     #[must_use]
     pub fn text(&self, variable: &str) -> Option<String> {
         let value = (self.lookup)(variable)?;
@@ -48,7 +56,7 @@ impl<'a> Variables<'a> {
         })
     }
 
-    /// One of some words.
+    /// A word that `T` parses, in any case; default: `T::default()`.
     ///
     /// # Errors
     /// [`ConfigError::Variable`].

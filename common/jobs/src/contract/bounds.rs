@@ -27,7 +27,7 @@ pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
     submit(&queue, job(&Principal::new("carol")));
 }
 
-/// Ten principals, one with a hundred jobs: each gets its turn before anybody gets a second.
+/// Ten principals, one with a hundred jobs: each gets its turn before any principal gets a second.
 pub fn greedy_principal_gets_its_share(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let greedy = Principal::new("greedy");

@@ -41,7 +41,7 @@ pub fn waiting_claim_is_woken(open: Open<'_>) {
     assert!(record.started_at.is_some());
 }
 
-/// Nobody gets a job that a worker gave up waiting for.
+/// No worker gets a job that a worker gave up waiting for.
 pub fn dropped_claim_claims_nothing(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     for _ in 0..5 {
@@ -53,7 +53,7 @@ pub fn dropped_claim_claims_nothing(open: Open<'_>) {
     assert_eq!(claimed.attempts_used, 0);
 }
 
-/// After `close_claims` workers get nothing, those that wait at once; everything else goes on.
+/// After `close_claims` workers get nothing, those that wait at once; everything else continues.
 pub fn closed_claims_get_nothing(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     submit(&queue, job(&ann()));
@@ -97,13 +97,13 @@ pub fn renewed_lease_is_kept(open: Open<'_>) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(1_000) {
         assert_eq!(wait(queue.renew(&held.lease)), Ok(Signal::Continue));
-        // Nobody else gets it meanwhile: this wait is the pause between renewals.
+        // No other worker gets it meanwhile: this wait is the pause between renewals.
         assert!(wait(queue.claim("thief", Duration::from_millis(50))).expect("claims work").is_none());
     }
     assert_eq!(complete(&queue, &held), JobStatus::Completed);
 }
 
-/// A job that takes its worker down each time is given up after the last attempt, and others go on.
+/// A job that takes its worker down each time is given up after the last attempt, and other jobs continue.
 pub fn dead_after_the_last_attempt(open: Open<'_>) {
     let queue = open(short_leases().into());
     let killer = submit(&queue, with_priority(job(&ann()), 9));

@@ -22,7 +22,7 @@ fn subscribe(queue: &std::sync::Arc<dyn crate::Queue>, id: &JobId, after: u64) -
     wait(queue.subscribe(&ann(), id, after)).expect("one's own job")
 }
 
-/// Every change is an event with the next number; whoever comes back gets what was missed, once, then the live ones.
+/// Every change is an event with the next number; a resumed stream gets the missed events, once, then the live ones.
 pub fn events_are_numbered_and_resumed(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
@@ -65,7 +65,7 @@ pub fn streams_end_with_the_job(open: Open<'_>) {
     assert_eq!(wait(queue.subscribe(&ann(), &nobody, 0)).map(|_| ()), Err(QueueError::NotFound));
 }
 
-/// Progress shows in the record, never goes back inside an attempt, and starts afresh with the next. Warnings are kept once.
+/// Progress shows in the record, never goes back inside an attempt, and starts again with the next. Warnings are kept once.
 pub fn progress_goes_forward(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));

@@ -40,7 +40,7 @@ pub fn lists_are_newest_first_in_pages(open: Open<'_>) {
     assert!(page.jobs[0].queue_position.is_some() && page.next.is_some());
 }
 
-/// Other people's jobs look as if they were not there.
+/// Jobs of other principals are answered as unknown.
 pub fn other_peoples_jobs_are_not_found(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));

@@ -1,4 +1,4 @@
-//! What every driver must pass. In a driver's tests:
+//! The test suite that every driver must pass. In a driver's tests:
 //!
 //! ```ignore
 //! videosdgx_jobs::contract_tests!(|options| Fixture::new(MyQueue::empty(options), ()));
@@ -47,7 +47,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// A queue and what it stands on; that is dropped after the queue.
+    /// A queue and what it needs (a temporary folder), which is dropped after the queue.
     pub fn new(queue: impl Queue, keep: impl Any + Send + Sync) -> Self {
         Self { queue: Arc::new(queue), _keep: Box::new(keep) }
     }

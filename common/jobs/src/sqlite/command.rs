@@ -1,4 +1,4 @@
-//! What the writing thread is asked.
+//! Commands for the writing thread.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
-/// What a step may touch.
+/// What a step may read and change.
 pub(super) struct Context<'a> {
     pub(super) machine: &'a mut Machine,
     pub(super) time: Time,
@@ -24,7 +24,7 @@ pub(super) struct Context<'a> {
 /// Called when the transaction of the step's batch has ended, one way or the other.
 pub(super) type AfterCommit = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
 
-/// Steps the machine, or hears why there is none.
+/// Applies a change to the machine, or is given the error when there is none.
 pub(super) type Step = Box<dyn FnOnce(Result<Context<'_>, QueueError>) -> AfterCommit + Send>;
 
 /// A worker that waits for a job.
@@ -34,7 +34,7 @@ pub(super) struct Waiter {
     pub(super) reply: Reply<Option<Claim>>,
 }
 
-/// Somebody who wants the events of a job.
+/// A request for the events of a job.
 pub(super) struct Subscription {
     pub(super) principal: Principal,
     pub(super) id: JobId,
@@ -51,14 +51,14 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// A step whose answer goes out once it is durable.
+    /// A step whose answer is sent once it is durable.
     pub(super) fn step<T: Send + 'static>(
         reply: Reply<T>,
         step: impl FnOnce(Context<'_>) -> Result<T, QueueError> + Send + 'static,
     ) -> Self {
         Self::Step(Box::new(move |context| {
             let result = context.and_then(step);
-            // Whoever dropped the answer does not need it.
+            // A caller that dropped its answer does not need it.
             Box::new(move |committed| drop(reply.send(result.and_then(|value| committed.map(|()| value)))))
         }))
     }

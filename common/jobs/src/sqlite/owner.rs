@@ -1,20 +1,20 @@
-//! One process owns a state folder.
+//! The exclusive lock on a state folder.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
     path::Path,
 };
 
-use crate::QueueError;
+use crate::{QueueError, StorageError};
 
-/// Held as long as the queue lives; the system lets go of it when the process dies, however it dies.
+/// Held as long as the queue is open; the operating system releases it when the process ends in any way.
 #[derive(Debug)]
 pub(super) struct OwnerLock(#[expect(dead_code, reason = "open as long as the lock is held")] File);
 
 impl OwnerLock {
     pub(super) fn take(folder: &Path) -> Result<Self, QueueError> {
         let path = folder.join("jobs.lock");
-        let storage = |error: std::io::Error| QueueError::Storage(format!("{}: {error}", path.display()));
+        let storage = |error: std::io::Error| QueueError::Storage(StorageError::new(error).at(&path));
         let file =
             OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(storage)?;
         match file.try_lock() {

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     Answer, Claim, Counts, Ended, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, Lease,
-    ListQuery, Principal, Progress, Queue, QueueDriver, QueueError, QueueOptions, Signal, Submission,
-    Submitted, Totals,
+    ListQuery, Principal, Progress, Queue, QueueDriver, QueueError, QueueOptions, Signal, StorageError,
+    Submission, Submitted, Totals,
 };
 
 /// Where SQLite stores a queue.
@@ -56,7 +56,17 @@ impl QueueDriver for SqliteOptions {
     }
 }
 
-/// A queue in a SQLite file. Dropping it ends its threads after everything asked before is answered, and frees the folder.
+/// A queue in a SQLite file.
+///
+/// ```
+/// use videosdgx_jobs::{QueueConfig, Queue as _, sqlite::{SqliteOptions, SqliteQueue}, wait};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let queue = SqliteQueue::open(SqliteOptions::new(folder.path()), QueueConfig::default())?;
+/// assert_eq!(wait(queue.counts())?.queued(), 0);
+/// # Ok::<(), videosdgx_jobs::QueueError>(())
+/// ```
+/// Dropping it ends its threads after everything asked before is answered, and frees the folder.
 #[derive(Debug)]
 pub struct SqliteQueue {
     threads: Threads,
@@ -82,7 +92,7 @@ impl SqliteQueue {
     pub fn open(storage: SqliteOptions, options: impl Into<QueueOptions>) -> Result<Self, QueueError> {
         let SqliteOptions { folder, max_database_bytes } = storage;
         let QueueOptions { config, on_forgotten } = options.into();
-        let storage = |error: std::io::Error| QueueError::Storage(format!("{}: {error}", folder.display()));
+        let storage = |error: std::io::Error| QueueError::Storage(StorageError::new(error).at(&folder));
         std::fs::create_dir_all(&folder).map_err(storage)?;
         let lock = OwnerLock::take(&folder)?;
         let path = folder.join("jobs.sqlite");

@@ -11,16 +11,16 @@ use crate::{Cursor, JobPage, JobRecord, ListQuery, Principal, QueueError};
 
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
-/// What can be asked.
+/// A read.
 pub(super) enum Question {
     Find(JobId, Reply<Option<JobRecord>>),
     List(Principal, ListQuery, Reply<JobPage>),
     Shutdown,
 }
 
-/// Answers until nobody can ask any more.
+/// Answers until every sender is gone.
 pub(super) fn run(connection: &Connection, questions: &Receiver<Question>) {
-    // A dropped answer needs nobody to hear it.
+    // A caller that dropped its answer does not need it.
     for question in questions {
         match question {
             Question::Find(id, reply) => drop(reply.send(find(connection, &id).map_err(failure))),
@@ -42,7 +42,7 @@ fn find(connection: &Connection, id: &JobId) -> rusqlite::Result<Option<JobRecor
 fn list(connection: &Connection, principal: &Principal, query: &ListQuery) -> rusqlite::Result<JobPage> {
     let limit = query.limit.clamp(1, ListQuery::MAX_LIMIT);
     let before = query.cursor.map_or(i64::MAX, |cursor| i64::try_from(cursor.0).unwrap_or(i64::MAX));
-    // One more than asked for tells whether there is another page.
+    // One more than requested shows whether there is another page.
     let mut values: Vec<Value> = vec![
         Value::Text(principal.as_str().to_owned()),
         Value::Integer(before),

@@ -88,7 +88,7 @@ fn read_job(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Job> {
         enqueued,
         phase: match status {
             JobStatus::Queued => Phase::Queued { not_before },
-            // One column for both; leases are given afresh when a machine is restored.
+            // One column for both; leases are renewed when a machine is restored.
             JobStatus::Running => Phase::Running { lease_until: 0, started: not_before },
             ended => Phase::Ended(ended),
         },

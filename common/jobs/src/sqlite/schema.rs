@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::QueueError;
+use crate::{QueueError, StorageError};
 
 /// One script a version; `user_version` counts the scripts that ran.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
@@ -63,7 +63,7 @@ fn migrate(connection: &mut Connection) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// What a failure of SQLite means to callers.
+/// Maps a failure of SQLite to the queue's errors.
 pub(super) fn failure(error: rusqlite::Error) -> QueueError {
     if let rusqlite::Error::SqliteFailure(code, _) = &error
         && (code.code == rusqlite::ErrorCode::DiskFull
@@ -71,5 +71,5 @@ pub(super) fn failure(error: rusqlite::Error) -> QueueError {
     {
         return QueueError::StorageFull;
     }
-    QueueError::Storage(error.to_string())
+    QueueError::Storage(StorageError::new(error))
 }

@@ -1,5 +1,5 @@
 //! The writing thread: the only owner of the machine and of the writing connection. Commands that came in while the last
-//! transaction was being synced share the next one (group commit); nobody is answered before it is on the disk.
+//! transaction was being synced share the next one (group commit); no answer is sent before it is on the disk.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,7 +17,7 @@ use super::{
     store::{NewRequests, Store},
 };
 use crate::{
-    CancelSignal, Claim, EventStream, ForgottenHook, Lease, QueueConfig, QueueError, Signal,
+    CancelSignal, Claim, EventStream, ForgottenHook, Lease, QueueConfig, QueueError, Signal, StorageError,
     state::{Changes, Granted, Machine, Time},
 };
 
@@ -25,7 +25,7 @@ use crate::{
 const MAX_BATCH: usize = 512;
 /// How often old jobs are looked for when nothing else happens.
 const IDLE_TICK: Duration = Duration::from_secs(60);
-/// How long to leave a broken database alone.
+/// Interval between attempts to restore after a failed transaction.
 const REPAIR_EVERY: Duration = Duration::from_millis(500);
 
 /// A claim on its way to a worker.
@@ -55,14 +55,14 @@ pub(super) struct Writer {
     /// Signals of the claims that are out, by (job, attempt).
     cancels: HashMap<(u64, u32), CancelSignal>,
     listeners: HashMap<u64, Vec<mpsc::Sender<JobEvent>>>,
-    /// Claims whose worker was gone before it got them.
+    /// Claims whose worker was gone before it received them.
     unreceived: Vec<Lease>,
     on_forgotten: Option<ForgottenHook>,
     _lock: OwnerLock,
 }
 
 impl Writer {
-    /// Restores what is stored and takes back the leases of the owner before.
+    /// Restores the stored queue and ends the leases of the previous owner.
     pub(super) fn open(
         store: Store,
         config: QueueConfig,
@@ -104,7 +104,7 @@ impl Writer {
             let mut taken = 0;
             while let Some(command) = next {
                 if matches!(command, Command::Shutdown) {
-                    // What was asked before still counts; a failure has been told to those who asked.
+                    // Earlier commands are still committed; their callers have been sent a failure.
                     let _ = self.commit(batch);
                     return;
                 }
@@ -236,10 +236,10 @@ impl Writer {
         }
     }
 
-    /// Makes the batch durable, then answers and tells everybody. After an error the machine is thrown away.
+    /// Makes the batch durable, then answers callers and notifies listeners. After an error the machine is discarded.
     fn commit(&mut self, batch: Batch) -> Result<(), QueueError> {
         let Some(machine) = &mut self.machine else {
-            batch.refuse(&QueueError::Storage("the job database cannot be read".to_owned()));
+            batch.refuse(&QueueError::Storage(StorageError::new("the job database cannot be read")));
             return Ok(());
         };
         let changes = machine.take_changes();
@@ -285,7 +285,7 @@ impl Writer {
                 self.cancels.remove(&(number, event.attempt));
             }
             if let Some(listeners) = self.listeners.get_mut(&number) {
-                // Who is too slow loses the stream, and resumes from what is stored.
+                // A listener that is too slow loses the stream, and resumes from the stored events.
                 listeners.retain_mut(|listener| listener.try_send(event.clone()).is_ok());
                 if ended || listeners.is_empty() {
                     self.listeners.remove(&number);

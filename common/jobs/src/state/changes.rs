@@ -1,4 +1,4 @@
-//! What a driver has to make durable, and whom to tell afterwards.
+//! Changes that a driver has to make durable, and the notifications that follow.
 
 use std::collections::BTreeSet;
 

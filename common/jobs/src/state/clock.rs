@@ -2,17 +2,17 @@
 
 use jiff::Timestamp;
 
-/// What a driver's clocks say.
+/// Readings of a driver's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time {
     /// Milliseconds of a clock that should be monotonic; where it begins does not matter.
     pub ticks: i64,
-    /// For people.
+    /// Wall clock, for records.
     pub wall: Timestamp,
 }
 
 /// Makes queue time, in milliseconds, out of [`Time::ticks`]. Time in which the queue itself was not asked anything (its process
-/// was stopped, a disk hung, somebody set the clock) counts for at most [`Clock::MAX_GAP`]: workers could not renew then either,
+/// was stopped, a disk hung, the clock was set) counts for at most [`Clock::MAX_GAP`]: workers could not renew then either,
 /// so their leases must not end by it. Hence a driver has to call at least every [`Clock::TICK`] while leases are out.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {

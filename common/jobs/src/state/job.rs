@@ -59,7 +59,7 @@ pub struct Job {
     pub attempt: u32,
     /// Attempts that ended without a result; releases do not count.
     pub attempts_used: u32,
-    /// The owner asked for cancellation.
+    /// The owner requested cancellation.
     pub cancel_requested: bool,
     /// Where the newest attempt is or was.
     pub progress: Option<Progress>,
@@ -100,7 +100,7 @@ impl Job {
         Lease { job: self.id.clone(), attempt: self.attempt }
     }
 
-    /// The next event, describing the job as it is now.
+    /// The next event, with the job's current state.
     pub(super) fn next_event(&mut self, kind: EventKind) -> JobEvent {
         self.sequence += 1;
         JobEvent {

@@ -189,10 +189,10 @@ impl Machine {
         self.drop_job(number).ok_or(QueueError::NotFound)
     }
 
-    /// One's own job.
+    /// A job of `principal`.
     ///
     /// # Errors
-    /// `NotFound`, also for other people's.
+    /// `NotFound`, also for jobs of other principals.
     pub fn owned(&self, principal: &Principal, id: &JobId) -> Result<&Job, QueueError> {
         self.find(id).filter(|job| job.principal == *principal).ok_or(QueueError::NotFound)
     }
@@ -300,7 +300,7 @@ impl Machine {
         number
     }
 
-    /// Appends an event that describes the job as it is now, and has the job written.
+    /// Appends an event with the job's current state, and marks the job as changed.
     pub(super) fn emit(&mut self, number: u64, kind: EventKind) {
         if let Some(job) = self.jobs.get_mut(&number) {
             let event = job.next_event(kind);

@@ -29,7 +29,7 @@ struct Entry {
 struct Line {
     /// By (key, number).
     jobs: BTreeMap<(i64, u64), Entry>,
-    /// Queue time and running number of the last claim; a principal whose line emptied starts afresh.
+    /// Queue time and running number of the last claim; a principal without waiting jobs starts again.
     last_served: i64,
     last_claim: u64,
 }

@@ -37,7 +37,7 @@ impl Machine {
         !self.order.is_empty()
     }
 
-    /// Extends the lease. Changes nothing that has to be stored: whoever restores the machine gives leases afresh.
+    /// Extends the lease. Changes nothing that has to be stored: restoring the machine renews the leases.
     ///
     /// # Errors
     /// `Stale`.

@@ -1,4 +1,4 @@
-//! One's own jobs. Other people's do not exist.
+//! The caller's own jobs; those of others are answered as unknown.
 
 use std::time::Duration;
 
