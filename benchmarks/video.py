@@ -1,9 +1,9 @@
 """The demonstration video, stage by stage, ours and diffusers' in turn on the same files."""
 
-import statistics
 import sys
 from pathlib import Path
 
+from peer import Peer, compared
 from processes import RELEASE, ROOT, measured
 
 ROUNDS = 3
@@ -13,18 +13,11 @@ STAGES = {"step_seconds": "one denoising step", "denoise_seconds": "denoising, 2
 
 
 def run():
-    peer = str(Path(__file__).with_name("peer_diffusers.py"))
+    script = str(Path(__file__).with_name("peer_diffusers.py"))
     rows = []
     for dtype in ("bf16", "f32"):
-        ours, theirs = [], []
-        for _ in range(ROUNDS):
-            ours.append(measured([str(RELEASE / "examples" / "measure_wan21"), CHECKPOINT, dtype, *SIZE, "3"]))
-            theirs.append(measured([sys.executable, peer, CHECKPOINT, dtype, *SIZE, "3"]))
-        for key, name in STAGES.items():
-            pairs = [(mine[key], other[key]) for mine, other in zip(ours, theirs)]
-            rows.append({
-                "what": f"demo {dtype}: {name}", "ours": statistics.median(mine for mine, _ in pairs),
-                "peer": statistics.median(other for _, other in pairs), "peer_name": "diffusers 0.42.1",
-                "ratio": statistics.median(mine / other for mine, other in pairs), "unit": "s",
-            })
+        arguments = [CHECKPOINT, dtype, *SIZE, "3"]
+        peer = Peer("diffusers 0.42.1", [sys.executable, script, *arguments])
+        rounds = [(measured([str(RELEASE / "measure-video"), *arguments]), peer.measure()) for _ in range(ROUNDS)]
+        rows += [compared(f"demo {dtype}: {name}", "s", rounds, key, peer) for key, name in STAGES.items()]
     return rows
