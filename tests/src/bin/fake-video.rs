@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use videosdgx_service::fake::FakeEngine;
 
 fn main() -> ExitCode {
-    videosdgx_service::main("fake", 8000, |config| {
+    videosdgx_service::main("fake", |config| {
         Ok(FakeEngine { checkpoint: config.checkpoint.clone(), ..FakeEngine::default() })
     })
 }
