@@ -1,4 +1,4 @@
-//! A real service on the skeleton of every video service, with an engine that has no model: the prompt says what it does
+//! A video service with an engine that has no model: the prompt determines what it does
 //! (`abort`, `panic`, `fail`, `slow 30`, see `FakeEngine`).
 
 use std::process::ExitCode;
