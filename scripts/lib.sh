@@ -1,5 +1,5 @@
-# Shared by the scripts beside it: `source "$(dirname "$0")/lib.sh"`. Defines functions and settings, does nothing.
-# shellcheck shell=bash disable=SC2034 # settings are used by those who source this
+# Functions and settings that all scripts share: `source "$(dirname "$0")/lib.sh"`. Sourcing it has no effect besides.
+# shellcheck shell=bash disable=SC2034 # the settings are used by the scripts that source this
 
 set -euo pipefail
 
@@ -17,21 +17,21 @@ die() {
     for line in "$@"; do printf '  %s\n' "$line" >&2; done
     exit 1
 }
-# Colours only where somebody looks.
+# Bold text only on a terminal.
 if [ ! -t 2 ]; then say() { printf '== %s\n' "$*" >&2; }; fi
 
 has() { command -v "$1" >/dev/null 2>&1; }
 # version_at_least 1.96.0 1.95
 version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
-# Things that can be made again, shared by all clones of one user.
+# Folder for files that can be fetched or built again, shared by all clones of one user.
 cache_dir() { printf '%s\n' "${VIDEOSDGX_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/videosdgx}"; }
 
-# Installs the named Debian packages as root; else says what to install, and fails.
+# Installs the named Debian packages as root; otherwise prints what to install, and fails.
 install_debian_packages() {
     local missing=()
     local package
-    has dpkg-query || die "this needs $*" "install them with your distribution's package manager and run this again"
+    has dpkg-query || die "these programs are needed: $*" "install them with your distribution's package manager and run this again"
     for package in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
     done
@@ -41,23 +41,23 @@ install_debian_packages() {
             "run: sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}"
     fi
     say "Installing ${missing[*]}"
-    # A third-party source that does not answer is no reason to stop: the install below will tell.
+    # A third-party source that does not answer may be irrelevant: the installation below fails if it is not.
     apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 </dev/null || warn "apt-get update did not reach every source"
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 \
         install "${missing[@]}" >/dev/null </dev/null || die "apt-get could not install ${missing[*]}"
 }
 
-# The environment that cargo and the programs need. LIBTORCH of the caller wins (.cargo/config.toml does not force its own).
+# The environment that cargo and the programs need. LIBTORCH of the caller takes precedence over the one in .cargo/config.toml.
 use_libtorch() {
     if [ -n "${LIBTORCH:-}" ]; then
         export LD_LIBRARY_PATH="$LIBTORCH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     fi
 }
 
-# Where cargo puts things.
+# Where cargo writes its output.
 target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$root/target}"; }
 
-# A Python environment for the tests alone, made again when its requirements change.
+# A Python environment for the tests, made again when its requirements change.
 python_venv() {
     local venv=$root/.venv requirements=$root/tests/requirements.txt wanted
     wanted=$(sha256sum "$requirements" | cut -d' ' -f1)

@@ -41,14 +41,19 @@ demo_checkpoint_of() { printf '%s\n' "$root/checkpoints/$(field_of "$1" demo_che
 
 binary_of() { if [ "$1" = gateway ]; then echo videosdgx-gateway; else echo "$1"; fi; }
 
-build_programs() { # service…
-    local packages=(-p videosdgx-gateway -p videosdgx-client) service
-    for service in "$@"; do packages+=(-p "$service"); done
+# Builds all programs. Every script makes this same build: cargo chooses the features of third-party crates by the packages that it builds, so a
+# build of fewer packages would compile most crates again. Only the black-box suite with its test doubles is left out.
+build_programs() {
     use_libtorch
-    (cd "$root" && cargo build --release --locked "${packages[@]}" --bins) </dev/null || die "the build failed; its messages are above"
+    say "Building"
+    if [ ! -e "$bin/videosdgx-gateway" ]; then
+        note "the first build compiles everything: about 12 minutes on 2 cores; later builds take seconds"
+    fi
+    (cd "$root" && cargo build --release --locked --workspace --exclude videosdgx-tests --bins) </dev/null ||
+        die "the build failed; its messages are above"
 }
 
-# start_program NAME LOG PIDFILE VARIABLE=VALUE…: in a session of its own, so that Ctrl-C here does not reach it.
+# start_program NAME LOG PIDFILE VARIABLE=VALUE…: runs in a session of its own, so that Ctrl-C does not reach it.
 start_program() {
     local name=$1 log=$2 pidfile=$3
     shift 3
@@ -61,33 +66,33 @@ start_program() {
     mv "$pidfile.new" "$pidfile"
 }
 
-# Whether the pid file names a living process of that program, not somebody else's that got its number.
+# Whether the pid file names a running process of that program, and not another process that was given the same number.
 program_runs() { # name pidfile
     local pid exe
     pid=$(cat "$2" 2>/dev/null) || return 1
     [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
-    # Between fork and exec it is still this shell or env.
+    # Between fork and exec the process is still this shell or env.
     exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
     case "$(basename "${exe% (deleted)}")" in "$(binary_of "$1")" | bash | env | setsid) ;; *) return 1 ;; esac
 }
 
-# The address that a program prints when it listens, newest start last.
+# The address that a program printed at its last start.
 listening_address() { sed -n 's|^.*listening on http://||p' "$1" 2>/dev/null | tail -n 1; }
 
 fail_with_log() { # name log
-    printf 'error: %s did not start; its log (%s) ends:\n' "$1" "$2" >&2
+    printf 'error: %s did not start; the end of its log (%s):\n' "$1" "$2" >&2
     tail -n 25 "$2" >&2 || true
     return 1
 }
 
-# Waits until a program answers /health at ADDRESS, or, without one, at the address in its log; prints that address.
+# Waits until a program answers /health at ADDRESS (default: the address in its log), and prints that address.
 await_program() { # name log pidfile [address]
     local name=$1 log=$2 pidfile=$3 address=${4:-} deadline=$((SECONDS + 60))
     while [ $SECONDS -lt $deadline ]; do
         program_runs "$name" "$pidfile" || break
         address=${4:-$(listening_address "$log")}
         if [ -n "$address" ] && "$bin/videosdgx" health "$address" 2>/dev/null; then
-            # Somebody else may have answered at a port that ours could not have.
+            # If the port was taken, another program may have answered.
             program_runs "$name" "$pidfile" || break
             printf '%s\n' "$address"
             return
@@ -97,7 +102,7 @@ await_program() { # name log pidfile [address]
     fail_with_log "$name" "$log"
 }
 
-# SIGTERM, GRACE seconds for what is under way, then SIGKILL.
+# SIGTERM, GRACE seconds for running work, then SIGKILL.
 stop_program() { # name pidfile grace
     local name=$1 pidfile=$2 grace=$3 pid deadline
     if program_runs "$name" "$pidfile"; then
@@ -106,7 +111,7 @@ stop_program() { # name pidfile grace
         deadline=$((SECONDS + grace))
         while kill -0 "$pid" 2>/dev/null && [ $SECONDS -lt $deadline ]; do sleep 0.1; done
         if kill -0 "$pid" 2>/dev/null; then
-            warn "$name did not end within $grace s of SIGTERM and is killed; its job runs again at the next start"
+            warn "$name did not end within $grace s after SIGTERM and is killed; its job runs again after the next start"
             kill -KILL "$pid" 2>/dev/null || true
             while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
         fi
@@ -114,7 +119,7 @@ stop_program() { # name pidfile grace
     rm -f "$pidfile"
 }
 
-# Settings of a service natively, beside those in the caller's environment.
+# Settings of a service that runs natively, in addition to those in the caller's environment.
 service_environment() { # name listen state auth
     printf '%s\n' "VIDEOSDGX_LISTEN=$2" "VIDEOSDGX_STATE_DIR=$3" "VIDEOSDGX_OUTPUTS_DIR=$3/outputs" "VIDEOSDGX_AUTH_DIR=$4" \
         "VIDEOSDGX_MODELS_DIR=${VIDEOSDGX_MODELS_DIR:-$root/models}" \

@@ -1,7 +1,7 @@
-"""Takes out of the wheel of torch what C++ on the CPU needs: `unpack_libtorch.py WHEELS FOLDER`.
+"""Unpacks the parts of the torch wheel that C++ programs on the CPU need: `unpack_libtorch.py WHEELS FOLDER`.
 
-WHEELS holds the wheels of torch, nvidia-cuda-runtime and nvidia-cuda-cupti. FOLDER gets `include/` and `lib/`.
-libtorch_cpu.so is linked against CUDA's runtime and profiler also in the wheel for CPUs' use; both are small.
+WHEELS is a folder with the wheels of torch, nvidia-cuda-runtime and nvidia-cuda-cupti. `include/` and `lib/` are made in FOLDER.
+libtorch_cpu.so is linked against CUDA's runtime and profiler, which are small.
 """
 
 import pathlib
@@ -10,12 +10,12 @@ import shutil
 import sys
 import zipfile
 
-# Everything in torch/lib but what needs a GPU or Python, and libtorch.so itself, which pulls in CUDA.
+# Libraries of torch/lib that need a GPU or Python, and libtorch.so itself, which needs CUDA.
 LEFT_OUT = re.compile(r"cuda|nvrtc|nvshmem|_python|libshm|global_deps|libtorch\.so")
 
 
 def destination(name: str) -> str | None:
-    """Where a wheel's member goes, relative to FOLDER; None: nowhere."""
+    """Where a member of a wheel is written, relative to FOLDER; None if it is not needed."""
     if name.endswith("/") or ".." in name.split("/"):
         return None
     if name.startswith("torch/include/"):

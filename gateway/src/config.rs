@@ -288,20 +288,41 @@ fn read_file(path: &Path) -> Result<FileConfig, GatewayError> {
         .map_err(|error| invalid(name, error.to_string()))
 }
 
-/// `wan21=http://a:8000|http://b:8000,ltx2=http://c:8000`.
+/// `wan21=http://a:8000|http://b:8000,ltx2=http://c:8000`. The name `*` stands for every service of `services/manifest.toml` that is not
+/// named itself; `*` in its address is the service's name: `*=http://*:8000`.
 fn parse_upstreams(text: &str) -> Result<Vec<ModelConfig>, GatewayError> {
     const NAME: &str = "VIDEOSDGX_UPSTREAMS";
-    let model = |part: &str| {
-        let (name, urls) = part
-            .split_once('=')
-            .ok_or_else(|| invalid(NAME, format!("`{part}`: write name=http://host:port")))?;
+    let model = |name: &str, urls: &str| {
         let upstreams = urls
             .split('|')
             .map(|url| parse(NAME, url.trim(), "a URL such as http://host:port"))
             .collect::<Result<_, _>>()?;
-        Ok(ModelConfig { name: name.trim().to_owned(), upstreams })
+        Ok(ModelConfig { name: name.to_owned(), upstreams })
     };
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(model).collect()
+    let entries = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (name, urls) = part
+                .split_once('=')
+                .ok_or_else(|| invalid(NAME, format!("`{part}`: write name=http://host:port")))?;
+            Ok((name.trim(), urls))
+        })
+        .collect::<Result<Vec<_>, GatewayError>>()?;
+    let named = |name: &str| entries.iter().any(|(other, _)| *other == name);
+    let mut models = Vec::new();
+    for (name, urls) in &entries {
+        if *name == "*" {
+            let others = videosdgx_manifest::services().iter().filter(|service| !named(&service.name));
+            for service in others {
+                models.push(model(&service.name, &urls.replace('*', &service.name))?);
+            }
+        } else {
+            models.push(model(name, urls)?);
+        }
+    }
+    Ok(models)
 }
 
 fn parse<T: std::str::FromStr>(name: &'static str, text: &str, expected: &str) -> Result<T, GatewayError> {
@@ -330,6 +351,20 @@ mod tests {
         assert_eq!(config.models[0].name, "wan21");
         assert_eq!(config.models[0].upstreams.len(), 2);
         assert_eq!(config.listen.port(), 8080);
+    }
+
+    #[test]
+    fn a_star_stands_for_every_service_of_the_manifest() {
+        let config =
+            read(&[("VIDEOSDGX_UPSTREAMS", "*=http://*:8000,wan21=http://a:1,own=http://b:2")]).unwrap();
+        assert_eq!(config.models.len(), videosdgx_manifest::services().len() + 1);
+        let address = |name: &str| {
+            let model = config.models.iter().find(|model| model.name == name).unwrap();
+            model.upstreams[0].as_str()
+        };
+        assert_eq!(address("qwen3-4b"), "http://qwen3-4b:8000/");
+        assert_eq!(address("wan21"), "http://a:1/");
+        assert_eq!(address("own"), "http://b:2/");
     }
 
     #[test]

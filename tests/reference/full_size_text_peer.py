@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures transformers on the same checkpoint as `common/decoder/examples/measure_text.rs`: same arguments, same keys.
+"""Measures transformers on the same checkpoint as `benchmarks/src/bin/measure-text.rs`: same arguments, same keys.
 
     python tests/reference/full_size_text_peer.py CHECKPOINT [bf16|f32] [none] [PROMPT] [DECODE] [SEQUENCES]
 

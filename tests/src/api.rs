@@ -1,4 +1,4 @@
-//! A person with a token at one address.
+//! An HTTP client with a base address and a token.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 
-/// HTTP with a base address and a token.
+/// A client that sends its token with every request to one base address.
 #[derive(Debug, Clone)]
 pub struct Api {
     client: Client,
@@ -15,52 +15,52 @@ pub struct Api {
 }
 
 impl Api {
-    /// Talks to `base` (no slash at the end) as the owner of `token`; an empty token sends none.
+    /// A client of `base` (without a final slash) that sends `token`; none if it is empty.
     #[must_use]
     pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {
-        // A connection to a process that has been killed since is no finding: each request has its own.
+        // Connections are not reused: one to a process that has been killed would fail the request.
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap_or_default();
         Self { client, base: base.into(), token: token.into() }
     }
 
-    /// Base address.
+    /// Base address, without a final slash.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// The token.
+    /// The token; empty if none is sent.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// A request to `path`, authorised.
+    /// A request to `path` with the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
     }
 
-    /// GET.
+    /// Sends GET `path`.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// If there is no response.
     pub async fn get(&self, path: &str) -> Result<Response> {
         Ok(self.request(Method::GET, path).send().await?)
     }
 
-    /// GET, and the answer's JSON whatever the status.
+    /// Sends GET `path` and parses the body as JSON, whatever the status.
     ///
     /// # Errors
-    /// When no answer comes or it is not JSON.
+    /// If there is no response or its body is not JSON.
     pub async fn json(&self, path: &str) -> Result<Value> {
         Ok(self.get(path).await?.json().await?)
     }
 
-    /// POST of JSON.
+    /// Sends POST `path` with a JSON body.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// If there is no response.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Response> {
         Ok(self.request(Method::POST, path).json(body).send().await?)
     }
@@ -68,7 +68,7 @@ impl Api {
     /// Submits to `POST <prefix>/generate` and returns the job's id.
     ///
     /// # Errors
-    /// When it is not accepted.
+    /// If the job is not accepted.
     pub async fn submit(&self, prefix: &str, body: &Value) -> Result<String> {
         let answer = self.post(&format!("{prefix}/generate"), body).await?;
         let status = answer.status();
@@ -80,10 +80,10 @@ impl Api {
         Ok(accepted["job_id"].as_str().context("no job_id")?.to_owned())
     }
 
-    /// Polls `GET <prefix>/jobs/{id}` until the job has ended; connection errors are a restart under way.
+    /// Polls `GET <prefix>/jobs/{id}` until the job has ended; connection errors are ignored, as the service may be restarting.
     ///
     /// # Errors
-    /// When it has not ended after `limit`.
+    /// If it has not ended within `limit`.
     pub async fn await_job(&self, prefix: &str, id: &str, limit: Duration) -> Result<Value> {
         let start = Instant::now();
         loop {

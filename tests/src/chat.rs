@@ -1,4 +1,4 @@
-//! Streamed answers, read event by event.
+//! Streamed chat completions, read event by event.
 
 use std::time::{Duration, Instant};
 
@@ -11,29 +11,29 @@ use crate::Api;
 /// Longest silence between two events.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// An answer as it comes. Dropping it is leaving.
+/// A streamed response. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct ChatEvents {
     response: Response,
     buffer: Vec<u8>,
 }
 
-/// How a streamed answer came.
+/// The text of a streamed response and when it arrived.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
-    /// Its text.
+pub struct StreamedText {
+    /// All text.
     pub text: String,
-    /// When each piece of it came.
+    /// Arrival of each piece of text.
     pub moments: Vec<Instant>,
-    /// Why it ended.
+    /// `finish_reason` of the last event.
     pub finish_reason: Option<String>,
 }
 
 impl Api {
-    /// Asks `model` for a streamed answer; `more` are further fields. The answer whatever its status.
+    /// Sends a streaming chat completion request with the further fields `more`; returns the response whatever its status.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// If there is no response.
     pub async fn ask(&self, model: &str, question: &str, more: &Value) -> Result<Response> {
         let mut body =
             json!({"model": model, "stream": true, "messages": [{"role": "user", "content": question}]});
@@ -43,10 +43,10 @@ impl Api {
         Ok(self.request(Method::POST, "/v1/chat/completions").json(&body).send().await?)
     }
 
-    /// As [`Api::ask`], to be read event by event.
+    /// As [`Api::ask`], for reading event by event.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If the status is not 200.
     pub async fn chat(&self, model: &str, question: &str, more: &Value) -> Result<ChatEvents> {
         let response = self.ask(model, question, more).await?;
         if response.status() != 200 {
@@ -60,7 +60,7 @@ impl ChatEvents {
     /// The data of the next event; `None` after `[DONE]`.
     ///
     /// # Errors
-    /// When the stream breaks, falls silent or ends without `[DONE]`.
+    /// If the stream breaks, sends nothing for a minute or ends without `[DONE]`.
     pub async fn next(&mut self) -> Result<Option<Value>> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
@@ -77,11 +77,11 @@ impl ChatEvents {
     /// The next piece of text; `None` at the end.
     ///
     /// # Errors
-    /// As [`ChatEvents::next`], and when the answer breaks off with an error.
+    /// As [`ChatEvents::next`], and if the stream ends with an error event.
     pub async fn next_text(&mut self) -> Result<Option<String>> {
         while let Some(event) = self.next().await? {
             if event.get("error").is_some() {
-                bail!("the answer broke off: {event}");
+                bail!("the stream ended with an error: {event}");
             }
             if let Some(text) =
                 event["choices"][0]["delta"]["content"].as_str().filter(|text| !text.is_empty())
@@ -92,25 +92,25 @@ impl ChatEvents {
         Ok(None)
     }
 
-    /// Everything to the end.
+    /// Reads to the end.
     ///
     /// # Errors
     /// As [`ChatEvents::next_text`].
-    pub async fn rest(mut self) -> Result<Told> {
-        let mut told = Told::default();
+    pub async fn rest(mut self) -> Result<StreamedText> {
+        let mut received = StreamedText::default();
         while let Some(event) = self.next().await? {
             if event.get("error").is_some() {
-                bail!("the answer broke off: {event}");
+                bail!("the stream ended with an error: {event}");
             }
             let choice = &event["choices"][0];
             if let Some(text) = choice["delta"]["content"].as_str().filter(|text| !text.is_empty()) {
-                told.text.push_str(text);
-                told.moments.push(Instant::now());
+                received.text.push_str(text);
+                received.moments.push(Instant::now());
             }
             if let Some(reason) = choice["finish_reason"].as_str() {
-                told.finish_reason = Some(reason.to_owned());
+                received.finish_reason = Some(reason.to_owned());
             }
         }
-        Ok(told)
+        Ok(received)
     }
 }

@@ -1,7 +1,7 @@
-//! What the black-box suite shares: real processes on free ports in temporary folders.
+//! Support of the black-box suite: real processes on free ports in temporary folders.
 //!
-//! The suite (`tests/tests/`) starts the programs that `cargo build --workspace` made, beside its own executable, and
-//! talks to them over HTTP only. Python clients written by others run from the environment of `scripts/test`.
+//! The suite (`tests/tests/`) starts the programs that `cargo build --workspace` made, which are next to its own executable, and
+//! talks to them over HTTP only. Published Python clients run from the environment of `scripts/test`.
 
 mod api;
 mod chat;
@@ -10,7 +10,7 @@ mod python;
 mod stack;
 
 pub use api::Api;
-pub use chat::{ChatEvents, Told};
+pub use chat::{ChatEvents, StreamedText};
 pub use process::{Process, binary};
 pub use python::{root, run_python};
 pub use stack::{Service, Stack, StackBuilder};

@@ -1,4 +1,4 @@
-//! One program under test.
+//! A program under test.
 
 use std::{
     ffi::OsStr,
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// How long a program may take until it listens.
+/// Longest time until a program listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A running program that has printed `listening on http://…`; killed when dropped.
@@ -24,11 +24,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` (a binary of this workspace) with exactly `environment` beside `PATH` and `HOME`, and waits for the
-    /// address it bound. Its standard error is appended to `log`.
+    /// Starts `program` (a binary of this workspace) with `environment`, `PATH`, `HOME` and `LD_LIBRARY_PATH` only, and waits for the
+    /// address that it prints. Its standard error is appended to `log`.
     ///
     /// # Errors
-    /// When it is not built, ends early (the error holds the end of the log) or does not listen in time.
+    /// If it is not built, ends early (the error contains the end of the log) or does not listen in time.
     pub fn start<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         program: &str,
         environment: impl IntoIterator<Item = (K, V)>,
@@ -59,7 +59,7 @@ impl Process {
         let mut process = Self { child, url: String::new(), log: log.to_owned() };
         match receiver.recv_timeout(START_LIMIT) {
             Ok(url) => process.url = url,
-            Err(_) => bail!("{program} does not listen; its log ends:\n{}", process.log_tail()),
+            Err(_) => bail!("{program} does not listen; the end of its log:\n{}", process.log_tail()),
         }
         Ok(process)
     }
@@ -70,7 +70,7 @@ impl Process {
         &self.url
     }
 
-    /// `127.0.0.1:<port>`, to start a successor at the same address.
+    /// `127.0.0.1:<port>`, to start it again at the same address.
     #[must_use]
     pub fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
@@ -85,7 +85,7 @@ impl Process {
     /// Resident memory in bytes.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// If the process has ended.
     pub fn resident_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
@@ -93,10 +93,10 @@ impl Process {
         Ok(kib * 1024)
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits until it has ended.
     ///
     /// # Errors
-    /// When it cannot be waited for.
+    /// If waiting fails.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -106,7 +106,7 @@ impl Process {
     /// Sends `signal`, for example `libc::SIGTERM`.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// If the process has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let pid = i32::try_from(self.pid())?;
         // SAFETY: kill(2) takes two integers; the child has not been waited for, so the id is still its own.
@@ -117,10 +117,10 @@ impl Process {
         }
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends.
     ///
     /// # Errors
-    /// When it has not ended after `limit`.
+    /// If it has not ended within `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
@@ -128,7 +128,7 @@ impl Process {
                 return Ok(status);
             }
             if start.elapsed() > limit {
-                bail!("still running after {limit:?}; its log ends:\n{}", self.log_tail());
+                bail!("still running after {limit:?}; the end of its log:\n{}", self.log_tail());
             }
             #[expect(
                 clippy::disallowed_methods,
@@ -138,18 +138,18 @@ impl Process {
         }
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has ended.
     ///
     /// # Errors
-    /// When it cannot be asked.
+    /// If its status cannot be read.
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// All that it wrote to its log.
+    /// Its whole log.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// If the log cannot be read.
     pub fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(&self.log)?)
     }
@@ -171,13 +171,13 @@ impl Drop for Process {
 /// The path of a program of this workspace, built in the same profile as this suite.
 ///
 /// # Errors
-/// When it is not built.
+/// If it is not built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let suite = std::env::current_exe()?;
     let folder = suite.parent().and_then(Path::parent).context("the suite runs outside a target folder")?;
     let path = folder.join(name);
     if !path.exists() {
-        bail!("{} is not there: run `cargo build --workspace` first", path.display());
+        bail!("{} is missing: run `cargo build --workspace` first", path.display());
     }
     Ok(path)
 }

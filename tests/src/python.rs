@@ -1,4 +1,4 @@
-//! Clients written by others.
+//! Runs published Python clients.
 
 use std::{
     ffi::OsStr,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// The workspace's root.
+/// Root folder of the workspace.
 #[must_use]
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
@@ -18,7 +18,7 @@ pub fn root() -> PathBuf {
 /// returns what it printed.
 ///
 /// # Errors
-/// When the environment is missing or the script ends with another status than 0 (the error holds its output).
+/// If the environment is missing or the exit status is not 0 (the error contains the output).
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub fn run_python<A: AsRef<OsStr>>(script: &str, arguments: impl IntoIterator<Item = A>) -> Result<String> {
     let python = std::env::var_os("VIDEOSDGX_TEST_PYTHON")

@@ -11,16 +11,16 @@ use videosdgx_auth::{ExposeSecret, KeyFolder, Scopes};
 
 use crate::{Api, Process, python::root};
 
-/// Which program serves.
+/// The service of a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// The real Wan 2.1 with the demonstration checkpoint.
     Wan21,
-    /// The skeleton of every video service with a fake model: quick, and it crashes when told to.
+    /// A video service with a fake model: fast, and it crashes if the prompt says so.
     Fake,
     /// The real Qwen3-4B service with the small language model, SmolLM2-135M.
     Text,
-    /// The skeleton of every text service with a decoder that only counts: quick, and as slow as it is told to be.
+    /// A text service with a fake model: fast, or with steps of a configured duration.
     FakeText,
 }
 
@@ -53,7 +53,7 @@ impl Service {
     }
 }
 
-/// What is special about a stack.
+/// Settings of a stack before it is started.
 #[derive(Debug, Clone)]
 pub struct StackBuilder {
     service: Service,
@@ -62,24 +62,24 @@ pub struct StackBuilder {
 }
 
 impl StackBuilder {
-    /// An environment variable of the service.
+    /// Sets an environment variable of the service.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
     }
 
-    /// An environment variable of the gateway.
+    /// Sets an environment variable of the gateway.
     #[must_use]
     pub fn gateway_env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.gateway_environment.push((name.to_owned(), value.into()));
         self
     }
 
-    /// Starts service, then gateway.
+    /// Starts the service, then the gateway.
     ///
     /// # Errors
-    /// When one of them does not start.
+    /// If one of them does not start.
     pub fn start(self) -> Result<Stack> {
         let folder = tempfile::Builder::new().prefix("videosdgx-test-").tempdir()?;
         let service = start_service(&self, folder.path(), "127.0.0.1:0")?;
@@ -99,31 +99,31 @@ impl StackBuilder {
 pub struct Stack {
     service: Option<Process>,
     address: String,
-    /// The gateway.
+    /// The gateway's process.
     pub gateway: Process,
     folder: TempDir,
     builder: StackBuilder,
 }
 
 impl Stack {
-    /// A stack around `service`; no request limits unless told, since tests come fast from one address.
+    /// Settings of a stack with `service`.
     #[must_use]
     pub fn of(service: Service) -> StackBuilder {
         StackBuilder { service, environment: Vec::new(), gateway_environment: Vec::new() }
     }
 
-    /// The service.
+    /// The service's process.
     ///
     /// # Errors
-    /// When it has been killed and not restarted.
+    /// If it has been killed and not restarted.
     pub fn service(&self) -> Result<&Process> {
         self.service.as_ref().context("the service is not running")
     }
 
-    /// The service, to wait for its end.
+    /// The service's process, for waiting until it ends.
     ///
     /// # Errors
-    /// When it has been killed and not restarted.
+    /// If it has been killed and not restarted.
     pub fn service_mut(&mut self) -> Result<&mut Process> {
         self.service.as_mut().context("the service is not running")
     }
@@ -134,7 +134,7 @@ impl Stack {
         self.folder.path()
     }
 
-    /// Where the service puts its videos.
+    /// The folder of finished videos.
     #[must_use]
     pub fn outputs(&self) -> PathBuf {
         self.folder.path().join("outputs")
@@ -143,23 +143,23 @@ impl Stack {
     /// A token for `subject` with `scopes` (`"generate read"`), minted from the stack's own key folder.
     ///
     /// # Errors
-    /// When the key folder cannot be read.
+    /// If the key folder cannot be read.
     pub fn token(&self, subject: &str, scopes: &str) -> Result<String> {
         mint(&self.folder.path().join("auth"), subject, scopes)
     }
 
-    /// Through the gateway, as `tester` with all scopes.
+    /// A client of the gateway, as `tester` with all scopes.
     ///
     /// # Errors
-    /// When no token can be minted.
+    /// If no token can be made.
     pub fn api(&self) -> Result<Api> {
         Ok(Api::new(self.gateway.url(), self.token("tester", "generate read admin")?))
     }
 
-    /// Straight to the service, as `tester` with all scopes.
+    /// A client of the service, without the gateway, as `tester` with all scopes.
     ///
     /// # Errors
-    /// When no token can be minted.
+    /// If no token can be made.
     pub fn service_api(&self) -> Result<Api> {
         Ok(Api::new(format!("http://{}", self.address), self.token("tester", "generate read admin")?))
     }
@@ -170,10 +170,10 @@ impl Stack {
         format!("/models/{}", self.builder.service.name())
     }
 
-    /// kill -9 of the service.
+    /// Kills the service with SIGKILL.
     ///
     /// # Errors
-    /// When it is not running.
+    /// If it is not running.
     pub fn kill_service(&mut self) -> Result<()> {
         self.service.take().context("the service is not running")?.kill()
     }
@@ -181,7 +181,7 @@ impl Stack {
     /// Starts the service again at the same address with the same folders.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn restart_service(&mut self) -> Result<()> {
         self.service = None;
         self.service = Some(start_service(&self.builder, self.folder.path(), &self.address)?);

@@ -1,5 +1,5 @@
-//! Every documented operation has a case here that says who may call it, held against gateway and services. A new one without a
-//! case fails.
+//! Every documented operation has a case here that says which scope it needs; gateway and services are tested against it. An operation
+//! without a case fails the test.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use reqwest::Method;
 use serde_json::Value;
 use videosdgx_tests::{Api, Service, Stack};
 
-/// Scopes, and who needs none.
+/// The scope that an operation needs, or none.
 const SCOPES: [&str; 3] = ["read", "generate", "admin"];
 const PUBLIC: &str = "public";
 
-/// What a service of every kind has.
+/// Operations of services of every kind.
 const COMMON: [(&str, &str, &str); 12] = [
     ("get", "/", PUBLIC),
     ("get", "/health", PUBLIC),
@@ -93,7 +93,7 @@ async fn documented(base: &str) -> Result<Vec<(String, String)>> {
     Ok(operations)
 }
 
-/// Calls each documented operation with nothing, with nonsense, and with every token but the one that it needs.
+/// Calls each documented operation without a token, with an invalid one, and with valid ones that lack the scope.
 async fn hold(base: &str, cases: &Cases, token: impl Fn(&str) -> Result<String>) -> Result<()> {
     let mut operations = documented(base).await?;
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Whatever is wrong with a request is said with the field's name, and nothing is enqueued.
+//! An invalid request is refused with the name of the field, and nothing is enqueued.
 
 use std::time::Duration;
 

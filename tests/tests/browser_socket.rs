@@ -1,4 +1,4 @@
-//! A page in a real browser speaks WebSocket through the gateway.
+//! A page in a real browser uses a WebSocket through the gateway.
 
 use std::{
     process::{Command, Stdio},
@@ -14,7 +14,7 @@ use tokio::{
 };
 use videosdgx_tests::{Service, Stack};
 
-/// Opens a socket with its token as a subprotocol, has something generated, and tells this test what it saw.
+/// A page that opens a WebSocket with its token as a subprotocol, requests a generation, and posts what it received to this test.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><script type="module">
 const [url, token] = ["SOCKET", "TOKEN"];
 const report = (what) => fetch("/report", { method: "POST", body: JSON.stringify(what) });

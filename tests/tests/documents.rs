@@ -1,4 +1,4 @@
-//! The OpenAPI documents, held against the running programs by schemathesis, and Swagger UI in a real browser.
+//! The running programs are tested against their OpenAPI documents by schemathesis; Swagger UI works in a real browser.
 
 #![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
 
@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use videosdgx_tests::{Service, Stack, StackBuilder, root};
 
-/// Schemathesis sends what the document allows and what it does not, and fails on any 5xx, undocumented status, undocumented
-/// content type or body that is not of the documented shape.
+/// Schemathesis sends valid and invalid requests, and fails on any 5xx, undocumented status, undocumented
+/// content type or body that does not match its schema.
 fn schemathesis(base: &str, token: &str, more: &[&str]) -> Result<()> {
     let python = std::env::var("VIDEOSDGX_TEST_PYTHON")
         .unwrap_or_else(|_| root().join(".venv/bin/python").display().to_string());
@@ -50,7 +50,7 @@ async fn the_gateway_answers_as_its_document_says() -> Result<()> {
     schemathesis(stack.gateway.url(), &stack.token("tester", "generate read admin")?, &[])
 }
 
-/// A text service whose generations are short even when they go on until the context is full.
+/// A text service with a small context, so that every generation is short.
 fn text() -> StackBuilder {
     Stack::of(Service::FakeText).env("VIDEOSDGX_MAX_CONTEXT", "256")
 }
@@ -72,7 +72,7 @@ async fn the_gateway_before_a_text_service_answers_as_its_document_says() -> Res
     schemathesis(stack.gateway.url(), &stack.token("tester", "generate read admin")?, &text_alone)
 }
 
-/// What headless Chromium has rendered at `url`.
+/// The document that headless Chromium renders at `url`.
 fn rendered(url: &str) -> Result<String> {
     let profile = tempfile::tempdir()?;
     let output = Command::new("chromium")

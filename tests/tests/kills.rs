@@ -1,4 +1,4 @@
-//! A crash loses no accepted job, and makes none visible twice.
+//! A crash neither loses nor duplicates an accepted job.
 
 #![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
 

@@ -1,4 +1,4 @@
-//! Nothing is loaded before it is needed, once when many need it, and all of it is given back.
+//! A model is loaded at its first use, once for concurrent requests, and unloading releases its memory.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the demonstration checkpoint makes is what the prompt says, in full precision and with quantised weights.
+//! Videos of the demonstration checkpoint show what their prompts say, in full precision and with quantised weights.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const SHAPES: [&str; 3] = ["circle", "square", "triangle"];
 const DIRECTIONS: [&str; 4] = ["left", "right", "up", "down"];
 const BACKGROUNDS: [&str; 3] = ["black", "gray", "navy"];
 
-/// Every colour with every direction: 24 prompts, shapes and backgrounds taken in turn.
+/// Every colour with every direction: 24 prompts; shapes and backgrounds alternate.
 fn prompts() -> Vec<String> {
     let pairs = COLOURS.iter().flat_map(|colour| DIRECTIONS.iter().map(move |direction| (colour, direction)));
     pairs

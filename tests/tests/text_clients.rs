@@ -1,4 +1,4 @@
-//! Clients written by others talk to text services through the gateway.
+//! Published clients use text services through the gateway.
 
 use anyhow::Result;
 use videosdgx_tests::{Service, Stack, run_python};

@@ -1,4 +1,4 @@
-//! Clients who come, go, cancel and overload: nothing is stuck, nothing is left behind.
+//! Under clients that connect, disconnect, cancel and overload, no request hangs and no resource leaks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use videosdgx_tests::{Api, Service, Stack};
 
 const MIB: u64 = 1 << 20;
 
-/// What one client does.
+/// Behaviour of one client.
 #[derive(Debug, Clone, Copy)]
 enum Manners {
     /// Reads to the end.
     Patient,
-    /// Leaves after so many pieces.
+    /// Disconnects after N pieces of text.
     Leaves(usize),
-    /// Does not wait for the answer to begin.
+    /// Disconnects before the response begins.
     Hasty(Duration),
-    /// Asks for it in one piece.
+    /// Requests the completion in one piece.
     Whole,
 }
 
@@ -28,7 +28,7 @@ async fn engine(api: &Api, prefix: &str) -> Result<Value> {
     Ok(api.json(&format!("{prefix}/info")).await?["engine"].clone())
 }
 
-/// Waits until nothing runs and nothing waits.
+/// Waits until no sequence is running or waiting.
 async fn quiet(api: &Api, prefix: &str) -> Result<Value> {
     let start = Instant::now();
     loop {
@@ -181,7 +181,7 @@ async fn a_full_queue_says_so_at_once_and_who_leaves_makes_room() -> Result<()> 
     Ok(())
 }
 
-/// Asks, and leaves at the first piece of the answer.
+/// Sends a request and disconnects at the first piece of text.
 fn glimpse(api: &Api, question: &'static str, more: &Value) -> tokio::task::JoinHandle<Result<()>> {
     let (api, more) = (api.clone(), more.clone());
     tokio::spawn(async move {
@@ -211,7 +211,7 @@ async fn a_long_prompt_holds_nobody_up() -> Result<()> {
     bail!("median and worst gaps of three attempts: {seen:?}");
 }
 
-/// The median and the worst time between two tokens of four streams, in the middle of which a prompt of 4,000 tokens comes.
+/// The median and the worst time between two tokens of four streams, during which a prompt of 4,000 tokens arrives.
 async fn gaps_beside_a_long_prompt(api: &Api, attempt: usize) -> Result<(Duration, Duration)> {
     let model = Service::FakeText.name();
     let running = json!({"max_tokens": 120, "ignore_eos": true, "temperature": 0});

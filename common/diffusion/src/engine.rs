@@ -20,7 +20,7 @@ use crate::{
 /// [`videosdgx_service::main`].
 pub fn main<M: DiffusionModel>() -> ExitCode {
     videosdgx_tensor::use_passive_waiting();
-    videosdgx_service::main(M::NAME, videosdgx_manifest::port(M::NAME), |config| {
+    videosdgx_service::main(M::NAME, |config| {
         Settings::from_config(config).map(DiffusionEngine::<M>::new).map_err(|error| error.to_string())
     })
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,6 +18,13 @@ fn root() -> PathBuf {
 
 fn names() -> BTreeSet<String> {
     services().iter().map(|service| service.name.clone()).collect()
+}
+
+fn kind_of(kind: ServiceKind) -> &'static str {
+    match kind {
+        ServiceKind::Video => "video",
+        ServiceKind::Text => "text",
+    }
 }
 
 #[test]
@@ -79,10 +86,7 @@ fn scripts_read_the_same_facts() {
     let expected: Vec<String> = services()
         .iter()
         .map(|service| {
-            let kind = match service.kind {
-                ServiceKind::Video => "video",
-                ServiceKind::Text => "text",
-            };
+            let kind = kind_of(service.kind);
             let checkpoint = checkpoints.join(&service.demo_checkpoint);
             format!("{} {kind} {} {}", service.name, service.port, checkpoint.display())
         })
@@ -93,4 +97,65 @@ fn scripts_read_the_same_facts() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// The lines of `compose/compose.yaml` that belong to each service, by name.
+fn compose_entries() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(root().join("compose/compose.yaml")).unwrap();
+    let services = text.split_once("\nservices:\n").expect("a block of services").1;
+    let mut entries: BTreeMap<String, String> = BTreeMap::new();
+    let mut current = None;
+    // Names are indented by two spaces, their fields by more; the next block starts without an indent.
+    for line in services.lines().take_while(|line| line.is_empty() || line.starts_with(' ')) {
+        if let Some(name) = line.strip_prefix("  ").and_then(|rest| rest.strip_suffix(':'))
+            && !name.starts_with([' ', '#'])
+        {
+            current = Some(name.to_owned());
+        } else if let Some(name) = &current {
+            let entry = entries.entry(name.clone()).or_default();
+            entry.push_str(line);
+            entry.push('\n');
+        }
+    }
+    entries
+}
+
+#[test]
+fn compose_has_one_entry_for_each_service() {
+    let mut entries = compose_entries();
+    let gateway = entries.remove("gateway").expect("the gateway");
+    assert!(gateway.contains(&format!("VIDEOSDGX_UPSTREAMS:-*=http://*:{CONTAINER_PORT}}}")));
+    assert!(gateway.contains(&format!("127.0.0.1:{GATEWAY_PORT}}}:{GATEWAY_PORT}")));
+    assert_eq!(entries.keys().cloned().collect::<BTreeSet<_>>(), names());
+    for service in services() {
+        let (name, entry) = (&service.name, &entries[&service.name]);
+        let kind = kind_of(service.kind);
+        let variable = name.to_uppercase().replace('-', "_");
+        for part in [
+            format!("services-${{VIDEOSDGX_LIBTORCH:-cuda}}.yaml\", service: {kind}}}"),
+            format!("image: videosdgx/{name}:"),
+            format!("SERVICE: {name}}}"),
+            format!("mem_limit: ${{VIDEOSDGX_{variable}_MEMORY:-"),
+        ] {
+            assert!(entry.contains(&part), "compose.yaml: the entry of {name} lacks {part}:\n{entry}");
+        }
+    }
+}
+
+#[test]
+fn compose_serves_the_demonstration_checkpoints() {
+    let read = |file: &str| std::fs::read_to_string(root().join("compose").join(file)).unwrap();
+    let common = read("services.yaml");
+    let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for service in services() {
+        kinds.entry(kind_of(service.kind)).or_default().insert(&service.demo_checkpoint);
+    }
+    for (kind, checkpoints) in kinds {
+        let block = common.split_once(&format!("\n  {kind}:\n")).expect("an entry for each kind").1;
+        let checkpoint = block.split_once("DEMO_CHECKPOINT: ").unwrap().1.lines().next().unwrap();
+        assert_eq!(checkpoints, BTreeSet::from([checkpoint]), "services.yaml: {kind}");
+        for file in ["services-cuda.yaml", "services-cpu.yaml"] {
+            assert!(read(file).contains(&format!("service: {kind}}}")), "{file}: {kind}");
+        }
+    }
 }

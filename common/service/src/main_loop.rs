@@ -12,17 +12,12 @@ use crate::{Engine, Running, VideoSettings, openapi};
 /// # use videosdgx_service::{Engine, ServiceConfig};
 /// # fn build<E: Engine>(_: &ServiceConfig) -> Result<E, String> { Err(String::new()) }
 /// # fn wan21<E: Engine>() -> std::process::ExitCode {
-/// videosdgx_service::main("wan21", 8002, |config| build::<E>(config))
+/// videosdgx_service::main("wan21", |config| build::<E>(config))
 /// # }
 /// ```
-pub fn main<E: Engine>(
-    name: &str,
-    default_port: u16,
-    build: impl FnOnce(&ServiceConfig) -> Result<E, String>,
-) -> ExitCode {
+pub fn main<E: Engine>(name: &str, build: impl FnOnce(&ServiceConfig) -> Result<E, String>) -> ExitCode {
     videosdgx_shell::main(
         name,
-        default_port,
         openapi::document,
         |config| {
             let settings = VideoSettings::from_env(&config.name).map_err(|error| error.to_string())?;

@@ -82,23 +82,19 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
-    /// Reads the environment of the service `name`, which listens on `127.0.0.1:<default_port>` by default.
+    /// Reads the environment of the service `name`, which listens on 127.0.0.1 at its port in `services/manifest.toml` by default.
     ///
     /// # Errors
     /// The first variable with a bad value.
-    pub fn from_env(name: &str, default_port: u16) -> Result<Self, ConfigError> {
-        Self::from_lookup(name, default_port, environment)
+    pub fn from_env(name: &str) -> Result<Self, ConfigError> {
+        Self::from_lookup(name, environment)
     }
 
     /// As [`ServiceConfig::from_env`] with the variables that `lookup` knows; empty ones count as not set.
     ///
     /// # Errors
     /// The first variable with a bad value.
-    pub fn from_lookup(
-        name: &str,
-        default_port: u16,
-        lookup: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
+    pub fn from_lookup(name: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let lookup = |variable: &str| lookup(variable).filter(|value| !value.trim().is_empty());
         let variables = Variables::new(&lookup);
         let path = |variable, default: String| {
@@ -108,7 +104,9 @@ impl ServiceConfig {
         let reserve_gb = variables.number("VIDEOSDGX_MEMORY_RESERVE_GB", 0.5_f64, 0.0..=10_000.0)?;
         Ok(Self {
             name: name.to_owned(),
-            listen: parse_address(&listen.unwrap_or_else(|| format!("127.0.0.1:{default_port}")))?,
+            listen: parse_address(
+                &listen.unwrap_or_else(|| format!("127.0.0.1:{}", videosdgx_manifest::port(name))),
+            )?,
             state_dir: path("VIDEOSDGX_STATE_DIR", format!("state/{name}")),
             models_dir: path("VIDEOSDGX_MODELS_DIR", "models".to_owned()),
             checkpoint: variables.text("VIDEOSDGX_CHECKPOINT").map(PathBuf::from),
@@ -157,7 +155,7 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> Result<ServiceConfig, ConfigError> {
-        ServiceConfig::from_lookup("wan21", 8002, |name| {
+        ServiceConfig::from_lookup("wan21", |name| {
             pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }

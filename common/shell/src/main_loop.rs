@@ -25,7 +25,6 @@ pub trait Stoppable {
 /// SIGINT. `document` is what `openapi` prints.
 pub fn main<E, R: Stoppable, X: Display>(
     name: &str,
-    default_port: u16,
     document: impl FnOnce(&str) -> utoipa::openapi::OpenApi,
     build: impl FnOnce(&ServiceConfig) -> Result<E, String>,
     start: impl AsyncFnOnce(E, ServiceConfig) -> Result<R, X>,
@@ -45,7 +44,7 @@ pub fn main<E, R: Stoppable, X: Display>(
             };
         }
         ["health"] => {
-            return match ServiceConfig::from_env(name, default_port) {
+            return match ServiceConfig::from_env(name) {
                 Ok(config) => probe::health(config.listen),
                 Err(error) => refuse(error.to_string()),
             };
@@ -55,7 +54,7 @@ pub fn main<E, R: Stoppable, X: Display>(
             return ExitCode::from(2);
         }
     }
-    let config = match ServiceConfig::from_env(name, default_port) {
+    let config = match ServiceConfig::from_env(name) {
         Ok(config) => config,
         Err(error) => return refuse(error.to_string()),
     };

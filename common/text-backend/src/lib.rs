@@ -16,7 +16,7 @@ pub use settings::{Settings, SettingsError};
 /// ```
 pub fn main(name: &'static str) -> ExitCode {
     videosdgx_tensor::use_passive_waiting();
-    videosdgx_text_service::main(name, videosdgx_manifest::port(name), |config| {
+    videosdgx_text_service::main(name, |config| {
         Settings::from_config(config).map(DecoderBackend::new).map_err(|error| error.to_string())
     })
 }

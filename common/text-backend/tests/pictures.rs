@@ -36,7 +36,7 @@ impl Service {
             ("VIDEOSDGX_STATE_DIR", path("state")),
             ("VIDEOSDGX_LISTEN", "127.0.0.1:0".to_owned()),
         ]);
-        let config = ServiceConfig::from_lookup("qwen3-vl-2b", 0, |name| variables.get(name).cloned());
+        let config = ServiceConfig::from_lookup("qwen3-vl-2b", |name| variables.get(name).cloned());
         let config = config.expect("a configuration");
         let backend = DecoderBackend::new(Settings::from_config(&config).expect("a device"));
         let running = Running::start(backend, config, TextSettings::default()).await.expect("starts");

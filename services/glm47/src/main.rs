@@ -1,4 +1,4 @@
-//! The service `glm47`: GLM-4.7-Flash or GLM-4.7, by the checkpoint it finds. Configuration by environment, see `docs/deployment.md`.
+//! The service `glm47`: GLM-4.7-Flash or GLM-4.7, depending on the checkpoint. Configured by environment variables: see `docs/deployment.md`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The service `qwen3-4b`: Qwen3-4B-Instruct-2507. Configuration by environment, see `docs/deployment.md`.
+//! The service `qwen3-4b`: Qwen3-4B-Instruct-2507. Configured by environment variables: see `docs/deployment.md`.
 
 use std::process::ExitCode;
 

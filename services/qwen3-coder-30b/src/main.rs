@@ -1,4 +1,4 @@
-//! The service `qwen3-coder-30b`: Qwen3-Coder-30B-A3B. Configuration by environment, see `docs/deployment.md`.
+//! The service `qwen3-coder-30b`: Qwen3-Coder-30B-A3B. Configured by environment variables: see `docs/deployment.md`.
 
 use std::process::ExitCode;
 

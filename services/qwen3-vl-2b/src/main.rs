@@ -1,4 +1,4 @@
-//! The service `qwen3-vl-2b`: Qwen3-VL-2B, with pictures. Configuration by environment, see `docs/deployment.md`.
+//! The service `qwen3-vl-2b`: Qwen3-VL-2B, which also reads pictures. Configured by environment variables: see `docs/deployment.md`.
 
 use std::process::ExitCode;
 

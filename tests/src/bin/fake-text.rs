@@ -1,5 +1,5 @@
-//! A real service on the skeleton of every text service, with a decoder that has no model: the message says what it writes (see
-//! `FakeBackend`). What a step costs is simulated: `VIDEOSDGX_FAKE_STEP_MS` for itself, `VIDEOSDGX_FAKE_TOKEN_US` for each token in it.
+//! A text service with a decoder that has no model: the message determines what it writes (see `FakeBackend`). The duration of a step is
+//! simulated: `VIDEOSDGX_FAKE_STEP_MS` for itself, `VIDEOSDGX_FAKE_TOKEN_US` for each token in it.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -9,12 +9,12 @@ use videosdgx_text_service::{
     fake::{FakeBackend, FakeDecoder},
 };
 
-/// Room for a long prompt of bytes.
+/// Maximum context in tokens (a token is a byte).
 const CONTEXT: usize = 16 * 1024;
 
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
 fn main() -> ExitCode {
-    videosdgx_text_service::main("fake-text", 8000, |config| {
+    videosdgx_text_service::main("fake-text", |config| {
         let mut fake = FakeBackend::from_config(config)?;
         fake.max_context = CONTEXT;
         let microseconds = std::env::var("VIDEOSDGX_FAKE_TOKEN_US").ok().and_then(|text| text.parse().ok());
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// A fake whose steps take the longer the more tokens they have.
+/// A fake backend whose steps take time for each token.
 struct Costly {
     fake: FakeBackend,
     token_time: Duration,

@@ -1,4 +1,4 @@
-//! A real service on the skeleton of every video service, with an engine that has no model: the prompt says what it does
+//! A video service with an engine that has no model: the prompt determines what it does
 //! (`abort`, `panic`, `fail`, `slow 30`, see `FakeEngine`).
 
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use videosdgx_service::fake::FakeEngine;
 
 fn main() -> ExitCode {
-    videosdgx_service::main("fake", 8000, |config| {
+    videosdgx_service::main("fake", |config| {
         Ok(FakeEngine { checkpoint: config.checkpoint.clone(), ..FakeEngine::default() })
     })
 }

@@ -23,7 +23,8 @@ pub(crate) fn folder() -> Arc<TempDir> {
 }
 
 pub(crate) fn configuration(folder: &TempDir) -> (ServiceConfig, VideoSettings) {
-    let mut config = ServiceConfig::from_lookup("fake", 0, |_| None).unwrap();
+    let mut config = ServiceConfig::from_lookup("fake", |_| None).unwrap();
+    config.listen.set_port(0);
     config.state_dir = folder.path().join("state");
     config.auth = AuthConfig::with_dir(folder.path().join("auth"));
     config.drain = Duration::from_secs(5);

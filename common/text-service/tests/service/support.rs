@@ -43,7 +43,8 @@ impl TestService {
 
     pub(crate) async fn start_with(change: impl FnOnce(TestConfig<'_>)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = ServiceConfig::from_lookup("fake", 0, |_| None).unwrap();
+        let mut config = ServiceConfig::from_lookup("fake", |_| None).unwrap();
+        config.listen.set_port(0);
         config.auth = AuthConfig::with_dir(folder.path().join("auth"));
         config.drain = Duration::from_secs(5);
         let mut settings = TextSettings::default();

@@ -1,13 +1,14 @@
 //! Makes one video and prints how long each stage took and how much memory it needed, as JSON.
 //!
-//! `measure_wan21 CHECKPOINT bf16|f32 WIDTH HEIGHT FRAMES STEPS [REPEATS] [none|fp8] [whole|staged]`
+//! `measure-video CHECKPOINT bf16|f32 WIDTH HEIGHT FRAMES STEPS [REPEATS] [none|fp8] [whole|staged]`
 //!
-//! Counterpart of `scripts/benchmarks/peer_diffusers.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
+//! `benchmarks/peer_diffusers.py` does the same with diffusers: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use videosdgx_benchmarks::{peak_memory_mb, reset_peak_memory};
 use videosdgx_diffusion::{
     Generation, Pipeline, PipelineError, PipelineOptions, Progress, Residency, Summary, normal,
 };
@@ -18,9 +19,9 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize| arguments.get(index).map(String::as_str);
     let number = |index: usize| -> Result<u32> {
-        Ok(argument(index).context("see the usage in the source")?.parse()?)
+        Ok(argument(index).context("see the usage at the beginning of the source")?.parse()?)
     };
-    let checkpoint = Path::new(argument(0).context("see the usage in the source")?);
+    let checkpoint = Path::new(argument(0).context("see the usage at the beginning of the source")?);
     let kind = resolve_kind(argument(1).context("bf16 or f32")?.parse::<DtypeChoice>()?, Device::Cpu);
     let repeats = argument(6).map_or(Ok(1), str::parse::<u32>)?;
     let options = PipelineOptions {
@@ -78,12 +79,11 @@ struct Report {
 
 impl Report {
     fn stage<T, E>(&mut self, name: &str, action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        // Without permission to reset it, the peak is the highest so far.
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        reset_peak_memory();
         let start = Instant::now();
         let result = action()?;
         self.keep_best(&format!("{name}_seconds"), start.elapsed().as_secs_f64());
-        self.peak_mb.insert(name.to_owned(), peak_mb());
+        self.peak_mb.insert(name.to_owned(), peak_memory_mb());
         Ok(result)
     }
 
@@ -102,10 +102,4 @@ impl Report {
         }
         all
     }
-}
-
-fn peak_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) * 1024.0 / 1e6
 }

@@ -2,7 +2,7 @@
 
     peer_diffusers.py CHECKPOINT DTYPE WIDTH HEIGHT FRAMES STEPS [REPEATS]
 
-The twin of `services/wan21/examples/measure_wan21.rs`: same arguments, same keys, same thread count (OMP_NUM_THREADS).
+`benchmarks/src/bin/measure-video.rs` does the same with this project: same arguments, same keys, same thread count (OMP_NUM_THREADS).
 """
 
 import json

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from peer import Peer, compared
 from processes import RELEASE, ROOT, measured, peak_mb, program, temporary, token
 
 ROUNDS = 3
@@ -25,24 +26,18 @@ def run():
 
 
 def against_llama():
-    """Tokens a second, ours and llama.cpp's in turn: the ratio is ours over theirs, so more is better here."""
+    """Tokens per second, ours and llama.cpp's in turn: the ratio is ours over theirs, so more is better here."""
     threads = str(os.cpu_count())
-    peer = str(Path(__file__).with_name("peer_llama.py"))
+    script = str(Path(__file__).with_name("peer_llama.py"))
     rows = []
     for streams in ("1", "4", "16"):
         size = [str(PROMPT), str(DECODE), streams]
-        pairs = []
-        for _ in range(ROUNDS):
-            ours = measured([str(RELEASE / "examples" / "measure_text"), str(FILE), "auto", "none", *size])
-            theirs = measured([sys.executable, peer, str(FILE), *size, threads])
-            pairs.append((ours, theirs))
+        peer = Peer("llama.cpp (llama-cpp-python 0.3.36)", [sys.executable, script, str(FILE), *size, threads])
+        command = [str(RELEASE / "measure-text"), str(FILE), "auto", "none", *size]
+        rounds = [(measured(command), peer.measure()) for _ in range(ROUNDS)]
         for key, name in (("prefill_tokens_per_second", f"prefill {PROMPT}"), ("decode_tokens_per_second", f"decode {DECODE}")):
-            rows.append({
-                "what": f"SmolLM2-135M Q4_1: {name}, {streams} stream{'s' if streams != '1' else ''}",
-                "ours": statistics.median(ours[key] for ours, _ in pairs),
-                "peer": statistics.median(theirs[key] for _, theirs in pairs), "peer_name": "llama.cpp (llama-cpp-python 0.3.36)",
-                "ratio": statistics.median(ours[key] / theirs[key] for ours, theirs in pairs), "unit": "tokens/s, more is better",
-            })
+            label = f"SmolLM2-135M Q4_1: {name}, {streams} stream{'s' if streams != '1' else ''}"
+            rows.append(compared(label, "tokens/s, more is better", rounds, key, peer))
     return rows
 
 

@@ -1,18 +1,19 @@
 //! Loads a language model, computes a prompt and some tokens, and prints time and memory as JSON.
 //!
-//! `measure_text CHECKPOINT [auto|bf16|f32] [none|fp8|nf4|nvfp4|int4] [PROMPT] [DECODE] [SEQUENCES]`
+//! `measure-text CHECKPOINT [auto|bf16|f32] [none|fp8|nf4|nvfp4|int4] [PROMPT] [DECODE] [SEQUENCES]`
 //!
-//! The counterpart of `tests/reference/full_size_text_peer.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
+//! `tests/reference/full_size_text_peer.py` does the same with transformers: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use videosdgx_benchmarks::{peak_memory_mb, reset_peak_memory};
 use videosdgx_decoder::Source;
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, LogitsRequest, Segment};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, use_passive_waiting};
 
-/// Prompt tokens in a step: the default of the engine.
+/// Most prompt tokens of a step, as in the engine.
 const CHUNK: usize = 512;
 
 fn main() -> Result<()> {
@@ -20,7 +21,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize| arguments.get(index).map(String::as_str);
     let number = |index: usize, default: usize| argument(index).map_or(Ok(default), str::parse::<usize>);
-    let checkpoint = argument(0).context("see the usage in the source")?;
+    let checkpoint = argument(0).context("see the usage at the beginning of the source")?;
     let dtype = argument(1).map_or(Ok(DtypeChoice::Auto), str::parse::<DtypeChoice>)?;
     let quantization = argument(2).map_or(Ok(Quantization::None), str::parse::<Quantization>)?;
     let (prompt, decode, sequences) = (number(3, 512)?, number(4, 32)?, number(5, 1)?);
@@ -32,8 +33,8 @@ fn main() -> Result<()> {
     let (need, format, parameters) = (source.memory(&options), source.format(&options), source.parameters());
     let mut model = source.load(&options)?;
     let load_seconds = start.elapsed().as_secs_f64();
-    let load_peak_mb = peak_mb();
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let load_peak_mb = peak_memory_mb();
+    reset_peak_memory();
 
     let blocks = (prompt + decode).div_ceil(BLOCK_TOKENS);
     model.resize_cache(blocks * sequences)?;
@@ -85,7 +86,7 @@ fn main() -> Result<()> {
             "load_peak_mb": load_peak_mb,
             "weights_mb": model.weight_bytes() as f64 / 1e6,
             "declared_peak_mb": need.peak() as f64 / 1e6,
-            "run_peak_mb": peak_mb(),
+            "run_peak_mb": peak_memory_mb(),
             "prefill_tokens_per_second": rate(prompt * sequences, prefill_seconds),
             "decode_tokens_per_second": rate(decode * sequences, decode_seconds),
             "sequences": sequences,
@@ -99,10 +100,4 @@ fn most_likely(row: &[f32]) -> u32 {
         .enumerate()
         .max_by(|left, right| left.1.total_cmp(right.1))
         .map_or(0, |(index, _)| index as u32)
-}
-
-fn peak_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) * 1024.0 / 1e6
 }

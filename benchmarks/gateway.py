@@ -1,5 +1,6 @@
-"""What the gateway costs: a small answer of an nginx upstream, fetched directly, through our gateway and through nginx
-as a proxy, in turn, by wrk. Ours checks a JWT, counts limits and traces; nginx only forwards."""
+"""What the gateway costs: a small answer of an nginx upstream, fetched by wrk directly, through our gateway and through nginx as a proxy, in
+turn. Ours checks a JWT, counts requests against limits and traces; nginx only forwards. The peer is the proxy; without an upstream or wrk
+nothing can be measured."""
 
 import re
 import socket
@@ -7,7 +8,8 @@ import statistics
 import subprocess
 from pathlib import Path
 
-from processes import program, temporary, token
+from peer import Peer, row
+from processes import ending, last_line, program, temporary, token
 
 ROUNDS, SECONDS = 3, 6
 NGINX = """
@@ -41,7 +43,10 @@ def nginx(folder, name, workers, body):
 
 def wrk(url, key, connections):
     command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "-H", f"Authorization: Bearer {key}", url]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    result = subprocess.run(command, capture_output=True, text=True)
+    text = result.stdout
+    if result.returncode != 0:
+        raise RuntimeError(f"{url}: wrk {ending(result.returncode)}{last_line(result.stderr or text)}")
     if "Non-2xx" in text:
         raise RuntimeError(f"{url}: {text}")
     scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -51,6 +56,8 @@ def wrk(url, key, connections):
         return float(value) * scale[unit]
 
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
+    if rate == 0:
+        raise RuntimeError(f"{url} answered no request: {text}")
     return {"rate": rate, "p50": latency(50), "p99": latency(99)}
 
 
@@ -66,34 +73,32 @@ def run():
         try:
             with program("videosdgx-gateway", folder, VIDEOSDGX_UPSTREAMS=f"bench=http://127.0.0.1:{upstream}", **settings) as (_, url):
                 key = token(folder)
-                targets = {
-                    "direct": f"http://127.0.0.1:{upstream}/info",
-                    "ours": f"{url}/models/bench/info",
-                    "nginx": f"http://127.0.0.1:{proxy}/info",
-                }
+                peer = Peer("nginx")
+                targets = {"direct": f"http://127.0.0.1:{upstream}/info", "ours": f"{url}/models/bench/info"}
+                proxy_url = f"http://127.0.0.1:{proxy}/info"
                 for connections in (1, 32):
-                    runs = {name: [] for name in targets}
+                    runs = {name: [] for name in (*targets, "nginx")}
                     for _ in range(ROUNDS):
                         for name, target in targets.items():
                             runs[name].append(wrk(target, key, connections))
-                    middle = {
-                        name: {key: statistics.median(one[key] for one in some) for key in some[0]}
-                        for name, some in runs.items()
-                    }
-                    ours, peer, direct = middle["ours"], middle["nginx"], middle["direct"]
-                    label = f"gateway, {connections} connection(s)"
-                    rows.append({
-                        "what": f"{label}: requests", "ours": ours["rate"], "peer": peer["rate"], "peer_name": "nginx",
-                        "ratio": ours["rate"] / peer["rate"], "unit": "1/s",
-                    })
-                    for percentile in ("p50", "p99"):
-                        added, peer_added = (one[percentile] - direct[percentile] for one in (ours, peer))
-                        rows.append({
-                            "what": f"{label}: added {percentile}", "ours": added, "peer": peer_added, "peer_name": "nginx",
-                            "ratio": added / peer_added if peer_added > 0 else None, "unit": "ms",
-                        })
+                        runs["nginx"].append(peer.attempt(lambda: wrk(proxy_url, key, connections)))
+                    rows += rows_of(f"gateway, {connections} connection(s)", runs, peer)
         finally:
             for server in servers:
                 server.terminate()
                 server.wait()
+    return rows
+
+
+def rows_of(label, runs, peer):
+    """Requests per second, and the time that the gateway adds to a request without it."""
+    median = lambda name, key: statistics.median(one[key] for one in runs[name])
+    failed = peer.error is not None
+    rate, peer_rate = median("ours", "rate"), None if failed else median("nginx", "rate")
+    rows = [row(f"{label}: requests", "1/s", rate, peer, peer_rate, None if failed else rate / peer_rate)]
+    for percentile in ("p50", "p99"):
+        direct = median("direct", percentile)
+        added, peer_added = median("ours", percentile) - direct, None if failed else median("nginx", percentile) - direct
+        ratio = added / peer_added if peer_added is not None and peer_added > 0 else None
+        rows.append(row(f"{label}: added {percentile}", "ms", added, peer, peer_added, ratio))
     return rows
