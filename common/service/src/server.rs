@@ -90,7 +90,7 @@ impl Running {
             let service = service.clone();
             move |config: &mut web::ServiceConfig| {
                 config.app_data(service.clone());
-                routes::configure(config);
+                routes::API.configure(config);
             }
         };
         let server =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use videosdgx_api::{GenerateRequest, LoaderReport, ModelDescription, Problem, QueueStatus, ResolvedRequest};
 use videosdgx_jobs::{Counts, Queue, Totals};
 use videosdgx_model::ModelError;
-use videosdgx_shell::{HandlerResult, Operation, ServiceInfo, Shell};
+use videosdgx_shell::{HandlerResult, ServiceApi, ServiceInfo, Shell};
 
 use crate::{
     Engine, VideoSettings, estimate, metrics::JobMetrics, openapi, outputs::Outputs,
@@ -36,8 +36,8 @@ impl ServiceInfo for VideoServiceInfo {
         self.0.describe().map(|model| model.checkpoint)
     }
 
-    fn operations(&self) -> &'static [Operation] {
-        &routes::OPERATIONS
+    fn api(&self) -> &'static ServiceApi {
+        &routes::API
     }
 
     fn document(&self, name: &str) -> utoipa::openapi::OpenApi {

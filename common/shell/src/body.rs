@@ -8,7 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
 };
-use videosdgx_api::{Code, Problem};
+use videosdgx_api::{Code, Problem, media_type};
 
 use crate::{Failure, HandlerResult};
 
@@ -23,9 +23,15 @@ const LEAST_BYTES_PER_SECOND: usize = 64 * 1024;
 /// # Errors
 /// 415, 413, 408 and 400, as [`read`].
 pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> HandlerResult<web::Bytes> {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    if kind != "application/json" && !(kind.starts_with("application/") && kind.ends_with("+json")) {
+    let is_json = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| media_type(value.to_str().ok()?))
+        .is_some_and(|kind| {
+            let suffix_is_json = kind.suffix().is_some_and(|suffix| suffix == "json");
+            kind.type_() == "application" && (kind.subtype() == "json" || suffix_is_json)
+        });
+    if !is_json {
         return Err(Failure::new(Code::UnsupportedMediaType, "send the body as application/json"));
     }
     if request.headers().contains_key(header::CONTENT_ENCODING) {

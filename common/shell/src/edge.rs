@@ -15,7 +15,7 @@ use actix_web::{
     web,
 };
 use tracing::Instrument as _;
-use videosdgx_api::Problem;
+use videosdgx_api::{Problem, routes::ErrorFormat};
 
 use crate::{
     Shell,
@@ -47,7 +47,10 @@ pub(crate) async fn edge(
         Err(error) => return Err(error),
     };
     let _entered = span.enter();
-    let openai = shell.as_ref().is_some_and(|shell| shell.info.speaks_openai(response.request().path()));
+    let openai = shell.as_ref().is_some_and(|shell| {
+        let table = shell.info.api().table();
+        table.error_format(response.request().path()) == ErrorFormat::OpenAi
+    });
     let mut response = with_problem(response, &id, openai);
     let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status().as_u16();

@@ -17,6 +17,7 @@ mod problem_response;
 mod query;
 pub mod routes;
 mod server;
+mod service_api;
 mod telemetry;
 mod variables;
 
@@ -35,11 +36,10 @@ pub use identity::{Admin, Caller, Generate, Read, RequiredScope, authenticate};
 pub use loading::{Loader, loader_code, loader_config, loader_problem};
 pub use main_loop::{Stoppable, main};
 pub use metrics::{OPENMETRICS, ProcessStatus, ShellMetrics, set_counter, wants_json};
-pub use openapi::{Access, Policy, complete_document};
 pub use problem_response::{Failure, HandlerResult, PROBLEM_JSON};
 pub use query::Query;
-pub use routes::{Operation, operation};
 pub use server::{bind, close_server, serve, system, verifier};
+pub use service_api::{RouteHandler, ServiceApi};
 pub use telemetry::start_logging;
 pub use variables::{Variables, environment};
 
@@ -54,24 +54,18 @@ pub trait ServiceInfo: Send + Sync + 'static {
     /// [`ModelError::CheckpointMissing`] or [`ModelError::CheckpointInvalid`].
     fn checkpoint(&self) -> Result<String, ModelError>;
 
-    /// Every operation, as `GET /` lists them.
-    fn operations(&self) -> &'static [Operation];
+    /// The routes of the service with their handlers.
+    fn api(&self) -> &'static ServiceApi;
 
     /// The OpenAPI document of the service `name`.
     fn document(&self, name: &str) -> utoipa::openapi::OpenApi;
-
-    /// Whether problems at `path` are written as OpenAI's error object.
-    fn speaks_openai(&self, path: &str) -> bool {
-        let _ = path;
-        false
-    }
 }
 
 /// The state that the handlers of every service share; one per process.
 pub struct Shell {
     /// Configuration, as read at start.
     pub config: ServiceConfig,
-    /// Checkpoint, operations and document of the service.
+    /// Checkpoint, routes and document of the service.
     pub info: Arc<dyn ServiceInfo>,
     /// Loads and unloads the model.
     pub loader: Arc<dyn Loader>,
@@ -146,4 +140,12 @@ impl Shell {
 /// 500 when it panicked or the service stops meanwhile.
 pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> HandlerResult<T> {
     web::block(work).await.map_err(Failure::internal)
+}
+
+#[doc(hidden)]
+pub mod __private {
+    //! What the expansion of [`crate::routes!`] names.
+    pub use actix_web;
+    pub use pastey::paste;
+    pub use utoipa;
 }

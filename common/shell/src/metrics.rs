@@ -11,7 +11,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use videosdgx_api::{LoaderReport, LoaderState, MemoryReport};
+use videosdgx_api::{LoaderReport, LoaderState, MemoryReport, accepted_media_types};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
@@ -171,7 +171,12 @@ fn known_method(method: &str) -> String {
 #[must_use]
 pub fn wants_json(request: &HttpRequest) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-    accept.split(',').map(|kind| kind.split(';').next().unwrap_or("").trim()).find(|kind| {
-        matches!(*kind, "application/json" | "text/plain" | "application/openmetrics-text" | "*/*")
-    }) == Some("application/json")
+    accepted_media_types(accept)
+        .find(|kind| {
+            matches!(
+                kind.essence_str(),
+                "application/json" | "text/plain" | "application/openmetrics-text" | "*/*"
+            )
+        })
+        .is_some_and(|kind| kind.essence_str() == "application/json")
 }

@@ -11,37 +11,23 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
-use videosdgx_api::Code;
+use videosdgx_api::{
+    Code,
+    routes::{Access, ErrorFormat, Route, RouteTable},
+};
 
 use crate::{PROBLEM_JSON, VERSION};
 
 const BEARER: &str = "bearer";
 
-/// Who may call an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody.
-    Public,
-    /// A token with this scope.
-    Scope(&'static str),
-}
+/// Summary of `HEAD` operations.
+pub(crate) const HEAD_SUMMARY: &str = "The headers of the same GET request";
 
-/// What an operation needs and how it can refuse.
-pub struct Policy {
-    /// Who may call it.
-    pub access: Access,
-    /// Codes that it can answer with, besides those of a refused token.
-    pub refusals: &'static [Code],
-}
-
-/// Gives `document` the service's name, the scheme of its tokens, and each operation its policy. Problems at paths that
-/// `speaks_openai` accepts are OpenAI's error objects.
-#[must_use]
-pub fn complete_document(
+/// Adds the service's name, the security scheme, and the access and error responses of each operation.
+pub(crate) fn complete_document(
     mut document: utoipa::openapi::OpenApi,
     name: &str,
-    policy: impl Fn(&str, &str) -> Policy,
-    speaks_openai: impl Fn(&str) -> bool,
+    table: RouteTable,
 ) -> utoipa::openapi::OpenApi {
     document.info.title = format!("VideosDGX {name}");
     VERSION.clone_into(&mut document.info.version);
@@ -60,8 +46,9 @@ pub fn complete_document(
             (HttpMethod::Delete, &mut item.delete),
         ] {
             if let Some(operation) = operation {
-                let method = method_name(&method);
-                complete(operation, method, policy(method, path), speaks_openai(path));
+                let is_head = matches!(method, HttpMethod::Head);
+                let route = table.declared(if is_head { "GET" } else { method_name(&method) }, path);
+                complete(operation, route, is_head);
             }
         }
     }
@@ -70,21 +57,21 @@ pub fn complete_document(
 
 fn method_name(method: &HttpMethod) -> &'static str {
     match method {
-        HttpMethod::Head => "HEAD",
         HttpMethod::Post => "POST",
         HttpMethod::Delete => "DELETE",
         _ => "GET",
     }
 }
 
-fn complete(operation: &mut Operation, method: &str, policy: Policy, openai: bool) {
-    let Policy { access, refusals } = policy;
+fn complete(operation: &mut Operation, route: Option<&Route>, is_head: bool) {
+    let access = route.map_or(Access::Public, |route| route.access);
+    let openai = route.is_some_and(|route| route.error_format == ErrorFormat::OpenAi);
     let mut by_status: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
-    for code in refusals {
+    for code in route.map_or(&[][..], |route| route.error_codes) {
         by_status.entry(code.status()).or_default().push(code.as_str());
     }
     if let Access::Scope(scope) = access {
-        operation.security = Some(vec![SecurityRequirement::new(BEARER, [scope])]);
+        operation.security = Some(vec![SecurityRequirement::new(BEARER, [scope.as_str()])]);
         for code in [Code::Unauthorized, Code::InsufficientScope, Code::Internal] {
             by_status.entry(code.status()).or_default().push(code.as_str());
         }
@@ -109,14 +96,14 @@ fn complete(operation: &mut Operation, method: &str, policy: Policy, openai: boo
                 .insert("x-request-id".to_owned(), text_header("The request, as in the log").into());
         }
     }
-    if method == "HEAD" {
+    if is_head {
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
                 response.content.clear();
             }
         }
         operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_head"));
-        operation.summary = Some("Size and ETag of the video".to_owned());
+        operation.summary = Some(HEAD_SUMMARY.to_owned());
     }
 }
 

@@ -10,7 +10,7 @@ use actix_web::{dev::ServerHandle, web};
 use tokio::sync::OnceCell;
 use videosdgx_model::ModelError;
 use videosdgx_model::ModelLoader;
-use videosdgx_shell::{Operation, ServiceConfig, ServiceInfo, Shell, StartError, Stoppable, system};
+use videosdgx_shell::{ServiceApi, ServiceConfig, ServiceInfo, Shell, StartError, Stoppable, system};
 use videosdgx_text::{
     TextEngine,
     telemetry::{StreamingTelemetryCollector, TelemetryConfig},
@@ -36,16 +36,12 @@ impl ServiceInfo for TextServiceInfo {
         self.0.describe().map(|model| model.checkpoint)
     }
 
-    fn operations(&self) -> &'static [Operation] {
-        &routes::OPERATIONS
+    fn api(&self) -> &'static ServiceApi {
+        &routes::API
     }
 
     fn document(&self, name: &str) -> utoipa::openapi::OpenApi {
         openapi::document(name)
-    }
-
-    fn speaks_openai(&self, path: &str) -> bool {
-        openapi::speaks_openai(path)
     }
 }
 
@@ -107,7 +103,7 @@ impl Running {
             let service: web::Data<TextService> = Arc::clone(&service).into();
             move |config: &mut web::ServiceConfig| {
                 config.app_data(service.clone());
-                routes::configure(config);
+                routes::API.configure(config);
             }
         };
         let server =

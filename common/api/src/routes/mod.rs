@@ -24,6 +24,8 @@ pub use shell::SHELL;
 pub use text::TEXT;
 pub use video::VIDEO;
 
+/// Routes of a service that has none besides the shell's.
+pub const SHELL_SERVICE: RouteTable = RouteTable(&[SHELL]);
 /// Routes of a video service.
 pub const VIDEO_SERVICE: RouteTable = RouteTable(&[SHELL, VIDEO]);
 /// Routes of a text service.

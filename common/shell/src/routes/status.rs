@@ -3,7 +3,6 @@
 use actix_web::{HttpResponse, web};
 use videosdgx_api::{Health, LoaderState, Readiness, ServiceRoot};
 
-use super::endpoints;
 use crate::{HandlerResult, Shell, VERSION, run_blocking};
 
 /// Name, checkpoint, endpoints
@@ -15,7 +14,7 @@ pub async fn root(shell: web::Data<Shell>) -> HandlerResult {
         name: shell.name().to_owned(),
         version: VERSION.to_owned(),
         checkpoint: checkpoint.ok(),
-        endpoints: endpoints(shell.info.operations()),
+        endpoints: shell.info.api().endpoints().to_vec(),
     }))
 }
 

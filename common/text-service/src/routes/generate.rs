@@ -8,7 +8,10 @@ use actix_web::{
     web::{self, Bytes},
 };
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream};
-use videosdgx_api::{Code, Problem, ServerEvent, ServerMessage, StreamBatch, StreamGenerate, StreamProblem};
+use videosdgx_api::{
+    Code, Problem, ServerEvent, ServerMessage, StreamBatch, StreamGenerate, StreamProblem,
+    accepted_media_types, media_type,
+};
 use videosdgx_shell::{Caller, Generate, HandlerResult, body};
 use videosdgx_text::streaming::StreamingComputationEngine;
 
@@ -91,15 +94,15 @@ fn line(message: &ServerMessage) -> Bytes {
 }
 
 fn is_lines(request: &HttpRequest) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    matches!(kind.as_str(), NDJSON | "application/ndjson" | "application/jsonl")
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| media_type(value.to_str().ok()?));
+    kind.is_some_and(|kind| matches!(kind.essence_str(), NDJSON | "application/ndjson" | "application/jsonl"))
 }
 
 fn accepts_events(request: &HttpRequest) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-    let mut kinds = accept.split(',').map(|kind| kind.split(';').next().unwrap_or("").trim());
-    kinds.find(|kind| matches!(*kind, NDJSON | "text/event-stream" | "*/*")) == Some("text/event-stream")
+    accepted_media_types(accept)
+        .find(|kind| matches!(kind.essence_str(), NDJSON | "text/event-stream" | "*/*"))
+        .is_some_and(|kind| kind.essence_str() == "text/event-stream")
 }
 
 /// One request for each prompt of a batch, with the batch's settings.

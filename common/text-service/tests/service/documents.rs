@@ -5,6 +5,10 @@
 use std::path::Path;
 
 use serde_json::Value;
+use videosdgx_api::{
+    Scope,
+    routes::{Access, TEXT_SERVICE},
+};
 use videosdgx_text_service::openapi_document;
 
 use crate::support::TestService;
@@ -106,4 +110,26 @@ async fn the_root_lists_the_operations_of_the_document() {
     let count: usize =
         document["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
     assert_eq!(count, listed.len() + 2, "only /docs/ and its files are not listed");
+}
+
+#[actix_web::test]
+async fn every_route_requires_the_scope_of_the_route_table() {
+    let service = TestService::start().await;
+    for route in TEXT_SERVICE.iter() {
+        let path = route.path.replace("{id}", "no-such-id").replace("{file}", "index.html");
+        let name = format!("{} {path}", route.method.as_str());
+        let method = || route.method.as_str().parse().unwrap();
+        let stranger = service.stranger();
+        let without_token = stranger.send(stranger.request(method(), &path)).await.status;
+        let Access::Scope(needed) = route.access else {
+            assert_ne!(without_token, 401, "{name}");
+            continue;
+        };
+        assert_eq!(without_token, 401, "{name}");
+        for scope in Scope::ALL {
+            let caller = service.person("somebody", scope.as_str());
+            let status = caller.send(caller.request(method(), &path)).await.status;
+            assert_eq!(status == 403, scope != needed, "{name} with {scope}: {status}");
+        }
+    }
 }

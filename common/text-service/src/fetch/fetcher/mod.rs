@@ -8,6 +8,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use reqwest::{Client, Response, StatusCode, redirect};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
+use videosdgx_api::media_type;
 
 use super::FetchError;
 use super::resolve::{AddressRules, CheckedResolver, NotPublic};
@@ -133,10 +134,8 @@ impl ImageFetcher {
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));
         }
-        let content_type =
-            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
-        if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| media_type(value.to_str().ok()?));
+        if !kind.is_some_and(|kind| TYPES.contains(&kind.essence_str())) {
             return Err(FetchError::Type);
         }
         let too_large = FetchError::TooLarge(self.limits.bytes);
