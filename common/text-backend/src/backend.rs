@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use videosdgx_api::TextModel as Description;
+use videosdgx_api::TextModelDescription;
 use videosdgx_decoder::{LoadError, Source, TextModel};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_model::ModelError;
@@ -26,7 +26,7 @@ pub struct DecoderBackend {
 /// What is said of a checkpoint.
 #[derive(Clone)]
 struct Found {
-    description: Description,
+    description: TextModelDescription,
     peak: u64,
 }
 
@@ -80,7 +80,7 @@ impl DecoderBackend {
         let source = self.open()?;
         let options = &self.settings.options(&source);
         source.vision().map_err(|error| self.refused(error))?;
-        let description = Description {
+        let description = TextModelDescription {
             name: self.settings.name.clone(),
             checkpoint: if demonstration { DEMONSTRATION.to_owned() } else { name_of(&path) },
             architecture: source.config().family.architecture().to_owned(),
@@ -126,7 +126,7 @@ impl DecoderBackend {
 impl TextBackend for DecoderBackend {
     type Model = Loaded;
 
-    fn describe(&self) -> Result<Description, ModelError> {
+    fn describe(&self) -> Result<TextModelDescription, ModelError> {
         self.found().map(|found| found.description)
     }
 

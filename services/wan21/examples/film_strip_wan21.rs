@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             seed: seed.parse()?,
             scheduler: None,
             shift: None,
+            job_fingerprint: None,
         };
         let (start, mut denoised, mut frames) = (Instant::now(), 0.0, Vec::new());
         let report = |progress| {

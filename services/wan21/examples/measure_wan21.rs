@@ -40,6 +40,7 @@ fn main() -> Result<()> {
         seed: 0,
         scheduler: None,
         shift: None,
+        job_fingerprint: None,
     };
     let mut report = Report::default();
     let mut pipeline = report.stage("load", || WanPipeline::load(checkpoint, options))?;

@@ -33,6 +33,7 @@ fn generation(first_frame: Option<Picture>) -> Generation {
         seed: 5,
         scheduler: None,
         shift: None,
+        job_fingerprint: None,
     }
 }
 
