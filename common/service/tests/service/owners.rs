@@ -4,8 +4,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use videosdgx_auth::AuthConfig;
 use videosdgx_service::openapi_document;
+use videosdgx_testing::TestClient;
 
-use crate::support::{Api, TestService, folder, quick};
+use crate::support::{TestService, folder, quick};
 
 /// `(method, path, scope)` of each operation.
 fn operations() -> Vec<(Method, String, Option<String>)> {
@@ -31,7 +32,7 @@ async fn each_route_is_public_by_name_or_asks_for_its_scope() {
     let stranger = service.stranger();
     for (method, path, scope) in operations() {
         let call =
-            async |person: &Api| {
+            async |person: &TestClient| {
                 person
                     .send(person.request(
                         method.clone(),
@@ -93,9 +94,12 @@ async fn keys_can_come_from_a_url() {
         config.auth = AuthConfig { jwks_url: Some(url), ..AuthConfig::default() };
     })
     .await;
-    let person = Api { base: service.running.url(), ..issuer.tester() };
+    let person = TestClient { base: service.running.url(), ..issuer.tester() };
     assert_eq!(person.get("/jobs").await.status, 200);
-    assert_eq!(Api { base: service.running.url(), ..issuer.stranger() }.get("/jobs").await.status, 401);
+    assert_eq!(
+        TestClient { base: service.running.url(), ..issuer.stranger() }.get("/jobs").await.status,
+        401
+    );
 }
 
 #[actix_web::test]
@@ -105,7 +109,7 @@ async fn bad_tokens_all_look_the_same() {
     let tampered = format!("{}x", &good[..good.len() - 1]);
     let mut bodies = Vec::new();
     for token in ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", tampered.as_str(), &"x".repeat(9000)] {
-        let answer = Api { token: token.to_owned(), ..service.stranger() }.get("/jobs").await;
+        let answer = TestClient { token: token.to_owned(), ..service.stranger() }.get("/jobs").await;
         assert_eq!(answer.code(401), "unauthorized");
         let mut body = answer.json();
         body["request_id"] = Value::Null;

@@ -84,7 +84,7 @@ async fn whatever_is_wrong_is_named_and_nothing_is_enqueued() {
 async fn an_idempotency_key_makes_one_job() {
     let service = TestService::start(quick()).await;
     let (tester, other) = (service.tester(), service.person("other", "generate read"));
-    let send = async |person: &crate::support::Api, path: &str, key: &str, body: Value| {
+    let send = async |person: &videosdgx_testing::TestClient, path: &str, key: &str, body: Value| {
         person.send(person.request(Method::POST, path).header("Idempotency-Key", key).json(&body)).await
     };
     let body = json!({"prompt": "a cat"});

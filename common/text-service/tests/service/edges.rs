@@ -1,17 +1,13 @@
 //! Who may do what, what is never logged, and clients that leave.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
+use videosdgx_testing::{LogCapture, TestClient};
 use videosdgx_text_service::openapi_document;
 
-use crate::support::{Api, TestService, chat};
+use crate::support::{TestService, TextClient as _, chat};
 
 const PUBLIC: [&str; 9] = [
     "/",
@@ -33,7 +29,7 @@ async fn each_route_is_public_by_name_or_asks_for_its_scope() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let call = async |person: &Api| {
+            let call = async |person: &TestClient| {
                 let path = path.replace("{id}", "fake").replace("{file}", "index.html");
                 person.send(person.request(method.clone(), &path)).await
             };
@@ -91,35 +87,13 @@ async fn a_client_that_leaves_frees_its_place() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[actix_web::test]
 async fn neither_prompts_nor_answers_nor_tokens_are_logged() {
-    let captured = Captured::default();
+    let capture = LogCapture::default();
     let subscriber = tracing_subscriber::fmt()
         .json()
         .with_max_level(tracing::Level::INFO)
-        .with_writer(captured.clone())
+        .with_writer(capture.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let service = TestService::start().await;
@@ -130,7 +104,7 @@ async fn neither_prompts_nor_answers_nor_tokens_are_logged() {
     let mut socket = tester.socket().await;
     socket.say(json!({"type": "generate", "prompt": "canarysocket", "max_tokens": 3})).await;
     socket.hear_until("complete").await;
-    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let log = capture.text();
     assert!(log.contains("/v1/chat/completions"), "{log}");
     for secret in ["canary", tester.token.as_str()] {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");

@@ -241,6 +241,7 @@ fn seconds(text: &str) -> Result<std::time::Duration, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use videosdgx_api::OutputFormat;
 
     use super::*;
 
