@@ -10,7 +10,7 @@ use crate::PipelineError;
 use crate::schedulers::SchedulerConfig;
 
 /// What a generation depends on: prompt, first frame, size, schedule and seed. One frame is a picture.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Generation {
     /// What the video shows.
     pub prompt: String,
@@ -164,9 +164,7 @@ mod tests {
             steps: 20,
             guidance: 4.0,
             seed: 1,
-            scheduler: None,
-            shift: None,
-            job_fingerprint: None,
+            ..Generation::default()
         }
     }
 
