@@ -103,7 +103,7 @@ fn another_models_rules_are_followed() {
     assert_eq!(detail, "num_frames is 8k+1, for example 9, not 16");
     assert!(resolve(&with(json!({"num_frames": 25, "resolution": "96x64"})), &model).is_ok());
     let problem = resolve(&with(json!({"image": "aGk="})), &model).unwrap_err();
-    assert_eq!(problem.detail, "the image is a PNG, JPEG or WebP file");
+    assert_eq!(problem.detail, "the image must be a PNG, JPEG or WebP file");
 }
 
 #[test]
