@@ -41,7 +41,7 @@ async fn questions_conversations_and_mistakes() -> Result<()> {
         (&["x", "--temperature", "7"][..], 3, "field temperature"),
         (&["x", "--model", "nobody"][..], 3, "model_not_found"),
         (&["forbidden"][..], 3, "forbidden"),
-        (&["fail"][..], 6, "broke off"),
+        (&["fail"][..], 6, "cut off"),
     ] {
         let output = chat(&stack, arguments, "")?;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

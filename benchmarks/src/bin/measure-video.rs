@@ -39,8 +39,7 @@ fn main() -> Result<()> {
         steps: number(5)?,
         guidance: 4.0,
         seed: 0,
-        scheduler: None,
-        shift: None,
+        ..Generation::default()
     };
     let mut report = Report::default();
     let mut pipeline = report.stage("load", || WanPipeline::load(checkpoint, options))?;

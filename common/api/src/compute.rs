@@ -1,9 +1,9 @@
-//! The configuration's words for where and in what a model computes.
+//! Configuration values: device, number format and weight quantization of a model.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A word of the configuration that is none of the known ones.
+/// A configuration value that is not one of the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} {given:?}; use {known}")]
 pub struct UnknownChoice {
@@ -13,19 +13,19 @@ pub struct UnknownChoice {
 }
 
 impl UnknownChoice {
-    /// `given` is no `what`; `known` lists the words that can be used, such as "text or json".
+    /// `given` is not a valid `what`; `known` lists the valid values, for example "text or json".
     pub fn new(what: &'static str, given: impl Into<String>, known: &'static str) -> Self {
         Self { what, given: given.into(), known }
     }
 }
 
-/// Where a model computes: `auto`, `cpu`, `cuda` or `cuda:1`.
+/// The device that a model computes on: `auto`, `cpu`, `cuda` or `cuda:1`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
-    /// The first GPU when there is one, else the processor.
+    /// The first GPU if there is one, else the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// The GPU with this number.
     Cuda(u32),
@@ -34,37 +34,37 @@ pub enum DeviceChoice {
 /// Number format of activations and unquantised weights: `auto`, `bf16`, `f16` or `f32`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum DtypeChoice {
-    /// bf16 on a GPU and on a processor that multiplies bf16 in hardware, else f32.
+    /// bf16 on a GPU and on a CPU that multiplies bf16 in hardware, else f32.
     #[default]
     Auto,
     /// bfloat16.
     Bf16,
     /// IEEE half precision.
     F16,
-    /// Single precision. Weights stored in blocks of integers are computed with exactly as stored, too.
+    /// Single precision. Weights stored as blocks of integers are also computed with exactly as stored.
     F32,
 }
 
-/// How the weights of large linears are held, made while loading: `none`, `fp8`, `nf4`, `nvfp4` or `int4`. What a
-/// checkpoint already holds quantised stays as it is.
+/// Weight format of large linear layers, converted to while loading: `none`, `fp8`, `nf4`, `nvfp4` or `int4`. Weights that
+/// are quantized in the checkpoint keep their format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Quantization {
     /// As in the checkpoint.
     #[default]
     None,
-    /// e4m3 with one scale an output channel: 8 bits a weight.
+    /// e4m3 with one scale per output channel: 8 bits per weight.
     Fp8,
-    /// bitsandbytes' 16 values of a normal distribution, one scale for 64 weights: 4.5 bits.
+    /// The 16 values of bitsandbytes' NF4, one scale per 64 weights: 4.5 bits per weight.
     Nf4,
-    /// e2m1 with an e4m3 scale for 16 weights and one f32 scale for all: 4.5 bits.
+    /// e2m1 with an e4m3 scale per 16 weights and one f32 scale per tensor: 4.5 bits per weight.
     Nvfp4,
-    /// Integers from 0 to 15 with scale and offset for 32 weights: 5 bits.
+    /// Integers from 0 to 15 with scale and offset per 32 weights: 5 bits per weight.
     Int4,
 }
 
 impl Quantization {
-    /// Most bytes that `parameters` weights of linears take in memory, each of `element` bytes when it is not
-    /// quantised.
+    /// Upper bound of the bytes that `parameters` weights of linear layers take in memory, `element` bytes each when not
+    /// quantized.
     #[must_use]
     pub fn weight_bytes(self, parameters: u64, element: u64) -> u64 {
         match self {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_goes_both_ways() {
+    fn every_value_round_trips() {
         for word in ["auto", "cpu", "cuda:0", "cuda:3"] {
             assert_eq!(word.parse::<DeviceChoice>().unwrap().to_string(), word);
         }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_answered_with_the_known_ones() {
+    fn an_unknown_value_is_refused_with_the_known_ones() {
         for word in ["", "cuda:x", "cuda:", "cuda:-1", "gpu", "CPU"] {
             assert!(word.parse::<DeviceChoice>().is_err(), "{word}");
         }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn quantised_weights_take_their_bits() {
+    fn quantized_weights_take_their_bits() {
         let bytes = |quantization: Quantization| quantization.weight_bytes(1024, 2);
         assert_eq!(bytes(Quantization::None), 2048);
         assert_eq!(bytes(Quantization::Fp8), 1024);

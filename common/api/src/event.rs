@@ -1,46 +1,46 @@
-//! What `GET /jobs/{id}/events` streams.
+//! Events of `GET /jobs/{id}/events`.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{JobId, JobStatus, Stage};
 
-/// One server-sent event. Its `sequence` is the SSE `id:`; sent back as `Last-Event-ID` it resumes after it.
+/// One server-sent event. `sequence` is its SSE `id:`; a client that sends it as `Last-Event-ID` resumes after this event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobEvent {
     /// Grows by one with each event of a job, from 1.
     pub sequence: u64,
     /// The job.
     pub job_id: JobId,
-    /// What happened; the SSE `event:` name.
+    /// Kind of the event; the SSE `event:` name.
     pub kind: EventKind,
-    /// Where the job is now.
+    /// Status of the job after the event.
     pub status: JobStatus,
-    /// 0 to 100.
+    /// Progress in percent, 0 to 100.
     pub progress: u8,
-    /// What is being done.
+    /// Present stage; absent unless the job is running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
-    /// Steps of this stage that are done.
+    /// Completed steps of this stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u32>,
-    /// Steps of this stage in all.
+    /// Total steps of this stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage_steps: Option<u32>,
-    /// Which attempt.
+    /// Number of the attempt, from 1; 0 before the first.
     pub attempt: u32,
-    /// Why it failed.
+    /// Why the job failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Kinds of events.
+/// Kind of a job event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// The status changed.
     State,
-    /// A stage or step is done.
+    /// A stage began or a step was completed.
     Progress,
 }
 

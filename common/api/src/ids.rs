@@ -1,17 +1,17 @@
-//! Identifiers and small units, parsed at the edge.
+//! Job ids and priorities.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A job's name: `<service>-<12 base-36 characters>`, for example `wan21-0k3f9a7c21xz`. Safe as a file name.
+/// Id of a job: `<service>-<12 base-36 characters>`, for example `wan21-0k3f9a7c21xz`. Safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "wan21-0k3f9a7c21xz", pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", max_length = 64)]
 pub struct JobId(String);
 
-/// Why a text is not a [`JobId`].
+/// A text is not a valid [`JobId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a job id is 1 to 64 of a-z, 0-9 and single hyphens between them")]
 pub struct InvalidId;
@@ -75,7 +75,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// How urgent a job is: 0 (least) to 9 (most), 5 unless told.
+/// Urgency of a job: 0 (least) to 9 (most). Default: 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "u8", into = "u8")]
 #[schema(value_type = u8, minimum = 0, maximum = 9, example = 5)]

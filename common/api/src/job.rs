@@ -1,42 +1,42 @@
-//! A job as its owner sees it.
+//! Jobs of the native API.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{JobId, OutputFormat, Priority, Resolution, SchedulerName};
+use crate::{GenerationSettings, JobId, Priority};
 
-/// Where a job is. `completed`, `failed`, `cancelled` and `dead` are final.
+/// Status of a job. `completed`, `failed`, `cancelled` and `dead` are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobStatus {
     /// Waiting for a worker.
     Queued,
-    /// A worker has it.
+    /// A worker is running it.
     #[serde(rename = "processing", alias = "running")]
     Running,
-    /// The file is there.
+    /// The video can be downloaded.
     Completed,
-    /// It cannot be made; `error` says why.
+    /// It failed; `error` has the reason.
     Failed,
     /// Its owner cancelled it.
     Cancelled,
-    /// Its worker died in each of the allowed attempts.
+    /// Its worker died in every allowed attempt.
     Dead,
 }
 
 impl JobStatus {
-    /// All, in the order of a job's life.
+    /// Every status, in the order of a job's life.
     pub const ALL: [Self; 6] =
         [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled, Self::Dead];
 
-    /// Whether nothing will ever change any more.
+    /// Whether the status is final.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
 
-    /// The spelling of the native API.
+    /// The name in the native API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,27 +50,27 @@ impl JobStatus {
     }
 }
 
-/// What a worker is doing for a job.
+/// Stage of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Waiting for the model to be loaded.
     Loading,
-    /// Prompt (and image) to embeddings.
+    /// Encoding prompt and image to embeddings.
     Encoding,
-    /// One step of `steps` after the other.
+    /// Denoising the latents, step by step.
     Denoising,
-    /// Latents to pictures to the file.
+    /// Decoding latents to frames and encoding the video file.
     Decoding,
-    /// Sync and rename.
+    /// Syncing and renaming the file.
     Saving,
 }
 
 impl Stage {
-    /// Every stage, in order.
+    /// Every stage, in the order of a job.
     pub const ALL: [Self; 5] = [Self::Loading, Self::Encoding, Self::Denoising, Self::Decoding, Self::Saving];
 
-    /// The spelling of the API.
+    /// The name in JSON, metrics and the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl Stage {
         }
     }
 
-    /// Percent of the whole job when `step` of `steps` of this stage are done. Denoising is where the time goes.
+    /// Percentage of the whole job when `step` of `steps` of this stage are done. Most of the time is denoising.
     #[must_use]
     pub fn percent(self, step: u32, steps: u32) -> u8 {
         let (from, to) = match self {
@@ -100,81 +100,63 @@ impl Stage {
 /// Answer of `GET /jobs/{id}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Job {
-    /// Its name.
+    /// Id of the job.
     pub job_id: JobId,
-    /// The service that makes it.
+    /// The service that runs it.
     pub model_name: String,
     /// The checkpoint that was configured when it was accepted.
     pub checkpoint: String,
-    /// Where it is.
+    /// Its status.
     pub status: JobStatus,
-    /// As sent.
-    pub prompt: String,
-    /// As used.
-    pub negative_prompt: String,
-    /// Seconds.
+    /// What is generated. Attachments are never shown.
+    #[serde(flatten)]
+    pub settings: GenerationSettings,
+    /// Length of the video in seconds.
     pub duration: f64,
-    /// Pixels.
-    #[schema(value_type = String, example = "64x64")]
-    pub resolution: Resolution,
-    /// Frames per second.
-    pub fps: u32,
-    /// Frames in all.
-    pub num_frames: u32,
-    /// Denoising steps.
-    pub steps: u32,
-    /// Classifier-free guidance.
-    pub guidance_scale: f64,
-    /// Send it again for the same video.
-    pub seed: u64,
-    /// Codec.
-    pub format: OutputFormat,
-    /// Sampler.
-    pub scheduler: SchedulerName,
-    /// 0 to 9.
+    /// 0 (least urgent) to 9.
     pub priority: Priority,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When its newest attempt began.
+    /// When its last attempt began.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When it came to its end.
+    /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
     /// File name of the video, once completed.
     pub output_path: Option<String>,
-    /// Where to fetch it, relative to the service, once completed.
+    /// Path of the video relative to the service, once completed.
     pub download_url: Option<String>,
     /// Size of the file, once completed.
     pub output_bytes: Option<u64>,
-    /// Why it failed.
+    /// Why the job failed.
     pub error: Option<String>,
-    /// Stable code of the failure.
+    /// Stable error code of the failure.
     pub error_code: Option<String>,
-    /// 0 to 100.
+    /// Progress in percent, 0 to 100.
     #[schema(minimum = 0, maximum = 100)]
     pub progress: u8,
-    /// What is being done now.
+    /// Present stage.
     pub stage: Option<Stage>,
-    /// Steps of this stage that are done.
+    /// Completed steps of this stage.
     pub step: Option<u32>,
-    /// Steps of this stage in all.
+    /// Total steps of this stage.
     pub stage_steps: Option<u32>,
-    /// Which attempt this is, from 1; 0 before the first.
+    /// Number of the present or last attempt, from 1; 0 before the first.
     pub attempt: u32,
     /// 1 = next; absent when not waiting.
     pub queue_position: Option<u64>,
-    /// What the person should know.
+    /// Warnings for the caller.
     pub warnings: Vec<String>,
 }
 
-/// Answer of `GET /jobs`: newest first.
+/// Answer of `GET /jobs`, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobList {
-    /// One page.
+    /// Jobs of this page.
     pub jobs: Vec<Job>,
-    /// Send it as `cursor` for the next page; absent on the last.
+    /// `cursor` of the next page; absent on the last.
     pub next_cursor: Option<String>,
 }
 
@@ -183,9 +165,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_never_goes_back_through_the_stages() {
+    fn progress_never_decreases_through_the_stages() {
         let mut last = 0;
-        for stage in [Stage::Loading, Stage::Encoding, Stage::Denoising, Stage::Decoding, Stage::Saving] {
+        for stage in Stage::ALL {
             for step in 0..=20 {
                 let percent = stage.percent(step, 20);
                 assert!(percent >= last && percent < 100, "{stage:?} {step}");

@@ -1,41 +1,44 @@
-//! Types that cross the walls: ids, requests, answers, events and problems. Serde and utoipa only, no I/O, so that the
-//! gateway, the services and the client share one spelling of everything.
+//! Types of the HTTP APIs: ids, requests, responses, events and problems. Serde and utoipa only, no I/O, so that the
+//! gateway, the services and the client share one definition of everything.
 
 mod compute;
 mod event;
-mod generate;
+mod generation;
 mod ids;
 mod job;
 mod media_type;
 mod metrics;
+mod model;
 pub mod openai;
 mod principal;
 mod problem;
+mod resolution;
 pub mod routes;
 mod scope;
 mod status;
 mod stream;
+mod submission;
 mod text;
 
 pub use compute::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 pub use event::{EventKind, JobEvent};
-pub use generate::{
-    BatchAccepted, BatchRequest, GenerateAccepted, GenerateRequest, Generated, OutputFormat, Resolution,
-    ResolvedRequest, SchedulerName,
-};
+pub use generation::{GenerateRequest, GenerationSettings, InvalidAttachments, OutputFormat, SchedulerName};
 pub use ids::{InvalidId, JobId, Priority};
 pub use job::{Job, JobList, JobStatus, Stage};
 pub use media_type::{accepted_media_types, media_type};
 pub use metrics::{InferenceRecord, MetricsReport};
+pub use model::{FrameRule, ModelDescription, ModelLimits, Support};
 pub use principal::Principal;
 pub use problem::{Code, Problem};
+pub use resolution::Resolution;
 pub use scope::{Scope, UnknownScope};
 pub use status::{
-    Endpoint, Freed, Gpu, Health, Info, LoaderReport, LoaderState, MemoryReport, ModelDescription,
-    ModelLimits, QueueStatus, Readiness, ServiceRoot, SystemReport,
+    Endpoint, Freed, Gpu, Health, Info, LoaderReport, LoaderState, MemoryReport, QueueStatus, Readiness,
+    ServiceRoot, SystemReport,
 };
 pub use stream::{
     ClientMessage, ClientProfile, GenerateType, ServerEvent, ServerMessage, StreamBatch, StreamCancel,
     StreamGenerate, StreamParams, StreamProblem, StreamResume, StreamToken, StreamToolCall, Summary,
 };
-pub use text::{EngineReport, GenerationRecord, TextInfo, TextMetricsReport, TextModel};
+pub use submission::{BatchAccepted, BatchRequest, GenerateAccepted, ResolvedRequest};
+pub use text::{EngineReport, GenerationRecord, TextInfo, TextMetricsReport, TextModelDescription};

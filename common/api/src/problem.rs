@@ -1,38 +1,45 @@
-//! Problems as RFC 9457 spells them, with a stable code.
+//! Problem documents (RFC 9457) with a stable error code.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// `application/problem+json`. `code` is stable and for programs, `detail` is for people.
+/// An `application/problem+json` document. `code` is stable and for programs, `detail` is for people.
+///
+/// ```
+/// use videosdgx_api::{Code, Problem};
+///
+/// let problem = Problem::field("fps", "fps is 1 to 60").with_limit(60);
+/// assert_eq!((problem.status, problem.code.as_str()), (400, Code::InvalidField.as_str()));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub struct Problem {
-    /// `https://videosdgx.dev/problems/<code>` as a name; nothing needs to be there.
+    /// Identifier `https://videosdgx.dev/problems/<code>`; it need not resolve.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The code in words.
+    /// Title: the code in words.
     pub title: String,
     /// HTTP status.
     pub status: u16,
-    /// What is wrong here and what to do.
+    /// What is wrong and what to do.
     pub detail: String,
     /// Stable code, for example `invalid_field`.
     pub code: String,
-    /// The request's field at fault.
+    /// The invalid field of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// The limit that it broke, as JSON.
+    /// The limit that was exceeded, as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<serde_json::Value>,
-    /// Seconds to wait; also the `Retry-After` header.
+    /// Seconds to wait before a retry; also the `Retry-After` header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u64>,
-    /// The request, for the log.
+    /// Id of the request in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
-/// Every code that a service or the gateway answers with.
+/// Every error code of the services and the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// A field is missing, out of its limits or of the wrong type.
@@ -41,35 +48,35 @@ pub enum Code {
     ContextLengthExceeded,
     /// The body is not the JSON that the route takes.
     InvalidBody,
-    /// The body's content type is not taken here.
+    /// The content type of the body is not supported by the route.
     UnsupportedMediaType,
-    /// The client sends too slowly.
+    /// The client sent the body too slowly.
     RequestTimeout,
-    /// The body is over the limit.
+    /// The body is larger than the limit.
     BodyTooLarge,
-    /// No token, or not a good one.
+    /// The token is missing or invalid.
     Unauthorized,
     /// The token lacks a scope.
     InsufficientScope,
-    /// A browser page of an origin that may not open WebSockets here.
+    /// The origin of the browser page is not allowed to open WebSockets.
     OriginNotAllowed,
-    /// No such job, or not yours.
+    /// The job does not exist or belongs to another principal.
     JobNotFound,
-    /// No such model.
+    /// The model does not exist.
     ModelNotFound,
-    /// No such path.
+    /// The path does not exist.
     NotFound,
-    /// The path is there, not with this method.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// The job has no file yet, or will never have one.
+    /// The job has no video yet, or will never have one.
     NotCompleted,
     /// The job has already ended, so it cannot be cancelled.
     AlreadyEnded,
-    /// The file of a completed job is gone from the disk.
+    /// The file of a completed job is missing on disk.
     OutputMissing,
-    /// The same `Idempotency-Key` came with another body.
+    /// The `Idempotency-Key` was already used with another body.
     IdempotencyConflict,
-    /// `Range` lies outside the file.
+    /// `Range` is outside the file.
     RangeNotSatisfiable,
     /// The queue is full.
     QueueFull,
@@ -79,26 +86,26 @@ pub enum Code {
     Overloaded,
     /// The service is shutting down.
     Draining,
-    /// There is no checkpoint.
+    /// The checkpoint is missing.
     CheckpointMissing,
     /// The checkpoint cannot be used.
     CheckpointInvalid,
-    /// The model would not fit into memory now.
+    /// The model does not fit into the available memory.
     InsufficientMemory,
     /// The disk is full.
     StorageFull,
     /// The model is in use.
     ModelBusy,
-    /// The service behind the gateway does not answer.
+    /// The service behind the gateway does not respond.
     UpstreamUnavailable,
-    /// It took too long.
+    /// The request took too long.
     Timeout,
-    /// A bug; the log has the details under the request's id.
+    /// An internal error; the log has the details under the request's id.
     Internal,
 }
 
 impl Code {
-    /// The stable code.
+    /// The code on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -135,7 +142,7 @@ impl Code {
         }
     }
 
-    /// Its HTTP status.
+    /// The HTTP status of responses with this code.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -187,12 +194,41 @@ impl Problem {
         }
     }
 
-    /// A field out of its limits.
+    /// An `invalid_field` problem: a field is missing, outside its limits or of the wrong type.
     pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..Self::new(Code::InvalidField, detail) }
     }
 
-    /// Adds the limit that was broken.
+    /// Why JSON is not what was expected: `invalid_field` with the field's path, or `invalid_body`. `path` is where the
+    /// error occurred, for example `requests[1].fps`, and `.` for the whole.
+    #[must_use]
+    pub fn invalid_json(path: &str, error: &serde_json::Error) -> Self {
+        let message = error.to_string();
+        if !error.is_data() {
+            return Self::new(Code::InvalidBody, format!("the body is not valid JSON: {message}"));
+        }
+        // With the field's name, "… at line 1 column 7" is not useful.
+        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+        let inner = ["missing field `", "unknown field `", "duplicate field `"]
+            .iter()
+            .find_map(|start| message.strip_prefix(start)?.split_once('`').map(|(field, _)| field));
+        let path = path.trim_start_matches('.');
+        let field = match inner {
+            Some(inner) if path.is_empty() || path == inner => inner.to_owned(),
+            Some(inner) if path.ends_with(&format!(".{inner}")) => path.to_owned(),
+            Some(inner) => format!("{path}.{inner}"),
+            None => path.to_owned(),
+        };
+        // Field names come from the client, so they are cut.
+        let field: String = field.chars().filter(|letter| !letter.is_control()).take(100).collect();
+        let detail: String = message.chars().take(300).collect();
+        if field.is_empty() || field == "?" {
+            return Self::new(Code::InvalidBody, detail);
+        }
+        Self::field(field, detail)
+    }
+
+    /// Adds the limit that was exceeded.
     #[must_use]
     pub fn with_limit(mut self, limit: impl Into<serde_json::Value>) -> Self {
         self.limit = Some(limit.into());

@@ -1,9 +1,9 @@
-//! What a service says of itself.
+//! Status of a service: root, health, readiness, info, loader and queue.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{OutputFormat, Resolution, SchedulerName};
+use crate::ModelDescription;
 
 /// Answer of `GET /`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -12,20 +12,20 @@ pub struct ServiceRoot {
     pub name: String,
     /// Program version.
     pub version: String,
-    /// The checkpoint it serves, `demo-shapes` when no other is configured; absent when it is missing or broken.
+    /// The checkpoint it serves, `demo-shapes` if no other is configured; absent if it is missing or invalid.
     pub checkpoint: Option<String>,
-    /// What can be called.
+    /// The operations of the service.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// One line of `GET /`.
+/// An operation in the answer of `GET /`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Endpoint {
     /// `GET`, `POST`, `DELETE`.
     pub method: String,
-    /// Path template.
+    /// Path template, for example `/jobs/{id}`.
     pub path: String,
-    /// One sentence.
+    /// Description in one sentence.
     pub description: String,
 }
 
@@ -39,13 +39,13 @@ pub struct Health {
 /// Answer of `GET /ready` (200, or 503 when `ready` is false).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
-    /// Whether the model is in memory and jobs are taken.
+    /// Whether the model is in memory and jobs are accepted.
     pub ready: bool,
-    /// Why not.
+    /// Why it is not ready.
     pub reason: Option<String>,
     /// Whether a job would be accepted now (it loads the model).
     pub accepting_jobs: bool,
-    /// The loader.
+    /// State of the model loader.
     pub loader: LoaderReport,
 }
 
@@ -56,47 +56,47 @@ pub struct Info {
     pub name: String,
     /// Program version.
     pub version: String,
-    /// Name of the checkpoint; absent when it is missing or broken.
+    /// Name of the checkpoint; absent if it is missing or invalid.
     pub checkpoint: Option<String>,
-    /// Machine.
+    /// The machine that the service runs on.
     pub system: SystemReport,
-    /// The checkpoint's defaults and limits; absent when it is missing or broken.
+    /// Defaults and limits of the checkpoint; absent if it is missing or invalid.
     pub model: Option<ModelDescription>,
     /// Why `model` is absent.
     pub model_error: Option<String>,
-    /// The loader.
+    /// State of the model loader.
     pub loader: LoaderReport,
-    /// The queue.
+    /// State of the queue.
     pub queue: QueueStatus,
 }
 
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SystemReport {
-    /// Processor's name.
+    /// Name of the CPU.
     pub cpu: String,
-    /// Logical processors.
+    /// Number of logical CPUs.
     pub cpu_count: u32,
-    /// Memory.
+    /// Memory of host and process.
     pub memory: MemoryReport,
-    /// GPUs that the driver names; empty without one.
+    /// GPUs that the driver reports.
     pub gpus: Vec<Gpu>,
 }
 
 /// One GPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Gpu {
-    /// For example `NVIDIA GB10`.
+    /// Name, for example `NVIDIA GB10`.
     pub name: String,
-    /// True when it shares the host's memory (then the memory figures are the host's).
+    /// Whether it shares the host's memory; then only the host's memory is reported.
     pub unified_memory: bool,
-    /// Bytes; absent on unified memory.
+    /// Total memory in bytes; absent on unified memory.
     pub memory_total_bytes: Option<u64>,
-    /// Bytes; absent on unified memory.
+    /// Used memory in bytes; absent on unified memory.
     pub memory_used_bytes: Option<u64>,
-    /// Percent.
+    /// Utilization in percent.
     pub utilization_percent: Option<u32>,
-    /// Degrees Celsius.
+    /// Temperature in degrees Celsius.
     pub temperature_celsius: Option<u32>,
 }
 
@@ -105,46 +105,46 @@ pub struct Gpu {
 pub struct MemoryReport {
     /// Resident memory of this process.
     pub allocated_gb: f64,
-    /// What new programs could take (`MemAvailable`, or what the container's limit leaves).
+    /// Memory available to new programs (`MemAvailable`, or the rest of the container's limit).
     pub free_gb: f64,
-    /// All.
+    /// Total memory.
     pub total_gb: f64,
 }
 
-/// States of the lazy loader.
+/// State of the model loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LoaderState {
-    /// Nothing in memory.
+    /// The model is not in memory.
     Unloaded,
-    /// On the way.
+    /// The model is being loaded.
     Loading,
-    /// In memory.
+    /// The model is in memory.
     Loaded,
-    /// On the way out.
+    /// The model is being unloaded.
     Unloading,
     /// The last load failed; the next use tries again.
     Failed,
 }
 
-/// The lazy loader.
+/// State of the model loader, which loads on first use and unloads when idle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LoaderReport {
-    /// Its state.
+    /// Present state.
     pub state: LoaderState,
     /// Why the last load failed.
     pub error: Option<String>,
-    /// Stable code of that failure.
+    /// Stable error code of that failure.
     pub error_code: Option<String>,
-    /// Seconds the newest load took.
+    /// Duration of the last load in seconds.
     pub load_seconds: Option<f64>,
     /// Seconds since the model was last used.
     pub idle_seconds: Option<f64>,
-    /// Jobs that use it now.
+    /// Number of jobs that use the model now.
     pub in_use: u32,
     /// Idle minutes after which it is unloaded; 0 = never.
     pub auto_unload_minutes: f64,
-    /// Seconds until then.
+    /// Seconds until it is unloaded.
     pub unloads_in_seconds: Option<f64>,
     /// How often it has been loaded since the process started.
     pub loads: u64,
@@ -157,9 +157,9 @@ pub struct Freed {
     pub status: String,
     /// The service's name.
     pub model_name: String,
-    /// Resident memory before less after, not below 0.
+    /// Decrease of resident memory, at least 0.
     pub memory_freed_gb: f64,
-    /// Afterwards.
+    /// Memory after unloading.
     pub memory_after: MemoryReport,
 }
 
@@ -168,90 +168,25 @@ pub struct Freed {
 pub struct QueueStatus {
     /// Jobs waiting.
     pub queued: u64,
-    /// Jobs being made.
+    /// Running jobs.
     pub processing: u64,
-    /// Ended well, of those still kept.
+    /// Completed jobs that are still stored.
     pub completed: u64,
-    /// Ended badly, of those still kept.
+    /// Failed jobs that are still stored.
     pub failed: u64,
-    /// Cancelled, of those still kept.
+    /// Cancelled jobs that are still stored.
     pub cancelled: u64,
-    /// Given up after the last attempt, of those still kept.
+    /// Jobs abandoned after the last attempt that are still stored.
     pub dead: u64,
     /// Jobs waiting at each priority, index 0 to 9.
     #[schema(min_items = 10, max_items = 10)]
     pub queued_by_priority: Vec<u64>,
-    /// How many jobs run at once.
+    /// Number of jobs that run at the same time.
     pub workers: u32,
-    /// Most jobs that wait before new ones are refused.
+    /// Largest number of waiting jobs; more are refused.
     pub capacity: u64,
-    /// Seconds until a job submitted now would be done.
+    /// Estimated seconds until a job submitted now would be completed.
     pub estimated_wait_seconds: f64,
     /// Whether the service is shutting down.
     pub draining: bool,
-}
-
-/// What a checkpoint is, makes by default and can make at most.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ModelDescription {
-    /// The service's name.
-    pub name: String,
-    /// The checkpoint's name.
-    pub checkpoint: String,
-    /// Architecture class as its configuration says.
-    pub architecture: String,
-    /// Whether this is the small demonstration checkpoint.
-    pub demonstration: bool,
-    /// `text-to-video`, `image-to-video`, `text-to-image`.
-    pub tasks: Vec<String>,
-    /// `cpu` or `cuda:0`.
-    pub device: String,
-    /// `bf16` or `f32`.
-    pub dtype: String,
-    /// `none` or `fp8`.
-    pub quantization: String,
-    /// Parameters of the whole pipeline.
-    pub parameters: u64,
-    /// Used when a request names none.
-    #[schema(value_type = String, example = "64x64")]
-    pub default_resolution: Resolution,
-    /// Used when a request names none.
-    pub default_num_frames: u32,
-    /// Used when a request names none.
-    pub default_fps: u32,
-    /// Used when a request names none.
-    pub default_steps: u32,
-    /// Used when a request names none.
-    pub default_guidance_scale: f64,
-    /// Used when a request names none.
-    pub default_scheduler: SchedulerName,
-    /// Used when a request names none.
-    pub default_format: OutputFormat,
-    /// A prompt to try.
-    pub example_prompt: String,
-    /// What is refused.
-    pub limits: ModelLimits,
-}
-
-/// Limits of a checkpoint on this machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ModelLimits {
-    /// Width and height are multiples of this.
-    pub size_multiple: u32,
-    /// Smallest side in pixels.
-    pub min_side: u32,
-    /// Largest side in pixels.
-    pub max_side: u32,
-    /// Most frames (4k+1).
-    pub max_frames: u32,
-    /// Most width × height × frames.
-    pub max_pixels: u64,
-    /// Most denoising steps.
-    pub max_steps: u32,
-    /// Most characters of a prompt.
-    pub max_prompt_characters: u32,
-    /// Most seconds.
-    pub max_duration_seconds: u32,
-    /// Whether `image` is used: `none`, `required`.
-    pub image: String,
 }

@@ -9,248 +9,248 @@ use crate::openai::{
     ChatMessage, FinishReason, PromptTexts, ResponseFormat, Stop, StructuredOutputs, Tool, ToolChoice,
 };
 
-/// What a client says on the WebSocket.
+/// A message from the client on the WebSocket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientMessage {
-    /// Generate something.
+    /// Start a generation.
     Generate(Box<StreamGenerate>),
-    /// Stop generating.
+    /// Stop a generation.
     Cancel(StreamCancel),
-    /// Go on with a stream after a lost connection.
+    /// Resume a stream after a lost connection.
     Resume(StreamResume),
 }
 
-/// One generation: a prompt, which is gone on with, or messages, which are answered. A field that is not known is refused: it
-/// would be a wish that nobody hears.
+/// One generation: a prompt to continue, or messages to answer. Unknown fields are refused, because they would have no
+/// effect.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamGenerate {
-    /// As a message says it, and a line may.
-    #[serde(default, rename = "type", skip_serializing_if = "GenerateType::is_said_by_the_message")]
+    /// `generate`; required in a WebSocket message, optional in a line of NDJSON.
+    #[serde(default, rename = "type", skip_serializing_if = "GenerateType::is_written_by_the_message")]
     pub kind: GenerateType,
-    /// Names the generation in what is sent of it; needed when several run on one connection.
+    /// Id that the service repeats in every message of this generation; required when several run on one connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128)]
     pub request_id: Option<String>,
-    /// A text to go on with.
+    /// Text to continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// A conversation to go on with.
+    /// Conversation to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<ChatMessage>>,
-    /// Rules for the model, before the messages, or before the prompt, which is then a message.
+    /// System prompt before the messages, or before the prompt, which then becomes a user message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
-    /// Most tokens of output; 512 unless told.
+    /// Largest number of output tokens. Default: 512.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "max_new_tokens")]
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
-    /// How tokens are chosen, and more.
+    /// Sampling parameters, output constraints and tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<StreamParams>,
-    /// Whether tokens are kept for a while when the connection is lost.
+    /// Whether the stream can be resumed for a while after the connection is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumable: Option<bool>,
-    /// What kind of client this is: `desktop`, `mobile` or `battery`. The latter two get tokens in larger pieces.
+    /// Kind of client: `desktop`, `mobile` or `battery`. The latter two receive fewer, larger messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ClientProfile>,
 }
 
-/// The word `generate`.
+/// The message type `generate`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerateType {
-    /// The only one.
+    /// `generate`, the only value.
     #[default]
     Generate,
 }
 
 impl GenerateType {
-    /// Always: [`ClientMessage`] writes it.
-    fn is_said_by_the_message(&self) -> bool {
+    /// Always true: [`ClientMessage`] writes the type.
+    fn is_written_by_the_message(&self) -> bool {
         match self {
             Self::Generate => true,
         }
     }
 }
 
-/// Body of `POST /stream/generate`: one prompt or many with the same settings, or a conversation.
+/// Body of `POST /stream/generate`: one or several prompts with the same settings, or a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamBatch {
-    /// A text to go on with, or several.
+    /// Text to continue, or several.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "prompts")]
     pub prompt: Option<PromptTexts>,
-    /// A conversation to go on with.
+    /// Conversation to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<ChatMessage>>,
-    /// Rules for the model, before the messages, or before each prompt, which is then a message.
+    /// System prompt before the messages, or before each prompt, which then becomes a user message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
-    /// Most tokens of each output; 512 unless told.
+    /// Largest number of tokens of each output. Default: 512.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "max_new_tokens")]
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
-    /// How tokens are chosen, and more.
+    /// Sampling parameters, output constraints and tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<StreamParams>,
 }
 
-/// How tokens are chosen, and more; the names are those of `/v1/chat/completions`.
+/// Sampling parameters, output constraints and tools, named as in `/v1/chat/completions`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamParams {
-    /// 0 to 2.
+    /// Sampling temperature, 0 (always the most likely token) to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
-    /// Above 0, to 1.
+    /// Nucleus sampling: only the most likely tokens that together reach this probability; above 0, to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f64>,
-    /// 0 or -1: all.
+    /// Only the `k` most likely tokens; 0 or -1: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -1)]
     pub top_k: Option<i64>,
-    /// 0 to 1.
+    /// Only tokens at least this fraction as likely as the most likely one, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f64>,
-    /// Above 0, to 10.
+    /// Above 1: makes tokens of prompt and output less likely; above 0, to 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 10)]
     pub repetition_penalty: Option<f64>,
-    /// -2 to 2.
+    /// Makes tokens that are already in the output less likely, -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -2, maximum = 2)]
     pub presence_penalty: Option<f64>,
-    /// -2 to 2.
+    /// The same in proportion to their number, -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f64>,
-    /// -100 to 100, by token id.
+    /// Added to the logits of tokens, by token id, -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logit_bias: Option<BTreeMap<String, f64>>,
-    /// The same seed gives the same text.
+    /// Seed of the sampler: the same seed gives the same text. Default: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// At most 4 texts that end the output.
+    /// Stop strings: at most 4 texts that end the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// At most 64 tokens that end the output.
+    /// At most 64 token ids that end the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 64)]
     pub stop_token_ids: Option<Vec<u32>>,
-    /// Goes on over the end of the output.
+    /// Whether generation continues after the end-of-sequence token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_eos: Option<bool>,
-    /// 0 to 9.
+    /// Priority, 0 (least urgent) to 9. Default: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 9)]
     pub priority: Option<i64>,
-    /// Seconds after which nobody waits for the output any more.
+    /// Deadline in seconds, after which the generation is ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 86400)]
     pub timeout: Option<f64>,
-    /// Text, any JSON object, or JSON of a schema.
+    /// Output constraint: text, any JSON object, or JSON that matches a schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
-    /// JSON of a schema, a regular expression, one of some texts, or a grammar.
+    /// Output constraint: a JSON schema, a regular expression, a list of texts, or a grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_outputs: Option<StructuredOutputs>,
-    /// Functions that the model may call; with messages.
+    /// Functions that the model may call; only with messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 128)]
     pub tools: Option<Vec<Tool>>,
-    /// Whether and which; with messages.
+    /// Whether the model calls a tool, and which; only with messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
-    /// Variables for the chat template; with messages.
+    /// Variables for the chat template; only with messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// What kind of client asks.
+/// Kind of client, which decides how tokens are grouped into messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientProfile {
-    /// Each token as it comes.
+    /// One message per token.
     #[default]
     Desktop,
-    /// A phone: fewer, larger messages.
+    /// Fewer, larger messages.
     Mobile,
-    /// Wants to sleep as long as it can: still fewer.
+    /// The fewest messages, so that the device can sleep longest.
     Battery,
 }
 
-/// Stop a generation: the one of `request_id` or `stream_id`, or all of this connection.
+/// Stops the generation with this `request_id` or `stream_id`, or all of the connection when both are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamCancel {
-    /// As in `generate`.
+    /// `request_id` of the `generate` message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// As in `started`.
+    /// `stream_id` of the `started` message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
 }
 
-/// Go on with a stream of the same principal.
+/// Resumes a stream of the same principal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamResume {
-    /// As in `started`.
+    /// `stream_id` of the `started` message.
     pub stream_id: String,
-    /// `position` of the last token that came; absent: none came.
+    /// `position` of the last token received; absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// A name on this connection; the one before unless told.
+    /// New `request_id` on this connection. Default: the earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128)]
     pub request_id: Option<String>,
 }
 
-/// What a service says: a message of the WebSocket, a line of NDJSON, or the data of a server-sent event.
+/// A message from the service: on the WebSocket, as a line of NDJSON, or as the data of a server-sent event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServerMessage {
-    /// As the client named it; absent when it did not.
+    /// `request_id` of the client; absent if it sent none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// Of `/stream/generate`: number of the prompt, from 0.
+    /// Number of the prompt in a body of `/stream/generate`, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: ServerEvent,
 }
 
-/// What happened.
+/// An event of a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerEvent {
-    /// A generation with a `request_id`, or a resumable one, was taken.
+    /// A generation with a `request_id`, or a resumable one, was accepted.
     Started {
-        /// To resume with.
+        /// Id for `resume` and `cancel`.
         stream_id: String,
     },
     /// One token, or several for a slow client.
     Token {
-        /// It.
+        /// The token.
         token: StreamToken,
     },
-    /// A call of a tool began or went on.
+    /// A tool call began or continues.
     ToolCall {
-        /// It.
+        /// The tool call, or the next part of it.
         tool_call: StreamToolCall,
     },
-    /// Something went wrong.
+    /// An error.
     Error {
-        /// What.
+        /// The error.
         error: StreamProblem,
     },
-    /// The end.
+    /// The generation has ended.
     Complete {
-        /// What it took.
+        /// Statistics of the generation.
         summary: Summary,
         /// Why it ended; null when an error or a `cancel` ended it.
         finish_reason: Option<FinishReason>,
@@ -258,7 +258,7 @@ pub enum ServerEvent {
         cancelled: bool,
         /// Tokens of the prompt.
         prompt_tokens: u64,
-        /// Of those, found in the cache.
+        /// Prompt tokens found in the prefix cache.
         cached_tokens: u64,
     },
 }
@@ -266,82 +266,82 @@ pub enum ServerEvent {
 /// A token, or several for a slow client.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StreamToken {
-    /// Its id; the last one's of several.
+    /// Token id; of several tokens, the last.
     pub id: u32,
-    /// The text that it adds; empty while half of a character is held back.
+    /// Text that it adds; empty while a character is incomplete.
     pub text: String,
-    /// Its number in the output, from 0; the last one's of several.
+    /// Position in the output, from 0; of several tokens, the last.
     pub position: u64,
-    /// Since the token before; the mean of several.
+    /// Milliseconds since the previous token; of several tokens, the mean.
     pub latency_ms: f64,
-    /// How many it stands for; absent: one.
+    /// Number of tokens; absent: one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Of an answer to messages: what the model thinks.
+    /// Reasoning text, in answers to messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
 }
 
-/// A call that began or went on.
+/// A tool call, or the next part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamToolCall {
-    /// Which call of the answer, from 0.
+    /// Number of the call in the answer, from 0.
     pub index: u64,
-    /// In the call's first message.
+    /// Id of the call, in its first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// In the call's first message.
+    /// Name of the function, in the call's first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// More of the arguments' JSON.
+    /// Next part of the arguments' JSON.
     pub arguments: String,
-    /// Number of the token that brought it.
+    /// Position of the token that it belongs to.
     pub position: u64,
 }
 
 /// An error in a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StreamProblem {
-    /// Stable code.
+    /// Stable error code.
     pub code: String,
-    /// For people.
+    /// Message for people.
     pub message: String,
-    /// Whether the stream goes on.
+    /// Whether the stream continues.
     pub recoverable: bool,
-    /// The field of the message at fault.
+    /// The invalid field of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Of an NDJSON body: the line at fault, from 1.
+    /// Number of the invalid line of an NDJSON body, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Seconds to wait before trying again.
+    /// Seconds to wait before a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u64>,
 }
 
-/// What a stream took.
+/// Statistics of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
-    /// Tokens of output.
+    /// Output tokens.
     pub total_tokens: u64,
-    /// From the request to the end.
+    /// Seconds from the request to the end.
     pub session_duration_sec: f64,
-    /// From the request to the first token; null without one.
+    /// Milliseconds from the request to the first token; null if there was none.
     pub time_to_first_token_ms: Option<f64>,
-    /// Mean time between tokens.
+    /// Mean time between tokens in milliseconds.
     pub average_token_latency_ms: f64,
-    /// 95th percentile of it.
+    /// 95th percentile of the time between tokens in milliseconds.
     pub p95_token_latency_ms: f64,
-    /// Tokens a second of generation.
+    /// Tokens per second of generation.
     pub average_throughput: f64,
-    /// Tokens a second from the request to the end.
+    /// Tokens per second from the request to the end.
     pub end_to_end_throughput: f64,
-    /// Most resident memory of the process meanwhile.
+    /// Peak resident memory of the process meanwhile, in MB.
     pub max_memory_usage_mb: f64,
-    /// Errors, recovered ones included.
+    /// Number of errors, including recovered ones.
     pub error_count: u64,
-    /// Errors a token.
+    /// Errors per token.
     pub error_rate: f64,
-    /// How many sequences ran in most of its steps.
+    /// Most frequent number of sequences in its steps.
     pub most_common_batch_size: u64,
 }

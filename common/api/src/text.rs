@@ -5,14 +5,14 @@ use utoipa::ToSchema;
 
 use crate::{LoaderReport, MemoryReport, SystemReport};
 
-/// What a checkpoint of a language model is, and what it takes.
+/// Description of a checkpoint of a language model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct TextModel {
+pub struct TextModelDescription {
     /// The service's name.
     pub name: String,
     /// The checkpoint's name.
     pub checkpoint: String,
-    /// Architecture class as its configuration says, for example `Qwen3ForCausalLM`.
+    /// Architecture class in the checkpoint's configuration, for example `Qwen3ForCausalLM`.
     pub architecture: String,
     /// Whether this is the small demonstration checkpoint.
     pub demonstration: bool,
@@ -24,9 +24,9 @@ pub struct TextModel {
     pub quantization: String,
     /// Parameters of the model.
     pub parameters: u64,
-    /// Most tokens of prompt and answer together.
+    /// Largest number of tokens of prompt and answer together.
     pub max_context: u64,
-    /// Whether it takes pictures.
+    /// Whether it accepts images.
     pub vision: bool,
 }
 
@@ -37,97 +37,97 @@ pub struct TextInfo {
     pub name: String,
     /// Program version.
     pub version: String,
-    /// Name of the checkpoint; absent when it is missing or broken.
+    /// Name of the checkpoint; absent if it is missing or invalid.
     pub checkpoint: Option<String>,
-    /// Machine.
+    /// The machine that the service runs on.
     pub system: SystemReport,
-    /// The checkpoint; absent when it is missing or broken.
-    pub model: Option<TextModel>,
+    /// Description of the checkpoint; absent if it is missing or invalid.
+    pub model: Option<TextModelDescription>,
     /// Why `model` is absent.
     pub model_error: Option<String>,
-    /// The loader.
+    /// State of the model loader.
     pub loader: LoaderReport,
-    /// What is being generated.
+    /// State of the text engine.
     pub engine: EngineReport,
 }
 
-/// What the engine is doing and has done since the process started.
+/// State of the text engine and counts since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EngineReport {
-    /// Sequences that are being computed.
+    /// Running sequences.
     pub running: u64,
-    /// Requests that wait for a place.
+    /// Waiting requests.
     pub waiting: u64,
-    /// Sequences whose reader is slow.
+    /// Sequences paused because their client reads slowly.
     pub paused: u64,
-    /// How many sequences may run together now: the batch-size controller's decision.
+    /// Largest number of sequences that may run now, set by the batch-size controller.
     pub max_running: u64,
-    /// Most requests that wait before new ones are refused.
+    /// Largest number of waiting requests; more are refused.
     pub queue_capacity: u64,
-    /// Share of the KV cache that sequences hold, 0 to 1.
+    /// Fraction of the KV cache in use by sequences, 0 to 1.
     pub kv_cache_usage: f64,
-    /// Bytes of the KV cache that there is memory for.
+    /// Bytes allocated for the KV cache.
     pub kv_cache_bytes: u64,
-    /// Most bytes that it may have.
+    /// Largest size of the KV cache in bytes.
     pub kv_cache_limit_bytes: u64,
-    /// Share of prompt tokens that were found in the cache, 0 to 1.
+    /// Fraction of prompt tokens found in the prefix cache, 0 to 1.
     pub prefix_hit_rate: f64,
     /// Prompt tokens computed.
     pub prompt_tokens: u64,
     /// Tokens generated.
     pub generated_tokens: u64,
-    /// Sequences put back to make room for others.
+    /// Preemptions: sequences returned to the queue to free cache blocks.
     pub preemptions: u64,
     /// Steps computed.
     pub steps: u64,
-    /// Steps that failed and succeeded when tried again.
+    /// Steps that failed and succeeded on retry.
     pub recovered_steps: u64,
     /// Steps that failed twice.
     pub failed_steps: u64,
-    /// Requests taken.
+    /// Accepted requests.
     pub requests: u64,
-    /// Requests refused.
+    /// Refused requests.
     pub refused: u64,
-    /// Streams kept for a client that lost its connection.
+    /// Streams that a client may still resume after losing its connection.
     pub kept_streams: u64,
     /// Whether the service is shutting down.
     pub draining: bool,
 }
 
-/// `GET /metrics` with `Accept: application/json`: a generation is an inference.
+/// Answer of `GET /metrics` with `Accept: application/json`; one generation is one inference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TextMetricsReport {
-    /// Generations that came to an end: `successful + failed`.
+    /// Generations that ran to an end: `successful + failed`.
     pub total_inferences: u64,
-    /// Ended by themselves or at their length.
+    /// Generations that ended by a stop condition or their length limit.
     pub successful: u64,
-    /// Ended by an error or a deadline.
+    /// Generations that ended by an error or deadline.
     pub failed: u64,
-    /// Ended because the client left or cancelled.
+    /// Generations cancelled by the client or its disconnection.
     pub cancelled: u64,
     /// `successful / total_inferences`, 0 to 1; absent before the first.
     pub success_rate: Option<f64>,
-    /// Of those remembered, seconds from submission to the end; absent before the first.
+    /// Average seconds from submission to the end of the stored generations; absent before the first.
     pub avg_duration_seconds: Option<f64>,
-    /// See `avg_duration_seconds`.
+    /// Shortest, see `avg_duration_seconds`.
     pub min_duration_seconds: Option<f64>,
-    /// See `avg_duration_seconds`.
+    /// Longest, see `avg_duration_seconds`.
     pub max_duration_seconds: Option<f64>,
-    /// Average length of the prompts, tokens; absent before the first.
+    /// Average prompt length in tokens; absent before the first.
     pub avg_prompt_tokens: Option<f64>,
-    /// The last ten that ended, newest first.
+    /// The ten that ended last, newest first.
     pub last_10: Vec<GenerationRecord>,
-    /// Requests that wait.
+    /// Waiting requests.
     pub queue_size: u64,
-    /// The engine.
+    /// State of the text engine.
     pub engine: EngineReport,
-    /// Memory of now.
+    /// Present memory use.
     pub memory: MemoryReport,
-    /// The model's state, last use and idle timer.
+    /// State, last use and idle timer of the model.
     pub model: LoaderReport,
 }
 
-/// One generation that ended.
+/// A generation that has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GenerationRecord {
     /// `stop`, `length`, `cancelled`, `deadline` or `error`.
@@ -136,12 +136,12 @@ pub struct GenerationRecord {
     pub duration_seconds: f64,
     /// Seconds from submission to the first token.
     pub time_to_first_token_seconds: Option<f64>,
-    /// Output tokens a second of generation.
+    /// Output tokens per second of generation.
     pub tokens_per_second: f64,
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
     /// Tokens of the output.
     pub completion_tokens: u64,
-    /// When it was submitted, unix seconds.
+    /// Time of submission in Unix seconds.
     pub submitted_at: f64,
 }

@@ -6,10 +6,10 @@ use videosdgx_api::openai::{ChatChunk, ChatRequest, StreamOptions};
 
 use crate::{Client, ClientError, sse::SseParser};
 
-/// What ends a stream that is whole.
+/// Data of the last event of a complete stream.
 const DONE: &str = "[DONE]";
 
-/// An answer as it is made. Dropping it ends the work at the server.
+/// A streamed answer. Dropping it cancels the generation at the server.
 pub struct ChatStream {
     response: Response,
     parser: SseParser,
@@ -24,8 +24,7 @@ impl std::fmt::Debug for ChatStream {
 }
 
 impl Client {
-    /// `POST /v1/chat/completions` as a stream, with the usage in its last chunk. Sent once: an answer is not asked for
-    /// again when the connection breaks.
+    /// `POST /v1/chat/completions` as a stream, with the usage in its last chunk. Not retried when the connection fails.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -34,13 +33,13 @@ impl Client {
             StreamOptions { include_usage: Some(true), ..request.stream_options.unwrap_or_default() };
         let request = ChatRequest { stream: Some(true), stream_options: Some(options), ..request.clone() };
         let call = self
-            .patient_request(Method::POST, &["v1", "chat", "completions"])?
+            .slow_request(Method::POST, &["v1", "chat", "completions"])?
             .header(header::ACCEPT, "text/event-stream")
             .json(&request);
         let response = self.send(call).await?;
         let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if !content_type.is_some_and(|content_type| content_type.starts_with("text/event-stream")) {
-            return Err(ClientError::Unreadable("it is no stream of events".to_owned()));
+            return Err(ClientError::unreadable("it is not an event stream"));
         }
         Ok(ChatStream { response, parser: SseParser::default(), chunks: VecDeque::new(), is_done: false })
     }
@@ -50,7 +49,7 @@ impl ChatStream {
     /// The next chunk; `None` after the last.
     ///
     /// # Errors
-    /// [`ClientError::BrokenOff`] when the server ended it, [`ClientError::Broken`] when the connection did.
+    /// [`ClientError::CutOff`] if the server ended the stream, [`ClientError::Broken`] if the connection failed.
     pub async fn next(&mut self) -> Result<Option<ChatChunk>, ClientError> {
         loop {
             if let Some(chunk) = self.chunks.pop_front() {
@@ -61,31 +60,31 @@ impl ChatStream {
             }
             let Some(bytes) = self.response.chunk().await.map_err(ClientError::transport)? else {
                 let host = crate::error::host_of(self.response.url());
-                return Err(ClientError::Broken { host, reason: "the answer ended early".to_owned() });
+                let reason = "the answer ended early".to_owned();
+                return Err(ClientError::Broken { host, reason, source: None });
             };
-            let unreadable = |error: &dyn std::fmt::Display| ClientError::Unreadable(error.to_string());
-            for event in self.parser.push(&bytes).map_err(|error| unreadable(&error))? {
+            for event in self.parser.push(&bytes).map_err(ClientError::unreadable)? {
                 if event.data == DONE {
                     self.is_done = true;
                     break;
                 }
-                let value: Value = serde_json::from_str(&event.data).map_err(|error| unreadable(&error))?;
+                let value: Value = serde_json::from_str(&event.data).map_err(ClientError::unreadable)?;
                 if let Some(error) = value.get("error") {
                     if error["recoverable"] == true {
                         continue;
                     }
-                    return Err(broken_off(error));
+                    return Err(cut_off(error));
                 }
-                self.chunks.push_back(serde_json::from_value(value).map_err(|error| unreadable(&error))?);
+                self.chunks.push_back(serde_json::from_value(value).map_err(ClientError::unreadable)?);
             }
         }
     }
 }
 
-/// An error in the middle of an answer.
-fn broken_off(error: &Value) -> ClientError {
+/// The error event of a stream.
+fn cut_off(error: &Value) -> ClientError {
     let text = |name: &str| error[name].as_str().map(str::to_owned);
-    ClientError::BrokenOff {
+    ClientError::CutOff {
         code: text("code").or_else(|| text("type")).unwrap_or_else(|| "unknown".to_owned()),
         message: text("message").unwrap_or_else(|| "no reason was given".to_owned()),
     }

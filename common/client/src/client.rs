@@ -10,27 +10,27 @@ use videosdgx_api::{
 
 use crate::ClientError;
 
-/// Where a gateway listens unless told otherwise.
+/// Default URL of the gateway.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
-/// Nothing of an ordinary answer comes for this long: the connection is given up.
+/// Read timeout of ordinary requests.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// The same where a model may have to be loaded first; longer than the gateway waits for a service.
+/// Read timeout of requests that may load a model first; longer than the gateway's own timeout for a service.
 const LOADING_TIMEOUT: Duration = Duration::from_secs(330);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// Problem documents and job lists are smaller by far.
+/// Size limit of a response body; problem documents and job lists are much smaller.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// Attempts of a submission in all; its idempotency key makes them one job.
+/// Total attempts of a submission; its idempotency key makes them one job.
 const SUBMIT_ATTEMPTS: u32 = 4;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// A gateway, and who is calling. Cheap to clone.
+/// A connection to a gateway with a token. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) http: reqwest::Client,
-    /// For answers that begin when a model is loaded.
-    patient: reqwest::Client,
+    /// HTTP client for requests that may load a model first.
+    slow_http: reqwest::Client,
     base: Url,
     token: Option<SecretString>,
     pub(crate) poll_every: Duration,
@@ -42,22 +42,22 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Which jobs to list.
+/// Filter and page of a list of jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobFilter {
-    /// Only those in this state.
+    /// Only jobs with this status.
     pub status: Option<JobStatus>,
-    /// How many a page.
+    /// Largest number of jobs per page.
     pub limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
 impl Client {
-    /// A client of the gateway at `url`; redirects are never followed, so the token goes nowhere else.
+    /// A client of the gateway at `url`; redirects are never followed, so that the token is sent to no other host.
     ///
     /// # Errors
-    /// [`ClientError::InvalidUrl`] when it is not `http://` or `https://`, or carries a password.
+    /// [`ClientError::InvalidUrl`] if it is not `http://` or `https://`, or contains a password.
     pub fn new(url: &str, token: Option<SecretString>) -> Result<Self, ClientError> {
         let invalid = |reason: String| ClientError::InvalidUrl(reason);
         let mut base = Url::parse(url.trim()).map_err(|error| invalid(error.to_string()))?;
@@ -65,7 +65,7 @@ impl Client {
             return Err(invalid("it must start with http:// or https:// and name a host".to_owned()));
         }
         if !base.username().is_empty() || base.password().is_some() {
-            return Err(invalid("it must not hold a user or password; give a token instead".to_owned()));
+            return Err(invalid("it must not contain a user or password; give a token instead".to_owned()));
         }
         base.set_query(None);
         base.set_fragment(None);
@@ -82,11 +82,11 @@ impl Client {
                 .build()
                 .map_err(ClientError::transport)
         };
-        let (http, patient) = (http(READ_TIMEOUT)?, http(LOADING_TIMEOUT)?);
-        Ok(Self { http, patient, base, token, poll_every: POLL_EVERY })
+        let (http, slow_http) = (http(READ_TIMEOUT)?, http(LOADING_TIMEOUT)?);
+        Ok(Self { http, slow_http, base, token, poll_every: POLL_EVERY })
     }
 
-    /// How often a job is asked for where its events do not get through; 1 s unless told.
+    /// Sets the polling interval of [`Client::follow`] when event streams are not available. Default: 1 s.
     #[must_use]
     pub fn polling_every(self, interval: Duration) -> Self {
         Self { poll_every: interval, ..self }
@@ -101,7 +101,7 @@ impl Client {
     /// `GET /v1/models`.
     ///
     /// # Errors
-    /// See [`ClientError`]; so for every method here.
+    /// See [`ClientError`], as for every method.
     pub async fn models(&self) -> Result<openai::ModelList, ClientError> {
         self.json(self.request(Method::GET, &["v1", "models"])?).await
     }
@@ -111,8 +111,9 @@ impl Client {
         self.json(self.request(Method::GET, &["models", model, "info"])?).await
     }
 
-    /// Submits a job. Sent again, with the same idempotency key, when the connection breaks or the server asks to come
-    /// back later; never two jobs. `idempotency_key`: your own, to make this call itself repeatable; else a fresh one.
+    /// Submits a job. Retried with the same idempotency key when the connection fails or the server is temporarily
+    /// unavailable, so that there is never more than one job. `idempotency_key` makes the call itself repeatable; default: a
+    /// random one.
     pub async fn generate(
         &self,
         model: &str,
@@ -127,8 +128,8 @@ impl Client {
                 .header("idempotency-key", &key)
                 .json(request);
             match self.json(call).await {
-                Err(error) if attempt < SUBMIT_ATTEMPTS && error.is_passing() => {
-                    // A full queue or missing checkpoint does not pass within seconds: the person decides.
+                Err(error) if attempt < SUBMIT_ATTEMPTS && error.is_temporary() => {
+                    // A full queue or a missing checkpoint is not resolved within seconds: the caller decides.
                     let Some(wait) = pause(&error, attempt) else { return Err(error) };
                     tokio::time::sleep(wait).await;
                     attempt += 1;
@@ -156,12 +157,12 @@ impl Client {
         self.json(self.request_url(Method::GET, url)?).await
     }
 
-    /// Cancels: at once when queued, at the next denoising step when running. Answers the job as it is then.
+    /// Cancels a job: at once when queued, at the next denoising step when running. Returns its present state.
     pub async fn cancel(&self, id: &JobId) -> Result<Job, ClientError> {
         self.json(self.request(Method::DELETE, &job_path(id, &[]))?).await
     }
 
-    /// Removes a job with its file, cancelling it first when it has not ended. Answers the job as it last was.
+    /// Deletes a job and its file, after cancelling it if it has not ended. Returns its last state.
     pub async fn forget(&self, id: &JobId) -> Result<Job, ClientError> {
         let mut url = self.url(&job_path(id, &[]))?;
         url.set_query(Some("forget=true"));
@@ -172,13 +173,9 @@ impl Client {
         self.request_url(method, self.url(path)?)
     }
 
-    /// As [`Client::request`], for an answer that may take a model's loading to begin.
-    pub(crate) fn patient_request(
-        &self,
-        method: Method,
-        path: &[&str],
-    ) -> Result<RequestBuilder, ClientError> {
-        self.authorized(self.patient.request(method, self.url(path)?))
+    /// As [`Client::request`], with a timeout that allows for loading a model.
+    pub(crate) fn slow_request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        self.authorized(self.slow_http.request(method, self.url(path)?))
     }
 
     fn request_url(&self, method: Method, url: Url) -> Result<RequestBuilder, ClientError> {
@@ -205,7 +202,7 @@ impl Client {
         Ok(url)
     }
 
-    /// Sends; anything but success becomes an error in the server's words.
+    /// Sends a request; a status other than success becomes an error with the server's message.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(ClientError::transport)?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
@@ -214,25 +211,25 @@ impl Client {
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
         let response = self.send(request.header(header::ACCEPT, "application/json")).await?;
         let body = bounded(response).await?;
-        serde_json::from_slice(&body).map_err(|error| ClientError::Unreadable(error.to_string()))
+        serde_json::from_slice(&body).map_err(ClientError::unreadable)
     }
 }
 
-/// Path of a job: its service's name is the front of its id.
+/// Path of a job. Its id begins with the name of its service.
 pub(crate) fn job_path<'a>(id: &'a JobId, rest: &[&'a str]) -> Vec<&'a str> {
     let model = id.as_str().rsplit_once('-').map_or("", |(model, _)| model);
     [&["models", model, "jobs", id.as_str()], rest].concat()
 }
 
-/// How long to wait before the next attempt; `None`: waiting is not for us to decide.
+/// Time to wait before the next attempt; `None` if the call should not be retried.
 fn pause(error: &ClientError, attempt: u32) -> Option<Duration> {
     let backoff = Duration::from_millis(250 << attempt.min(5));
     match error {
         ClientError::Refused(problem) => {
-            let passing = [Code::Overloaded, Code::RateLimited, Code::UpstreamUnavailable, Code::Draining];
-            let told = Duration::from_secs(problem.retry_after_seconds.unwrap_or(0));
-            (passing.iter().any(|code| code.as_str() == problem.code) && told <= LONGEST_WAIT)
-                .then(|| told.max(backoff))
+            let temporary = [Code::Overloaded, Code::RateLimited, Code::UpstreamUnavailable, Code::Draining];
+            let advised = Duration::from_secs(problem.retry_after_seconds.unwrap_or(0));
+            (temporary.iter().any(|code| code.as_str() == problem.code) && advised <= LONGEST_WAIT)
+                .then(|| advised.max(backoff))
         }
         ClientError::Unexpected { .. } | ClientError::Unreachable { .. } | ClientError::Broken { .. } => {
             Some(backoff)
@@ -245,7 +242,7 @@ async fn bounded(mut response: Response) -> Result<Vec<u8>, ClientError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(ClientError::transport)? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(ClientError::Unreadable("it is larger than 32 MiB".to_owned()));
+            return Err(ClientError::unreadable("it is larger than 32 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -285,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_keep_their_path_and_carry_no_password() {
+    fn urls_keep_their_path_and_contain_no_password() {
         let client = Client::new("https://example.org/video", None).unwrap();
         let url = client.url(&["models", "wan21", "jobs"]).unwrap();
         assert_eq!(url.as_str(), "https://example.org/video/models/wan21/jobs");
@@ -304,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jobs_service_is_in_its_name() {
+    fn the_service_of_a_job_is_in_its_id() {
         let id: JobId = "qwen3-vl-2b-0k3f9a7c21xz".parse().unwrap();
         assert_eq!(job_path(&id, &["events"]), ["models", "qwen3-vl-2b", "jobs", id.as_str(), "events"]);
     }

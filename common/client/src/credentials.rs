@@ -3,16 +3,16 @@ use std::{path::Path, time::Duration};
 use secrecy::SecretString;
 use videosdgx_auth::{AuthConfig, AuthError, KeyFolder, Scope, Scopes, Signer};
 
-/// How long a token lives that a command mints for itself.
+/// Lifetime of a token that a command mints for itself.
 const OWN_TTL: Duration = Duration::from_secs(3600);
 
-/// Why there is no token.
+/// Why no token is available.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// Configuration or key are not usable.
+    /// Configuration or key is invalid.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// Nothing to mint with.
+    /// There is no signing key.
     #[error(
         "no key to mint a token with: {0}; run this where the gateway's key folder is (VIDEOSDGX_AUTH_DIR), or \
          set VIDEOSDGX_TOKEN to a token"
@@ -20,10 +20,10 @@ pub enum CredentialsError {
     NoKey(String),
 }
 
-/// The token to call with: `VIDEOSDGX_TOKEN`, else one minted for an hour with the key folder, where it may be read.
+/// The token for calls: `VIDEOSDGX_TOKEN`, else one minted for an hour with the key folder, if it is readable.
 ///
 /// # Errors
-/// Only when a key is there and broken; `Ok(None)` when there is none.
+/// If the key exists and is invalid. `Ok(None)` if there is no key.
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub fn find_token(subject: &str) -> Result<Option<SecretString>, CredentialsError> {
     if let Some(token) = std::env::var("VIDEOSDGX_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
@@ -36,10 +36,10 @@ pub fn find_token(subject: &str) -> Result<Option<SecretString>, CredentialsErro
     }
 }
 
-/// A token for `subject`, signed with the key that `config` names. Never makes a key: that is for the gateway to do.
+/// A token for `subject`, signed with the key that `config` names. Never creates a key: the gateway does.
 ///
 /// # Errors
-/// [`CredentialsError::NoKey`] when there is none or it may not be read.
+/// [`CredentialsError::NoKey`] if the key does not exist or is not readable.
 pub fn mint(
     config: &AuthConfig,
     subject: &str,
@@ -50,7 +50,7 @@ pub fn mint(
         (Some(secret), _) => Signer::from_hs256_secret(secret)?,
         (None, Some(dir)) => folder_signer(&dir)?,
         (None, None) => {
-            let why = "tokens are issued by somebody else here (public keys or JWKS are configured)";
+            let why = "tokens are issued by another party (public keys or JWKS are configured)";
             return Err(CredentialsError::NoKey(why.to_owned()));
         }
     };
@@ -61,12 +61,12 @@ pub fn mint(
 fn folder_signer(dir: &Path) -> Result<Signer, CredentialsError> {
     let no_key = |what: &str| CredentialsError::NoKey(format!("{} {what}", dir.display()));
     if !dir.join("signing-key.pem").exists() {
-        return Err(no_key("holds no signing key"));
+        return Err(no_key("contains no signing key"));
     }
     KeyFolder::load_or_create(dir)?
         .signer()
         .cloned()
-        .ok_or_else(|| no_key("holds a key that you may not read"))
+        .ok_or_else(|| no_key("contains a key that you may not read"))
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_key_none_is_made() {
+    fn no_key_is_created() {
         let dir = tempfile::tempdir().unwrap();
         let config = AuthConfig::with_dir(dir.path().join("auth"));
         let error = mint(&config, "ada", Scopes::all(), OWN_TTL).unwrap_err();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_minted_token_is_good_for_what_it_says() {
+    async fn a_minted_token_has_its_scopes() {
         let dir = tempfile::tempdir().unwrap();
         let config = AuthConfig::with_dir(dir.path());
         KeyFolder::load_or_create(dir.path()).unwrap();

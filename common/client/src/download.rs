@@ -6,17 +6,17 @@ use videosdgx_api::JobId;
 
 use crate::{Client, ClientError, client::job_path};
 
-/// Broken connections in a row, without a byte gained, before a download gives up.
+/// Failed connections in a row, without a new byte, before a download fails.
 const ATTEMPTS: u32 = 5;
 
 impl Client {
-    /// Fetches the video of a completed job into the file `target`, and answers its size in bytes.
+    /// Downloads the video of a completed job into the file `target` and returns its size in bytes.
     ///
-    /// The bytes go to a temporary name beside it (`.<name>.<job>.part`), which a later call goes on with by `Range`; the
-    /// file appears whole, synced, by a rename. `on_progress` sees the bytes that are there and, where known, all.
+    /// The bytes are written to a temporary file in the same folder (`.<name>.<job>.part`), which a later call resumes by
+    /// `Range`; the complete file is synced and renamed. `on_progress` receives the bytes written and, if known, the total.
     ///
     /// # Errors
-    /// 409 `not_completed` before the job is, and what [`ClientError`] lists.
+    /// 409 `not_completed` before the job is completed; see [`ClientError`].
     pub async fn download(
         &self,
         id: &JobId,
@@ -60,7 +60,7 @@ impl Client {
             }
         }
         let mut response = match self.send(request).await {
-            // All of it is there already, or something that was never a part of it.
+            // The file is complete already, or not a part of the video.
             Err(error) if have > 0 && error.status() == Some(416) => {
                 let file = fs::File::create(part).await.map_err(ClientError::file("write", part))?;
                 drop(file);
@@ -93,13 +93,13 @@ impl Client {
                 Err(error) => break Err(ClientError::transport(error)),
             }
         };
-        // Also what came before a break is kept for the next attempt.
+        // Bytes received before a failure are kept for the next attempt.
         file.flush().await.map_err(write)?;
         file.sync_all().await.map_err(write)?;
         let done = outcome?;
         if total.is_some_and(|total| total != done) {
-            return Err(ClientError::Unreadable(format!(
-                "{done} bytes came instead of {}",
+            return Err(ClientError::unreadable(format!(
+                "it has {done} bytes instead of {}",
                 total.unwrap_or(0)
             )));
         }
@@ -107,15 +107,15 @@ impl Client {
     }
 }
 
-/// First byte that comes and size of the whole.
-fn extent(response: &Response, asked_from: u64) -> Result<(u64, Option<u64>), ClientError> {
+/// Offset of the first byte of the response and total size.
+fn extent(response: &Response, requested_start: u64) -> Result<(u64, Option<u64>), ClientError> {
     if response.status() != StatusCode::PARTIAL_CONTENT {
         return Ok((0, response.content_length()));
     }
     let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    parse_content_range(range.unwrap_or_default()).filter(|(start, _)| *start == asked_from).ok_or_else(
-        || ClientError::Unreadable("its Content-Range is not the range that was asked for".to_owned()),
-    )
+    parse_content_range(range.unwrap_or_default())
+        .filter(|(start, _)| *start == requested_start)
+        .ok_or_else(|| ClientError::unreadable("its Content-Range is not the requested range"))
 }
 
 /// `bytes 100-199/200` → first byte and size.
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_lies_beside_its_target() {
+    fn a_partial_file_is_in_the_folder_of_its_target() {
         let id: JobId = "wan21-0k3f9a7c21xz".parse().unwrap();
         let part = part_path(&id, Path::new("out/demo.mp4"));
         assert_eq!(part, Path::new("out/.demo.mp4.wan21-0k3f9a7c21xz.part"));

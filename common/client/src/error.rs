@@ -2,65 +2,69 @@ use std::path::{Path, PathBuf};
 
 use videosdgx_api::Problem;
 
-/// Why a call did not do what it was asked.
+/// Why a call of the client failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The server's address cannot be used.
-    #[error("the server's address is not usable: {0}")]
+    /// The server's URL is invalid.
+    #[error("the server's URL is not usable: {0}")]
     InvalidUrl(String),
-    /// The token has characters that no token has.
-    #[error("the token is not usable: it holds characters that no token has")]
+    /// The token contains invalid characters.
+    #[error("the token is not usable: it contains invalid characters")]
     InvalidToken,
-    /// The server said no, in its own words.
-    #[error("{}", say(.0))]
+    /// The server refused the request.
+    #[error("{}", one_line(.0))]
     Refused(Box<Problem>),
-    /// An answer that is neither the one promised nor a problem document.
-    #[error("the server answered with status {status}, not as a VideosDGX gateway does; check the address")]
+    /// The response is neither the documented one nor a problem document.
+    #[error("the server responded with status {status}, but not like a VideosDGX gateway; check the address")]
     Unexpected {
         /// HTTP status.
         status: u16,
     },
-    /// Nobody answered.
+    /// No connection could be opened.
     #[error("{host} cannot be reached ({reason}); is it running?")]
     Unreachable {
         /// Host and port.
         host: String,
-        /// Without any address in it.
+        /// The innermost cause, without a URL.
         reason: String,
+        /// The error of the HTTP client, without a URL.
+        source: reqwest::Error,
     },
-    /// The connection broke, or it took too long.
-    #[error("the connection to {host} broke ({reason})")]
+    /// The connection failed during the request, or timed out.
+    #[error("the connection to {host} failed ({reason})")]
     Broken {
         /// Host and port.
         host: String,
-        /// Without any address in it.
+        /// The innermost cause, without a URL.
         reason: String,
+        /// The error of the HTTP client, without a URL, unless the server closed the connection early.
+        source: Option<reqwest::Error>,
     },
-    /// An answer that had begun was ended by the server, in its own words.
-    #[error("the answer broke off: {message} ({code})")]
-    BrokenOff {
-        /// Stable code.
+    /// The server ended a stream with an error.
+    #[error("the answer was cut off: {message} ({code})")]
+    CutOff {
+        /// Stable error code.
         code: String,
-        /// For people.
+        /// Message for people.
         message: String,
     },
-    /// The answer does not read as the API promises.
+    /// The response does not have the documented form.
     #[error("the answer cannot be read: {0}")]
-    Unreadable(String),
+    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A file could not be used.
     #[error("cannot {action} {}: {source}", .path.display())]
     File {
-        /// For example `write`.
+        /// What was attempted, for example `write`.
         action: &'static str,
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 }
 
 /// Detail, field and limit of a problem in one line.
-fn say(problem: &Problem) -> String {
+fn one_line(problem: &Problem) -> String {
     let mut line = problem.detail.clone();
     if let Some(field) = &problem.field
         && !line.contains(field.as_str())
@@ -86,18 +90,27 @@ impl ClientError {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
 
-    /// Maps reqwest's error; its address, which may carry a signature, is left out.
+    /// A response without the documented form, because of an error or for a reason in words.
+    pub(crate) fn unreadable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unreadable(source.into())
+    }
+
+    /// Converts an error of reqwest; its URL, which may contain a signature, is left out.
     pub(crate) fn transport(error: reqwest::Error) -> Self {
         let host = error.url().map_or_else(|| "the server".to_owned(), host_of);
         let connect = error.is_connect();
         let error = error.without_url();
         let reason = innermost(&error);
-        if connect { Self::Unreachable { host, reason } } else { Self::Broken { host, reason } }
+        if connect {
+            Self::Unreachable { host, reason, source: error }
+        } else {
+            Self::Broken { host, reason, source: Some(error) }
+        }
     }
 
-    /// Whether the same call may well succeed a little later.
+    /// Whether the same call may succeed a little later.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
             Self::Refused(problem) => matches!(problem.status, 429 | 502 | 503 | 504),
@@ -106,7 +119,7 @@ impl ClientError {
         }
     }
 
-    /// The HTTP status behind it, if there is one.
+    /// HTTP status of the response, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -117,13 +130,13 @@ impl ClientError {
     }
 }
 
-/// `host:port` of an address: all of it that may be shown.
+/// `host:port` of a URL, the part that may be shown.
 pub(crate) fn host_of(url: &url::Url) -> String {
     let host = url.host_str().unwrap_or("the server");
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// The cause at the bottom, which says most: "connection refused", not "error sending request".
+/// The innermost cause, which is the most specific: "connection refused", not "error sending request".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -138,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_told_with_its_field_and_limit() {
+    fn a_problem_is_shown_with_its_field_and_limit() {
         let problem = Problem::field("fps", "at most 60 are possible").with_limit(60);
         assert_eq!(
             ClientError::Refused(Box::new(problem)).to_string(),

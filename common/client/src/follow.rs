@@ -6,18 +6,18 @@ use videosdgx_api::{Job, JobEvent, JobId, JobStatus, Stage};
 
 use crate::{Client, ClientError, client::job_path, sse::SseParser};
 
-/// Where a job is, from its events or from asking.
+/// Progress of a job, from its events or by polling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// State.
+    /// Status of the job.
     pub status: JobStatus,
-    /// 0 to 100.
+    /// Percentage of the whole job, 0 to 100.
     pub percent: u8,
-    /// What is being done.
+    /// Present stage.
     pub stage: Option<Stage>,
-    /// Steps of this stage done, and in all.
+    /// Completed and total steps of this stage.
     pub steps: Option<(u32, u32)>,
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
 }
 
@@ -45,15 +45,15 @@ impl From<&Job> for Progress {
     }
 }
 
-/// The gateway may be away this long, for example while a service restarts, before following gives up.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long the gateway may be unreachable, for example while a service restarts, before following fails.
+const MAX_OUTAGE: Duration = Duration::from_secs(180);
 
 impl Client {
-    /// Follows a job to its end by its events, or by asking where events do not get through, and answers it as it ended
-    /// (completed, failed, cancelled or dead). `on_progress` sees every change.
+    /// Follows a job to its end by its events, or by polling if events are not available, and returns its final state
+    /// (completed, failed, cancelled or dead). `on_progress` is called at every change.
     ///
     /// # Errors
-    /// Refusals (401, 404, …) at once; a server that cannot be reached after three minutes.
+    /// A refusal (401, 404, …) at once; an unreachable server after three minutes.
     pub async fn follow(
         &self,
         id: &JobId,
@@ -66,7 +66,7 @@ impl Client {
                 Err(error) if matches!(error.status(), Some(401 | 403)) => return Err(error),
                 _ => {}
             }
-            // Whatever became of the stream: the job itself says whether it is over.
+            // However the stream ended, the job itself has the status.
             match self.job(id).await {
                 Ok(job) if job.status.is_terminal() => {
                     on_progress(&Progress::from(&job));
@@ -76,14 +76,16 @@ impl Client {
                     last_answer = Instant::now();
                     on_progress(&Progress::from(&job));
                 }
-                Err(error) if !error.is_passing() || last_answer.elapsed() > PATIENCE => return Err(error),
+                Err(error) if !error.is_temporary() || last_answer.elapsed() > MAX_OUTAGE => {
+                    return Err(error);
+                }
                 Err(_) => {}
             }
             tokio::time::sleep(self.poll_every).await;
         }
     }
 
-    /// Reads the event stream until it ends or the job does.
+    /// Reads the event stream until the stream or the job ends.
     async fn listen(
         &self,
         id: &JobId,
@@ -101,9 +103,9 @@ impl Client {
         let mut parser = SseParser::default();
         while let Some(chunk) = response.chunk().await.map_err(ClientError::transport)? {
             *last_answer = Instant::now();
-            let events = parser.push(&chunk).map_err(|error| ClientError::Unreadable(error.to_string()))?;
+            let events = parser.push(&chunk).map_err(ClientError::unreadable)?;
             for event in events {
-                // Kinds of events that are still to come are not for us.
+                // Unknown kinds of events are skipped.
                 let Ok(job_event) = serde_json::from_str::<JobEvent>(&event.data) else { continue };
                 *last_id = event.id;
                 on_progress(&Progress::from(&job_event));

@@ -1,4 +1,4 @@
-//! The health check of a container: a program that asks its own `/health`, so that images need no curl.
+//! The health check of a container: a program requests its own `/health`, so that images do not need curl.
 
 use std::{
     io::{Read, Write},
@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks `http://{listen}/health` of the program that listens there; unspecified addresses mean this machine.
+/// Requests `http://{listen}/health`; an unspecified address means this machine.
 ///
 /// ```no_run
 /// // In `main`, before anything else:
@@ -25,14 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// ```
 ///
 /// # Errors
-/// A sentence: not reachable within 5 s, or an answer other than 200.
+/// The reason as a sentence: not reachable within 5 s, or a status other than 200.
 pub fn check(listen: &str) -> Result<(), String> {
     let reason = |what: &str| format!("{listen} {what}");
     let mut address = listen
         .to_socket_addrs()
-        .map_err(|error| reason(&format!("is no address: {error}")))?
+        .map_err(|error| reason(&format!("is not a valid address: {error}")))?
         .next()
-        .ok_or_else(|| reason("is no address"))?;
+        .ok_or_else(|| reason("is not a valid address"))?;
     if address.ip().is_unspecified() {
         match &mut address {
             std::net::SocketAddr::V4(v4) => v4.set_ip(std::net::Ipv4Addr::LOCALHOST),
@@ -40,14 +40,14 @@ pub fn check(listen: &str) -> Result<(), String> {
         }
     }
     let mut answer = Vec::new();
-    TcpStream::connect_timeout(&address, PATIENCE)
+    TcpStream::connect_timeout(&address, TIMEOUT)
         .and_then(|mut stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
             stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             stream.take(1024).read_to_end(&mut answer)
         })
-        .map_err(|error| reason(&format!("does not answer: {error}")))?;
+        .map_err(|error| reason(&format!("does not respond: {error}")))?;
     if answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200") {
         return Ok(());
     }
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(check(&serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), Ok(()));
         let refused = check(&serve("HTTP/1.1 503 Service Unavailable\r\n\r\n")).unwrap_err();
         assert!(refused.contains("503"), "{refused}");
-        assert!(check("127.0.0.1:1").unwrap_err().contains("does not answer"));
-        assert!(check("nonsense").unwrap_err().contains("no address"));
+        assert!(check("127.0.0.1:1").unwrap_err().contains("does not respond"));
+        assert!(check("nonsense").unwrap_err().contains("not a valid address"));
     }
 }

@@ -1,4 +1,4 @@
-//! Typed client of the gateway, and what the `videosdgx` command is made of.
+//! Typed client of the gateway, and the library behind the `videosdgx` command.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), videosdgx_client::ClientError> {
@@ -23,7 +23,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A token, a signed address or a key never appears in an error, a `Debug` form or a log line of this crate.
+//! No error, `Debug` output or log line of this crate contains a token, a signed URL or a key.
 
 mod chat;
 mod client;

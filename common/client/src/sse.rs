@@ -1,17 +1,17 @@
-//! Server-sent events, read from a stream of bytes cut anywhere.
+//! Incremental parser of server-sent events.
 
-/// One event as the stream spells it.
+/// One event of the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SseEvent {
     /// The last `id:` seen up to this event.
     pub(crate) id: Option<String>,
-    /// `event:`, empty when not named.
+    /// `event:`; empty if absent.
     pub(crate) event: String,
     /// `data:` lines, joined by line feeds.
     pub(crate) data: String,
 }
 
-/// What is left of a line and an event between two reads.
+/// Parser state: the incomplete line and event between two reads.
 #[derive(Debug, Default)]
 pub(crate) struct SseParser {
     line: Vec<u8>,
@@ -23,16 +23,16 @@ pub(crate) struct SseParser {
     size: usize,
 }
 
-/// An event larger than this is not one of ours.
+/// Size limit of an event.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 
-/// The stream does not hold events.
+/// An event exceeds the size limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event is larger than 1 MiB")]
 pub(crate) struct TooLarge;
 
 impl SseParser {
-    /// Takes the next bytes; gives the events that they complete.
+    /// Parses the next bytes and returns the events that they complete.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, TooLarge> {
         let mut events = Vec::new();
         for &byte in bytes {
@@ -78,7 +78,7 @@ impl SseParser {
                 }
                 self.current.data.push_str(value);
             }
-            // Comments (keep-alives), `retry` and what is to come.
+            // Comments (keep-alives), `retry` and unknown fields.
             _ => self.size = self.size.saturating_sub(line.len()),
         }
         None
@@ -123,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_cut_does_not_matter(cuts in prop::collection::vec(0..STREAM.len(), 0..8)) {
+        fn events_do_not_depend_on_how_bytes_are_split(cuts in prop::collection::vec(0..STREAM.len(), 0..8)) {
             let mut cuts = cuts;
             cuts.sort_unstable();
             let mut pieces = Vec::new();

@@ -67,7 +67,7 @@ async fn a_stream_gives_its_chunks_and_says_how_it_ended() {
         endings.push((said, tokens, outcome));
     }
     assert!(matches!(&endings[0], (said, Some(3), Ok(())) if said == "Paris."), "{endings:?}");
-    assert!(matches!(&endings[1], (said, None, Err(ClientError::BrokenOff { code, .. }))
+    assert!(matches!(&endings[1], (said, None, Err(ClientError::CutOff { code, .. }))
         if said == "Pa" && code == "memory_limit_exceeded"));
     assert!(matches!(&endings[2], (said, None, Err(ClientError::Broken { .. })) if said == "Pa"));
     assert!(matches!(&endings[3].2, Err(ClientError::Refused(problem)) if problem.status == 400));
@@ -105,9 +105,9 @@ async fn each_way_to_fail_has_its_status() {
     let (_talk, url) = Talk::serve(&[(&[], Refused), (&["Pa"], Error), (&["Pa"], Cut)]).await;
     for (input, arguments, status, said, words) in [
         ("", &["x", "-t", "9"][..], 3, "", "field temperature"),
-        ("", &["x"][..], 6, "Pa\n", "the answer broke off: no memory for the cache"),
+        ("", &["x"][..], 6, "Pa\n", "the answer was cut off: no memory for the cache"),
         ("", &["x"][..], 5, "Pa\n", "the connection to 127.0.0.1"),
-        (" \n", &[][..], 1, "", "no question"),
+        (" \n", &[][..], 1, "", "it is empty"),
         ("", &["x", "--max-tokens", "0"][..], 2, "", "--max-tokens"),
     ] {
         let output = chat(&url, arguments, input).await;
@@ -131,7 +131,7 @@ async fn a_conversation_is_remembered_until_it_is_reset() {
     let output = chat(&url, &["-i", "--system", "S"], lines).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "one\ntwo\nthree\n");
-    assert!(text(&output.stderr).contains("broke off") && text(&output.stderr).contains("forgotten"));
+    assert!(text(&output.stderr).contains("cut off") && text(&output.stderr).contains("cleared"));
     assert_eq!(talk.messages(2), ["system: S", "user: first", "assistant: one", "user: second"]);
     assert_eq!(talk.messages(3), ["system: S", "user: third"]);
     assert_eq!(talk.asked.lock().unwrap().len(), 4);
@@ -143,7 +143,7 @@ fn interrupt(child: &Child) {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_an_answer_and_the_conversation_goes_on() {
+async fn ctrl_c_stops_an_answer_and_the_conversation_continues() {
     let (talk, url) = Talk::serve(&[(&["half an"], Hanging), (&["whole"], Whole), (&["x"], Hanging)]).await;
     let mut child = command(&url, &["-i"]).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

@@ -144,7 +144,7 @@ async fn jobs_are_listed_shown_cancelled_and_downloaded() {
         (&["jobs", "--status", "processing"][..], "processing"),
         (&["job", JOB][..], "seed 42"),
         (&["cancel", JOB][..], "cancelled"),
-        (&["cancel", JOB, "--forget"][..], "and forgotten"),
+        (&["cancel", JOB, "--forget"][..], "and deleted"),
         (&["models"][..], "demo-shapes"),
         (&["download", JOB][..], &format!("{JOB}.mp4")),
     ] {

@@ -66,7 +66,7 @@ async fn somebody_elses_job_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_where_it_broke_and_appears_whole() {
+async fn an_interrupted_download_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("demo.mp4");
     let mut play = Play::new(&["completed"], &[]);

@@ -59,7 +59,7 @@ async fn a_checkpoint_comes_whole_and_only_what_is_needed() {
 }
 
 #[tokio::test]
-async fn cut_connections_are_gone_on_with_where_they_broke() {
+async fn interrupted_files_are_resumed() {
     let models = tempfile::tempdir().unwrap();
     let (fake, endpoint) = FakeHub::wan().serve().await;
     *fake.cut_after.lock().unwrap() = Some(120_000);
@@ -211,7 +211,7 @@ async fn paths_that_lead_out_are_refused_before_anything_is_written() {
         let (fake, endpoint) = fake.serve().await;
         match pull_from(&endpoint, models.path()).await {
             Err(PullError::Listing { .. }) => {
-                assert!(fake.seen().iter().all(|seen| seen.path == "tree"), "{path}: a file was fetched");
+                assert!(fake.seen().iter().all(|seen| seen.path == "tree"), "{path}: a file was downloaded");
             }
             // Not among the files that are needed: never asked for.
             Ok(_) => assert!(fake.seen().iter().all(|seen| !seen.path.contains("evil")), "{path}"),
@@ -222,7 +222,7 @@ async fn paths_that_lead_out_are_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn what_is_no_checkpoint_or_too_large_is_said_before() {
+async fn invalid_and_too_large_checkpoints_are_refused_in_advance() {
     let models = tempfile::tempdir().unwrap();
     let mut fake = FakeHub::wan();
     fake.files.remove("model_index.json");

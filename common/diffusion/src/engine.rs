@@ -79,8 +79,8 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
         let folder = self.folder()?;
         let mut resolved = limits::resolve(request, &self.description(&folder)?)?;
         if let Some(demonstration) = &folder.demonstration {
-            let mut unknown = demonstration.vocabulary.unknown(&resolved.prompt);
-            unknown.extend(demonstration.vocabulary.unknown(&resolved.negative_prompt));
+            let mut unknown = demonstration.vocabulary.unknown(&resolved.settings.prompt);
+            unknown.extend(demonstration.vocabulary.unknown(&resolved.settings.negative_prompt));
             if !unknown.is_empty() {
                 resolved.warnings.push(format!(
                     "the demonstration checkpoint {} does not know these words and ignores them: {}; it knows: {}",
@@ -167,10 +167,11 @@ impl<M: DiffusionModel> DiffusionEngine<M> {
 }
 
 fn video_format(job: &ResolvedRequest) -> VideoFormat {
-    let (width, height) = (job.resolution.width, job.resolution.height);
-    match job.format {
-        OutputFormat::H264 => VideoFormat::h264(width, height, job.fps),
-        OutputFormat::Av1 => VideoFormat::av1(width, height, job.fps),
+    let settings = &job.settings;
+    let (width, height) = (settings.resolution.width, settings.resolution.height);
+    match settings.format {
+        OutputFormat::H264 => VideoFormat::h264(width, height, settings.fps),
+        OutputFormat::Av1 => VideoFormat::av1(width, height, settings.fps),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use videosdgx_api::{Problem, ResolvedRequest, SchedulerName};
+use videosdgx_api::{FrameRule, Problem, ResolvedRequest, SchedulerName};
 use videosdgx_picture::Picture;
 use videosdgx_service::first_frame;
 
@@ -10,7 +10,7 @@ use crate::PipelineError;
 use crate::schedulers::SchedulerConfig;
 
 /// The input of one generation: prompt, first frame, size, schedule and seed. One frame is a picture.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Generation {
     /// What the video shows.
     pub prompt: String,
@@ -22,7 +22,7 @@ pub struct Generation {
     pub width: u32,
     /// Height in pixels, a multiple of the model's size step.
     pub height: u32,
-    /// Number of frames, one more than a multiple of the model's frame step.
+    /// Number of frames, one that the model's frame rule allows.
     pub frames: u32,
     /// Denoising steps.
     pub steps: u32,
@@ -34,6 +34,9 @@ pub struct Generation {
     pub scheduler: Option<SchedulerName>,
     /// Shift of the schedule towards noise; default: the checkpoint's.
     pub shift: Option<f64>,
+    /// Fingerprint of all settings of the job, those included that the fields above do not have; default: none, outside a
+    /// queue.
+    pub job_fingerprint: Option<u64>,
 }
 
 impl Generation {
@@ -48,35 +51,42 @@ impl Generation {
     /// # Errors
     /// A problem of the field `image`.
     pub fn from_job(job: &ResolvedRequest) -> Result<Self, Problem> {
+        let settings = &job.settings;
         Ok(Self {
-            prompt: job.prompt.clone(),
-            negative_prompt: job.negative_prompt.clone(),
-            first_frame: job.image.as_deref().map(first_frame::decode).transpose()?,
-            width: job.resolution.width,
-            height: job.resolution.height,
-            frames: job.num_frames,
-            steps: job.steps,
-            guidance: job.guidance_scale,
-            seed: job.seed,
-            scheduler: Some(job.scheduler),
+            prompt: settings.prompt.clone(),
+            negative_prompt: settings.negative_prompt.clone(),
+            first_frame: settings.image.as_deref().map(first_frame::decode).transpose()?,
+            width: settings.resolution.width,
+            height: settings.resolution.height,
+            frames: settings.num_frames,
+            steps: settings.steps,
+            guidance: settings.guidance_scale,
+            seed: settings.seed,
+            scheduler: Some(settings.scheduler),
             shift: None,
+            job_fingerprint: Some(settings.fingerprint()),
         })
     }
 
-    /// Checks the fields against what a checkpoint can do: sizes are multiples of `size_step`, frames one more than a
-    /// multiple of `frame_step`, and a first frame is given if and only if `takes_image`.
+    /// Checks the fields against what a checkpoint can do: sizes are multiples of `size_step`, the number of
+    /// frames follows `frame_rule`, and a first frame is given if and only if `takes_image`.
     ///
     /// # Errors
     /// [`PipelineError::Input`] naming the field.
-    pub fn check(&self, size_step: i64, frame_step: i64, takes_image: bool) -> Result<(), PipelineError> {
+    pub fn check(
+        &self,
+        size_step: i64,
+        frame_rule: FrameRule,
+        takes_image: bool,
+    ) -> Result<(), PipelineError> {
         let input = |field, reason: String| Err(PipelineError::Input { field, reason });
         for (field, side) in [("width", self.width), ("height", self.height)] {
             if side == 0 || i64::from(side) % size_step != 0 {
                 return input(field, format!("{side} is not a multiple of {size_step}"));
             }
         }
-        if self.frames == 0 || (i64::from(self.frames) - 1) % frame_step != 0 {
-            return input("num_frames", format!("{} is not {frame_step}k + 1", self.frames));
+        if !frame_rule.allows(self.frames) {
+            return input("num_frames", format!("{} is not {frame_rule}", self.frames));
         }
         if self.steps == 0 {
             return input("steps", "must be at least 1".to_owned());
@@ -110,14 +120,29 @@ impl Generation {
     /// Hash of everything that the latents depend on, as a name for stored latents.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
+        // Without `..`, so that a new field cannot be left out.
+        let Self {
+            prompt,
+            negative_prompt,
+            first_frame,
+            width,
+            height,
+            frames,
+            steps,
+            guidance,
+            seed,
+            scheduler,
+            shift,
+            job_fingerprint,
+        } = self;
         let mut hasher = DefaultHasher::new();
-        self.prompt.hash(&mut hasher);
+        prompt.hash(&mut hasher);
         if self.is_guided() {
-            self.negative_prompt.hash(&mut hasher);
+            negative_prompt.hash(&mut hasher);
         }
-        self.first_frame.as_ref().map(|picture| (picture.width(), picture.pixels())).hash(&mut hasher);
-        (self.width, self.height, self.frames, self.steps, self.seed, self.scheduler).hash(&mut hasher);
-        (self.guidance.to_bits(), self.shift.map(f64::to_bits)).hash(&mut hasher);
+        first_frame.as_ref().map(|picture| (picture.width(), picture.pixels())).hash(&mut hasher);
+        (width, height, frames, steps, seed, scheduler, job_fingerprint).hash(&mut hasher);
+        (guidance.to_bits(), shift.map(f64::to_bits)).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -125,6 +150,8 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WAN: FrameRule = FrameRule { step: 4, offset: 1 };
 
     fn generation() -> Generation {
         Generation {
@@ -137,8 +164,7 @@ mod tests {
             steps: 20,
             guidance: 4.0,
             seed: 1,
-            scheduler: None,
-            shift: None,
+            ..Generation::default()
         }
     }
 
@@ -147,12 +173,12 @@ mod tests {
         let field = |change: fn(&mut Generation)| {
             let mut generation = generation();
             change(&mut generation);
-            match generation.check(16, 4, false) {
+            match generation.check(16, WAN, false) {
                 Err(PipelineError::Input { field, .. }) => field,
                 other => panic!("{other:?}"),
             }
         };
-        assert!(generation().check(16, 4, false).is_ok());
+        assert!(generation().check(16, WAN, false).is_ok());
         assert_eq!(field(|g| g.width = 0), "width");
         assert_eq!(field(|g| g.height = 50), "height");
         assert_eq!(field(|g| g.frames = 16), "num_frames");
@@ -160,7 +186,7 @@ mod tests {
         assert_eq!(field(|g| g.guidance = f64::NAN), "guidance_scale");
         assert_eq!(field(|g| g.shift = Some(0.0)), "flow_shift");
         assert_eq!(field(|g| g.first_frame = Picture::new(1, 1, vec![0; 3])), "image");
-        assert!(generation().check(16, 4, true).is_err());
+        assert!(generation().check(16, WAN, true).is_err());
     }
 
     #[test]

@@ -71,8 +71,9 @@ impl<E: Engine> Attempt<'_, E> {
             Fault::Unreadable(format!("the stored {what} cannot be read: {error}"))
         };
         let mut request = job_view::request(&claim.body).map_err(|error| unreadable("request", &error))?;
-        if let Some(image) = claim.attachment.clone() {
-            request.image = Some(String::from_utf8(image).map_err(|error| unreadable("image", &error))?);
+        if let Some(attachments) = claim.attachment.clone() {
+            let restored = request.settings.restore_attachments(attachments);
+            restored.map_err(|error| unreadable("attachment", &error))?;
         }
         Ok(request)
     }

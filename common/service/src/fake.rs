@@ -12,8 +12,8 @@ use std::{
 };
 
 use videosdgx_api::{
-    GenerateRequest, ModelDescription, ModelLimits, OutputFormat, Problem, Resolution, ResolvedRequest,
-    SchedulerName, Stage,
+    FrameRule, GenerateRequest, ModelDescription, ModelLimits, OutputFormat, Problem, Resolution,
+    ResolvedRequest, SchedulerName, Stage, Support,
 };
 use videosdgx_model::ModelError;
 
@@ -32,8 +32,8 @@ pub struct FakeEngine {
     pub declared_peak: u64,
     /// Must exist when set; a file `broken` in it makes loads fail.
     pub checkpoint: Option<PathBuf>,
-    /// `none`, `required`.
-    pub image: String,
+    /// What it accepts.
+    pub limits: ModelLimits,
     /// Loads so far.
     pub loads: Arc<AtomicU64>,
 }
@@ -45,7 +45,22 @@ impl Default for FakeEngine {
             load_time: Duration::from_millis(50),
             declared_peak: 1 << 20,
             checkpoint: None,
-            image: "none".to_owned(),
+            limits: ModelLimits {
+                size_multiple: 16,
+                min_side: 16,
+                max_side: 1024,
+                frame_rule: FrameRule { step: 4, offset: 1 },
+                max_frames: 241,
+                max_pixels: 1024 * 1024 * 81,
+                max_steps: 200,
+                max_prompt_characters: 1000,
+                max_duration_seconds: 60,
+                image: Support::Unsupported,
+                last_image: Support::Unsupported,
+                audio: Support::Unsupported,
+                schedulers: SchedulerName::ALL.to_vec(),
+                formats: OutputFormat::ALL.to_vec(),
+            },
             loads: Arc::default(),
         }
     }
@@ -76,23 +91,13 @@ impl Engine for FakeEngine {
             default_scheduler: SchedulerName::Unipc,
             default_format: OutputFormat::H264,
             example_prompt: "anything".to_owned(),
-            limits: ModelLimits {
-                size_multiple: 16,
-                min_side: 16,
-                max_side: 1024,
-                max_frames: 241,
-                max_pixels: 1024 * 1024 * 81,
-                max_steps: 200,
-                max_prompt_characters: 1000,
-                max_duration_seconds: 60,
-                image: self.image.clone(),
-            },
+            limits: self.limits.clone(),
         })
     }
 
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem> {
         let mut resolved = limits::resolve(request, &self.describe()?)?;
-        if resolved.prompt.starts_with("warn") {
+        if resolved.settings.prompt.starts_with("warn") {
             resolved.warnings.push("\"warn\" is not in the vocabulary".to_owned());
         }
         Ok(resolved)
@@ -123,7 +128,7 @@ impl Engine for FakeEngine {
     ) -> Result<(), EngineError> {
         context.progress(Stage::Encoding, 0, 1);
         context.check_cancelled()?;
-        let mut words = job.prompt.split_whitespace();
+        let mut words = job.settings.prompt.split_whitespace();
         let word = words.next().unwrap_or_default();
         let seconds = words.next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0);
         let time = match word {
@@ -167,15 +172,15 @@ fn denoise(
     deaf: bool,
 ) -> Result<(), EngineError> {
     let began = Instant::now();
-    for step in 1..=job.steps {
-        let until = began + time * step / job.steps;
+    for step in 1..=job.settings.steps {
+        let until = began + time * step / job.settings.steps;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             pause(left.min(Duration::from_millis(20)));
             if !deaf {
                 context.check_cancelled()?;
             }
         }
-        context.progress(Stage::Denoising, step, job.steps);
+        context.progress(Stage::Denoising, step, job.settings.steps);
     }
     Ok(())
 }
@@ -183,8 +188,8 @@ fn denoise(
 /// `ftyp`, `moov` with only an `mvhd`, and an `mdat` that seed and prompt determine.
 fn write(job: &ResolvedRequest, context: &GenerateContext) -> Result<(), EngineError> {
     let mut file = File::create(context.output_path())?;
-    let mut media = format!("{} {} ", job.seed, job.prompt).into_bytes();
-    if let Some(image) = &job.image {
+    let mut media = format!("{} {} ", job.settings.seed, job.settings.prompt).into_bytes();
+    if let Some(image) = &job.settings.image {
         media.extend_from_slice(image.as_bytes());
     }
     let filler = (0_u8..=255).cycle().take(4096_usize.saturating_sub(media.len()));

@@ -1,12 +1,16 @@
-//! Every limit that all video models share, checked in one place. Each refusal names the field and the limit.
+//! Checks a request against the limits and abilities of a model's description. Each refusal names the field and the
+//! limit.
 
-use videosdgx_api::{GenerateRequest, ModelDescription, ModelLimits, Problem, Resolution, ResolvedRequest};
+use videosdgx_api::{
+    GenerateRequest, GenerationSettings, ModelDescription, ModelLimits, Problem, Resolution, ResolvedRequest,
+    Support,
+};
 
 use crate::first_frame;
 
-/// Most frames a second of a file.
+/// Most frames per second of a file.
 pub const MAX_FPS: u32 = 60;
-/// Strongest classifier-free guidance.
+/// Largest scale of classifier-free guidance.
 pub const MAX_GUIDANCE: f64 = 20.0;
 
 /// Fills in the defaults of `model` and checks its limits. `warnings` is empty: the engine adds its own.
@@ -15,41 +19,30 @@ pub const MAX_GUIDANCE: f64 = 20.0;
 /// The first problem, with field and limit.
 pub fn resolve(request: &GenerateRequest, model: &ModelDescription) -> Result<ResolvedRequest, Problem> {
     let limits = &model.limits;
-    check_text("prompt", &request.prompt, limits)?;
-    if request.prompt.trim().is_empty() {
-        return Err(Problem::field("prompt", "the prompt is empty; say what the video shows").with_limit(1));
+    let mut settings = request.clone().into_settings(model);
+    check_text("prompt", &settings.prompt, limits)?;
+    if settings.prompt.trim().is_empty() {
+        return Err(
+            Problem::field("prompt", "the prompt is empty; describe what the video shows").with_limit(1)
+        );
     }
-    let negative_prompt = request.negative_prompt.clone().unwrap_or_default();
-    check_text("negative_prompt", &negative_prompt, limits)?;
-
-    let fps = request.fps.unwrap_or(model.default_fps);
-    check_range("fps", fps, 1, MAX_FPS)?;
-    let steps = request.steps.unwrap_or(model.default_steps);
-    check_range("steps", steps, 1, limits.max_steps)?;
-    let guidance_scale = request.guidance_scale.unwrap_or(model.default_guidance_scale);
-    if !(1.0..=MAX_GUIDANCE).contains(&guidance_scale) {
+    check_text("negative_prompt", &settings.negative_prompt, limits)?;
+    check_range("fps", settings.fps, 1, MAX_FPS)?;
+    check_range("steps", settings.steps, 1, limits.max_steps)?;
+    if !(1.0..=MAX_GUIDANCE).contains(&settings.guidance_scale) {
         return Err(Problem::field("guidance_scale", format!("guidance_scale is 1 to {MAX_GUIDANCE}"))
             .with_limit(MAX_GUIDANCE));
     }
-    let num_frames = frames(request, model, fps)?;
-    let resolution = request.resolution.unwrap_or(model.default_resolution);
-    check_size(resolution, limits)?;
-    check_volume(request, resolution, num_frames, limits)?;
-    Ok(ResolvedRequest {
-        prompt: request.prompt.clone(),
-        negative_prompt,
-        resolution,
-        num_frames,
-        fps,
-        steps,
-        guidance_scale,
-        seed: request.seed.unwrap_or_else(random_seed),
-        format: request.format.unwrap_or(model.default_format),
-        scheduler: request.scheduler.unwrap_or(model.default_scheduler),
-        image: image(request, limits)?,
-        checkpoint: model.checkpoint.clone(),
-        warnings: Vec::new(),
-    })
+    settings.num_frames = frames(request, model, settings.fps)?;
+    check_size(settings.resolution, limits)?;
+    check_volume(request, &settings, limits)?;
+    let schedulers = limits.schedulers.iter().map(|scheduler| scheduler.as_str());
+    check_choice("scheduler", settings.scheduler.as_str(), schedulers)?;
+    let formats = limits.formats.iter().map(|format| format.as_str());
+    check_choice("format", settings.format.as_str(), formats)?;
+    check_support("image", settings.image.is_some(), limits.image)?;
+    settings.image = settings.image.as_deref().map(first_frame::checked).transpose()?;
+    Ok(ResolvedRequest { settings, checkpoint: model.checkpoint.clone(), warnings: Vec::new() })
 }
 
 fn check_text(field: &str, text: &str, limits: &ModelLimits) -> Result<(), Problem> {
@@ -79,14 +72,12 @@ fn frames(request: &GenerateRequest, model: &ModelDescription, fps: u32) -> Resu
         (Some(_), Some(_)) => Err(Problem::field("num_frames", "send duration or num_frames, not both")),
         (None, None) => Ok(model.default_num_frames),
         (Some(frames), None) => {
-            check_range("num_frames", frames, 1, limits.max_frames)?;
-            if frames % 4 != 1 {
-                let below = frames.saturating_sub(2) / 4 * 4 + 1;
-                return Err(Problem::field(
-                    "num_frames",
-                    format!("num_frames is 4k+1, for example {below}, not {frames}"),
-                )
-                .with_limit("4k+1"));
+            check_range("num_frames", frames, limits.frame_rule.smallest(), limits.max_frames)?;
+            let rule = limits.frame_rule;
+            if !rule.allows(frames) {
+                let detail =
+                    format!("num_frames is {rule}, for example {}, not {frames}", rule.at_most(frames));
+                return Err(Problem::field("num_frames", detail).with_limit(rule.to_string()));
             }
             Ok(frames)
         }
@@ -99,13 +90,13 @@ fn frames(request: &GenerateRequest, model: &ModelDescription, fps: u32) -> Resu
                 )
                 .with_limit(most));
             }
-            let frames = nearest_frames(seconds, fps);
+            let frames = limits.frame_rule.nearest(seconds * f64::from(fps));
             if frames > limits.max_frames {
                 let longest = f64::from(limits.max_frames) / f64::from(fps);
                 return Err(Problem::field(
                     "duration",
                     format!(
-                        "{seconds} seconds at {fps} frames a second are {frames} frames; this checkpoint makes at most \
+                        "{seconds} seconds at {fps} frames per second are {frames} frames; this checkpoint makes at most \
                          {} ({longest:.2} seconds); shorten duration or lower fps",
                         limits.max_frames
                     ),
@@ -115,19 +106,6 @@ fn frames(request: &GenerateRequest, model: &ModelDescription, fps: u32) -> Resu
             Ok(frames)
         }
     }
-}
-
-/// The number of frames 4k+1 nearest to `seconds` at `fps`, at least 1.
-#[must_use]
-pub fn nearest_frames(seconds: f64, fps: u32) -> u32 {
-    let groups = ((seconds * f64::from(fps) - 1.0) / 4.0).round().max(0.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "at most 60 s at 60 frames a second when called from here; `as` saturates for others"
-    )]
-    let groups = groups as u32;
-    groups.saturating_mul(4).saturating_add(1)
 }
 
 fn check_size(resolution: Resolution, limits: &ModelLimits) -> Result<(), Problem> {
@@ -149,10 +127,10 @@ fn check_size(resolution: Resolution, limits: &ModelLimits) -> Result<(), Proble
 
 fn check_volume(
     request: &GenerateRequest,
-    resolution: Resolution,
-    num_frames: u32,
+    settings: &GenerationSettings,
     limits: &ModelLimits,
 ) -> Result<(), Problem> {
+    let GenerationSettings { resolution, num_frames, .. } = *settings;
     let pixels = u64::from(resolution.width) * u64::from(resolution.height) * u64::from(num_frames);
     if pixels <= limits.max_pixels {
         return Ok(());
@@ -175,24 +153,30 @@ fn check_volume(
     .with_limit(limits.max_pixels))
 }
 
-fn image(request: &GenerateRequest, limits: &ModelLimits) -> Result<Option<String>, Problem> {
-    match (&request.image, limits.image.as_str()) {
-        (None, "required") => {
-            Err(Problem::field("image", "this checkpoint animates a picture; send one as image"))
-        }
-        (Some(_), "none") => {
-            Err(Problem::field("image", "this checkpoint takes no image; leave it out").with_limit("none"))
-        }
-        (None, _) => Ok(None),
-        (Some(image), _) => first_frame::checked(image).map(Some),
+fn check_choice<'a>(
+    field: &str,
+    choice: &str,
+    possible: impl Iterator<Item = &'a str>,
+) -> Result<(), Problem> {
+    let possible: Vec<&str> = possible.collect();
+    if possible.contains(&choice) {
+        return Ok(());
     }
+    let detail = format!("this checkpoint's {field} is {}, not {choice}", possible.join(" or "));
+    Err(Problem::field(field, detail).with_limit(possible))
 }
 
-/// 53 random bits, so that every JSON reader keeps the seed exactly.
-fn random_seed() -> u64 {
-    // Bits 12–15 of the high half hold the version, the top two of the low half the variant.
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-    (high >> 16 << 5) | (low & 31)
+fn check_support(field: &str, is_present: bool, support: Support) -> Result<(), Problem> {
+    match (is_present, support) {
+        (false, Support::Required) => {
+            Err(Problem::field(field, format!("this checkpoint requires {field}")).with_limit("required"))
+        }
+        (true, Support::Unsupported) => {
+            let detail = format!("this checkpoint does not use {field}; leave it out");
+            Err(Problem::field(field, detail).with_limit("none"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use videosdgx_api::{OutputFormat, SchedulerName};
+use videosdgx_api::{FrameRule, OutputFormat, SchedulerName};
 
 use super::*;
 
@@ -26,12 +26,17 @@ fn model() -> ModelDescription {
             size_multiple: 16,
             min_side: 32,
             max_side: 128,
+            frame_rule: FrameRule { step: 4, offset: 1 },
             max_frames: 33,
             max_pixels: 128 * 128 * 17,
             max_steps: 50,
             max_prompt_characters: 1000,
             max_duration_seconds: 60,
-            image: "none".into(),
+            image: Support::Unsupported,
+            last_image: Support::Unsupported,
+            audio: Support::Unsupported,
+            schedulers: vec![SchedulerName::Unipc],
+            formats: vec![OutputFormat::H264],
         },
     }
 }
@@ -45,23 +50,60 @@ fn with(changes: Value) -> GenerateRequest {
 #[test]
 fn a_prompt_alone_takes_the_checkpoints_defaults() {
     let resolved = resolve(&with(json!({})), &model()).unwrap();
-    assert_eq!(resolved.resolution, Resolution { width: 64, height: 48 });
-    assert_eq!((resolved.num_frames, resolved.fps, resolved.steps), (17, 8, 20));
+    let settings = resolved.settings;
+    assert_eq!(settings.resolution, Resolution { width: 64, height: 48 });
+    assert_eq!((settings.num_frames, settings.fps, settings.steps), (17, 8, 20));
     assert_eq!(resolved.checkpoint, "tiny");
-    assert!(resolved.seed < 1 << 53);
+    assert!(settings.seed < 1 << 53);
     let again = resolve(&with(json!({})), &model()).unwrap();
-    assert_ne!(again.seed, resolved.seed, "a seed that was not sent is drawn");
-    assert_eq!(resolve(&with(json!({"seed": u64::MAX})), &model()).unwrap().seed, u64::MAX);
+    assert_ne!(again.settings.seed, settings.seed, "a seed that was not sent is drawn");
+    assert_eq!(resolve(&with(json!({"seed": u64::MAX})), &model()).unwrap().settings.seed, u64::MAX);
 }
 
 #[test]
-fn durations_become_the_nearest_4k_plus_1_frames() {
-    for (seconds, fps, frames) in
-        [(2.0, 8, 17), (0.001, 8, 1), (5.0, 24, 121), (5.0, 16, 81), (60.0, 60, 3601), (1.0, 1, 1)]
-    {
-        assert_eq!(nearest_frames(seconds, fps), frames, "{seconds} s at {fps}");
+fn durations_become_the_nearest_possible_number_of_frames() {
+    let mut model = model();
+    (model.limits.max_frames, model.limits.max_pixels) = (4000, u64::MAX);
+    for (seconds, fps, step, frames) in [
+        (2.0, 8, 4, 17),
+        (0.001, 8, 4, 1),
+        (5.0, 24, 4, 121),
+        (5.0, 16, 4, 81),
+        (60.0, 60, 4, 3601),
+        (1.0, 1, 4, 1),
+        (2.0, 8, 8, 17),
+        (5.0, 24, 8, 121),
+        (2.5, 8, 8, 17),
+    ] {
+        model.limits.frame_rule = FrameRule { step, offset: 1 };
+        let resolved = resolve(&with(json!({"duration": seconds, "fps": fps})), &model).unwrap();
+        assert_eq!(resolved.settings.num_frames, frames, "{seconds} s at {fps}, {step}k+1");
     }
-    assert_eq!(resolve(&with(json!({"duration": 4.0})), &model()).unwrap().num_frames, 33);
+}
+
+#[test]
+fn another_models_rules_are_followed() {
+    let mut model = model();
+    let limits = &mut model.limits;
+    limits.frame_rule = FrameRule { step: 8, offset: 1 };
+    limits.size_multiple = 32;
+    limits.schedulers = vec![SchedulerName::Euler];
+    limits.image = Support::Optional;
+    model.default_scheduler = SchedulerName::Euler;
+    model.default_resolution = Resolution { width: 64, height: 64 };
+    for (changes, field, limit) in [
+        (json!({"num_frames": 13}), "num_frames", json!("8k+1")),
+        (json!({"resolution": "48x64"}), "resolution", json!(32)),
+        (json!({"scheduler": "unipc"}), "scheduler", json!(["euler"])),
+    ] {
+        let problem = resolve(&with(changes.clone()), &model).unwrap_err();
+        assert_eq!((problem.field.as_deref(), problem.limit), (Some(field), Some(limit)), "{changes}");
+    }
+    let detail = resolve(&with(json!({"num_frames": 16})), &model).unwrap_err().detail;
+    assert_eq!(detail, "num_frames is 8k+1, for example 9, not 16");
+    assert!(resolve(&with(json!({"num_frames": 25, "resolution": "96x64"})), &model).is_ok());
+    let problem = resolve(&with(json!({"image": "aGk="})), &model).unwrap_err();
+    assert_eq!(problem.detail, "the image must be a PNG, JPEG or WebP file");
 }
 
 #[test]
@@ -90,6 +132,8 @@ fn each_limit_is_named_with_its_field() {
         (json!({"resolution": "64x144"}), "resolution", json!(128)),
         (json!({"resolution": "128x128", "num_frames": 21}), "resolution", json!(128 * 128 * 17)),
         (json!({"image": "aGk="}), "image", json!("none")),
+        (json!({"scheduler": "euler"}), "scheduler", json!(["unipc"])),
+        (json!({"format": "av1"}), "format", json!(["h264"])),
     ];
     for (changes, field, limit) in cases {
         let problem = resolve(&with(changes.clone()), &model()).unwrap_err();
@@ -107,9 +151,9 @@ fn prompts_are_counted_in_characters_not_bytes() {
 }
 
 #[test]
-fn an_image_is_asked_for_where_it_is_required() {
+fn a_required_image_must_be_sent() {
     let mut model = model();
-    model.limits.image = "required".into();
+    model.limits.image = Support::Required;
     let problem = resolve(&with(json!({})), &model).unwrap_err();
     assert_eq!(problem.field.as_deref(), Some("image"));
     let problem = resolve(&with(json!({"image": "aGk="})), &model).unwrap_err();

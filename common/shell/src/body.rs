@@ -85,36 +85,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> HandlerResult<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        described(&path, error.inner())
+        Failure(Problem::invalid_json(&path, error.inner()))
     })?;
-    deserializer.end().map_err(|error| described(".", &error))?;
+    deserializer.end().map_err(|error| Failure(Problem::invalid_json(".", &error)))?;
     Ok(value)
-}
-
-fn described(path: &str, error: &serde_json::Error) -> Failure {
-    let message = error.to_string();
-    if !error.is_data() {
-        return Failure::new(Code::InvalidBody, format!("the body is not valid JSON: {message}"));
-    }
-    // "… at line 1 column 7" adds nothing to the name of the field.
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-    let inner = ["missing field `", "unknown field `", "duplicate field `"]
-        .iter()
-        .find_map(|start| message.strip_prefix(start)?.split_once('`').map(|(field, _)| field));
-    let path = path.trim_start_matches('.');
-    let field = match inner {
-        Some(inner) if path.is_empty() || path == inner => inner.to_owned(),
-        Some(inner) if path.ends_with(&format!(".{inner}")) => path.to_owned(),
-        Some(inner) => format!("{path}.{inner}"),
-        None => path.to_owned(),
-    };
-    // The names of fields come from the client.
-    let field: String = field.chars().take(100).collect();
-    let detail: String = message.chars().take(300).collect();
-    if field.is_empty() || field == "?" {
-        return Failure::new(Code::InvalidBody, detail);
-    }
-    Failure(Problem::field(field, detail))
 }
 
 /// Any JSON object, and nothing else.

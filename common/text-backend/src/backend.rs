@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use videosdgx_api::TextModel as ModelDescription;
+use videosdgx_api::TextModelDescription;
 use videosdgx_decoder::{LoadError, Source, TextModel};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_model::ModelError;
@@ -37,7 +37,7 @@ pub struct DecoderBackend {
 /// Description and memory demand of a checkpoint.
 #[derive(Clone)]
 struct CheckpointSummary {
-    description: ModelDescription,
+    description: TextModelDescription,
     /// Peak memory in bytes, without the KV cache.
     peak: u64,
 }
@@ -94,7 +94,7 @@ impl DecoderBackend {
         let source = self.open()?;
         let options = &self.settings.options(&source);
         source.vision().map_err(|error| self.load_error(error))?;
-        let description = ModelDescription {
+        let description = TextModelDescription {
             name: self.settings.name.clone(),
             checkpoint: if demonstration { DEMONSTRATION.to_owned() } else { name_of(&path) },
             architecture: source.config().family.architecture().to_owned(),
@@ -140,7 +140,7 @@ impl DecoderBackend {
 impl TextBackend for DecoderBackend {
     type Model = LoadedModel;
 
-    fn describe(&self) -> Result<ModelDescription, ModelError> {
+    fn describe(&self) -> Result<TextModelDescription, ModelError> {
         self.summary().map(|summary| summary.description)
     }
 

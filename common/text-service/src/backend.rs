@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use videosdgx_api::TextModel;
+use videosdgx_api::TextModelDescription;
 use videosdgx_decoder_api::Decoder;
 use videosdgx_model::{Load, ModelError};
 
@@ -16,7 +16,7 @@ pub trait TextBackend: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ModelError::CheckpointMissing`] or [`ModelError::CheckpointInvalid`].
-    fn describe(&self) -> Result<TextModel, ModelError>;
+    fn describe(&self) -> Result<TextModelDescription, ModelError>;
 
     /// The checkpoint's folder, or its GGUF file. Tokenizer, chat template, generation and picture settings are read from it
     /// once, at the first request.
@@ -40,12 +40,12 @@ pub trait TextBackend: Send + Sync + 'static {
 
 /// A [`TextBackend`] without its model type, for code that does not load.
 pub(crate) trait ErasedBackend: Send + Sync {
-    fn describe(&self) -> Result<TextModel, ModelError>;
+    fn describe(&self) -> Result<TextModelDescription, ModelError>;
     fn location(&self) -> Result<PathBuf, ModelError>;
 }
 
 impl<B: TextBackend> ErasedBackend for B {
-    fn describe(&self) -> Result<TextModel, ModelError> {
+    fn describe(&self) -> Result<TextModelDescription, ModelError> {
         TextBackend::describe(self)
     }
 

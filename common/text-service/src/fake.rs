@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use videosdgx_api::TextModel;
+use videosdgx_api::TextModelDescription;
 use videosdgx_decoder_api::{
     BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, LogitsRequest, Segment,
 };
@@ -151,7 +151,7 @@ fn letter(byte: u32) -> char {
 impl TextBackend for FakeBackend {
     type Model = FakeDecoder;
 
-    fn describe(&self) -> Result<TextModel, ModelError> {
+    fn describe(&self) -> Result<TextModelDescription, ModelError> {
         let file = self.folder.join("config.json");
         if !file.exists() {
             return Err(ModelError::CheckpointMissing {
@@ -159,7 +159,7 @@ impl TextBackend for FakeBackend {
                 hint: "create it again with FakeBackend::new".to_owned(),
             });
         }
-        Ok(TextModel {
+        Ok(TextModelDescription {
             name: "fake".to_owned(),
             checkpoint: "fake-bytes".to_owned(),
             architecture: "FakeForCausalLM".to_owned(),

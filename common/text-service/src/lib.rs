@@ -51,6 +51,6 @@ pub use main_loop::main;
 pub use openapi::document as openapi_document;
 pub use server::Running;
 pub use settings::{ImageUrls, TextSettings};
-pub use videosdgx_api::TextModel;
+pub use videosdgx_api::TextModelDescription;
 pub use videosdgx_model::ModelError;
 pub use videosdgx_shell::ServiceConfig;

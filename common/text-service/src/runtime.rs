@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use videosdgx_api::{Problem, TextModel};
+use videosdgx_api::{Problem, TextModelDescription};
 use videosdgx_model::ModelError;
 use videosdgx_shell::VERSION;
 use videosdgx_text::{
@@ -128,7 +128,7 @@ fn assets_problem(error: AssetsError) -> Problem {
 }
 
 /// Two answers with the same seed are identical as long as the fingerprint is.
-fn fingerprint(model: &TextModel) -> String {
+fn fingerprint(model: &TextModelDescription) -> String {
     let mut hasher = DefaultHasher::new();
     (VERSION, &model.checkpoint, &model.device, &model.dtype, &model.quantization, model.parameters)
         .hash(&mut hasher);

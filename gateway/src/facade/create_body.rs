@@ -1,4 +1,6 @@
-//! The body of `POST /v1/videos`: JSON, or the form that OpenAI's client sends, in which every value is text.
+//! Body of `POST /v1/videos`: JSON, or the form that the official client sends, where every value is text.
+
+use std::borrow::Cow;
 
 use axum::extract::{FromRequest, Multipart, Request};
 use base64::Engine as _;
@@ -6,30 +8,30 @@ use http::header::CONTENT_TYPE;
 use mime::Mime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
-use utoipa::ToSchema;
-use videosdgx_api::{Code, GenerateRequest, OutputFormat, Priority, Resolution, SchedulerName, media_type};
+use serde_json::{Map, Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Object, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
+use videosdgx_api::{Code, GenerateRequest, Problem, media_type};
 
+use super::shape::{SETTING_NAMES, in_openai_names};
 use crate::failure::Failure;
 
-/// Largest reference picture in bytes.
+/// Largest reference image in bytes.
 const MAX_IMAGE_BYTES: usize = 10 * 1024 * 1024;
 /// Largest other part of a form in bytes.
 const MAX_FIELD_BYTES: usize = 64 * 1024;
 
-/// A video to generate. Only `prompt` is required; other fields have the checkpoint's defaults. `negative_prompt` and the
-/// fields after it are additions to OpenAI's API; OpenAI's client sends them as `extra_body`.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "the schema of the JSON body; it is read field by field so that errors name the field"
-)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CreateVideo {
-    /// What the video shows, 1 to 1000 characters.
-    #[schema(min_length = 1, max_length = 1000, example = "a red circle moving right on a black background")]
-    prompt: String,
-    /// One of `GET /v1/models`; required when there are several video models.
+/// The JSON body in OpenAPI: OpenAI's fields and, under our names, the settings of [`GenerateRequest`] that OpenAI does
+/// not have.
+pub(crate) struct CreateVideo;
+
+/// A video to make. Only `prompt` is required: absent fields take the checkpoint's defaults. `model`, `seconds`, `size` and
+/// `input_reference` are OpenAI's; the other fields are additions, which the official client sends as `extra_body`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used; the body is read field by field")]
+struct OpenAiFields {
+    /// An id from `GET /v1/models`; required when there are several.
     #[schema(nullable = false)]
     model: Option<String>,
     /// Length in seconds, as text or number; at most 60.
@@ -41,43 +43,70 @@ pub(crate) struct CreateVideo {
     /// First frame for image-to-video checkpoints.
     #[schema(nullable = false)]
     input_reference: Option<ImageReference>,
-    /// What the video should not show.
-    #[schema(max_length = 1000, nullable = false)]
-    negative_prompt: Option<String>,
-    /// Frames per second.
-    #[schema(minimum = 1, maximum = 60, nullable = false)]
-    fps: Option<u32>,
-    /// Number of frames, 4k+1. Not together with `seconds`.
-    #[schema(minimum = 1, nullable = false)]
-    num_frames: Option<u32>,
-    /// Denoising steps.
-    #[schema(minimum = 1, maximum = 200, nullable = false)]
-    steps: Option<u32>,
-    /// Classifier-free guidance.
-    #[schema(minimum = 1.0, maximum = 20.0, nullable = false)]
-    guidance_scale: Option<f64>,
-    /// Seed of the random numbers. The same seed and settings give the same video.
-    #[schema(minimum = 0, nullable = false)]
-    seed: Option<u64>,
-    /// Priority in the queue, 0 to 9; higher runs earlier.
-    #[schema(value_type = Option<u8>, minimum = 0, maximum = 9, nullable = false)]
-    priority: Option<Priority>,
-    /// Codec inside the MP4.
-    #[schema(nullable = false)]
-    format: Option<OutputFormat>,
-    /// Scheduler of the denoising steps.
-    #[schema(nullable = false)]
-    scheduler: Option<SchedulerName>,
 }
 
-/// The same as a form: every value is text, the image is a file.
+impl PartialSchema for CreateVideo {
+    fn schema() -> RefOr<Schema> {
+        let mut body = object(OpenAiFields::schema());
+        let settings = object(GenerateRequest::schema());
+        body.required = settings.required;
+        body.additional_properties = settings.additional_properties;
+        let renamed = |name: &str| SETTING_NAMES.iter().any(|(_, native)| *native == name);
+        for (name, property) in settings.properties {
+            if !renamed(&name) {
+                body.properties.insert(name, without_null(property));
+            }
+        }
+        body.into()
+    }
+}
+
+impl ToSchema for CreateVideo {
+    fn name() -> Cow<'static, str> {
+        "CreateVideo".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        OpenAiFields::schemas(schemas);
+        GenerateRequest::schemas(schemas);
+    }
+}
+
+fn object(schema: RefOr<Schema>) -> Object {
+    match schema {
+        RefOr::T(Schema::Object(object)) => object,
+        _ => Object::new(),
+    }
+}
+
+/// The schema without the alternative `null`.
+fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let is_null = |schema: &RefOr<Schema>| matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null));
+    match schema {
+        RefOr::T(Schema::Object(mut object)) => {
+            if let SchemaType::Array(types) = &object.schema_type
+                && let Some(other) = types.iter().find(|kind| **kind != Type::Null)
+            {
+                object.schema_type = SchemaType::Type(other.clone());
+            }
+            object.into()
+        }
+        RefOr::T(Schema::OneOf(mut one_of)) if one_of.items.len() == 2 => {
+            one_of.items.retain(|item| !is_null(item));
+            one_of.items.pop().unwrap_or_else(|| RefOr::T(Schema::OneOf(one_of)))
+        }
+        other => other,
+    }
+}
+
+/// The body as a form: every value is text, the image is a file.
 #[derive(Debug, Clone, ToSchema)]
 #[expect(dead_code, reason = "the schema of the form; it is read field by field")]
 pub(crate) struct CreateVideoForm {
     /// What the video shows, 1 to 1000 characters.
     #[schema(min_length = 1, max_length = 1000)]
     prompt: String,
-    /// One of `GET /v1/models`; required when there are several video models.
+    /// An id from `GET /v1/models`; required when there are several.
     #[schema(nullable = false)]
     model: Option<String>,
     /// Length in seconds.
@@ -100,8 +129,9 @@ pub(crate) struct ImageReference {
     image_url: String,
 }
 
-/// A video request in the services' own terms.
+/// The body under the names of the native API.
 pub(crate) struct VideoRequest {
+    /// Id of the model, when the body names one.
     pub(crate) model: Option<String>,
     pub(crate) request: GenerateRequest,
 }
@@ -174,37 +204,45 @@ impl Fields {
     }
 
     fn into_request(mut self) -> Result<VideoRequest, Failure> {
-        let prompt = self.take("prompt")?.ok_or_else(|| Failure::field("prompt", "prompt is missing"))?;
+        let model = self.take("model")?;
         let size: Option<String> = self.take("size")?;
-        let resolution = size
-            .map(|size| size.parse::<Resolution>().map_err(|reason| Failure::field("size", reason)))
-            .transpose()?;
         let image = match (self.image.take(), self.take::<ImageReference>("input_reference")?) {
             (Some(image), _) => Some(image),
             (None, Some(reference)) => Some(data_url(reference.image_url)?),
             (None, None) => None,
         };
-        let request = GenerateRequest {
-            prompt,
-            resolution,
-            image,
-            duration: self.seconds()?,
-            negative_prompt: self.take("negative_prompt")?,
-            fps: self.take_number("fps")?,
-            num_frames: self.take_number("num_frames")?,
-            steps: self.take_number("steps")?,
-            guidance_scale: self.take_number("guidance_scale")?,
-            seed: self.take_number("seed")?,
-            priority: self.take_number("priority")?,
-            format: self.take("format")?,
-            scheduler: self.take("scheduler")?,
-        };
-        let model = self.take("model")?;
-        if let Some(unknown) = self.values.keys().next() {
-            let name = shown(unknown);
-            return Err(Failure::field(&name, format!("unknown field `{name}`")));
+        let seconds = self.seconds()?;
+        if let Some((_, native)) = SETTING_NAMES.iter().find(|(_, native)| self.values.contains_key(*native))
+        {
+            return Err(Failure::field(native, format!("unknown field `{native}`")));
         }
+        if self.is_form {
+            self.read_numbers();
+        }
+        let renamed = [
+            ("resolution", size.map(Value::from)),
+            ("image", image.map(Value::from)),
+            ("duration", seconds.map(Value::from)),
+        ];
+        for (name, value) in renamed {
+            self.values.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        let request = serde_path_to_error::deserialize(Value::Object(self.values)).map_err(|error| {
+            in_openai_names(Problem::invalid_json(&error.path().to_string(), error.inner()).into())
+        })?;
         Ok(VideoRequest { model, request })
+    }
+
+    /// In a form every value is text: where the native API does not accept text, the text is read as JSON.
+    fn read_numbers(&mut self) {
+        for (name, value) in &mut self.values {
+            if let Some(text) = value.as_str()
+                && !accepts(name, value)
+                && let Ok(number) = text.parse::<serde_json::Number>()
+            {
+                *value = Value::Number(number);
+            }
+        }
     }
 
     fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Failure> {
@@ -216,17 +254,7 @@ impl Fields {
         }
     }
 
-    fn take_number<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Failure> {
-        if self.is_form
-            && let Some(value) = self.values.get_mut(name)
-            && let Some(number) = value.as_str().and_then(|text| text.parse::<serde_json::Number>().ok())
-        {
-            *value = Value::Number(number);
-        }
-        self.take(name)
-    }
-
-    /// `seconds`: text, as in OpenAI's API, or a number.
+    /// `seconds` is text in the OpenAI API; a number is accepted too.
     fn seconds(&mut self) -> Result<Option<f64>, Failure> {
         let wrong = || Failure::field("seconds", "seconds is a number above 0");
         let seconds = match self.values.remove("seconds") {
@@ -239,7 +267,14 @@ impl Fields {
     }
 }
 
-/// Accepts only data URLs: the gateway fetches no images.
+/// Whether the field `name` of the native API accepts `value`.
+fn accepts(name: &str, value: &Value) -> bool {
+    let mut request = json!({"prompt": ""});
+    request[name] = value.clone();
+    serde_json::from_value::<GenerateRequest>(request).is_ok()
+}
+
+/// Images are part of the request; URLs are never fetched.
 fn data_url(url: String) -> Result<String, Failure> {
     let is_image = url.split_once(";base64,").is_some_and(|(head, _)| head.starts_with("data:image/"));
     if is_image {

@@ -1,4 +1,4 @@
-//! Conversion of jobs and problems to OpenAI's form.
+//! Conversion of native types to OpenAI's.
 
 use videosdgx_api::openai::{Video, VideoError, VideoStatus};
 use videosdgx_api::{Job, JobStatus};
@@ -33,8 +33,8 @@ pub(crate) fn video(job: Job, model: &str) -> Video {
         created_at: job.created_at.as_second(),
         completed_at: job.completed_at.filter(|_| error.is_none()).map(|at| at.as_second()),
         expires_at: None,
-        prompt: Some(job.prompt),
-        size: job.resolution.to_string(),
+        prompt: Some(job.settings.prompt),
+        size: job.settings.resolution.to_string(),
         seconds: seconds(job.duration),
         remixed_from_video_id: None,
         error,
@@ -43,23 +43,24 @@ pub(crate) fn video(job: Job, model: &str) -> Video {
     }
 }
 
-/// `2.0` gives `2`, `2.125` gives `2.125`: at most three decimals.
+/// At most three decimals, without trailing zeros: `2.0` is `2`, `2.125` is `2.125`.
 fn seconds(duration: f64) -> String {
     let text = format!("{duration:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Renames the field of a service's problem to OpenAI's name of it.
+/// Settings that OpenAI names differently: its name, and the name in the native API.
+pub(crate) const SETTING_NAMES: [(&str, &str); 3] =
+    [("size", "resolution"), ("seconds", "duration"), ("input_reference", "image")];
+
+/// Renames the field of a service's problem to its OpenAI name.
 pub(crate) fn in_openai_names(failure: Failure) -> Failure {
     failure.map(|problem| {
-        let renamed = match problem.field.as_deref() {
-            Some("resolution") => "size",
-            Some("duration") => "seconds",
-            Some("image") => "input_reference",
-            Some("cursor") => "after",
-            _ => return,
-        };
-        problem.field = Some(renamed.to_owned());
+        let Some(field) = problem.field.as_deref() else { return };
+        let mut names = SETTING_NAMES.into_iter().chain([("after", "cursor")]);
+        if let Some((name, _)) = names.find(|(_, native)| *native == field) {
+            problem.field = Some(name.to_owned());
+        }
     })
 }
 

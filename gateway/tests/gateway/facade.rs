@@ -129,7 +129,7 @@ async fn the_form_of_the_official_client_makes_the_same_video() {
     let video: Value = response.json().await.unwrap();
     assert_eq!((&video["seconds"], &video["size"]), (&json!("4"), &json!("64x64")));
     assert_eq!(video["warnings"], json!(["image UE5H"]), "the picture arrived as base64");
-    assert_eq!(service.state.jobs.lock().unwrap()[0].1.seed, 9);
+    assert_eq!(service.state.jobs.lock().unwrap()[0].1.settings.seed, 9);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A gateway, its services and its callers.
+//! A running gateway and its clients.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use reqwest::{Client, Method, RequestBuilder};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use videosdgx_auth::{AuthConfig, ExposeSecret, KeyFolder, Scope, Scopes};
+use videosdgx_auth::{AuthConfig, Scope, Scopes};
 use videosdgx_gateway::{GatewayConfig, ModelConfig, Server};
+use videosdgx_testing::{TestClient, mint_token};
 
 use crate::service::Service;
 
@@ -46,8 +47,7 @@ impl World {
         let running = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
-        let client =
-            Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let client = TestClient::new(format!("http://{address}"), "").client;
         Self { address, client, folder, stop: Some(stop), running: Some(running) }
     }
 
@@ -56,10 +56,7 @@ impl World {
     }
 
     pub(crate) fn token(&self, subject: &str, scopes: impl Into<Scopes>) -> String {
-        let folder = KeyFolder::load_or_create(self.folder.path()).unwrap();
-        let signer = folder.signer().unwrap();
-        let token = signer.mint(subject, scopes, Duration::from_secs(600)).unwrap();
-        token.expose_secret().to_owned()
+        mint_token(self.folder.path(), subject, &scopes.into().to_string())
     }
 
     /// A request as `ada`, who may do everything.

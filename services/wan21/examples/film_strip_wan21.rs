@@ -39,8 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             steps: 20,
             guidance: 4.0,
             seed: seed.parse()?,
-            scheduler: None,
-            shift: None,
+            ..Generation::default()
         };
         let (start, mut denoised, mut frames) = (Instant::now(), 0.0, Vec::new());
         let report = |progress| {

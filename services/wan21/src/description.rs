@@ -1,15 +1,21 @@
 //! Defaults and limits of a checkpoint, as `/info` shows them.
 //!
-//! Wan 2.1 was trained on 81 frames at 16 a second (five seconds), at 832×480 and, the 14B models, 1280×720. These values
-//! replace the platform's general defaults (1024×576 at 24 frames a second), for which it was not trained.
+//! Wan 2.1 was trained on 81 frames at 16 per second (five seconds), at 832×480 and, the 14B models, 1280×720. Those
+//! values are its defaults.
 
-use videosdgx_api::{ModelDescription, ModelLimits, OutputFormat, Resolution, SchedulerName};
+use videosdgx_api::{
+    FrameRule, ModelDescription, ModelLimits, OutputFormat, Resolution, SchedulerName, Support,
+};
 use videosdgx_diffusion::{CheckpointFolder, Settings};
+use videosdgx_video::wan_vae::TEMPORAL_FACTOR;
 
 use crate::memory::WanSizes;
 
 /// Hidden size of the 14B models; the 1.3B has 1536.
 const HIDDEN_14B: u64 = 5120;
+
+/// One frame, then [`TEMPORAL_FACTOR`] frames for each further latent frame.
+pub(crate) const FRAME_RULE: FrameRule = FrameRule { step: TEMPORAL_FACTOR as u32, offset: 1 };
 
 /// Describes the checkpoint `folder` as `settings` load it.
 #[must_use]
@@ -70,12 +76,17 @@ pub(crate) fn describe(
             size_multiple: 16,
             min_side: 16,
             max_side: defaults.max_side,
+            frame_rule: FRAME_RULE,
             max_frames: defaults.max_frames,
             max_pixels: defaults.max_pixels,
             max_steps: 200,
             max_prompt_characters: 1000,
             max_duration_seconds: 60,
-            image: if takes_image { "required" } else { "none" }.to_owned(),
+            image: if takes_image { Support::Required } else { Support::Unsupported },
+            last_image: Support::Unsupported,
+            audio: Support::Unsupported,
+            schedulers: SchedulerName::ALL.to_vec(),
+            formats: OutputFormat::ALL.to_vec(),
         },
     }
 }

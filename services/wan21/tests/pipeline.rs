@@ -31,8 +31,7 @@ fn generation(first_frame: Option<Picture>) -> Generation {
         steps: 4,
         guidance: 3.0,
         seed: 5,
-        scheduler: None,
-        shift: None,
+        ..Generation::default()
     }
 }
 

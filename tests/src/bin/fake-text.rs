@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_text_service::{
-    ModelError, TextBackend, TextModel,
+    ModelError, TextBackend, TextModelDescription,
     fake::{FakeBackend, FakeDecoder},
 };
 
@@ -31,7 +31,7 @@ struct Costly {
 impl TextBackend for Costly {
     type Model = CostlyDecoder;
 
-    fn describe(&self) -> Result<TextModel, ModelError> {
+    fn describe(&self) -> Result<TextModelDescription, ModelError> {
         self.fake.describe()
     }
 

@@ -1,11 +1,11 @@
-//! The whole answer of `POST /v1/chat/completions`.
+//! Answer of `POST /v1/chat/completions` without streaming.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ToolCall, Usage};
 
-/// A conversation's next message.
+/// Answer to a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChatCompletion {
     /// `chatcmpl-…`.
@@ -16,24 +16,24 @@ pub struct ChatCompletion {
     pub created: i64,
     /// The model that answered.
     pub model: String,
-    /// As many as `n`.
+    /// `n` choices.
     pub choices: Vec<ChatChoice>,
-    /// Tokens.
+    /// Token usage.
     pub usage: Usage,
-    /// Names program and checkpoint: answers of one seed are only alike under the same.
+    /// Identifies program and checkpoint: a seed gives the same answer only with the same fingerprint.
     pub system_fingerprint: Option<String>,
     /// Always null here.
     pub service_tier: Option<String>,
 }
 
-/// One answer.
+/// One choice of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChatChoice {
-    /// From 0.
+    /// Number of the choice, from 0.
     pub index: u32,
-    /// What the model said.
+    /// The message of the model.
     pub message: AnswerMessage,
-    /// How likely its tokens were; null when not asked for.
+    /// Log probabilities of its tokens; null if not requested.
     pub logprobs: Option<ChatLogprobs>,
     /// Why it ended.
     pub finish_reason: Option<FinishReason>,
@@ -41,19 +41,19 @@ pub struct ChatChoice {
     pub stop_reason: Option<String>,
 }
 
-/// What the model said.
+/// The message of the model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AnswerMessage {
     /// `assistant`.
     pub role: String,
-    /// Null when it only called tools.
+    /// Null if it only called tools.
     pub content: Option<String>,
     /// Always null here.
     pub refusal: Option<String>,
-    /// What it thought; absent unless it did (our addition, as vLLM and others name it).
+    /// Reasoning text; absent if there is none (an addition, named as in vLLM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// The tools that it called; absent unless it did.
+    /// Tool calls; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
     /// Always empty here.
@@ -63,7 +63,7 @@ pub struct AnswerMessage {
     /// Always null here.
     #[schema(value_type = Option<Object>)]
     pub audio: Option<serde_json::Value>,
-    /// Always null here: `tool_calls` is its successor.
+    /// Always null here: replaced by `tool_calls`.
     #[schema(value_type = Option<Object>)]
     pub function_call: Option<serde_json::Value>,
 }
@@ -72,45 +72,45 @@ pub struct AnswerMessage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// By itself, or by a stop string.
+    /// End-of-sequence token or stop string.
     Stop,
-    /// It has as many tokens as it may have.
+    /// Limit of tokens reached.
     Length,
-    /// It called tools.
+    /// Tool calls.
     ToolCalls,
-    /// Never here: nothing is filtered.
+    /// Content filter; never used here.
     ContentFilter,
 }
 
-/// How likely the tokens of an answer were.
+/// Log probabilities of an answer's tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChatLogprobs {
-    /// Of its content, a token each.
+    /// One entry per token of the content.
     pub content: Option<Vec<TokenLogprob>>,
     /// Always null here.
     pub refusal: Option<Vec<TokenLogprob>>,
 }
 
-/// A token of the answer.
+/// A token of the answer with its log probability.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenLogprob {
-    /// Its text; with a replacement character where it is a part of one.
+    /// Text of the token; a replacement character where it is part of a character.
     pub token: String,
     /// Natural logarithm of its probability.
     pub logprob: f64,
-    /// Its bytes.
+    /// Bytes of the token.
     pub bytes: Option<Vec<u8>>,
-    /// The likeliest tokens at its place, as many as asked for.
+    /// The most likely tokens at this position, as many as requested.
     pub top_logprobs: Vec<TopLogprob>,
 }
 
-/// A token that could have been.
+/// An alternative token with its log probability.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TopLogprob {
-    /// As in [`TokenLogprob`].
+    /// Text of the token.
     pub token: String,
-    /// As in [`TokenLogprob`].
+    /// Natural logarithm of its probability.
     pub logprob: f64,
-    /// As in [`TokenLogprob`].
+    /// Bytes of the token.
     pub bytes: Option<Vec<u8>>,
 }

@@ -1,4 +1,4 @@
-//! An answer of `POST /v1/chat/completions` as it grows.
+//! Streamed answer of `POST /v1/chat/completions`.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,7 +8,7 @@ use super::{CallKind, ChatLogprobs, FinishReason, Usage};
 /// One `data:` of the stream; the last is `[DONE]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChatChunk {
-    /// The same in all chunks.
+    /// Id of the answer, the same in all chunks.
     pub id: String,
     /// `chat.completion.chunk`.
     pub object: String,
@@ -16,75 +16,75 @@ pub struct ChatChunk {
     pub created: i64,
     /// The model that answers.
     pub model: String,
-    /// One, or none in the chunk with the usage.
+    /// One choice, or none in the chunk with the usage.
     pub choices: Vec<ChatChunkChoice>,
-    /// With `include_usage`: null but in the last chunk. Without: absent.
+    /// Token usage: with `include_usage`, null except in the last chunk; without, absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "double")]
     #[schema(value_type = Option<Usage>)]
     pub usage: Option<Option<Usage>>,
-    /// Names program and checkpoint.
+    /// Identifies program and checkpoint.
     pub system_fingerprint: Option<String>,
     /// Always null here.
     pub service_tier: Option<String>,
 }
 
-/// What is new of one answer.
+/// The new part of one choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChatChunkChoice {
-    /// Which answer.
+    /// Number of the choice, from 0.
     pub index: u32,
-    /// What is new.
+    /// The new part of the message.
     pub delta: Delta,
-    /// How likely its tokens were; null when not asked for.
+    /// Log probabilities of its tokens; null if not requested.
     pub logprobs: Option<ChatLogprobs>,
-    /// Null but at the end.
+    /// Why the choice ended; null except at the end.
     pub finish_reason: Option<FinishReason>,
 }
 
-/// What is new.
+/// The new part of a message.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Delta {
     /// `assistant`, in the first chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// More of the content.
+    /// Next part of the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// More of what it thinks.
+    /// Next part of the reasoning text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// More of its calls.
+    /// New or continued tool calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCallDelta>>,
 }
 
-/// A new call, or more of one.
+/// A new tool call, or the next part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ToolCallDelta {
-    /// Which call of the answer, from 0.
+    /// Number of the call in the answer, from 0.
     pub index: u32,
-    /// In the call's first delta.
+    /// Id of the call, in its first delta.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// In the call's first delta.
+    /// Kind of the call, in its first delta.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CallKind>,
-    /// What is new.
+    /// The new part of name and arguments.
     pub function: FunctionDelta,
 }
 
-/// What is new of a call.
+/// The new part of a function call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FunctionDelta {
-    /// In the call's first delta.
+    /// Name of the function, in the call's first delta.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// More of the arguments' JSON.
+    /// Next part of the arguments' JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
 }
 
-/// Absent, null and a value are three things.
+/// Serde functions for fields that distinguish absent, null and a value.
 pub(super) mod double {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

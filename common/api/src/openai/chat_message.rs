@@ -1,4 +1,4 @@
-//! Messages of a conversation, as they are sent.
+//! Messages of a conversation.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -8,31 +8,31 @@ use super::{ToolCall, wire::TextOrList};
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChatMessage {
-    /// Whose it is.
+    /// Role of the author.
     pub role: Role,
-    /// Text, or parts. An assistant's may be absent when it called tools.
+    /// Text, or a list of parts. May be absent in a message of an assistant that called tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Content>,
-    /// Tells apart speakers of one role.
+    /// Distinguishes participants with the same role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 256)]
     pub name: Option<String>,
-    /// Of an assistant: the tools it called.
+    /// Tool calls; only of an assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
-    /// Of a tool: the call that it answers.
+    /// Id of the call that this message answers; only of a tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
-    /// Of an assistant: what it said instead of an answer.
+    /// Refusal instead of an answer; only of an assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// Of an assistant: what it thought (our addition, as vLLM and others name it).
+    /// Reasoning text; only of an assistant (an addition, named as in vLLM).
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "reasoning")]
     pub reasoning_content: Option<String>,
 }
 
 impl ChatMessage {
-    /// A message of text.
+    /// A message with text content.
     #[must_use]
     pub fn text(role: Role, text: impl Into<String>) -> Self {
         Self {
@@ -47,24 +47,24 @@ impl ChatMessage {
     }
 }
 
-/// Whose a message is.
+/// Role of the author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Rules.
+    /// Instructions.
     System,
-    /// Rules, by the newer name; the model sees `system`.
+    /// Instructions, under the newer name; the template sees `system`.
     Developer,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
-    /// What a tool answered.
+    /// The result of a tool call.
     Tool,
 }
 
 impl Role {
-    /// As it is written.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,7 +83,7 @@ impl Role {
 pub enum Content {
     /// Text.
     Text(String),
-    /// Text and pictures in order.
+    /// Text and images in order.
     Parts(Vec<ContentPart>),
 }
 
@@ -99,44 +99,44 @@ impl<'de> Deserialize<'de> for Content {
 /// A part of a message's content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ContentPart {
-    /// Which of the other fields counts.
+    /// Kind of the part, which decides which other field is used.
     #[serde(rename = "type")]
     pub kind: PartKind,
-    /// Of `text`.
+    /// Text of a `text` part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Of `image_url`.
+    /// Image of an `image_url` part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_url: Option<ImageUrl>,
-    /// Of `refusal`.
+    /// Text of a `refusal` part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
 }
 
-/// Kinds of parts.
+/// Kind of a content part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PartKind {
     /// Text.
     Text,
-    /// A picture.
+    /// An image.
     ImageUrl,
-    /// What an assistant said instead of an answer.
+    /// A refusal of an assistant.
     Refusal,
-    /// Sound: no model here takes it.
+    /// Audio; not supported by any model here.
     InputAudio,
-    /// A moving picture: no model here takes it.
+    /// Video; not supported by any model here.
     VideoUrl,
-    /// A file: no model here takes it.
+    /// A file; not supported by any model here.
     File,
 }
 
-/// A picture.
+/// An image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageUrl {
     /// `data:image/png;base64,…`; `https://…` only where the service allows it.
     pub url: String,
-    /// Taken and not used: the model sees each picture as its own processor cuts it.
+    /// Ignored: the model's image processor decides the resolution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

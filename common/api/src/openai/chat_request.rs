@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{ChatMessage, Stop, Tool, ToolChoice};
 
-/// A conversation to go on with. Only `model` and `messages` are needed.
+/// A conversation to answer. Only `model` and `messages` are required.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChatRequest {
     /// Name of the model.
@@ -16,87 +16,87 @@ pub struct ChatRequest {
     /// The conversation so far.
     #[schema(min_items = 1)]
     pub messages: Vec<ChatMessage>,
-    /// Most tokens of an answer; the older name of `max_completion_tokens`.
+    /// Older name of `max_completion_tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
-    /// Most tokens of an answer; as many as the context holds unless told.
+    /// Largest number of tokens of an answer. Default: the rest of the context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_completion_tokens: Option<u64>,
-    /// 0 (always the likeliest token) to 2; the checkpoint's own, or 1, unless told.
+    /// Sampling temperature, 0 (always the most likely token) to 2. Default: the checkpoint's, or 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
-    /// Only the likeliest tokens that together reach this probability.
+    /// Nucleus sampling: only the most likely tokens that together reach this probability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f64>,
-    /// How many answers.
+    /// Number of answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 16)]
     pub n: Option<u32>,
-    /// Texts that end the answer and are not shown.
+    /// Stop strings, which end the answer and are not part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// The same seed gives the same text.
+    /// Seed of the sampler: the same seed gives the same text. Default: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// Makes tokens that the answer has already less likely, -2 to 2.
+    /// Makes tokens that are already in the answer less likely, -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -2, maximum = 2)]
     pub presence_penalty: Option<f64>,
-    /// The same for each time that it has them.
+    /// The same in proportion to their number, -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f64>,
     /// Added to the logits of tokens, by id, -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logit_bias: Option<BTreeMap<String, f64>>,
-    /// Whether the answer says how likely each token was.
+    /// Whether the answer includes the log probability of each token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<bool>,
-    /// And how many others; needs `logprobs`.
+    /// Number of alternatives per token with their log probabilities; requires `logprobs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<u32>,
-    /// Whether the answer comes as server-sent events.
+    /// Whether the answer is streamed as server-sent events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Only with `stream`.
+    /// Options of the stream; only with `stream`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_options: Option<StreamOptions>,
-    /// Text, any JSON object, or JSON of a schema.
+    /// Output constraint: text, any JSON object, or JSON that matches a schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
     /// Functions that the model may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 128)]
     pub tools: Option<Vec<Tool>>,
-    /// Whether and which; `auto` with tools, `none` without, unless told.
+    /// Whether the model calls a tool, and which. Default: `auto` with tools, else `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
-    /// Whether it may call several at once; true unless told.
+    /// Whether it may call several tools in one answer. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
-    /// How much a reasoning model thinks: `none` turns thinking off where the model's template can.
+    /// Amount of reasoning; `none` disables it if the model's template supports that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<String>,
-    /// Taken and not used.
+    /// Ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Taken and not used.
+    /// Ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Taken and not used: nothing is stored.
+    /// Ignored: nothing is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<bool>,
-    /// Only the `k` likeliest tokens; 0 or -1: all (our addition, as vLLM names it; so are those below).
+    /// Only the `k` most likely tokens; 0 or -1: all (an addition with vLLM's name, like the fields below).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -1)]
     pub top_k: Option<i64>,
-    /// Only tokens at least this fraction as likely as the likeliest.
+    /// Only tokens at least this fraction as likely as the most likely one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f64>,
@@ -104,112 +104,112 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 10)]
     pub repetition_penalty: Option<f64>,
-    /// Goes on over the end of the answer until `max_tokens`; for benchmarks.
+    /// Whether generation continues after the end-of-sequence token until `max_tokens`; for benchmarks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_eos: Option<bool>,
-    /// Token ids that end the answer and are not shown.
+    /// Token ids that end the answer and are not part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 64)]
     pub stop_token_ids: Option<Vec<u32>>,
-    /// The answer is JSON of this schema.
+    /// The answer is JSON that matches this schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub guided_json: Option<serde_json::Value>,
     /// The whole answer matches this regular expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided_regex: Option<String>,
-    /// The answer is one of these.
+    /// The answer is one of these texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided_choice: Option<Vec<String>>,
-    /// The answer is of this grammar, in Lark's language.
+    /// The answer matches this grammar in Lark syntax.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided_grammar: Option<String>,
-    /// The same under vLLM's newer name.
+    /// The same constraints as one field, vLLM's newer form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_outputs: Option<StructuredOutputs>,
     /// Variables for the chat template, for example `{"enable_thinking": false}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
-    /// 0 (least urgent) to 9; 5 unless told.
+    /// Priority, 0 (least urgent) to 9. Default: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 9)]
     pub priority: Option<i64>,
-    /// Seconds after which nobody waits for the answer any more.
+    /// Deadline in seconds, after which the generation is ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 86400)]
     pub timeout: Option<f64>,
 }
 
-/// What a stream carries besides.
+/// Options of a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamOptions {
-    /// Whether a last chunk without choices has the usage.
+    /// Whether the stream ends with a chunk that has the usage and no choices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_usage: Option<bool>,
-    /// Taken and not used: chunks are not padded.
+    /// Ignored: chunks are not padded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_obfuscation: Option<bool>,
 }
 
-/// What the answer looks like.
+/// Format of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResponseFormat {
-    /// Which.
+    /// Kind of the format.
     #[serde(rename = "type")]
     pub kind: ResponseFormatKind,
-    /// Of `json_schema`.
+    /// The schema; only with `json_schema`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<JsonSchemaFormat>,
 }
 
-/// Kinds of answers.
+/// Kind of a response format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseFormatKind {
-    /// Anything.
+    /// Any text.
     Text,
     /// Any JSON object.
     JsonObject,
-    /// JSON of a schema.
+    /// JSON that matches a schema.
     JsonSchema,
 }
 
 /// A named JSON schema.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JsonSchemaFormat {
-    /// Its name.
+    /// Name of the schema.
     #[schema(min_length = 1, max_length = 64)]
     pub name: String,
-    /// What it is for.
+    /// Purpose of the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub schema: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Taken and not used: answers always keep to the schema.
+    /// Ignored: answers always match the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
 }
 
-/// What the answer looks like, in vLLM's words; one of them.
+/// Output constraint with vLLM's names; exactly one field.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StructuredOutputs {
-    /// JSON of this schema.
+    /// JSON schema of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub json: Option<serde_json::Value>,
     /// Any JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_object: Option<bool>,
-    /// A regular expression over the whole answer.
+    /// Regular expression that the whole answer matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
-    /// One of these.
+    /// List of texts, one of which is the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<Vec<String>>,
-    /// A grammar in Lark's language.
+    /// Grammar in Lark syntax.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grammar: Option<String>,
 }

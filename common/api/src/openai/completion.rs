@@ -1,4 +1,4 @@
-//! `POST /v1/completions`: text that goes on with text.
+//! `POST /v1/completions`: continuation of a text.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{FinishReason, Stop, StreamOptions, StructuredOutputs, Usage, chat_chunk::double};
 
-/// A text to go on with. Only `model` and `prompt` are needed.
+/// A text to continue. Only `model` and `prompt` are required.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CompletionRequest {
     /// Name of the model.
@@ -18,67 +18,67 @@ pub struct CompletionRequest {
     pub model: Option<String>,
     /// A text, texts, token ids, or lists of them.
     pub prompt: CompletionPrompt,
-    /// Not taken: null or absent.
+    /// Not supported: must be null or absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suffix: Option<String>,
-    /// Most tokens of an answer; 16 unless told.
+    /// Largest number of tokens of an answer. Default: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub max_tokens: Option<u64>,
-    /// 0 (always the likeliest token) to 2; the checkpoint's own, or 1, unless told.
+    /// Sampling temperature, 0 (always the most likely token) to 2. Default: the checkpoint's, or 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
-    /// Only the likeliest tokens that together reach this probability.
+    /// Nucleus sampling: only the most likely tokens that together reach this probability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f64>,
-    /// How many answers to each prompt.
+    /// Number of answers per prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 16)]
     pub n: Option<u32>,
-    /// 1 or as many as `n`: nothing is chosen from more.
+    /// 1 or the value of `n`; other values are not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 16)]
     pub best_of: Option<u32>,
-    /// Whether the answer comes as server-sent events.
+    /// Whether the answer is streamed as server-sent events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Only with `stream`.
+    /// Options of the stream; only with `stream`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_options: Option<StreamOptions>,
-    /// Whether the answer says how likely each token was, and how many others.
+    /// Includes log probabilities, with this number of alternatives per token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 5)]
     pub logprobs: Option<u32>,
     /// Whether the answer begins with the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<bool>,
-    /// Texts that end the answer and are not shown.
+    /// Stop strings, which end the answer and are not part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// The same seed gives the same text.
+    /// Seed of the sampler: the same seed gives the same text. Default: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// Makes tokens that the answer has already less likely, -2 to 2.
+    /// Makes tokens that are already in the answer less likely, -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -2, maximum = 2)]
     pub presence_penalty: Option<f64>,
-    /// The same for each time that it has them.
+    /// The same in proportion to their number, -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f64>,
     /// Added to the logits of tokens, by id, -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logit_bias: Option<BTreeMap<String, f64>>,
-    /// Taken and not used.
+    /// Ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Only the `k` likeliest tokens; 0 or -1: all (our addition, as vLLM names it; so are those below).
+    /// Only the `k` most likely tokens; 0 or -1: all (an addition with vLLM's name, like the fields below).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -1)]
     pub top_k: Option<i64>,
-    /// Only tokens at least this fraction as likely as the likeliest.
+    /// Only tokens at least this fraction as likely as the most likely one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f64>,
@@ -86,46 +86,46 @@ pub struct CompletionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 10)]
     pub repetition_penalty: Option<f64>,
-    /// Goes on over the end of the answer until `max_tokens`; for benchmarks.
+    /// Whether generation continues after the end-of-sequence token until `max_tokens`; for benchmarks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_eos: Option<bool>,
-    /// Token ids that end the answer and are not shown.
+    /// Token ids that end the answer and are not part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 64)]
     pub stop_token_ids: Option<Vec<u32>>,
-    /// The answer is JSON of this schema.
+    /// The answer is JSON that matches this schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub guided_json: Option<serde_json::Value>,
     /// The whole answer matches this regular expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided_regex: Option<String>,
-    /// The answer is one of these.
+    /// The answer is one of these texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided_choice: Option<Vec<String>>,
-    /// The answer is of this grammar, in Lark's language.
+    /// The answer matches this grammar in Lark syntax.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided_grammar: Option<String>,
-    /// The same under vLLM's newer name.
+    /// The same constraints as one field, vLLM's newer form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_outputs: Option<StructuredOutputs>,
-    /// 0 (least urgent) to 9; 5 unless told.
+    /// Priority, 0 (least urgent) to 9. Default: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 9)]
     pub priority: Option<i64>,
-    /// Seconds after which nobody waits for the answer any more.
+    /// Deadline in seconds, after which the generation is ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 86400)]
     pub timeout: Option<f64>,
 }
 
-/// What is gone on with.
+/// Prompt of a completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum CompletionPrompt {
     /// A text.
     Text(String),
-    /// Texts, each with its own answers.
+    /// Several texts, each with its own answers.
     Texts(Vec<String>),
     /// Token ids.
     Tokens(Vec<u32>),
@@ -141,7 +141,7 @@ impl<'de> Deserialize<'de> for CompletionPrompt {
 
 struct PromptVisitor;
 
-/// An item of a prompt that is a list; the first says what the others are.
+/// An item of a prompt that is a list; all items have the kind of the first.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a text, a token id or a list of token ids")]
 enum Item {
@@ -162,7 +162,7 @@ impl<'de> Visitor<'de> for PromptVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<CompletionPrompt, A::Error> {
-        let mixed = || serde::de::Error::custom("a prompt's items are all of one kind");
+        let mixed = || serde::de::Error::custom("the items of a prompt must all be of one kind");
         let mut prompt = match items.next_element::<Item>()? {
             None => return Ok(CompletionPrompt::Texts(Vec::new())),
             Some(Item::Text(text)) => CompletionPrompt::Texts(vec![text]),
@@ -192,40 +192,40 @@ pub struct Completion {
     pub created: i64,
     /// The model that answered.
     pub model: String,
-    /// `n` for each prompt, in the order of the prompts; in a stream what is new of one.
+    /// `n` choices per prompt, in the order of the prompts; in a stream, the new part of one choice.
     pub choices: Vec<CompletionChoice>,
-    /// Tokens. In a stream: with `include_usage` null but in the last chunk, else absent.
+    /// Token usage. In a stream with `include_usage`, null except in the last chunk; in one without, absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "double")]
     #[schema(value_type = Option<Usage>)]
     pub usage: Option<Option<Usage>>,
-    /// Names program and checkpoint.
+    /// Identifies program and checkpoint.
     pub system_fingerprint: Option<String>,
 }
 
-/// One text.
+/// One answer of a completion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CompletionChoice {
-    /// From 0.
+    /// Number of the choice, from 0.
     pub index: u32,
-    /// The text, or what is new of it.
+    /// The text, or the new part of it.
     pub text: String,
-    /// How likely its tokens were; null when not asked for.
+    /// Log probabilities of its tokens; null if not requested.
     pub logprobs: Option<CompletionLogprobs>,
-    /// Why it ended; in a stream null but at the end.
+    /// Why it ended; in a stream, null except at the end.
     pub finish_reason: Option<FinishReason>,
     /// The stop string that ended it (our addition, as vLLM names it).
     pub stop_reason: Option<String>,
 }
 
-/// How likely tokens were, one entry of each list a token.
+/// Log probabilities; each list has one entry per token.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CompletionLogprobs {
-    /// Texts.
+    /// Texts of the tokens.
     pub tokens: Vec<String>,
     /// Natural logarithms of the probabilities; null for the first token of an echoed prompt.
     pub token_logprobs: Vec<Option<f64>>,
-    /// The likeliest at each place.
+    /// The most likely tokens at each position.
     pub top_logprobs: Vec<Option<BTreeMap<String, f64>>>,
-    /// Where each begins in the text, in characters.
+    /// Offset of each token in the text, in characters.
     pub text_offset: Vec<u64>,
 }

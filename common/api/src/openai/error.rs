@@ -1,9 +1,9 @@
-//! The error object.
+//! The error object of the OpenAI API.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Every error under `/v1`.
+/// Body of every error under `/v1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// The error.
@@ -13,14 +13,14 @@ pub struct ErrorBody {
 /// OpenAI's error object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorObject {
-    /// For people.
+    /// Message for people.
     pub message: String,
     /// `invalid_request_error`, `authentication_error`, `permission_error`, `rate_limit_error`, `server_error`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The request's field at fault.
+    /// The invalid field of the request.
     pub param: Option<String>,
-    /// Stable code.
+    /// Stable error code.
     pub code: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! OpenAI's shapes (`/v1`), as its official clients read them: every nullable field of an answer is present. Requests ignore
-//! fields that they do not know, as OpenAI's do, and name a known one of a wrong type.
+//! Types of the OpenAI API (`/v1`), as its official clients read them: every nullable field of an answer is present.
+//! Requests ignore unknown fields, as OpenAI does, and refuse known fields of a wrong type by name.
 
 mod chat_answer;
 mod chat_chunk;

@@ -1,4 +1,4 @@
-//! What models there are.
+//! The list of models.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,14 +8,14 @@ use utoipa::ToSchema;
 pub struct ModelList {
     /// `list`.
     pub object: String,
-    /// All models that are configured.
+    /// All configured models.
     pub data: Vec<Model>,
 }
 
 /// One model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Model {
-    /// Name to send as `model`.
+    /// Value for `model` in requests.
     pub id: String,
     /// `model`.
     pub object: String,
@@ -23,16 +23,16 @@ pub struct Model {
     pub created: i64,
     /// `videosdgx`.
     pub owned_by: String,
-    /// The checkpoint it serves, `demo-shapes` when no other is configured (our addition).
+    /// The checkpoint it serves, `demo-shapes` if no other is configured (our addition).
     pub checkpoint: Option<String>,
     /// Whether its service answers (our addition).
     pub available: bool,
-    /// What it makes; null before its service has answered once (our addition).
+    /// Kind of its output; null before its service has answered once (our addition).
     #[serde(default)]
     pub kind: Option<ModelKind>,
 }
 
-/// What a model makes.
+/// Kind of a model's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelKind {
@@ -43,7 +43,7 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
-    /// As it is written.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

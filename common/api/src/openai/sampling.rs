@@ -1,22 +1,22 @@
-//! Fields that are a text or a list of texts.
+//! Fields that are a string or a list of strings.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::wire::TextOrList;
 
-/// Texts that end an answer: one, or a list of at most 4.
+/// Stop strings: one, or a list of at most 4.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Stop {
-    /// One.
+    /// One string.
     One(String),
-    /// Several.
+    /// A list of strings.
     Many(Vec<String>),
 }
 
 impl Stop {
-    /// As a list.
+    /// All of them as a list.
     #[must_use]
     pub fn strings(&self) -> &[String] {
         match self {
@@ -35,18 +35,18 @@ impl<'de> Deserialize<'de> for Stop {
     }
 }
 
-/// A prompt, or several.
+/// One prompt, or several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum PromptTexts {
-    /// One.
+    /// One string.
     One(String),
-    /// Several.
+    /// A list of strings.
     Many(Vec<String>),
 }
 
 impl PromptTexts {
-    /// As a list.
+    /// All of them as a list.
     #[must_use]
     pub fn into_texts(self) -> Vec<String> {
         match self {

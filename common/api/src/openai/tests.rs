@@ -1,4 +1,4 @@
-//! Shapes as OpenAI's clients send and read them.
+//! Types as OpenAI's clients send and read them.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn content_and_stop_are_a_text_or_a_list() {
 }
 
 #[test]
-fn prompts_have_four_shapes_that_do_not_mix() {
+fn prompts_have_four_forms_that_do_not_mix() {
     for (value, expected) in [
         (json!("a"), CompletionPrompt::Text("a".to_owned())),
         (json!(["a", "b"]), CompletionPrompt::Texts(vec!["a".to_owned(), "b".to_owned()])),
@@ -38,7 +38,7 @@ fn prompts_have_four_shapes_that_do_not_mix() {
 }
 
 #[test]
-fn a_choice_of_tools_is_a_word_or_an_object_and_is_written_as_it_was_read() {
+fn tool_choices_round_trip() {
     for value in [
         json!("none"),
         json!("auto"),
@@ -56,7 +56,7 @@ fn a_choice_of_tools_is_a_word_or_an_object_and_is_written_as_it_was_read() {
 }
 
 #[test]
-fn unknown_fields_and_nulls_of_a_request_are_taken() {
+fn unknown_fields_and_nulls_of_a_request_are_accepted() {
     let request: ChatRequest = read(json!({
         "model": "m", "messages": [{"role": "developer", "content": "a", "weight": 1}],
         "temperature": null, "stop": null, "n": null, "colour": "blue"}));
@@ -66,7 +66,7 @@ fn unknown_fields_and_nulls_of_a_request_are_taken() {
 }
 
 #[test]
-fn usage_of_a_chunk_is_absent_null_or_there() {
+fn usage_of_a_chunk_is_absent_null_or_present() {
     let chunk = |usage| ChatChunk {
         id: "c".to_owned(),
         object: "chat.completion.chunk".to_owned(),

@@ -1,36 +1,36 @@
-//! `POST /tokenize` and `POST /detokenize`, in vLLM's shapes.
+//! `POST /tokenize` and `POST /detokenize`, with the fields of vLLM.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ChatMessage, Tool};
 
-/// A text or a conversation to cut into tokens: `prompt` or `messages`.
+/// A text or conversation to tokenize: `prompt` or `messages`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenizeRequest {
     /// Name of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// A text.
+    /// Text to tokenize.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// A conversation, which the chat template writes down first.
+    /// Conversation to tokenize, rendered by the chat template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<ChatMessage>>,
-    /// Of `messages`.
+    /// Tools for the chat template; only with `messages`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<Tool>>,
-    /// Whether a text gets the tokens that begin one; true unless told. A conversation has what its template writes.
+    /// Whether beginning-of-sequence tokens are added to a text. Default: true. A conversation has those of its template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_special_tokens: Option<bool>,
-    /// Of `messages`: whether the beginning of an answer is added; true unless told.
+    /// Whether the prefix of the assistant's answer is added; only with `messages`. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_generation_prompt: Option<bool>,
-    /// Of `messages`: variables for the template.
+    /// Variables for the chat template; only with `messages`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Whether the answer has the tokens' texts too.
+    /// Whether the answer includes the text of each token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_token_strs: Option<bool>,
 }
@@ -38,23 +38,23 @@ pub struct TokenizeRequest {
 /// Tokens of a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenizeAnswer {
-    /// How many.
+    /// Number of tokens.
     pub count: u64,
-    /// Most that the model takes.
+    /// Largest number of tokens that the model accepts.
     pub max_model_len: u64,
-    /// Ids.
+    /// Token ids.
     pub tokens: Vec<u32>,
-    /// Their texts, when asked for.
+    /// Texts of the tokens, if requested.
     pub token_strs: Option<Vec<String>>,
 }
 
-/// Tokens to write as text.
+/// Tokens to convert to text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DetokenizeRequest {
     /// Name of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Ids.
+    /// Token ids.
     pub tokens: Vec<u32>,
 }
 

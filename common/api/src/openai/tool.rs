@@ -1,4 +1,4 @@
-//! Tools that the model may call.
+//! Tools and tool calls.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ use utoipa::ToSchema;
 /// A tool that the model may call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Tool {
-    /// `function`: nothing else is known here.
+    /// `function`, the only supported kind.
     #[serde(rename = "type")]
     pub kind: CallKind,
     /// The function.
     pub function: FunctionDefinition,
 }
 
-/// Kinds of tools and of calls.
+/// Kind of a tool or tool call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallKind {
@@ -30,44 +30,44 @@ pub enum CallKind {
 /// A function that the model may call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FunctionDefinition {
-    /// Letters, digits, `_` and `-`, at most 64.
+    /// Name of the function: at most 64 letters, digits, `_` and `-`.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     pub name: String,
-    /// What it does, for the model.
+    /// Description for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Its arguments as a JSON schema; without one it takes none.
+    /// JSON schema of the arguments; a function without one has no arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Whether arguments must keep to the schema exactly.
+    /// Whether the arguments are constrained to the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
 }
 
-/// A call that the model made, whole.
+/// A complete tool call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ToolCall {
-    /// Names the call, for its answer.
+    /// Id of the call, repeated in the message with its result.
     #[serde(default)]
     pub id: String,
     /// `function`.
     #[serde(rename = "type", default)]
     pub kind: CallKind,
-    /// What is called.
+    /// The function and its arguments.
     pub function: FunctionCall,
 }
 
 /// The function and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FunctionCall {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// JSON as text, as the model wrote it: it need not be valid.
+    /// JSON as text, as the model generated it; it may be invalid.
     pub arguments: String,
 }
 
-/// Whether and what the model calls: `none`, `auto`, `required`, one function by name, or some of them.
+/// Whether the model calls tools: `none`, `auto`, `required`, one function by name, or a subset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ToolChoice {
@@ -78,7 +78,7 @@ pub enum ToolChoice {
         /// `function`.
         #[serde(rename = "type")]
         kind: CallKind,
-        /// Which.
+        /// The function to call.
         function: FunctionName,
     },
     /// `{"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": […]}}`.
@@ -87,7 +87,7 @@ pub enum ToolChoice {
         #[serde(rename = "type")]
         #[schema(pattern = "^allowed_tools$")]
         kind: String,
-        /// Which.
+        /// The allowed tools.
         allowed_tools: AllowedTools,
     },
 }
@@ -96,28 +96,28 @@ pub enum ToolChoice {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolMode {
-    /// No.
+    /// It calls none.
     None,
-    /// As it likes.
+    /// The model decides.
     #[default]
     Auto,
-    /// One at least.
+    /// It calls at least one.
     Required,
 }
 
 /// A function by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FunctionName {
-    /// One of `tools`.
+    /// Name of a function in `tools`.
     pub name: String,
 }
 
-/// Some of the tools.
+/// A subset of the tools.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AllowedTools {
     /// `auto` or `required`.
     pub mode: ToolMode,
-    /// Which.
+    /// The tools of the subset.
     pub tools: Vec<NamedTool>,
 }
 
@@ -127,7 +127,7 @@ pub struct NamedTool {
     /// `function`.
     #[serde(rename = "type", default)]
     pub kind: CallKind,
-    /// Which.
+    /// Name of the function.
     pub function: FunctionName,
 }
 

@@ -1,37 +1,37 @@
-//! Tokens that a request took.
+//! Token usage of a request.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Tokens of a request, all its choices together.
+/// Token usage of a request, over all its choices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
-    /// Of the prompt; counted once, however many choices were asked for.
+    /// Tokens of the prompt, counted once for any number of choices.
     pub prompt_tokens: u64,
-    /// Of all choices.
+    /// Tokens of all choices.
     pub completion_tokens: u64,
-    /// Both.
+    /// Sum of both.
     pub total_tokens: u64,
-    /// Of the prompt.
+    /// Details of the prompt tokens.
     pub prompt_tokens_details: PromptTokensDetails,
-    /// Of the choices.
+    /// Details of the completion tokens.
     pub completion_tokens_details: CompletionTokensDetails,
 }
 
-/// Of the prompt's tokens.
+/// Details of the prompt tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PromptTokensDetails {
-    /// Those that need not be computed: an earlier request with the same beginning had left them.
+    /// Tokens found in the prefix cache, which were not computed again.
     pub cached_tokens: u64,
     /// Always 0.
     #[serde(default)]
     pub audio_tokens: u64,
 }
 
-/// Of the tokens of the choices.
+/// Details of the completion tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CompletionTokensDetails {
-    /// Those of `reasoning_content`.
+    /// Tokens of `reasoning_content`.
     pub reasoning_tokens: u64,
     /// Always 0.
     #[serde(default)]
@@ -45,7 +45,7 @@ pub struct CompletionTokensDetails {
 }
 
 impl Usage {
-    /// Of these counts.
+    /// From the number of prompt, cached, completion and reasoning tokens.
     #[must_use]
     pub fn new(prompt: u64, cached: u64, completion: u64, reasoning: u64) -> Self {
         Self {

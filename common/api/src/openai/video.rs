@@ -1,63 +1,63 @@
-//! Video jobs.
+//! Video jobs of the OpenAI API.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// States of a [`Video`].
+/// Status of a [`Video`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VideoStatus {
-    /// Waiting.
+    /// Waiting in the queue.
     Queued,
-    /// Being made.
+    /// Running.
     InProgress,
-    /// The file is there.
+    /// The video can be downloaded.
     Completed,
-    /// Failed, cancelled or dead; `error` says which.
+    /// Failed, cancelled or dead; `error` has the reason.
     Failed,
 }
 
-/// A video job in OpenAI's shape.
+/// A video job as the OpenAI API describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Video {
-    /// Our job id.
+    /// Id of the job.
     pub id: String,
     /// `video`.
     pub object: String,
     /// The model.
     pub model: String,
-    /// Where it is.
+    /// Its status.
     pub status: VideoStatus,
-    /// 0 to 100.
+    /// Progress in percent, 0 to 100.
     pub progress: u8,
-    /// Unix seconds.
+    /// Time of submission in Unix seconds.
     pub created_at: i64,
-    /// Unix seconds.
+    /// Time of completion in Unix seconds.
     pub completed_at: Option<i64>,
-    /// Unix seconds; null: kept until deleted.
+    /// Always null here: videos are kept until they are deleted or their retention ends.
     pub expires_at: Option<i64>,
-    /// As sent.
+    /// The prompt.
     pub prompt: Option<String>,
-    /// `WIDTHxHEIGHT`.
+    /// Width and height in pixels, `WIDTHxHEIGHT`.
     pub size: String,
-    /// Length as text.
+    /// Length in seconds, as text.
     pub seconds: String,
     /// Always null here.
     pub remixed_from_video_id: Option<String>,
-    /// Why it failed.
+    /// Why the job failed.
     pub error: Option<VideoError>,
-    /// The checkpoint that was used (our addition).
+    /// The checkpoint that is used (an addition).
     pub checkpoint: String,
-    /// What the person should know (our addition).
+    /// Warnings for the caller (an addition).
     pub warnings: Vec<String>,
 }
 
 /// Why a video failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VideoError {
-    /// Stable code.
+    /// Stable error code.
     pub code: String,
-    /// For people.
+    /// Message for people.
     pub message: String,
 }
 
@@ -66,20 +66,20 @@ pub struct VideoError {
 pub struct VideoList {
     /// `list`.
     pub object: String,
-    /// One page.
+    /// Videos of this page.
     pub data: Vec<Video>,
-    /// Id of the first, null when empty.
+    /// Id of the first video; null if there is none.
     pub first_id: Option<String>,
-    /// Id of the last, null when empty; send it as `after`.
+    /// Id of the last video, for `after`; null if there is none.
     pub last_id: Option<String>,
-    /// Whether there are more.
+    /// Whether there are further pages.
     pub has_more: bool,
 }
 
 /// Answer of `DELETE /v1/videos/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VideoDeleted {
-    /// Which.
+    /// Id of the deleted video.
     pub id: String,
     /// `video.deleted`.
     pub object: String,

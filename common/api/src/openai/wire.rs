@@ -1,4 +1,4 @@
-//! Reading values that may have one of two shapes, keeping the path to whatever is wrong inside.
+//! Deserializing values that are a string or a list, with the path of an invalid item in the error.
 
 use std::{fmt, marker::PhantomData};
 

@@ -79,7 +79,7 @@ fn every_bad_token_is_refused_with_the_same_answer() {
     let world = world();
     let [header, body, signature] = world.good.split('.').collect::<Vec<_>>()[..] else { panic!() };
     let rsa = |claims: &Value| world.rsa.sign(&world.rsa.header(), claims);
-    let stranger = TestKey::ed25519();
+    let anonymous = TestKey::ed25519();
     let stranger_jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode([7_u8; 32])});
     let rsa_pem_as_secret = EncodingKey::from_secret(world.rsa.public_pem.as_bytes());
     let rsa_der = STANDARD.decode(world.rsa.public_pem.lines().nth(1).unwrap()).unwrap();
@@ -149,16 +149,16 @@ fn every_bad_token_is_refused_with_the_same_answer() {
         ("PS256 with the right key", {
             sign_with(&world.rsa.encoding, Algorithm::PS256, r#"{"alg":"PS256"}"#, &text)
         }),
-        ("a stranger's Ed25519 key", stranger.sign(&stranger.header(), &claims())),
-        ("a stranger's key under our kid", stranger.sign(&json!({"alg": "EdDSA", "kid": kid}), &claims())),
+        ("a anonymous's Ed25519 key", anonymous.sign(&anonymous.header(), &claims())),
+        ("a anonymous's key under our kid", anonymous.sign(&json!({"alg": "EdDSA", "kid": kid}), &claims())),
         ("ES256 without such a key", TestKey::p256().sign(&json!({"alg": "ES256"}), &claims())),
-        ("kid that climbs", stranger.sign(&json!({"alg": "EdDSA", "kid": "../../../dev/null"}), &claims())),
-        ("kid with SQL", stranger.sign(&json!({"alg": "EdDSA", "kid": "x' UNION SELECT 'key"}), &claims())),
+        ("kid that climbs", anonymous.sign(&json!({"alg": "EdDSA", "kid": "../../../dev/null"}), &claims())),
+        ("kid with SQL", anonymous.sign(&json!({"alg": "EdDSA", "kid": "x' UNION SELECT 'key"}), &claims())),
         ("kid empty", hs_with("kid", json!(""))),
         ("kid a number", hs_with("kid", json!(1))),
         ("kid huge", hs_with("kid", json!("k".repeat(300)))),
         ("jku", hs_with("jku", json!("https://evil.example/jwks.json"))),
-        ("jwk in the header", stranger.sign(&json!({"alg": "EdDSA", "jwk": stranger_jwk}), &claims())),
+        ("jwk in the header", anonymous.sign(&json!({"alg": "EdDSA", "jwk": stranger_jwk}), &claims())),
         ("jwk beside a good signature", hs_with("jwk", json!({}))),
         ("x5u", hs_with("x5u", json!("https://evil.example/cert"))),
         ("x5c", hs_with("x5c", json!(["MIIB"]))),

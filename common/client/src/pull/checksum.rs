@@ -2,12 +2,12 @@ use std::{fmt, fmt::Write as _};
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
-/// What the bytes of a file must hash to.
+/// Checksum of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Digest {
-    /// SHA-256 of the content: files in large-file storage.
+    /// SHA-256 of the content, for files in large-file storage.
     Sha256([u8; 32]),
-    /// Git's object id of the content, SHA-1 over `blob <size>\0<content>`: files in git itself.
+    /// Git's object id of the content, SHA-1 over `blob <size>\0<content>`, for files in git itself.
     GitBlob([u8; 20]),
 }
 
@@ -24,7 +24,7 @@ impl Digest {
         from_hex(hex).map(Self::GitBlob)
     }
 
-    /// Begins to hash a file of `size` bytes.
+    /// Starts hashing a file of `size` bytes.
     pub(crate) fn begin(&self, size: u64) -> Context {
         match self {
             Self::Sha256(_) => Context::new(&SHA256),
@@ -43,7 +43,7 @@ impl Digest {
         }
     }
 
-    /// Whether that is what was hashed.
+    /// Whether the hashed bytes have this checksum.
     pub(crate) fn is_of(&self, context: Context) -> bool {
         context.finish().as_ref() == self.bytes()
     }

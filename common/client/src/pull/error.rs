@@ -2,81 +2,86 @@ use std::path::{Path, PathBuf};
 
 use super::{Digest, SafePath};
 
-/// Why a checkpoint did not come.
+/// Why a checkpoint could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// Endpoint, repository or revision cannot be one.
+    /// Endpoint, repository or revision is invalid.
     #[error("{0}")]
     InvalidSource(String),
-    /// The endpoint or a host that it redirects to said no.
-    #[error("{host} answers {status} for {what}{hint}")]
+    /// The endpoint, or a host that it redirects to, refused a request.
+    #[error("{host} responded with {status} for {what}{hint}")]
     Refused {
         /// Host and port.
         host: String,
         /// HTTP status.
         status: u16,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What may help, with its punctuation.
+        /// Advice, beginning with punctuation; may be empty.
         hint: &'static str,
     },
-    /// Nobody answers, or the connection breaks again and again.
+    /// The host is unreachable, or the connection failed repeatedly.
     #[error(
-        "{host} cannot be reached or breaks off ({reason}); what came is kept, run the command again to go on"
+        "{host} cannot be reached or the connection failed ({reason}); the received data is kept, run the command again to continue"
     )]
     Transport {
         /// Host and port.
         host: String,
-        /// Without any address in it.
+        /// The innermost cause, without a URL.
         reason: String,
+        /// The error of the HTTP client, without a URL.
+        source: Option<reqwest::Error>,
     },
-    /// The listing is none.
-    #[error("the listing of {repository} cannot be used: {reason}")]
+    /// Another error of the HTTP client.
+    #[error(transparent)]
+    Client(crate::ClientError),
+    /// The list of files is invalid.
+    #[error("the listing of {repository} cannot be used: {source}")]
     Listing {
-        /// Which repository.
+        /// The repository.
         repository: String,
-        /// Why.
-        reason: String,
+        /// Why it is invalid.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The bytes are not those that were published, twice in a row.
-    #[error("{path} is not what was published: its checksum is not {expected}")]
+    /// The checksum of a file was wrong twice in a row.
+    #[error("{path} differs from the published file: its checksum is not {expected}")]
     Checksum {
-        /// Which file.
+        /// Path of the file.
         path: SafePath,
-        /// What it should be.
+        /// The published checksum.
         expected: Digest,
     },
-    /// More or fewer bytes than listed.
+    /// The size of a file differs from the list.
     #[error("{path} has {got} bytes at the endpoint, {expected} are listed")]
     Size {
-        /// Which file.
+        /// Path of the file.
         path: SafePath,
-        /// Bytes listed.
+        /// Size in the list, in bytes.
         expected: u64,
-        /// Bytes offered.
+        /// Size at the endpoint, in bytes.
         got: u64,
     },
-    /// The disk is too small.
+    /// The disk has too little free space.
     #[error("{} needs {:.1} GB more, its disk has {:.1} GB free", .folder.display(), gb(.needed), gb(.free))]
     NoSpace {
-        /// Where to.
+        /// Target folder.
         folder: PathBuf,
-        /// Bytes.
+        /// Missing bytes of the checkpoint.
         needed: u64,
-        /// Bytes.
+        /// Free bytes of the disk.
         free: u64,
     },
-    /// Somebody else is at it.
-    #[error("another pull is at work on {}", .0.display())]
+    /// Another process is downloading the same checkpoint.
+    #[error("another pull of {} is running", .0.display())]
     Busy(PathBuf),
     /// A file could not be used.
     #[error("cannot {action} {}: {source}", .path.display())]
     File {
-        /// For example `write`.
+        /// What was attempted, for example `write`.
         action: &'static str,
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 }
@@ -90,8 +95,8 @@ impl PullError {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
 
-    /// Whether another attempt a little later may succeed.
-    pub(crate) fn is_passing(&self) -> bool {
+    /// Whether another attempt may succeed a little later.
+    pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Transport { .. } => true,
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
@@ -103,9 +108,11 @@ impl PullError {
 impl From<crate::ClientError> for PullError {
     fn from(error: crate::ClientError) -> Self {
         match error {
-            crate::ClientError::Unreachable { host, reason }
-            | crate::ClientError::Broken { host, reason } => Self::Transport { host, reason },
-            other => Self::InvalidSource(other.to_string()),
+            crate::ClientError::Unreachable { host, reason, source } => {
+                Self::Transport { host, reason, source: Some(source) }
+            }
+            crate::ClientError::Broken { host, reason, source } => Self::Transport { host, reason, source },
+            other => Self::Client(other),
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio::{
 use super::{Hub, PullError, RemoteFile};
 use crate::{ClientError, download::parse_content_range};
 
-/// Fetches one file into `target`: to `<target>.partial` first, from where that ends, and renamed when the checksum is
-/// right. `on_bytes` is told how many bytes are there.
+/// Downloads one file to `target`: first to `<target>.partial`, which is resumed if it exists and renamed when the checksum
+/// is verified. `on_bytes` receives the number of bytes on disk.
 pub(super) async fn fetch(
     hub: &Hub,
     file: &RemoteFile,
@@ -31,7 +31,7 @@ pub(super) async fn fetch(
         if file.digest.is_of(context) {
             break;
         }
-        // What lay there may have been of another revision: once more from the start.
+        // The partial file may be from another revision: restart once.
         fs::remove_file(&partial).await.map_err(PullError::file("remove", &partial))?;
         on_bytes(0);
         if fresh {
@@ -42,9 +42,9 @@ pub(super) async fn fetch(
     fs::rename(&partial, target).await.map_err(PullError::file("write", target))
 }
 
-/// Whether the file is there already, with its final name and size; it got that name after its checksum was right.
-/// With `verify` its bytes are read and hashed again.
-pub(super) async fn is_there(file: &RemoteFile, target: &Path, verify: bool) -> Result<bool, PullError> {
+/// Whether the file exists with its final name and size; it got that name after its checksum was verified. With `verify`
+/// the checksum is computed again.
+pub(super) async fn is_complete(file: &RemoteFile, target: &Path, verify: bool) -> Result<bool, PullError> {
     let Ok(metadata) = fs::symlink_metadata(target).await else { return Ok(false) };
     if !metadata.is_file() || metadata.len() != file.size {
         return Ok(false);
@@ -61,7 +61,7 @@ pub(super) fn partial_path(target: &Path) -> PathBuf {
     name.into()
 }
 
-/// Brings the partial file to its full size and answers the hash of all of it.
+/// Completes the partial file and returns the hash of the whole.
 async fn complete(
     hub: &Hub,
     file: &RemoteFile,
@@ -85,7 +85,7 @@ async fn complete(
     out.set_len(start).await.map_err(write)?;
     out.seek(std::io::SeekFrom::End(0)).await.map_err(write)?;
     let outcome = copy(response, file, &mut out, &mut context, start, partial, on_bytes).await;
-    // Also what came before a break is kept for the next attempt.
+    // Bytes received before a failure are kept for the next attempt.
     out.flush().await.map_err(write)?;
     out.sync_all().await.map_err(write)?;
     outcome.map(|()| context)
@@ -115,7 +115,7 @@ async fn copy(
     if done == file.size { Ok(()) } else { Err(size(done)) }
 }
 
-/// Where the answer's bytes begin: at `asked`, or at 0 when the other side sends everything.
+/// Offset of the response's first byte: `asked`, or 0 if the server sends the whole file.
 fn start_of(response: &Response, file: &RemoteFile, asked: u64) -> Result<u64, PullError> {
     let size = |got| PullError::Size { path: file.path.clone(), expected: file.size, got };
     match response.status() {

@@ -8,62 +8,62 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{Hub, PullError, RemoteFile, SafePath, file, place};
 
-/// Files at once.
+/// Files downloaded at the same time.
 const PARALLEL: usize = 4;
-/// Failures in a row of one file, without a byte gained, before the pull gives up.
+/// Failures in a row of one file, without a new byte, before the pull fails.
 const ATTEMPTS: u32 = 6;
 
-/// What is going on, for a progress bar.
+/// Progress of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullEvent<'a> {
-    /// What will be done: files in all, bytes in all.
+    /// The list of files is known.
     Planned {
         /// Number of files.
         files: usize,
         /// Bytes of all files.
         bytes: u64,
     },
-    /// So many bytes of a file are there; also told of a file that was there before, and of one begun again.
+    /// Progress of a file; also sent for files that already exist, and when a file is restarted.
     Bytes {
-        /// Which file.
+        /// Path of the file.
         path: &'a SafePath,
-        /// Bytes that are there.
+        /// Bytes on disk.
         done: u64,
-        /// Bytes in all.
+        /// Total bytes.
         size: u64,
     },
-    /// The file is there, and right.
+    /// The file is complete and verified.
     Done {
-        /// Which file.
+        /// Path of the file.
         path: &'a SafePath,
     },
-    /// The connection broke; it is tried again.
+    /// The connection failed and is retried.
     Retry {
-        /// Which file.
+        /// Path of the file.
         path: &'a SafePath,
-        /// What happened.
+        /// Why it failed.
         reason: &'a str,
     },
 }
 
-/// What a pull did.
+/// Result of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullReport {
-    /// Where the checkpoint is.
+    /// Folder of the checkpoint.
     pub folder: PathBuf,
-    /// Files of it.
+    /// Number of files.
     pub files: usize,
-    /// Bytes of it.
+    /// Total bytes.
     pub bytes: u64,
-    /// Files that had to be fetched.
+    /// Number of files downloaded now.
     pub fetched: usize,
 }
 
-/// Brings a repository's checkpoint to `<models>/<name>`, which appears whole. An existing folder is completed in place.
-/// `verify`: also hash the files that are there already.
+/// Downloads a repository's checkpoint to `<models>/<name>`, which appears when complete. An existing folder is completed
+/// in place. `verify`: also check the checksums of existing files.
 ///
 /// # Errors
-/// See [`PullError`]; what came is kept for the next time.
+/// See [`PullError`]; received data is kept for the next call.
 pub async fn pull(
     hub: &Hub,
     models: &Path,
@@ -72,7 +72,7 @@ pub async fn pull(
     on_event: &(dyn Fn(&PullEvent<'_>) + Sync),
 ) -> Result<PullReport, PullError> {
     if name.contains('/') || SafePath::new(name).is_none() {
-        return Err(PullError::InvalidSource(format!("{name:?} is no name for a folder")));
+        return Err(PullError::InvalidSource(format!("{name:?} is not a valid folder name")));
     }
     std::fs::create_dir_all(models).map_err(PullError::file("create", models))?;
     let _lock = lock(models, name)?;
@@ -85,7 +85,7 @@ pub async fn pull(
     on_event(&PullEvent::Planned { files: files.len(), bytes });
     let mut missing = Vec::new();
     for file in &files {
-        if file::is_there(file, &file.path.within(folder), verify).await? {
+        if file::is_complete(file, &file.path.within(folder), verify).await? {
             on_event(&PullEvent::Bytes { path: &file.path, done: file.size, size: file.size });
             on_event(&PullEvent::Done { path: &file.path });
         } else {
@@ -95,7 +95,7 @@ pub async fn pull(
     place::check_space(folder, missing.iter().map(|file| still_needed(file, folder)).sum())?;
     let fetched = missing.len();
     futures::stream::iter(missing)
-        .map(|file| fetch_with_patience(hub, file, folder, on_event))
+        .map(|file| fetch_with_retries(hub, file, folder, on_event))
         .buffer_unordered(PARALLEL)
         .try_collect::<()>()
         .await?;
@@ -106,7 +106,7 @@ pub async fn pull(
     Ok(PullReport { folder: last, files: files.len(), bytes, fetched })
 }
 
-async fn fetch_with_patience(
+async fn fetch_with_retries(
     hub: &Hub,
     file: &RemoteFile,
     folder: &Path,
@@ -119,7 +119,7 @@ async fn fetch_with_patience(
         let before = partial_length(&target);
         match file::fetch(hub, file, &target, &on_bytes).await {
             Ok(()) => break,
-            Err(error) if error.is_passing() => {
+            Err(error) if error.is_temporary() => {
                 failures = if partial_length(&target) > before { 0 } else { failures + 1 };
                 if failures == ATTEMPTS {
                     return Err(error);
@@ -142,7 +142,7 @@ fn still_needed(file: &RemoteFile, folder: &Path) -> u64 {
     file.size.saturating_sub(partial_length(&file.path.within(folder)))
 }
 
-/// One pull a folder at a time; the lock goes with the process.
+/// Allows one pull per folder at a time; the lock ends with the process.
 fn lock(models: &Path, name: &str) -> Result<std::fs::File, PullError> {
     let path = models.join(format!(".{name}.lock"));
     let lock = std::fs::File::create(&path).map_err(PullError::file("create", &path))?;

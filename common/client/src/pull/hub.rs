@@ -8,7 +8,7 @@ use url::Url;
 use super::{Digest, PullError, SafePath, layout::Layout};
 use crate::{ClientError, error::host_of};
 
-/// Where published checkpoints are unless `HF_ENDPOINT` says otherwise.
+/// Default endpoint for checkpoints.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 const MAX_REDIRECTS: usize = 10;
@@ -38,11 +38,11 @@ impl std::fmt::Debug for Hub {
 /// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// Where it belongs.
+    /// Path within the repository.
     pub path: SafePath,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What its bytes hash to.
+    /// Checksum of the content.
     pub digest: Digest,
 }
 
@@ -65,7 +65,7 @@ struct LargeFile {
 }
 
 impl Hub {
-    /// `repository` as `owner/name`; `revision` a branch, tag or commit. The token goes to `endpoint` alone.
+    /// `repository` as `owner/name`; `revision` a branch, tag or commit. The token is sent to `endpoint` only.
     ///
     /// # Errors
     /// [`PullError::InvalidSource`].
@@ -92,7 +92,7 @@ impl Hub {
             .split_once('/')
             .is_some_and(|(owner, name)| name_is_sound(owner) && name_is_sound(name))
         {
-            return Err(invalid(format!("{repository:?} is no repository: it is spelled owner/name")));
+            return Err(invalid(format!("{repository:?} is not a repository (owner/name)")));
         }
         if revision.is_empty() || revision.len() > 200 || revision.chars().any(char::is_control) {
             return Err(invalid("the revision must be a branch, a tag or a commit".into()));
@@ -110,39 +110,40 @@ impl Hub {
     /// The files that serving needs, with sizes and checksums.
     ///
     /// # Errors
-    /// [`PullError::Listing`] when it is no diffusers or transformers checkpoint, or names a path that leads out of its folder.
+    /// [`PullError::Listing`] if it is not a diffusers or transformers checkpoint, or contains an unsafe path.
     pub async fn list(&self) -> Result<Vec<RemoteFile>, PullError> {
-        let unusable = |reason: String| PullError::Listing { repository: self.repository.clone(), reason };
+        type Reason = Box<dyn std::error::Error + Send + Sync>;
+        let unusable = |source: Reason| PullError::Listing { repository: self.repository.clone(), source };
         let mut listed: Vec<TreeEntry> = Vec::new();
         let mut next = Some(self.tree_url()?);
         let mut pages = HashSet::new();
         while let Some(page) = next.take() {
             if !pages.insert(page.to_string()) {
-                return Err(unusable("its pages go in a circle".to_owned()));
+                return Err(unusable("its pages repeat".into()));
             }
             let response = self.get(page.clone(), None, "the list of files").await?;
             next = next_page(&response, &page);
             let body = bounded(response).await?;
             let entries: Vec<TreeEntry> =
-                serde_json::from_slice(&body).map_err(|error| unusable(error.to_string()))?;
+                serde_json::from_slice(&body).map_err(|error| unusable(error.into()))?;
             listed.extend(entries.into_iter().filter(|entry| entry.kind == "file"));
             if listed.len() > MAX_FILES {
-                return Err(unusable(format!("it has more than {MAX_FILES} files")));
+                return Err(unusable(format!("it has more than {MAX_FILES} files").into()));
             }
         }
         let layout = Layout::of(listed.iter().map(|entry| entry.path.as_str())).ok_or_else(|| {
-            let reason = "it has neither model_index.json nor config.json, so it is no checkpoint of diffusers or transformers";
-            unusable(reason.to_owned())
+            let reason = "it has neither model_index.json nor config.json, so it is not a diffusers or transformers checkpoint";
+            unusable(reason.into())
         })?;
         let needed = listed.iter().filter(|entry| layout.needs(&entry.path));
         let mut files: Vec<RemoteFile> =
-            needed.map(remote_file).collect::<Result<_, _>>().map_err(unusable)?;
+            needed.map(remote_file).collect::<Result<_, _>>().map_err(|reason| unusable(reason.into()))?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files.dedup_by(|a, b| a.path == b.path);
         Ok(files)
     }
 
-    /// Opens a file, from byte `from` on where the other side can.
+    /// Requests a file, from byte `from` on if the server supports it.
     pub(crate) async fn open(&self, file: &RemoteFile, from: u64) -> Result<Response, PullError> {
         let mut url = self.endpoint.clone();
         let (owner, name) = self.owner_and_name();
@@ -171,7 +172,7 @@ impl Hub {
         Ok(())
     }
 
-    /// GET, following redirects by hand: the token goes along only to the endpoint itself, and never from https to http.
+    /// GET with manual redirects: the token is sent to the endpoint only, and https never redirects to http.
     async fn get(&self, mut url: Url, from: Option<u64>, what: &str) -> Result<Response, PullError> {
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.http.get(url.clone()).header(header::ACCEPT_ENCODING, "identity");
@@ -179,7 +180,7 @@ impl Hub {
                 let mut value =
                     header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret().trim()))
                         .map_err(|_| {
-                            PullError::InvalidSource("the token holds characters that no token has".into())
+                            PullError::InvalidSource("the token contains invalid characters".into())
                         })?;
                 value.set_sensitive(true);
                 request = request.header(header::AUTHORIZATION, value);
@@ -209,13 +210,13 @@ impl Hub {
                 .filter(|target| {
                     target.scheme() == "https" || (target.scheme() == "http" && url.scheme() == "http")
                 });
-            url = target.ok_or_else(|| refused(status, ", a redirect to somewhere that is not followed"))?;
+            url = target.ok_or_else(|| refused(status, ", a redirect that is not followed"))?;
         }
         Err(PullError::Refused {
             host: host_of(&self.endpoint),
             status: 310,
             what: what.to_owned(),
-            hint: ", redirects without end",
+            hint: ", too many redirects",
         })
     }
 }
@@ -240,7 +241,7 @@ fn remote_file(entry: &TreeEntry) -> Result<RemoteFile, String> {
     Ok(RemoteFile { path, size, digest })
 }
 
-/// The address in `Link: <…>; rel="next"`.
+/// The URL in `Link: <…>; rel="next"`.
 fn next_page(response: &Response, page: &Url) -> Option<Url> {
     let links = response.headers().get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
     links.flat_map(|links| links.split(',')).find_map(|link| {
@@ -267,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_checked_and_addresses_escaped() {
+    fn sources_are_checked_and_urls_escaped() {
         for repository in ["", "name", "a/b/c", "../etc", "a/..", "a b/c"] {
             assert!(Hub::new(DEFAULT_ENDPOINT, repository, "main", None).is_err(), "{repository:?}");
         }

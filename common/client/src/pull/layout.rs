@@ -1,20 +1,20 @@
-/// How the files of a checkpoint are laid out.
+/// Layout of the files of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// A folder a component, named by `model_index.json`.
+    /// One folder per component, listed in `model_index.json`.
     Diffusers,
-    /// Everything beside `config.json`.
+    /// All files in the folder of `config.json`.
     Transformers,
 }
 
 /// Folders of a diffusers checkpoint that are loaded.
 const FOLDERS: [&str; 7] =
     ["transformer", "text_encoder", "tokenizer", "vae", "scheduler", "image_encoder", "image_processor"];
-/// Kinds of files that are read: no pictures, no second copy of the weights in another format.
+/// Extensions of the files that are loaded.
 const KINDS: [&str; 5] = ["json", "safetensors", "model", "txt", "jinja"];
 
 impl Layout {
-    /// That of a repository with these files.
+    /// The layout of a repository with these files.
     pub(crate) fn of<'a>(mut paths: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
         if paths.clone().any(|path| path == "model_index.json") {
             Some(Self::Diffusers)
@@ -31,7 +31,7 @@ impl Layout {
             (Self::Diffusers, Some((folder, file))) => {
                 FOLDERS.contains(&folder) && !file.contains('/') && is_read(file)
             }
-            // `consolidated` is the same again under other names.
+            // `consolidated` is a second copy under other names.
             (Self::Transformers, None) => is_read(path) && !path.starts_with("consolidated"),
             (Self::Transformers, Some(_)) => false,
         }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_readmes_and_second_copies_stay_away() {
+    fn only_loaded_files_are_needed() {
         for needed in [
             "model_index.json",
             "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",

@@ -1,8 +1,8 @@
-//! Brings published checkpoints from a Hugging Face-compatible endpoint.
+//! Downloads published checkpoints from a Hugging Face-compatible endpoint.
 //!
-//! Promises: a file has its final name only when its checksum is right; a folder has its final name only when all its files
-//! are there; what came before an interruption is gone on with; the token is sent to the endpoint and to nobody else,
-//! whatever it redirects to; no path in a listing leads out of the folder.
+//! Guarantees: a file gets its final name only after its checksum was verified; a folder gets its final name only when it is
+//! complete; an interrupted download is resumed; the token is sent to the endpoint only, never to a host that it redirects
+//! to; no path in a listing leads out of the folder.
 
 mod checksum;
 mod error;

@@ -10,7 +10,7 @@ use super::PullError;
 pub struct SafePath(String);
 
 impl SafePath {
-    /// `None` for a path that is absolute, leads upwards, is hidden or has characters that file systems read otherwise.
+    /// `None` for a path that is absolute, leads upwards, is hidden or has characters with a special meaning in a file system.
     #[must_use]
     pub fn new(path: &str) -> Option<Self> {
         let part_is_sound = |part: &str| {
@@ -23,13 +23,13 @@ impl SafePath {
         (path.len() <= 1000 && path.split('/').all(part_is_sound)).then(|| Self(path.to_owned()))
     }
 
-    /// As listed.
+    /// The path in the repository.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its place in `folder`.
+    /// The path within `folder`.
     #[must_use]
     pub fn within(&self, folder: &Path) -> PathBuf {
         folder.join(&self.0)
@@ -42,14 +42,14 @@ impl fmt::Display for SafePath {
     }
 }
 
-/// Left over for everybody else on the disk.
+/// Free space that must remain on the disk.
 const MARGIN: u64 = 256 << 20;
 
 /// Refuses when `needed` more bytes do not fit on the disk of `folder`, which need not exist yet.
 pub(crate) fn check_space(folder: &Path, needed: u64) -> Result<(), PullError> {
     let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
-    // A disk that cannot be asked is no reason to refuse: writing will tell.
+    // If the free space is unknown, the download is tried.
     let Ok(disk) = rustix::fs::statvfs(existing) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if needed > 0 && needed.saturating_add(MARGIN) > free {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_seen_before() {
+    fn a_full_disk_is_detected_in_advance() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("not/yet/there");
         assert!(check_space(&folder, 0).is_ok());

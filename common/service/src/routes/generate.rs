@@ -166,15 +166,14 @@ fn prepare(
     idempotency: Option<IdempotencyKey>,
 ) -> HandlerResult<Prepared> {
     let id = JobId::random(service.name()).map_err(Failure::internal)?;
-    // Megabytes in the body would make every listing slow.
-    let attachment = resolved.image.take().map(String::into_bytes);
+    let attachment = resolved.settings.take_attachments();
     let submission = Submission {
         id,
         principal: principal.clone(),
         priority: request.priority.unwrap_or_default(),
         body: serde_json::to_string(&resolved).map_err(Failure::internal)?,
         attachment,
-        prompt_characters: resolved.prompt.chars().count() as u64,
+        prompt_characters: resolved.settings.prompt.chars().count() as u64,
         idempotency,
         warnings: resolved.warnings.clone(),
     };

@@ -92,15 +92,15 @@ async fn every_route_requires_the_scope_of_the_route_table() {
         let path = route.path.replace("{id}", "no-such-id").replace("{file}", "index.html");
         let name = format!("{} {path}", route.method.as_str());
         let method = || route.method.as_str().parse().unwrap();
-        let stranger = service.stranger();
-        let without_token = stranger.send(stranger.request(method(), &path)).await.status;
+        let anonymous = service.anonymous();
+        let without_token = anonymous.send(anonymous.request(method(), &path)).await.status;
         let Access::Scope(needed) = route.access else {
             assert_ne!(without_token, 401, "{name}");
             continue;
         };
         assert_eq!(without_token, 401, "{name}");
         for scope in Scope::ALL {
-            let caller = service.person("somebody", scope.as_str());
+            let caller = service.client("somebody", scope.as_str());
             let status = caller.send(caller.request(method(), &path)).await.status;
             assert_eq!(status == 403, scope != needed, "{name} with {scope}: {status}");
         }

@@ -2,10 +2,11 @@
 
 use reqwest::Method;
 use serde_json::json;
+use videosdgx_testing::{TestClient, TestResponse};
 
-use crate::support::{Answer, Api, TestService, quick};
+use crate::support::{TestService, quick};
 
-async fn with(tester: &Api, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
+async fn with(tester: &TestClient, method: Method, path: &str, headers: &[(&str, &str)]) -> TestResponse {
     let request = headers
         .iter()
         .fold(tester.request(method, path), |request, (name, value)| request.header(*name, *value));

@@ -9,8 +9,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use videosdgx_service::{ServiceConfig, VideoSettings};
+use videosdgx_testing::parse_events;
 
-use crate::support::{TestService, configuration, folder, parse_events, quick};
+use crate::support::{TestService, configuration, folder, quick};
 
 #[actix_web::test]
 async fn a_drain_refuses_the_new_and_lets_the_running_job_end() {

@@ -13,10 +13,10 @@ use crate::support::{TestService, quick};
 #[actix_web::test]
 async fn each_answer_has_a_request_id_and_sane_ones_are_kept() {
     let service = TestService::start(quick()).await;
-    let stranger = service.stranger();
+    let anonymous = service.anonymous();
     let asked = async |id: &str| {
-        let request = stranger.request(Method::GET, "/health").header("x-request-id", id);
-        stranger.send(request).await.header("x-request-id").to_owned()
+        let request = anonymous.request(Method::GET, "/health").header("x-request-id", id);
+        anonymous.send(request).await.header("x-request-id").to_owned()
     };
     assert_eq!(asked("abc-123_4.5").await, "abc-123_4.5");
     for odd in ["", "a b", "<script>", &"x".repeat(129), "a\tb"] {
@@ -24,7 +24,7 @@ async fn each_answer_has_a_request_id_and_sane_ones_are_kept() {
         assert!(given != odd && given.len() == 36, "{odd:?} became {given:?}");
     }
     let missing =
-        stranger.send(stranger.request(Method::GET, "/nope").header("x-request-id", "find-me")).await;
+        anonymous.send(anonymous.request(Method::GET, "/nope").header("x-request-id", "find-me")).await;
     assert_eq!(missing.code(404), "not_found");
     assert_eq!(missing.json()["request_id"], "find-me");
     assert_eq!(missing.header("x-content-type-options"), "nosniff");
@@ -52,21 +52,21 @@ async fn a_wrong_method_is_told_the_right_ones() {
 #[actix_web::test]
 async fn the_documentation_is_served_from_here_and_from_nowhere_else() {
     let service = TestService::start(quick()).await;
-    let stranger = service.stranger();
-    let redirect = stranger.get("/docs").await;
+    let anonymous = service.anonymous();
+    let redirect = anonymous.get("/docs").await;
     assert_eq!((redirect.status, redirect.header("location")), (308, "docs/"));
-    let page = stranger.get("/docs/").await;
+    let page = anonymous.get("/docs/").await;
     assert!(page.text().contains("swagger-ui-bundle.js"), "{}", page.text());
     assert!(page.header("content-security-policy").contains("default-src 'none'"));
     assert_eq!(page.header("x-frame-options"), "DENY");
     for file in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-initializer.js", "index.html"] {
-        let answer = stranger.get(&format!("/docs/{file}")).await;
+        let answer = anonymous.get(&format!("/docs/{file}")).await;
         assert_eq!(answer.status, 200, "{file}");
         assert!(!answer.body.is_empty());
     }
-    assert!(stranger.get("/docs/swagger-initializer.js").await.text().contains("../openapi.json"));
-    assert_eq!(stranger.get("/docs/nope.js").await.code(404), "not_found");
-    let jwks = stranger.get("/.well-known/jwks.json").await.expect(200);
+    assert!(anonymous.get("/docs/swagger-initializer.js").await.text().contains("../openapi.json"));
+    assert_eq!(anonymous.get("/docs/nope.js").await.code(404), "not_found");
+    let jwks = anonymous.get("/.well-known/jwks.json").await.expect(200);
     assert_eq!(jwks["keys"][0]["kty"], "OKP");
     assert!(jwks["keys"][0].get("d").is_none(), "the private part stays here");
 }
@@ -100,10 +100,10 @@ async fn clients_that_send_half_a_request_are_sent_away() {
         }
     });
     let honest = async {
-        let stranger = service.stranger();
+        let anonymous = service.anonymous();
         for _ in 0..20 {
             let began = Instant::now();
-            assert_eq!(stranger.get("/health").await.status, 200);
+            assert_eq!(anonymous.get("/health").await.status, 200);
             assert!(began.elapsed() < Duration::from_secs(1));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

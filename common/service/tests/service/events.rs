@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use videosdgx_testing::parse_events;
 
-use crate::support::{TestService, folder, parse_events, quick};
+use crate::support::{TestService, folder, quick};
 
 #[actix_web::test]
 async fn a_stream_tells_the_whole_story_and_ends() {

@@ -4,10 +4,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use serde_json::{Value, json};
 use videosdgx_service::fake::FakeEngine;
+use videosdgx_testing::TestClient;
 
-use crate::support::{Api, TestService, folder, quick};
+use crate::support::{TestService, folder, quick};
 
-async fn loader(tester: &Api) -> Value {
+async fn loader(tester: &TestClient) -> Value {
     tester.get("/info").await.expect(200)["loader"].clone()
 }
 

@@ -1,43 +1,16 @@
 //! What must never be in a log line.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
-
-use tracing_subscriber::fmt::MakeWriter;
+use videosdgx_testing::{LogCapture, TestClient};
 
 use crate::support::{TestService, quick};
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[actix_web::test]
 async fn neither_prompts_nor_tokens_are_logged_and_jobs_can_be_followed() {
-    let captured = Captured::default();
+    let capture = LogCapture::default();
     let subscriber = tracing_subscriber::fmt()
         .json()
         .with_max_level(tracing::Level::INFO)
-        .with_writer(captured.clone())
+        .with_writer(capture.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let service = TestService::start(quick()).await;
@@ -50,9 +23,9 @@ async fn neither_prompts_nor_tokens_are_logged_and_jobs_can_be_followed() {
     let failing = tester.submit_prompt("fail canaryprompt").await;
     tester.finished(&failing).await;
     tester.post("/generate", serde_json::json!({"prompt": "canaryprompt", "fps": 0})).await.expect(400);
-    let bad = crate::support::Api { token: "canarytoken".to_owned(), ..service.stranger() };
+    let bad = TestClient { token: "canarytoken".to_owned(), ..service.anonymous() };
     assert_eq!(bad.get("/jobs?status=canaryquery").await.status, 401);
-    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let log = capture.text();
     for secret in ["canary", tester.token.as_str()] {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }

@@ -4,8 +4,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use videosdgx_auth::AuthConfig;
 use videosdgx_service::openapi_document;
+use videosdgx_testing::TestClient;
 
-use crate::support::{Api, TestService, folder, quick};
+use crate::support::{TestService, folder, quick};
 
 /// `(method, path, scope)` of each operation.
 fn operations() -> Vec<(Method, String, Option<String>)> {
@@ -28,10 +29,10 @@ const PUBLIC: [&str; 8] =
 #[actix_web::test]
 async fn each_route_is_public_by_name_or_asks_for_its_scope() {
     let service = TestService::start(quick()).await;
-    let stranger = service.stranger();
+    let anonymous = service.anonymous();
     for (method, path, scope) in operations() {
         let call =
-            async |person: &Api| {
+            async |person: &TestClient| {
                 person
                     .send(person.request(
                         method.clone(),
@@ -41,16 +42,16 @@ async fn each_route_is_public_by_name_or_asks_for_its_scope() {
             };
         let Some(scope) = scope else {
             assert!(PUBLIC.contains(&path.as_str()), "{method} {path} asks for nothing");
-            assert!(!matches!(call(&stranger).await.status, 401 | 403), "{method} {path}");
+            assert!(!matches!(call(&anonymous).await.status, 401 | 403), "{method} {path}");
             continue;
         };
-        let refused = call(&stranger).await;
+        let refused = call(&anonymous).await;
         assert_eq!(refused.status, 401, "{method} {path}");
         assert_eq!(refused.header("www-authenticate"), "Bearer");
         let others = ["generate", "read", "admin"].into_iter().filter(|other| *other != scope);
-        let without = service.person("tester", &others.collect::<Vec<_>>().join(" "));
+        let without = service.client("tester", &others.collect::<Vec<_>>().join(" "));
         assert_eq!(call(&without).await.status, 403, "{method} {path}");
-        let with = service.person("tester", &scope);
+        let with = service.client("tester", &scope);
         assert!(!matches!(call(&with).await.status, 401 | 403), "{method} {path}");
     }
 }
@@ -58,7 +59,7 @@ async fn each_route_is_public_by_name_or_asks_for_its_scope() {
 #[actix_web::test]
 async fn other_peoples_jobs_do_not_exist() {
     let service = TestService::start(quick()).await;
-    let (owner, other) = (service.tester(), service.person("other", "generate read admin"));
+    let (owner, other) = (service.tester(), service.client("other", "generate read admin"));
     let done = owner.submit_prompt("a").await;
     owner.finished(&done).await;
     let running = owner.submit_prompt("slow 60").await;
@@ -93,9 +94,12 @@ async fn keys_can_come_from_a_url() {
         config.auth = AuthConfig { jwks_url: Some(url), ..AuthConfig::default() };
     })
     .await;
-    let person = Api { base: service.running.url(), ..issuer.tester() };
+    let person = TestClient { base: service.running.url(), ..issuer.tester() };
     assert_eq!(person.get("/jobs").await.status, 200);
-    assert_eq!(Api { base: service.running.url(), ..issuer.stranger() }.get("/jobs").await.status, 401);
+    assert_eq!(
+        TestClient { base: service.running.url(), ..issuer.anonymous() }.get("/jobs").await.status,
+        401
+    );
 }
 
 #[actix_web::test]
@@ -105,7 +109,7 @@ async fn bad_tokens_all_look_the_same() {
     let tampered = format!("{}x", &good[..good.len() - 1]);
     let mut bodies = Vec::new();
     for token in ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", tampered.as_str(), &"x".repeat(9000)] {
-        let answer = Api { token: token.to_owned(), ..service.stranger() }.get("/jobs").await;
+        let answer = TestClient { token: token.to_owned(), ..service.anonymous() }.get("/jobs").await;
         assert_eq!(answer.code(401), "unauthorized");
         let mut body = answer.json();
         body["request_id"] = Value::Null;

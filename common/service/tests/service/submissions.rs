@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use videosdgx_api::{FrameRule, OutputFormat, Support};
 use videosdgx_service::fake::FakeEngine;
 
 use crate::support::{TestService, folder, quick};
@@ -82,8 +83,8 @@ async fn whatever_is_wrong_is_named_and_nothing_is_enqueued() {
 #[actix_web::test]
 async fn an_idempotency_key_makes_one_job() {
     let service = TestService::start(quick()).await;
-    let (tester, other) = (service.tester(), service.person("other", "generate read"));
-    let send = async |person: &crate::support::Api, path: &str, key: &str, body: Value| {
+    let (tester, other) = (service.tester(), service.client("other", "generate read"));
+    let send = async |person: &videosdgx_testing::TestClient, path: &str, key: &str, body: Value| {
         person.send(person.request(Method::POST, path).header("Idempotency-Key", key).json(&body)).await
     };
     let body = json!({"prompt": "a cat"});
@@ -213,8 +214,35 @@ async fn a_full_queue_says_when_to_come_again() {
 }
 
 #[actix_web::test]
+async fn the_rules_are_those_of_the_engines_description() {
+    let mut engine = quick();
+    engine.limits.frame_rule = FrameRule { step: 8, offset: 1 };
+    engine.limits.size_multiple = 32;
+    engine.limits.formats = vec![OutputFormat::H264];
+    let service = TestService::start(engine).await;
+    let tester = service.tester();
+    for (body, field, limit) in [
+        (json!({"prompt": "a", "num_frames": 13}), "num_frames", json!("8k+1")),
+        (json!({"prompt": "a", "resolution": "48x64"}), "resolution", json!(32)),
+        (json!({"prompt": "a", "format": "av1"}), "format", json!(["h264"])),
+    ] {
+        let answer = tester.post("/generate", body.clone()).await;
+        assert_eq!(answer.code(400), "invalid_field", "{body}");
+        assert_eq!((&answer.json()["field"], &answer.json()["limit"]), (&json!(field), &limit), "{body}");
+    }
+    let limits = tester.get("/info").await.expect(200)["model"]["limits"].clone();
+    assert_eq!(limits["frame_rule"], json!({"step": 8, "offset": 1}));
+    assert_eq!((&limits["image"], &limits["last_image"]), (&json!("none"), &json!("none")));
+    // 1.5 seconds at 8 frames per second: 13 frames would be possible for another model.
+    let id = tester.submit(json!({"prompt": "a", "duration": 1.5})).await;
+    assert_eq!(tester.finished(&id).await["num_frames"], 9);
+}
+
+#[actix_web::test]
 async fn a_picture_travels_beside_the_request() {
-    let service = TestService::start(FakeEngine { image: "required".to_owned(), ..quick() }).await;
+    let mut engine = quick();
+    engine.limits.image = Support::Required;
+    let service = TestService::start(engine).await;
     let tester = service.tester();
     let without = tester.post("/generate", json!({"prompt": "move"})).await;
     assert_eq!(

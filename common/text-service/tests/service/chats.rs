@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::TestService;
+use crate::support::{TestService, TextClient as _};
 
 #[actix_web::test]
 async fn a_response_has_every_field_of_openais() {

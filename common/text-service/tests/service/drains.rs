@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::support::{TestService, chat, text_of};
+use crate::support::{TestService, TextClient as _, chat, text_of};
 
 #[actix_web::test]
 async fn streams_finish_within_the_grace_time_and_new_requests_are_refused() {

@@ -1,17 +1,13 @@
 //! Authorization, what is never logged, and clients that disconnect.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
+use videosdgx_testing::{LogCapture, TestClient};
 use videosdgx_text_service::openapi_document;
 
-use crate::support::{Api, TestService, chat};
+use crate::support::{TestService, TextClient as _, chat};
 
 const PUBLIC: [&str; 9] = [
     "/",
@@ -28,21 +24,21 @@ const PUBLIC: [&str; 9] = [
 #[actix_web::test]
 async fn each_route_is_public_by_name_or_asks_for_its_scope() {
     let service = TestService::start().await;
-    let stranger = service.anonymous();
+    let anonymous = service.anonymous();
     let document: Value = serde_json::from_str(&openapi_document("fake").to_json().unwrap()).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let call = async |person: &Api| {
+            let call = async |person: &TestClient| {
                 let path = path.replace("{id}", "fake").replace("{file}", "index.html");
                 person.send(person.request(method.clone(), &path)).await
             };
             let Some(scope) = operation["security"][0]["bearer"][0].as_str() else {
                 assert!(PUBLIC.contains(&path.as_str()), "{method} {path} asks for nothing");
-                assert!(!matches!(call(&stranger).await.status, 401 | 403), "{method} {path}");
+                assert!(!matches!(call(&anonymous).await.status, 401 | 403), "{method} {path}");
                 continue;
             };
-            assert_eq!(call(&stranger).await.status, 401, "{method} {path}");
+            assert_eq!(call(&anonymous).await.status, 401, "{method} {path}");
             let others = ["generate", "read", "admin"].into_iter().filter(|other| *other != scope);
             let without = service.client("tester", &others.collect::<Vec<_>>().join(" "));
             assert_eq!(call(&without).await.status, 403, "{method} {path}");
@@ -55,8 +51,8 @@ async fn each_route_is_public_by_name_or_asks_for_its_scope() {
 #[actix_web::test]
 async fn refusals_have_the_form_of_their_place() {
     let service = TestService::start().await;
-    let (tester, stranger) = (service.tester(), service.anonymous());
-    let refused = stranger.chat("say a", json!({})).await;
+    let (tester, anonymous) = (service.tester(), service.anonymous());
+    let refused = anonymous.chat("say a", json!({})).await;
     assert_eq!(refused.error(401).1, "unauthorized");
     assert_eq!(refused.json()["error"]["type"], "authentication_error");
     assert_eq!(refused.header("www-authenticate"), "Bearer");
@@ -91,35 +87,13 @@ async fn a_client_that_disconnects_frees_its_sequence() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[actix_web::test]
 async fn neither_prompts_nor_answers_nor_tokens_are_logged() {
-    let captured = Captured::default();
+    let capture = LogCapture::default();
     let subscriber = tracing_subscriber::fmt()
         .json()
         .with_max_level(tracing::Level::INFO)
-        .with_writer(captured.clone())
+        .with_writer(capture.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let service = TestService::start().await;
@@ -130,7 +104,7 @@ async fn neither_prompts_nor_answers_nor_tokens_are_logged() {
     let mut socket = tester.socket().await;
     socket.say(json!({"type": "generate", "prompt": "canarysocket", "max_tokens": 3})).await;
     socket.hear_until("complete").await;
-    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let log = capture.text();
     assert!(log.contains("/v1/chat/completions"), "{log}");
     for secret in ["canary", tester.token.as_str()] {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestService, chat};
+use crate::support::{TestService, TextClient as _, chat};
 
 #[actix_web::test]
 async fn each_invalid_field_of_a_chat_is_named() {
@@ -146,7 +146,7 @@ async fn a_full_queue_is_429_with_retry_after() {
         if response.status() == 200 {
             open.push(response);
         } else {
-            refused = Some(crate::support::Answer::of(response).await);
+            refused = Some(videosdgx_testing::TestResponse::of(response).await);
         }
     }
     let refused = refused.unwrap();

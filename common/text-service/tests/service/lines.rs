@@ -6,9 +6,11 @@ use futures::{StreamExt as _, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestService, text_of};
+use videosdgx_testing::TestResponse;
 
-fn lines(answer: &Answer) -> Vec<Value> {
+use crate::support::{TestService, TextClient as _, text_of};
+
+fn lines(answer: &TestResponse) -> Vec<Value> {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
     answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()

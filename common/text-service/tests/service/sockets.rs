@@ -6,7 +6,9 @@ use futures::SinkExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, protocol::frame::coding::CloseCode};
 
-use crate::support::{Api, Socket, TestService, text_of};
+use videosdgx_testing::TestClient;
+
+use crate::support::{Socket, TestService, TextClient as _, text_of};
 
 #[actix_web::test]
 async fn the_example_of_the_specification() {
@@ -162,7 +164,7 @@ async fn a_browser_sends_its_token_as_a_subprotocol() {
     assert_eq!(socket.protocol.as_deref(), Some("videosdgx.v1.json"), "and the token is not sent back");
 }
 
-async fn refused(api: &Api, headers: &[(&str, &str)]) -> u16 {
+async fn refused(api: &TestClient, headers: &[(&str, &str)]) -> u16 {
     match api.socket_with(headers).await {
         Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
         Ok(_) => panic!("it was opened"),

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::TestService;
+use crate::support::{TestService, TextClient as _};
 
 #[actix_web::test]
 async fn the_first_request_loads_the_model_and_unload_frees_it() {

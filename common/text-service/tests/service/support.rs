@@ -3,10 +3,6 @@
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
-use reqwest::{
-    Client, Method, RequestBuilder, Response,
-    header::{self, HeaderMap},
-};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,7 +15,8 @@ use tokio_tungstenite::{
         protocol::frame::coding::CloseCode,
     },
 };
-use videosdgx_auth::{AuthConfig, ExposeSecret as _, KeyFolder, Scopes};
+use videosdgx_auth::AuthConfig;
+use videosdgx_testing::{TestClient, TestResponse, mint_token};
 use videosdgx_text_service::{Running, ServiceConfig, TextSettings, fake::FakeBackend};
 
 /// A service with its files in a temporary folder.
@@ -54,124 +51,53 @@ impl TestService {
         Self { running, folder, backend }
     }
 
-    /// A client whose token has these scopes.
-    pub(crate) fn client(&self, subject: &str, scopes: &str) -> Api {
-        let keys = KeyFolder::load_or_create(self.folder.path().join("auth")).unwrap();
-        let signer = keys.signer().unwrap();
-        let token =
-            signer.mint(subject, scopes.parse::<Scopes>().unwrap(), Duration::from_secs(600)).unwrap();
-        Api { client: http_client(), base: self.running.url(), token: token.expose_secret().to_owned() }
+    /// A client with these scopes.
+    pub(crate) fn client(&self, subject: &str, scopes: &str) -> TestClient {
+        let token = mint_token(&self.folder.path().join("auth"), subject, scopes);
+        TestClient::new(self.running.url(), token)
     }
 
-    /// A client with all scopes.
-    pub(crate) fn tester(&self) -> Api {
+    /// A client with every scope.
+    pub(crate) fn tester(&self) -> TestClient {
         self.client("tester", "generate read admin")
     }
 
     /// A client without a token.
-    pub(crate) fn anonymous(&self) -> Api {
-        Api { client: http_client(), base: self.running.url(), token: String::new() }
+    pub(crate) fn anonymous(&self) -> TestClient {
+        TestClient::new(self.running.url(), "")
     }
 }
 
-fn http_client() -> Client {
-    Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(60))
-        .build()
-        .unwrap()
-}
-
-/// A response.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) async fn of(response: Response) -> Self {
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    pub(crate) fn header(&self, name: impl header::AsHeaderName) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// The JSON body; the status must be this one.
-    pub(crate) fn expect(&self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}", self.text());
-        self.json()
-    }
-
-    /// `(param, code)` of OpenAI's error object; the status must be this one.
-    pub(crate) fn error(&self, status: u16) -> (String, String) {
-        let body = self.expect(status);
-        assert_eq!(self.header("content-type"), "application/json");
-        let error = &body["error"];
-        assert!(error["message"].is_string() && error["type"].is_string(), "{body}");
-        let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
-        (text("param"), text("code"))
-    }
-
-    /// The JSON `data:` of the server-sent events, without the final `[DONE]`.
-    pub(crate) fn chunks(&self) -> Vec<Value> {
-        assert_eq!(self.status, 200, "{}", self.text());
-        assert!(self.header("content-type").starts_with("text/event-stream"));
-        let text = self.text();
-        let mut data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-        assert_eq!(data.pop(), Some("[DONE]"), "{text}");
-        data.iter().map(|data| serde_json::from_str(data).unwrap()).collect()
-    }
-}
-
-/// A client of the API.
-#[derive(Clone)]
-pub(crate) struct Api {
-    pub(crate) client: Client,
-    pub(crate) base: String,
-    pub(crate) token: String,
-}
-
-impl Api {
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.base));
-        if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
-    }
-
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
-        Answer::of(request.send().await.unwrap()).await
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(self.request(Method::GET, path)).await
-    }
-
-    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send(self.request(Method::POST, path).json(&body)).await
-    }
-
+/// Requests of a text service's tests.
+pub(crate) trait TextClient {
     /// A chat of one message, with additional fields.
-    pub(crate) async fn chat(&self, message: &str, more: Value) -> Answer {
+    async fn chat(&self, message: &str, more: Value) -> TestResponse;
+
+    /// A WebSocket with the token in `Authorization`.
+    async fn socket(&self) -> Socket;
+
+    async fn socket_with(&self, headers: &[(&str, &str)]) -> Result<Socket, tungstenite::Error>;
+
+    /// A WebSocket over a connection with a small receive buffer.
+    async fn narrow_socket(&self) -> Socket;
+
+    /// The engine's state.
+    async fn engine(&self) -> Value;
+
+    /// Waits until the engine runs `count` sequences.
+    async fn until_running(&self, count: u64);
+}
+
+impl TextClient for TestClient {
+    async fn chat(&self, message: &str, more: Value) -> TestResponse {
         self.post("/v1/chat/completions", chat(message, more)).await
     }
 
-    /// A WebSocket with the token in `Authorization`.
-    pub(crate) async fn socket(&self) -> Socket {
+    async fn socket(&self) -> Socket {
         self.socket_with(&[("authorization", &format!("Bearer {}", self.token))]).await.unwrap()
     }
 
-    pub(crate) async fn socket_with(&self, headers: &[(&str, &str)]) -> Result<Socket, tungstenite::Error> {
+    async fn socket_with(&self, headers: &[(&str, &str)]) -> Result<Socket, tungstenite::Error> {
         let mut request = format!("{}/stream", self.base.replacen("http", "ws", 1)).into_client_request()?;
         for (name, value) in headers {
             let name: HeaderName = name.parse().unwrap();
@@ -182,8 +108,7 @@ impl Api {
         Ok(Socket { socket, protocol: protocol.map(|value| value.to_str().unwrap().to_owned()) })
     }
 
-    /// A WebSocket over a connection with a small receive buffer.
-    pub(crate) async fn narrow_socket(&self) -> Socket {
+    async fn narrow_socket(&self) -> Socket {
         let mut request =
             format!("{}/stream", self.base.replacen("http", "ws", 1)).into_client_request().unwrap();
         let token = HeaderValue::from_str(&format!("Bearer {}", self.token)).unwrap();
@@ -196,13 +121,11 @@ impl Api {
         Socket { socket, protocol: None }
     }
 
-    /// The engine's state.
-    pub(crate) async fn engine(&self) -> Value {
+    async fn engine(&self) -> Value {
         self.get("/info").await.expect(200)["engine"].clone()
     }
 
-    /// Waits until the engine runs `count` sequences.
-    pub(crate) async fn until_running(&self, count: u64) {
+    async fn until_running(&self, count: u64) {
         for _ in 0..2000 {
             if self.engine().await["running"] == count {
                 return;

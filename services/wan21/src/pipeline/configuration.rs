@@ -6,8 +6,9 @@ use serde::Deserialize;
 use videosdgx_diffusion::schedulers::SchedulerConfig;
 use videosdgx_diffusion::{Generation, PipelineError};
 use videosdgx_tensor::{Checkpoint, CheckpointError, read_json};
-use videosdgx_video::wan_vae::{TEMPORAL_FACTOR, WanVaeConfig};
+use videosdgx_video::wan_vae::WanVaeConfig;
 
+use crate::description::FRAME_RULE;
 use crate::transformer::TransformerConfig;
 
 pub(super) struct WanConfiguration {
@@ -65,7 +66,7 @@ impl WanConfiguration {
     pub(super) fn check(&self, generation: &Generation) -> Result<(), PipelineError> {
         let [_, patch_rows, patch_columns] = self.transformer.patch_size;
         let size_step = self.vae.spatial_factor() * patch_rows.max(patch_columns);
-        generation.check(size_step, TEMPORAL_FACTOR, self.transformer.takes_image())?;
+        generation.check(size_step, FRAME_RULE, self.transformer.takes_image())?;
         let shape = self.latent_shape(generation);
         let sides = [
             ("num_frames", shape[2]),

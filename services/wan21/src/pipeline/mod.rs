@@ -19,8 +19,7 @@
 //!     steps: 20,
 //!     guidance: 4.0,
 //!     seed: 1,
-//!     scheduler: None,
-//!     shift: None,
+//!     ..Generation::default()
 //! };
 //! generate(&mut pipeline, &generation, None, |_progress| Ok(()), |_rgb| Ok::<_, PipelineError>(()))?;
 //! # Ok(()) }

@@ -6,20 +6,20 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// The model when there are several of its kind and none is named.
-fn first_choice(kind: ModelKind) -> &'static str {
+/// The default among several models of a kind.
+fn default_model(kind: ModelKind) -> &'static str {
     match kind {
         ModelKind::Text => "qwen3-4b",
         ModelKind::Video => "wan21",
     }
 }
 
-/// A client with whatever token can be had.
+/// A client with the token of [`find_token`], if there is one.
 pub(crate) fn client(server: &Server) -> Result<Client, Failure> {
     Ok(Client::new(&server.url, find_token(&user())?)?)
 }
 
-/// Who is at the keyboard: the subject of tokens.
+/// Name of the operating system's user, the default subject of tokens.
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub(crate) fn user() -> String {
     let name = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
@@ -29,7 +29,7 @@ pub(crate) fn user() -> String {
     if sound { name } else { "operator".to_owned() }
 }
 
-/// The named model, else the first choice of its kind, else the only one.
+/// The named model, else the default of its kind, else the only one.
 pub(crate) async fn model(
     client: &Client,
     named: Option<String>,
@@ -39,16 +39,13 @@ pub(crate) async fn model(
         return Ok(named);
     }
     let models = client.models().await?.data;
-    // One that has not said yet what it makes may be the right one.
-    let fitting = models.iter().filter(|model| model.kind.is_none_or(|made| made == kind));
+    // A model whose kind is not known yet may be of this kind.
+    let fitting = models.iter().filter(|model| model.kind.is_none_or(|known| known == kind));
     let ids: Vec<&str> = fitting.map(|model| model.id.as_str()).collect();
     match ids.as_slice() {
-        _ if ids.contains(&first_choice(kind)) => Ok(first_choice(kind).to_owned()),
+        _ if ids.contains(&default_model(kind)) => Ok(default_model(kind).to_owned()),
         [only] => Ok((*only).to_owned()),
-        [] => Err(Failure::new(
-            Exit::Unavailable,
-            format!("the gateway has no model that makes {}", kind.as_str()),
-        )),
+        [] => Err(Failure::new(Exit::Unavailable, format!("the gateway has no {} model", kind.as_str()))),
         several => {
             Err(Failure::new(Exit::Refused, format!("name the model with --model: {}", several.join(", "))))
         }

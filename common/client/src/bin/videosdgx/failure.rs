@@ -21,7 +21,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What went wrong, for the person and for the script.
+/// Why a command failed: a message and an exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -46,7 +46,7 @@ impl From<ClientError> for Failure {
                 Exit::Unavailable
             }
             (_, Some(_)) => Exit::Refused,
-            (ClientError::BrokenOff { .. }, _) => Exit::JobFailed,
+            (ClientError::CutOff { .. }, _) => Exit::JobFailed,
             _ => Exit::Local,
         };
         let hint = if exit == Exit::Unauthorized {

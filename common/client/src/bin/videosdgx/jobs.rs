@@ -10,7 +10,7 @@ use crate::{
     show,
 };
 
-/// Largest page that is asked for.
+/// Largest page size that is requested.
 const PAGE: usize = 100;
 
 pub(crate) async fn list(server: &Server, command: Jobs) -> Result<(), Failure> {
@@ -31,7 +31,7 @@ pub(crate) async fn list(server: &Server, command: Jobs) -> Result<(), Failure> 
         return show::json(&jobs);
     }
     for job in &jobs {
-        let prompt: String = job.prompt.chars().take(60).collect();
+        let prompt: String = job.settings.prompt.chars().take(60).collect();
         println!(
             "{:<24} {:<10} {:>3} %  {}  {prompt}",
             job.job_id,
@@ -62,7 +62,7 @@ pub(crate) async fn cancel(server: &Server, command: Cancel) -> Result<(), Failu
     if command.json {
         return show::json(&job);
     }
-    let forgotten = if command.forget { ", and forgotten" } else { "" };
+    let forgotten = if command.forget { ", and deleted" } else { "" };
     println!("{} {}{forgotten}", job.job_id, job.status.as_str());
     Ok(())
 }
@@ -98,7 +98,7 @@ pub(crate) async fn models(server: &Server, command: Models) -> Result<(), Failu
         return show::json(&models);
     }
     for model in &models.data {
-        let state = if model.available { "available" } else { "does not answer" };
+        let state = if model.available { "available" } else { "unavailable" };
         let kind = model.kind.map_or("", |kind| kind.as_str());
         let checkpoint = model.checkpoint.as_deref().unwrap_or("no checkpoint");
         println!("{:<18} {kind:<6} {state:<16} {checkpoint}", model.id);

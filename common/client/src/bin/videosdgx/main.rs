@@ -1,4 +1,4 @@
-//! The `videosdgx` command: make videos, talk to models, look after jobs, mint tokens, fetch checkpoints.
+//! The `videosdgx` command: make videos, chat with models, manage jobs, mint tokens, download checkpoints.
 
 mod args;
 mod chat;
@@ -7,6 +7,7 @@ mod failure;
 mod generate;
 mod jobs;
 mod pull;
+mod settings;
 mod show;
 mod token;
 
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
         Command::Chat(command) => chat::run(&args.server, command).await,
         command => tokio::select! {
             outcome = run(args.server, command) => outcome,
-            // Dropping the work is safe: what was fetched is kept, and jobs go on at the server.
+            // Dropping the work is safe: received data is kept, and jobs continue on the server.
             () = interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
         },
     };
@@ -37,7 +38,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Completes at Ctrl-C.
+/// Completes when Ctrl-C is pressed.
 pub(crate) async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;

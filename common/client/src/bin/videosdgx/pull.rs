@@ -47,7 +47,7 @@ pub(crate) async fn run(command: Pull) -> Result<(), Failure> {
     bars.all.clear().ok();
     let report = report?;
     eprintln!(
-        "{} files, {:.2} GB, {} of them fetched now, all as published",
+        "{} files, {:.2} GB, {} of them downloaded now, all verified",
         report.files,
         report.bytes as f64 / 1e9,
         report.fetched
@@ -60,8 +60,8 @@ pub(crate) async fn run(command: Pull) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Points `<models>/<service>`, which the service loads unless told otherwise, at the checkpoint: when it points nowhere yet,
-/// or when asked to.
+/// Points the link `<models>/<service>`, the service's default checkpoint, at this checkpoint: if the link does not exist
+/// yet, or on request.
 fn activate(models: &Path, service: &str, name: &str, replace: bool) -> Result<(), Failure> {
     let link = models.join(service);
     let cannot = |error: std::io::Error| {
@@ -71,7 +71,7 @@ fn activate(models: &Path, service: &str, name: &str, replace: bool) -> Result<(
         Ok(_) if std::fs::read_link(&link).is_ok_and(|target| target == Path::new(name)) => {}
         Ok(metadata) if !replace || !metadata.is_symlink() => {
             eprintln!(
-                "{service} goes on with {}; to serve this one: VIDEOSDGX_CHECKPOINT={}{}",
+                "{service} continues to use {}; to use this one: VIDEOSDGX_CHECKPOINT={}{}",
                 link.display(),
                 models.join(name).display(),
                 if metadata.is_symlink() { ", or --activate" } else { "" }
@@ -86,11 +86,11 @@ fn activate(models: &Path, service: &str, name: &str, replace: bool) -> Result<(
             std::fs::rename(&fresh, &link).map_err(cannot)?;
         }
     }
-    eprintln!("{service} serves it when it loads its model next ({})", link.display());
+    eprintln!("{service} uses it when it loads its model next ({})", link.display());
     Ok(())
 }
 
-/// A bar a file under a bar for everything; lines where nobody looks.
+/// One progress bar per file and one for the total; lines if standard error is not a terminal.
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
@@ -132,7 +132,7 @@ impl Bars {
                 }
             }
             PullEvent::Retry { path, reason } => {
-                let line = format!("{path}: {reason}; trying again");
+                let line = format!("{path}: {reason}; retrying");
                 if self.all.println(&line).is_err() || self.all.is_hidden() {
                     eprintln!("{line}");
                 }

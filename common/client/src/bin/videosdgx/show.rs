@@ -15,7 +15,7 @@ pub(crate) fn json<T: Serialize>(answer: &T) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows a job's way: a bar where somebody looks, a line a change where not. On standard error.
+/// Shows the progress of a job on standard error: a bar on a terminal, else one line per change.
 pub(crate) struct JobBar {
     bar: ProgressBar,
     hidden: bool,
@@ -54,7 +54,7 @@ fn describe(progress: &Progress) -> String {
     let mut text = match (progress.status, progress.stage) {
         (JobStatus::Running, Some(stage)) => match stage {
             Stage::Loading => "loading the model",
-            Stage::Encoding => "reading the prompt",
+            Stage::Encoding => "encoding the prompt",
             Stage::Denoising => "denoising",
             Stage::Decoding => "decoding",
             Stage::Saving => "saving",
@@ -73,7 +73,7 @@ fn describe(progress: &Progress) -> String {
     text
 }
 
-/// A bar of bytes on standard error.
+/// A progress bar in bytes, on standard error.
 pub(crate) fn byte_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(style("{msg:40!} [{bar:30}] {bytes:>10}/{total_bytes} {bytes_per_sec} {eta}"));
@@ -85,18 +85,18 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("=> ")
 }
 
-/// A job for people.
+/// Prints a job as text.
 pub(crate) fn job(job: &Job) {
     let line = |name: &str, value: String| println!("{name:<10} {value}");
     line("job", job.job_id.to_string());
     line("status", format!("{} ({} %)", job.status.as_str(), job.progress));
     line("model", format!("{} ({})", job.model_name, job.checkpoint));
-    line("prompt", job.prompt.clone());
-    line(
-        "video",
-        format!("{} · {} frames · {} fps · {:.2} s", job.resolution, job.num_frames, job.fps, job.duration),
-    );
-    line("sampling", format!("{} steps · guidance {} · seed {}", job.steps, job.guidance_scale, job.seed));
+    let settings = &job.settings;
+    line("prompt", settings.prompt.clone());
+    let (resolution, frames, fps) = (settings.resolution, settings.num_frames, settings.fps);
+    line("video", format!("{resolution} · {frames} frames · {fps} fps · {:.2} s", job.duration));
+    let (steps, guidance, seed) = (settings.steps, settings.guidance_scale, settings.seed);
+    line("sampling", format!("{steps} steps · guidance {guidance} · seed {seed}"));
     line("created", job.created_at.to_string());
     if let (Some(from), Some(to)) = (job.started_at, job.completed_at) {
         line("took", format!("{:.1} s", to.duration_since(from).as_secs_f64()));

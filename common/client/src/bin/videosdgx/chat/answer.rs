@@ -6,17 +6,16 @@ use videosdgx_client::Client;
 
 use crate::failure::{Exit, Failure};
 
-/// How an answer ended.
+/// How a streamed answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// As the model or a limit had it.
+    /// Completely.
     Whole,
-    /// By Ctrl-C.
+    /// Interrupted by Ctrl-C.
     Interrupted,
 }
 
-/// An answer being printed as it is made: content on standard output, thoughts, dimmed, on standard error where somebody
-/// looks.
+/// Prints a streamed answer: content on standard output, reasoning dimmed on standard error if that is a terminal.
 pub(super) struct Answer {
     text: String,
     asked: Instant,
@@ -43,7 +42,7 @@ impl Answer {
         }
     }
 
-    /// Asks, and prints until the end.
+    /// Sends the request and prints the answer until its end.
     pub(super) async fn receive(&mut self, client: &Client, request: &ChatRequest) -> Result<(), Failure> {
         let mut stream = client.chat_stream(request).await?;
         while let Some(chunk) = stream.next().await? {
@@ -71,10 +70,10 @@ impl Answer {
     fn say(&mut self, content: &str) -> Result<(), Failure> {
         self.end_thoughts();
         self.text.push_str(content);
-        let shown = if self.is_terminal { harmless(content) } else { content.to_owned() };
+        let shown = if self.is_terminal { without_controls(content) } else { content.to_owned() };
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::new(Exit::Local, "nobody reads the answer any more"),
+            ErrorKind::BrokenPipe => Failure::new(Exit::Local, "standard output was closed"),
             _ => Failure::new(Exit::Local, format!("cannot write the answer: {error}")),
         })
     }
@@ -82,7 +81,7 @@ impl Answer {
     fn think(&mut self, thought: &str) {
         if std::io::stderr().is_terminal() {
             let dim = if std::mem::replace(&mut self.is_thinking, true) { "" } else { "\u{1b}[2m" };
-            eprint!("{dim}{}", harmless(thought));
+            eprint!("{dim}{}", without_controls(thought));
         }
     }
 
@@ -92,30 +91,30 @@ impl Answer {
         }
     }
 
-    /// Ends the last line.
+    /// Prints the end of the last line.
     pub(super) fn finish(&mut self) {
         self.end_thoughts();
         if !self.text.is_empty() && !self.text.ends_with('\n') {
             let mut stdout = std::io::stdout().lock();
-            // Whoever does not read it any more misses nothing.
+            // A closed standard output is not an error here.
             let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
         }
         if self.finish == Some(FinishReason::Length) {
-            eprintln!("(cut off: it has as many tokens as it may have; --max-tokens)");
+            eprintln!("(cut off at the largest number of tokens; see --max-tokens)");
         }
     }
 
-    /// `31 tokens, the first after 84 ms, then 96.3 a second`
+    /// `31 tokens, the first after 84 ms, then 96.3 per second`
     pub(super) fn statistics(&self) -> String {
         let (Some(first), Some(usage)) = (self.first, self.usage) else { return "no tokens".to_owned() };
         let wait = first.duration_since(self.asked).as_millis();
         let seconds = self.last.duration_since(first).as_secs_f64();
         let mut line = format!("{} tokens, the first after {wait} ms", usage.completion_tokens);
-        // What came in one piece has no pace.
+        // An answer that arrived at once has no rate.
         if usage.completion_tokens > 1 && seconds > 0.02 {
             #[expect(clippy::cast_precision_loss, reason = "an answer has less than 2⁵² tokens")]
             let rate = (usage.completion_tokens - 1) as f64 / seconds;
-            line.push_str(&format!(", then {rate:.1} a second"));
+            line.push_str(&format!(", then {rate:.1} per second"));
         }
         line
     }
@@ -125,8 +124,8 @@ impl Answer {
     }
 }
 
-/// Without the characters that move a terminal's cursor or change its state.
-fn harmless(text: &str) -> String {
+/// Removes control characters, which would move a terminal's cursor or change its state.
+fn without_controls(text: &str) -> String {
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
 }
 
@@ -135,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_cannot_drive_the_terminal() {
-        assert_eq!(harmless("a\u{1b}[2Jb\n\tc\u{7}\u{9b}é\r"), "a[2Jb\n\tcé");
+    fn control_characters_are_removed() {
+        assert_eq!(without_controls("a\u{1b}[2Jb\n\tc\u{7}\u{9b}é\r"), "a[2Jb\n\tcé");
     }
 }

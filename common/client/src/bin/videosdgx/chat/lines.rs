@@ -2,7 +2,7 @@ use std::io::BufRead;
 
 use tokio::sync::mpsc;
 
-/// Lines of standard input, read on a thread of their own: reading a terminal cannot be given up half-way.
+/// Lines of standard input, read on a separate thread because reading a terminal cannot be cancelled.
 pub(super) struct Lines(mpsc::Receiver<String>);
 
 impl Lines {

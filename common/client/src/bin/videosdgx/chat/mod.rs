@@ -20,7 +20,7 @@ use crate::{
 /// Largest question that is read from standard input.
 const MAX_QUESTION: u64 = 4 << 20;
 
-const HELP: &str = "/reset forgets the conversation · /exit, or Ctrl-D, leaves · Ctrl-C ends an answer";
+const HELP: &str = "/reset clears the conversation · /exit or Ctrl-D quits · Ctrl-C stops an answer";
 
 pub(crate) async fn run(server: &Server, command: Chat) -> Result<(), Failure> {
     let converses = command.interactive || command.question.is_none() && std::io::stdin().is_terminal();
@@ -45,7 +45,7 @@ pub(crate) async fn run(server: &Server, command: Chat) -> Result<(), Failure> {
     }
 }
 
-/// A question a line until the lines or the patience end.
+/// One question per line until the end of the input or `/exit`.
 async fn converse(
     client: &Client,
     conversation: &mut Conversation,
@@ -81,25 +81,25 @@ async fn converse(
             "/exit" | "/quit" | "/bye" => return Ok(()),
             "/reset" => {
                 conversation.reset();
-                eprintln!("forgotten");
+                eprintln!("cleared");
             }
             command if command.starts_with('/') && !command.contains(char::is_whitespace) => {
                 eprintln!("{HELP}")
             }
             _ => match conversation.ask(client, line, stats).await {
                 Ok(End::Whole) => {}
-                Ok(End::Interrupted) => eprintln!("(ended)"),
-                // The next question may well be answered.
+                Ok(End::Interrupted) => eprintln!("(stopped)"),
+                // The next question may succeed.
                 Err(failure) => failure.print(),
             },
         }
     }
 }
 
-/// What has been said so far, and how to ask.
+/// The messages so far and the parameters of requests.
 struct Conversation {
     request: ChatRequest,
-    /// Messages that a reset keeps.
+    /// Number of messages that a reset keeps.
     kept: usize,
 }
 
@@ -123,8 +123,8 @@ impl Conversation {
         self.request.messages.truncate(self.kept);
     }
 
-    /// Asks and prints the answer. What was answered is remembered, also when it was ended early; a question without any
-    /// answer is forgotten.
+    /// Sends a question and prints the answer. Even a partial answer is added to the conversation; a question without an
+    /// answer is removed from it.
     async fn ask(&mut self, client: &Client, question: String, stats: bool) -> Result<End, Failure> {
         let messages = &mut self.request.messages;
         let before = messages.len();
@@ -159,9 +159,9 @@ fn whole_input() -> Result<String, Failure> {
     if bytes.len() as u64 > MAX_QUESTION {
         return Err(cannot(format!("a question has at most {MAX_QUESTION} bytes")));
     }
-    let text = String::from_utf8(bytes).map_err(|_| cannot("it is no UTF-8 text".to_owned()))?;
+    let text = String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8".to_owned()))?;
     if text.trim().is_empty() {
-        return Err(cannot("there is no question in it".to_owned()));
+        return Err(cannot("it is empty".to_owned()));
     }
     Ok(text)
 }

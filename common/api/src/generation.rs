@@ -1,0 +1,378 @@
+//! The settings of one generation, each defined once: request, stored form and job are made from the same list.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{ModelDescription, Priority, Resolution};
+
+/// Codec of the MP4 file's video track.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// H.264, supported by every player.
+    #[default]
+    #[serde(alias = "mp4")]
+    H264,
+    /// AV1, royalty-free.
+    Av1,
+}
+
+impl OutputFormat {
+    /// Every codec.
+    pub const ALL: [Self; 2] = [Self::H264, Self::Av1];
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::H264 => "h264",
+            Self::Av1 => "av1",
+        }
+    }
+}
+
+/// Scheduler (sampler) of a flow-matching model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SchedulerName {
+    /// UniPC multistep, order 2.
+    Unipc,
+    /// Flow-match Euler.
+    Euler,
+}
+
+impl SchedulerName {
+    /// Every scheduler.
+    pub const ALL: [Self; 2] = [Self::Unipc, Self::Euler];
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unipc => "unipc",
+            Self::Euler => "euler",
+        }
+    }
+}
+
+/// Makes [`GenerateRequest`], [`GenerationSettings`] and the conversion between them from one list of fields:
+///
+/// - `required`: the same in both.
+/// - `defaulted`: optional in a request, with the model's default in the settings. `as` names the type in OpenAPI.
+/// - `optional`: the same in both; the type's default when absent, so that jobs stored before the field existed are
+///   still read.
+/// - `attachments`: whole files as base64 or data URIs, optional in both. The queue stores them beside the settings
+///   (see [`GenerationSettings::take_attachments`]) and a [`Job`](crate::Job) does not show them.
+/// - `request_only`: not part of the settings.
+macro_rules! generation_settings {
+    (
+        required { $($(#[$required_attribute:meta])* $required:ident: $required_type:ty,)* }
+        defaulted {
+            $($(#[$defaulted_attribute:meta])* $defaulted:ident: $defaulted_type:ty as $schema:ty = $default:expr,)*
+        }
+        optional { $($(#[$optional_attribute:meta])* $optional:ident: $optional_type:ty,)* }
+        attachments { $($(#[$attachment_attribute:meta])* $attachment:ident,)* }
+        request_only { $($(#[$request_attribute:meta])* $request:ident: $request_type:ty,)* }
+    ) => {
+        /// Body of `POST /generate`. Only `prompt` is required: absent fields take the checkpoint's defaults, and the job
+        /// shows the values used. `/info` has the limits of the model.
+        ///
+        /// ```
+        /// use videosdgx_api::GenerateRequest;
+        ///
+        /// let request = GenerateRequest { prompt: "a red circle".into(), fps: Some(8), ..Default::default() };
+        /// assert_eq!(serde_json::to_string(&request)?, r#"{"prompt":"a red circle","fps":8}"#);
+        /// # Ok::<(), serde_json::Error>(())
+        /// ```
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct GenerateRequest {
+            $($(#[$required_attribute])* pub $required: $required_type,)*
+            $(
+                $(#[$defaulted_attribute])*
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                #[schema(value_type = Option<$schema>)]
+                pub $defaulted: Option<$defaulted_type>,
+            )*
+            $(
+                $(#[$optional_attribute])*
+                #[serde(default, skip_serializing_if = "is_default")]
+                pub $optional: $optional_type,
+            )*
+            $(
+                $(#[$attachment_attribute])*
+                #[serde(default, skip_serializing_if = "is_default")]
+                #[schema(example = json!(null))]
+                pub $attachment: Option<String>,
+            )*
+            $(
+                $(#[$request_attribute])*
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub $request: Option<$request_type>,
+            )*
+        }
+
+        /// Everything that decides which video is generated, with all defaults filled in. Part of
+        /// [`ResolvedRequest`](crate::ResolvedRequest) and of [`Job`](crate::Job), in JSON among their own fields.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+        pub struct GenerationSettings {
+            $($(#[$required_attribute])* pub $required: $required_type,)*
+            $($(#[$defaulted_attribute])* #[schema(value_type = $schema)] pub $defaulted: $defaulted_type,)*
+            $(
+                $(#[$optional_attribute])*
+                #[serde(default, skip_serializing_if = "is_default")]
+                pub $optional: $optional_type,
+            )*
+            $(
+                $(#[$attachment_attribute])*
+                #[serde(default, skip_serializing_if = "is_default")]
+                #[schema(ignore)]
+                pub $attachment: Option<String>,
+            )*
+        }
+
+        impl GenerateRequest {
+            /// The settings, with the defaults of `model` where the request names no value. Checks no limit and leaves
+            /// `duration` to the caller.
+            #[must_use]
+            pub fn into_settings(self, model: &ModelDescription) -> GenerationSettings {
+                GenerationSettings {
+                    $($required: self.$required,)*
+                    $(
+                        $defaulted: self.$defaulted.unwrap_or_else(|| {
+                            let default: fn(&ModelDescription) -> $defaulted_type = $default;
+                            default(model)
+                        }),
+                    )*
+                    $($optional: self.$optional,)*
+                    $($attachment: self.$attachment,)*
+                }
+            }
+        }
+
+        impl GenerationSettings {
+            fn attachments_mut(&mut self) -> Vec<(&'static str, &mut Option<String>)> {
+                vec![$((stringify!($attachment), &mut self.$attachment),)*]
+            }
+        }
+    };
+}
+
+generation_settings! {
+    required {
+        /// What the video shows, 1 to 1000 characters.
+        #[schema(min_length = 1, max_length = 1000, example = "a red circle moving right on a black background")]
+        prompt: String,
+    }
+    defaulted {
+        /// What the video should not show, at most 1000 characters. Default: empty.
+        #[schema(max_length = 1000)]
+        negative_prompt: String as String = |_| String::new(),
+        /// Frames per second of the file, 1 to 60.
+        #[schema(minimum = 1, maximum = 60)]
+        fps: u32 as u32 = |model| model.default_fps,
+        /// Width and height in pixels, for example `832x480`.
+        #[schema(pattern = "^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$", example = "64x64")]
+        resolution: Resolution as String = |model| model.default_resolution,
+        /// Number of frames, one that the model's `frame_rule` in `/info` allows; 1 makes a still image. Not together with
+        /// `duration`.
+        #[schema(minimum = 1)]
+        num_frames: u32 as u32 = |model| model.default_num_frames,
+        /// Denoising steps, 1 to 200.
+        #[schema(minimum = 1, maximum = 200)]
+        steps: u32 as u32 = |model| model.default_steps,
+        /// Scale of classifier-free guidance, 1 (none) to 20.
+        #[schema(minimum = 1.0, maximum = 20.0)]
+        guidance_scale: f64 as f64 = |model| model.default_guidance_scale,
+        /// Seed of the noise. The same seed, machine and number format produce the same bytes. Default: random, drawn when
+        /// the request is accepted, so that a second attempt makes the same video.
+        #[schema(minimum = 0)]
+        seed: u64 as u64 = |_| random_seed(),
+        /// Codec of the MP4 file's video track, one of the model's `formats` in `/info`.
+        format: OutputFormat as OutputFormat = |model| model.default_format,
+        /// Scheduler, one of the model's `schedulers` in `/info`. Default: the checkpoint's own.
+        scheduler: SchedulerName as SchedulerName = |model| model.default_scheduler,
+    }
+    optional {}
+    attachments {
+        /// First frame for image-to-video checkpoints: PNG, JPEG or WebP as a data URI or plain base64, at most 10 MiB
+        /// decoded.
+        image,
+    }
+    request_only {
+        /// Length in seconds, up to 60; rounded to a number of frames that the model can make. Not together with
+        /// `num_frames`.
+        #[schema(exclusive_minimum = 0.0, maximum = 60.0, example = 2.0)]
+        duration: f64,
+        /// 0 (least urgent) to 9. Default: 5.
+        priority: Priority,
+    }
+}
+
+impl GenerationSettings {
+    /// Length of the file in seconds.
+    #[must_use]
+    pub fn duration(&self) -> f64 {
+        f64::from(self.num_frames) / f64::from(self.fps.max(1))
+    }
+
+    /// A hash of every setting, attachments included. It distinguishes intermediate results of different generations; it
+    /// is stable within one build of a program only.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        // The derived text lists every field, so that a new one cannot be left out.
+        format!("{self:?}").hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Removes the attachments and returns them as one value to store: megabytes among the other settings would make
+    /// every listing of jobs slow. `None` when there is no attachment.
+    pub fn take_attachments(&mut self) -> Option<Vec<u8>> {
+        let taken = self.attachments_mut().into_iter();
+        pack(taken.filter_map(|(name, attachment)| Some((name, attachment.take()?))).collect())
+    }
+
+    /// Puts back what [`Self::take_attachments`] returned.
+    ///
+    /// # Errors
+    /// [`InvalidAttachments`] when `stored` is not such a value.
+    pub fn restore_attachments(&mut self, stored: Vec<u8>) -> Result<(), InvalidAttachments> {
+        for (name, file) in unpack(stored)? {
+            let mut known = self.attachments_mut().into_iter();
+            let (_, attachment) =
+                known.find(|(known, _)| *known == name).ok_or(InvalidAttachments::UnknownField(name))?;
+            *attachment = Some(file);
+        }
+        Ok(())
+    }
+}
+
+/// Why stored attachments cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidAttachments {
+    /// A single attachment is not UTF-8.
+    #[error("it is not UTF-8")]
+    Text(#[from] std::string::FromUtf8Error),
+    /// Several attachments are not a JSON object of strings.
+    #[error("it is not a JSON object of strings")]
+    Json(#[from] serde_json::Error),
+    /// No attachment has this name.
+    #[error("there is no attachment `{0}`")]
+    UnknownField(String),
+}
+
+/// The attachment that is stored as its plain text when it is the only one.
+const PLAIN_ATTACHMENT: &str = "image";
+
+fn pack(mut files: Vec<(&'static str, String)>) -> Option<Vec<u8>> {
+    match files.as_mut_slice() {
+        [] => None,
+        [(PLAIN_ATTACHMENT, file)] => Some(std::mem::take(file).into_bytes()),
+        _ => {
+            let object: serde_json::Map<_, _> =
+                files.into_iter().map(|(name, file)| (name.to_owned(), file.into())).collect();
+            Some(serde_json::Value::Object(object).to_string().into_bytes())
+        }
+    }
+}
+
+/// The reverse of [`pack`]. Neither base64 nor a data URI begins with a brace.
+fn unpack(stored: Vec<u8>) -> Result<Vec<(String, String)>, InvalidAttachments> {
+    if stored.starts_with(b"{") {
+        let files: std::collections::BTreeMap<_, _> = serde_json::from_slice(&stored)?;
+        return Ok(files.into_iter().collect());
+    }
+    Ok(vec![(PLAIN_ATTACHMENT.to_owned(), String::from_utf8(stored)?)])
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// 53 random bits, so that every JSON reader keeps the seed exactly.
+fn random_seed() -> u64 {
+    // Bits 12–15 of the high half hold the UUID's version, the top two bits of the low half its variant.
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    (high >> 16 << 5) | (low & 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings() -> GenerationSettings {
+        serde_json::from_value(json!({
+            "prompt": "a", "negative_prompt": "", "resolution": "64x48", "num_frames": 17, "fps": 8, "steps": 20,
+            "guidance_scale": 3.0, "seed": u64::MAX, "format": "h264", "scheduler": "unipc",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_by_name() {
+        let error = serde_json::from_str::<GenerateRequest>(r#"{"prompt":"a","guidance":3}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `guidance`"), "{error}");
+    }
+
+    #[test]
+    fn every_setting_changes_the_fingerprint() {
+        let base = settings().fingerprint();
+        assert_eq!(settings().fingerprint(), base);
+        let stored = serde_json::to_value(settings()).unwrap();
+        for (name, other) in [
+            ("prompt", json!("b")),
+            ("negative_prompt", json!("b")),
+            ("resolution", json!("48x64")),
+            ("num_frames", json!(21)),
+            ("fps", json!(9)),
+            ("steps", json!(21)),
+            ("guidance_scale", json!(3.5)),
+            ("seed", json!(1)),
+            ("format", json!("av1")),
+            ("scheduler", json!("euler")),
+            ("image", json!("aGk=")),
+        ] {
+            let mut stored = stored.clone();
+            stored[name] = other;
+            let changed: GenerationSettings = serde_json::from_value(stored).unwrap();
+            assert_ne!(changed.fingerprint(), base, "{name}");
+        }
+    }
+
+    #[test]
+    fn attachments_are_taken_and_restored() {
+        let mut settings = settings();
+        assert_eq!(settings.take_attachments(), None);
+        settings.image = Some("aGk=".into());
+        let with_image = settings.clone();
+        let stored = settings.take_attachments().unwrap();
+        assert_eq!((stored.as_slice(), &settings.image), (b"aGk=".as_slice(), &None));
+        settings.restore_attachments(stored).unwrap();
+        assert_eq!(settings, with_image);
+        assert!(settings.restore_attachments(b"{".to_vec()).is_err());
+        assert!(settings.restore_attachments(br#"{"hat": "aGk="}"#.to_vec()).is_err());
+        assert!(settings.restore_attachments(vec![0xFF]).is_err());
+    }
+
+    #[test]
+    fn several_attachments_are_stored_as_one_object() {
+        let stored = pack(vec![("image", "a".into()), ("last_image", "b".into())]).unwrap();
+        let files = [("image", "a"), ("last_image", "b")].map(|(name, file)| (name.into(), file.into()));
+        assert_eq!(unpack(stored).unwrap(), files);
+    }
+
+    #[test]
+    fn names_are_those_of_the_wire() {
+        for format in OutputFormat::ALL {
+            assert_eq!(serde_json::to_value(format).unwrap(), format.as_str());
+        }
+        for scheduler in SchedulerName::ALL {
+            assert_eq!(serde_json::to_value(scheduler).unwrap(), scheduler.as_str());
+        }
+    }
+}

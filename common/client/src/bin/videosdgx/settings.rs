@@ -1,0 +1,92 @@
+//! Settings of a generation as command-line options.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use clap::Args;
+use videosdgx_api::{GenerateRequest, OutputFormat, Priority, Resolution, SchedulerName};
+
+use crate::{
+    args::named,
+    failure::{Exit, Failure},
+};
+
+/// Largest image in bytes that the API accepts.
+const MAX_IMAGE_BYTES: u64 = 10 << 20;
+
+/// Options of `videosdgx generate` that become fields of the request. Default: the checkpoint's defaults.
+#[derive(Debug, Args)]
+pub(crate) struct SettingArgs {
+    /// What the video should not show.
+    #[arg(short, long)]
+    negative_prompt: Option<String>,
+    /// Length in seconds.
+    #[arg(short, long, conflicts_with = "num_frames")]
+    duration: Option<f64>,
+    /// Frames per second.
+    #[arg(long)]
+    fps: Option<u32>,
+    /// Size in pixels, for example 832x480.
+    #[arg(short, long, value_name = "WIDTHxHEIGHT")]
+    resolution: Option<Resolution>,
+    /// Number of frames that the model can make; 1 makes a still image.
+    #[arg(long)]
+    num_frames: Option<u32>,
+    /// Denoising steps.
+    #[arg(long)]
+    steps: Option<u32>,
+    /// Scale of classifier-free guidance, 1 (none) to 20.
+    #[arg(long)]
+    guidance_scale: Option<f64>,
+    /// Seed of the noise: the same seed makes the same video. Default: random.
+    #[arg(short, long)]
+    seed: Option<u64>,
+    /// Priority, 0 (least urgent) to 9. Default: 5.
+    #[arg(long, value_parser = priority)]
+    priority: Option<Priority>,
+    /// First frame, for image-to-video models: a PNG, JPEG or WebP file.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Codec: h264 or av1.
+    #[arg(long, value_parser = named::<OutputFormat>)]
+    format: Option<OutputFormat>,
+    /// Scheduler: unipc or euler.
+    #[arg(long, value_parser = named::<SchedulerName>)]
+    scheduler: Option<SchedulerName>,
+}
+
+impl SettingArgs {
+    /// The request for `prompt`.
+    pub(crate) fn into_request(self, prompt: String) -> Result<GenerateRequest, Failure> {
+        Ok(GenerateRequest {
+            prompt,
+            negative_prompt: self.negative_prompt,
+            duration: self.duration,
+            fps: self.fps,
+            resolution: self.resolution,
+            num_frames: self.num_frames,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            seed: self.seed,
+            priority: self.priority,
+            image: self.image.as_deref().map(image).transpose()?,
+            format: self.format,
+            scheduler: self.scheduler,
+        })
+    }
+}
+
+fn image(path: &Path) -> Result<String, Failure> {
+    let cannot =
+        |reason: String| Failure::new(Exit::Local, format!("cannot use {}: {reason}", path.display()));
+    let size = std::fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
+    if size > MAX_IMAGE_BYTES {
+        return Err(cannot(format!("it has {size} bytes, an image has at most {MAX_IMAGE_BYTES}")));
+    }
+    let bytes = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
+    Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    text.parse().ok().and_then(Priority::new).ok_or_else(|| "a priority is 0 to 9".to_owned())
+}
