@@ -1,8 +1,8 @@
-"""Times diffusers' transformer of a checkpoint: the other side of `services/wan21/examples/bench_wan21_transformer.rs`.
+"""Measures diffusers' transformer on a checkpoint, for comparison with `services/wan21/examples/bench_wan21_transformer.rs`.
 
     python tests/reference/bench_transformer.py <checkpoint> <bf16|f32> none <threads> <frames> <rows> <columns> <steps> [tokens]
 
-A step is a guided one: two predictions, one after the other, as diffusers' pipeline makes them.
+A step uses guidance: two predictions, one after the other, as in diffusers' pipeline.
 """
 
 import json
@@ -37,7 +37,7 @@ def main() -> None:
             start = time.perf_counter()
             for prompt in prompts:
                 model(latents, torch.tensor([999.0 - step]), prompt, return_dict=False)
-            # The first warms up.
+            # The first run is for warming up.
             if step > 0:
                 seconds.append(time.perf_counter() - start)
             else:

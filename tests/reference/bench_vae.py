@@ -1,7 +1,7 @@
-"""Times diffusers' decode of random latents on the CPU, to compare with `cargo run --example bench_wan_vae`.
+"""Measures diffusers' decoding of random latents on the CPU, for comparison with `cargo run --example bench_wan_vae`.
 
     python tests/reference/bench_vae.py FOLDER (f32|bf16) HEIGHT WIDTH LATENT_FRAMES [REPEATS]
-    python tests/reference/bench_vae.py --make FOLDER    # random weights in Wan 2.1's own configuration, bf16
+    python tests/reference/bench_vae.py --make FOLDER    # random weights in Wan 2.1's configuration, bf16
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Times transformers' vision tower of Qwen3-VL-2B: the other side of `common/decoder/examples/bench_vision.rs`.
+"""Measures transformers' vision tower of Qwen3-VL-2B, for comparison with `common/decoder/examples/bench_vision.rs`.
 
     python tests/reference/bench_vision.py --make FOLDER    # the official shape with random weights, bf16, 815 MB
     python tests/reference/bench_vision.py FOLDER (bf16|f32) THREADS ROWS COLUMNS [REPEATS]
 
-ROWS and COLUMNS are patches, both even: 30 and 40 of a picture of 640 x 480.
+ROWS and COLUMNS are counted in patches, both even: 30 and 40 for a picture of 640 x 480.
 """
 
 import json
@@ -19,7 +19,7 @@ from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionCon
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 
 PREFIX = "model.visual."
-# Of Qwen3-VL-2B-Instruct.
+# The vision configuration of Qwen3-VL-2B-Instruct.
 SHAPE = {
     "depth": 24,
     "hidden_size": 1024,
@@ -57,7 +57,7 @@ def main() -> None:
         model = Qwen3VLVisionModel(config)
     weights = {name.removeprefix(PREFIX): tensor.to(dtype) for name, tensor in load_file(Path(folder) / "model.safetensors").items()}
     model.load_state_dict(weights, assign=True)
-    # Not in the file: frequencies of the rotary positions.
+    # The frequencies of the rotary positions are not in the file.
     model.rotary_pos_emb = type(model.rotary_pos_emb)(config)
     model.eval()
     load_seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What the generators of golden fixtures share."""
+"""Functions that the generators of golden fixtures share."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 
 def fill(model: torch.nn.Module, seed: int) -> None:
-    """Random weights under which signals keep a size of about one, and no weight is at a value that hides its use."""
+    """Random weights that keep activations at a size of about one, without values (0 and 1) that would hide that a weight is not used."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(shape, scale):
@@ -23,7 +23,7 @@ def fill(model: torch.nn.Module, seed: int) -> None:
                 bias_table = "relative_attention_bias" in name
                 scale = 1.0 if bias_table else 0.5 if table else fan_in**-0.5
                 if name.endswith("SelfAttention.q.weight"):
-                    # T5 does not scale its scores: its queries are small instead.
+                    # T5 does not scale its attention scores; its queries are small instead.
                     scale *= 0.4
                 parameter.copy_(normal(parameter.shape, scale))
             elif "norm" in name and name.endswith("weight"):
@@ -33,6 +33,6 @@ def fill(model: torch.nn.Module, seed: int) -> None:
 
 
 def save(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Inputs and outputs of a fixture, in one file beside the checkpoint folders."""
+    """Saves inputs and outputs of a fixture in one file beside the checkpoint folders."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "golden.safetensors")

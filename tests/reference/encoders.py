@@ -18,7 +18,7 @@ WORDS = "a the red green blue circle square moving left right on black backgroun
 
 
 def make_tokenizer(folder: Path) -> Tokenizer:
-    """A Unigram tokenizer of UMT5's make: pieces begin with ▁, </s> ends the prompt."""
+    """A Unigram tokenizer like UMT5's: words begin with ▁, </s> ends the prompt."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     pieces += [(f"▁{word}", -3.0 - 0.1 * i) for i, word in enumerate(WORDS)]

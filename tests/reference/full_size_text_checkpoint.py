@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Language models at their official sizes, without their weights.
+"""Writes checkpoints and tensor lists of language models at their official sizes, without the published weights.
 
     python tests/reference/full_size_text_checkpoint.py write qwen3-4b|qwen3-vl-2b FOLDER [--fp8]
     python tests/reference/full_size_text_checkpoint.py lists
 
 `write` makes a checkpoint in the published layout with random weights (8 and 4.3 GB in bf16; with `--fp8` the text layers in
-Qwen's form, 128 × 128 blocks with a scale each). `lists` writes the names and shapes of all models' tensors, one line a
-pattern of layers and experts, into `tests/fixtures/text/official.json`. Names and shapes come from transformers' own classes;
+Qwen's format, with a scale for each block of 128 × 128). `lists` writes the names and shapes of all models' tensors to
+`tests/fixtures/text/official.json`, one line for each pattern of layers and experts. Names and shapes come from transformers' own classes;
 nothing is instantiated, so both need little memory.
 """
 
@@ -25,7 +25,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 SHARD_BYTES = 2_000_000_000
 BLOCK = 128
 
-# The published config.json of each, but for what no shape or number depends on.
+# The published config.json of each model, without fields that no shape or number depends on.
 MODELS = {
     "qwen3-4b": ("Qwen3ForCausalLM", "Qwen3Config", dict(
         vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32,
@@ -71,7 +71,7 @@ MODELS = {
 
 
 def tensors_of(name):
-    """The model's configuration, and its tensors' names and shapes as transformers saves them."""
+    """The model's configuration, and the names and shapes of its tensors as transformers saves them."""
     model_class, config_class, values = MODELS[name]
     config = getattr(transformers, config_class)(**values)
     with torch.device("meta"):
@@ -84,7 +84,7 @@ def tensors_of(name):
 
 
 def collapsed(shapes):
-    """{pattern: {shape, layers, experts}}: numbers of layers and experts become ranges."""
+    """{pattern: {shape, layers, experts}}; numbers of layers and experts are collapsed to ranges."""
     patterns = {}
     for name, shape in shapes.items():
         layer = re.search(r"\.(?:layers|blocks)\.(\d+)\.", name)
@@ -124,12 +124,12 @@ def write_lists():
 
 
 def is_linear(name, shape):
-    """What Qwen's FP8 checkpoints hold in 8 bits."""
+    """Whether Qwen's FP8 checkpoints hold the tensor in 8 bits."""
     return len(shape) == 2 and ".layers." in name and "visual" not in name and "norm" not in name
 
 
 def planned(shapes, fp8):
-    """[(name, type, shape, bytes)] of the file."""
+    """The content of the file: [(name, type, shape, bytes)]."""
     plan = []
     for name, shape in shapes.items():
         count = torch.Size(shape).numel()
@@ -143,7 +143,7 @@ def planned(shapes, fp8):
 
 
 def blocks(name, kind, count, noise):
-    """Bytes of a tensor: norm weights are 1, biases 0, scales 0.02 / 64, everything else noise that differs by name."""
+    """Bytes of a tensor: norm weights are 1, biases 0, scales 0.02 / 64, everything else noise that depends on the name."""
     last = name.rsplit(".", 1)[-1]
     if last == "bias":
         block = torch.zeros(1 << 20, dtype=torch.bfloat16)

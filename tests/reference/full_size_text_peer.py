@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""transformers on the same checkpoint as `common/decoder/examples/measure_text.rs`: same arguments, same keys.
+"""Measures transformers on the same checkpoint as `common/decoder/examples/measure_text.rs`: same arguments, same keys.
 
     python tests/reference/full_size_text_peer.py CHECKPOINT [bf16|f32] [none] [PROMPT] [DECODE] [SEQUENCES]
 
-A checkpoint in Qwen's FP8 form is widened to bf16 while loading: transformers multiplies in 8 bits on a GPU only.
+A checkpoint in Qwen's FP8 format is widened to bf16 while loading: transformers multiplies in 8 bits on a GPU only.
 """
 
 import json

@@ -3,12 +3,12 @@
     python tests/reference/language.py [folder with the SmolLM2 GGUF file]
 
 Writes into `tests/fixtures/language/`:
-- `tokenizer.json`: a small byte-level BPE in Qwen's manner (cutting, normal form C, special and ordinary added tokens), and
-  `llama.json`: a small one in SentencePiece's manner with byte fallback; `tokens.json`: what they make of nasty texts;
-- `smollm2.json`: what transformers' tokenizer, made of the GGUF file, makes of the same texts (only when the folder is given),
-  with the cutting of the published tokenizer, which its conversion loses;
-- `templates.json`: conversations rendered by transformers with `templates/*.jinja`, which are written in the manner of the
-  families' published ones.
+- `tokenizer.json`: a small byte-level BPE like Qwen's (pre-tokenisation, normal form C, special and ordinary added tokens), and
+  `llama.json`: a small BPE like SentencePiece's with byte fallback; `tokens.json`: their tokens for difficult texts;
+- `smollm2.json`: the tokens of transformers' tokenizer, converted from the GGUF file, for the same texts (only when the folder is
+  given), with the pre-tokenisation of the published tokenizer, which the conversion loses;
+- `templates.json`: conversations rendered by transformers with `templates/*.jinja`, which follow the families'
+  published templates.
 """
 
 import json
@@ -45,7 +45,7 @@ TEXTS = [
 
 
 def random_texts(count: int) -> list[str]:
-    """Words, spaces, digits, marks, emoji and look-alikes of special tokens, mixed by chance."""
+    """Words, spaces, digits, marks, emoji and look-alikes of special tokens, mixed at random."""
     rng = random.Random(20)
     parts = [*"abcXYZ019.,!?'\"-_/\\ \n\r\t", "  ", "\r\n", "'s", " the", "ing", "é", "ß", "中", "文字", "🙂", "\u200d", "👩", "ñ", "́", "Ω",
              "<|im_end|>", "<|", "|>", "<think>", " 42", "…", "\u00a0"]
@@ -53,7 +53,7 @@ def random_texts(count: int) -> list[str]:
 
 
 def corpus() -> list[str]:
-    """Enough for a few hundred merges: the texts themselves, and the words of the templates."""
+    """Enough text for a few hundred merges: the test texts, and the words of the templates."""
     return [*TEXTS, *random_texts(50), *(path.read_text() for path in sorted((FOLDER / "templates").glob("*.jinja")))]
 
 
@@ -71,7 +71,7 @@ def qwen_like() -> Tokenizer:
 
 
 def llama_like() -> Tokenizer:
-    """Made by hand: single characters, bytes for the rest, a few merges, a beginning token by the post-processor."""
+    """Written by hand: single characters, bytes for the others, a few merges, and a post-processor that adds the beginning token."""
     from tokenizers import processors
 
     words = ["▁the", "▁a", "ing", "▁Hello"]
@@ -201,7 +201,7 @@ def main() -> None:
 
         file = next(Path(sys.argv[1]).glob("*.gguf"))
         made = AutoTokenizer.from_pretrained(sys.argv[1], gguf_file=file.name)
-        # transformers takes GPT-2's rule for every llama; the published tokenizer, and llama.cpp for `smollm`, cut digits first.
+        # transformers applies GPT-2's rule to every llama; the published tokenizer, and llama.cpp for `smollm`, split digits first.
         made.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )

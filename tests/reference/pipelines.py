@@ -1,5 +1,5 @@
-"""Golden fixtures of whole pipelines, against diffusers: from given noise to frames, text to video, text to image and image
-to video. The checkpoint folders are made of links to the parts' fixtures, so the other generators run first.
+"""Golden fixtures of complete pipelines, against diffusers: from given noise to frames, for text to video, text to image and
+image to video. The checkpoint folders consist of links to the components' fixtures, so the other generators run first.
 
     python tests/reference/pipelines.py
 """
@@ -21,7 +21,7 @@ I2V_PARTS = PARTS | {"image_encoder": "clip", "image_processor": "clip"}
 
 
 def assemble(name: str, pipeline, parts: dict[str, str]) -> None:
-    """A folder in the published layout."""
+    """Creates a checkpoint folder in the published layout."""
     folder = FIXTURES / name
     folder.mkdir(parents=True, exist_ok=True)
     for part, fixture in parts.items():

@@ -1,4 +1,4 @@
-"""Golden fixtures of the schedulers against diffusers: sigmas, timesteps, and trajectories under a made-up model.
+"""Golden fixtures of the schedulers against diffusers: sigmas, timesteps, and trajectories under an artificial model.
 
     python tests/reference/schedulers.py
 """
@@ -12,7 +12,7 @@ SCHEDULERS = {
     "unipc-shift3": UniPCMultistepScheduler(**FLOW, flow_shift=3.0),
     "unipc-shift5": UniPCMultistepScheduler(**FLOW, flow_shift=5.0, disable_corrector=[0, 1]),
     "unipc-order3": UniPCMultistepScheduler(**FLOW, flow_shift=1.0, solver_order=3),
-    # With a last sigma of zero the reference's bh1 ends in NaN.
+    # With a last sigma of zero the reference's bh1 gives NaN.
     "unipc-order3-bh1": UniPCMultistepScheduler(
         **FLOW, flow_shift=3.0, solver_order=3, solver_type="bh1", final_sigmas_type="sigma_min"
     ),
@@ -24,7 +24,7 @@ STEPS = (1, 2, 10, 30)
 
 
 def velocity(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-    """The made-up model, repeated by the test."""
+    """The artificial model, which the test implements as well."""
     return torch.tanh(1.3 * sample + timestep / 1000) - 0.2 * sample
 
 

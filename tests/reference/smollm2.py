@@ -2,12 +2,12 @@
 
     python tests/reference/smollm2.py checkpoints/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf
 
-transformers takes the GGUF file's weights apart (PyPI `gguf`) into its own `LlamaForCausalLM` in f32. For each of ten
-prompts `tests/fixtures/text/smollm2/golden.safetensors` gets the ids, 64 greedy tokens, the likeliest token at every
+transformers dequantises the GGUF file's weights (PyPI `gguf`) into its own `LlamaForCausalLM` in f32. For each of ten
+prompts `tests/fixtures/text/smollm2/golden.safetensors` has the ids, 64 greedy tokens, the most likely token at every
 position of both, and some columns of the logits after the prompt.
 
-`precision` is what the file itself leaves open: how far the logits move (relative, the mean over prompts) and how often the
-likeliest token stays when each 4-bit weight is moved at random within the values that round to it.
+`precision` is the precision of the file: how much the logits change (relative, the mean over prompts) and how often the
+most likely token stays the same when each 4-bit weight is changed at random within its rounding interval.
 """
 
 import sys
@@ -20,7 +20,7 @@ from gguf import GGMLQuantizationType, GGUFReader
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 NEW_TOKENS = 64
-# Every so manieth column of the logits is kept.
+# Every COLUMN_STEP-th column of the logits is kept.
 COLUMN_STEP = 24
 QUESTIONS = (
     "What is the capital of France?",
@@ -32,7 +32,7 @@ QUESTIONS = (
     "Who wrote the play Hamlet?",
     "What does the Rust borrow checker do?",
 )
-# Without a template: the model goes on with the text.
+# Without a template: the model continues the text.
 TEXTS = (
     "Once upon a time, in a small village by the sea, there lived a",
     "def fibonacci(n):\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n",
@@ -46,7 +46,7 @@ NAMES = {
 
 
 def move_within_rounding(model: torch.nn.Module, path: Path, head_dim: int) -> None:
-    """Adds half a step at most, either way, to every weight in Q4_1."""
+    """Adds at most half a quantisation step, positive or negative, to every weight in Q4_1."""
     generator = torch.Generator().manual_seed(3)
     parameters = dict(model.named_parameters())
     for tensor in GGUFReader(path).tensors:
@@ -74,7 +74,7 @@ def main(path: Path) -> None:
     for index, prompt in enumerate(prompts):
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
         with torch.no_grad():
-            # Greedy to the end whatever the tokens mean.
+            # Greedy for the full length, also after an end token.
             sequence = model.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS,
                 eos_token_id=-1, pad_token_id=0,
@@ -87,7 +87,7 @@ def main(path: Path) -> None:
         golden[f"likeliest.{index}"] = logits.argmax(-1).to(torch.int32)
         rows.append((sequence, logits))
         golden[f"logits.{index}"] = logits[ids.shape[1] - 1, ::COLUMN_STEP].clone()
-        print(f"{ids.shape[1]} + {NEW_TOKENS} tokens, least margin {margin:.4f}: {tokenizer.decode(golden[f'greedy.{index}'])!r}")
+        print(f"{ids.shape[1]} + {NEW_TOKENS} tokens, smallest margin {margin:.4f}: {tokenizer.decode(golden[f'greedy.{index}'])!r}")
     move_within_rounding(model, path, model.config.head_dim)
     errors, same, count = [], 0, 0
     for index, (sequence, logits) in enumerate(rows):
@@ -97,7 +97,7 @@ def main(path: Path) -> None:
         errors.append(float((moved[at] - logits[at]).norm() / logits[at].norm()))
         same, count = same + int((moved.argmax(-1) == logits.argmax(-1)).sum()), count + len(logits)
     golden["precision"] = torch.tensor([sum(errors) / len(errors), same / count])
-    print(f"within rounding: logits {errors} move, {same / count:.3f} the same likeliest token")
+    print(f"within rounding: logits change by {errors}, {same / count:.3f} have the same most likely token")
     save(FIXTURES / "text" / "smollm2", golden)
 
 

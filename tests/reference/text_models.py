@@ -1,10 +1,10 @@
-"""Golden fixtures of the language models, one tiny random model a family, against transformers.
+"""Golden fixtures of the language models, one tiny random model for each family, against transformers.
 
     python tests/reference/text_models.py
 
 For each family `tests/fixtures/text/<family>/` holds `config.json` and `model.safetensors` in the published layout (bf16,
-experts one by one) and `golden.safetensors`: prompts, their logits at every position and 32 greedy tokens each, computed
-in f32. The sizes are chosen so that nothing is hidden by an equality: heads * head_dim is not the hidden size, keys and
+one tensor for each expert) and `golden.safetensors`: prompts, their logits at every position and 32 greedy tokens each, computed
+in f32. The sizes are chosen so that equal sizes hide no error: heads * head_dim is not the hidden size, keys and
 values have fewer heads, correction biases are not zero.
 """
 
@@ -32,7 +32,7 @@ from transformers import (
 VOCAB = 200
 LENGTHS = (5, 23, 40)
 NEW_TOKENS = 32
-# The best two of a greedy choice lie further apart than the tolerance of the comparison, or the fixture says nothing.
+# Least distance of the two best logits of a greedy choice: more than the tolerance of the comparison, or the fixture would be ambiguous.
 LEAST_MARGIN = 2e-3
 
 COMMON = dict(
@@ -42,7 +42,7 @@ COMMON = dict(
 IMAGE_TOKEN = VOCAB - 1
 VISION_START = VOCAB - 2
 VISION_END = VOCAB - 3
-# Patches in time, height and width; two by two are a token.
+# Patches in time, height and width; a square of two by two patches is a token.
 GRIDS = ((1, 4, 6), (1, 6, 2))
 
 MODELS = {
@@ -95,7 +95,7 @@ MODELS = {
 
 
 def fill(model: torch.nn.Module, seed: int) -> None:
-    """Random weights that bf16 holds exactly, under which signals keep a size of about one."""
+    """Random weights that bf16 represents exactly, and that keep activations at a size of about one."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(shape, scale):
@@ -106,7 +106,7 @@ def fill(model: torch.nn.Module, seed: int) -> None:
             if "inv_freq" in name:
                 continue
             if "e_score_correction_bias" in name:
-                # Large beside the differences of scores: a model that ignores it chooses other experts.
+                # Large compared to the differences of scores: a model that ignores it selects other experts.
                 value = normal(tensor.shape, 0.3)
             elif "norm" in name and name.endswith("weight"):
                 value = 1.0 + normal(tensor.shape, 0.3)
@@ -121,7 +121,7 @@ def fill(model: torch.nn.Module, seed: int) -> None:
 
 
 def greedy(model: torch.nn.Module, prompt: torch.Tensor, extra: dict) -> tuple[torch.Tensor, float]:
-    """The reference's own generation, and how near the second best ever came."""
+    """The reference's generated tokens, and the smallest distance of the second best logit."""
     with torch.no_grad():
         result = model.generate(
             prompt.unsqueeze(0), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
@@ -132,7 +132,7 @@ def greedy(model: torch.nn.Module, prompt: torch.Tensor, extra: dict) -> tuple[t
 
 
 def pictures(prompt: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, dict, dict]:
-    """A prompt with two pictures in it, what transformers wants beside it, and what the fixture tells of them."""
+    """A prompt with two pictures, the further arguments for transformers, and the tensors of the fixture."""
     parts, positions = [prompt[:4]], []
     for grid, text in zip(GRIDS, (prompt[4:9], prompt[9:]), strict=True):
         tokens = grid[0] * grid[1] * grid[2] // 4
@@ -176,7 +176,7 @@ def main() -> None:
             if margin > LEAST_MARGIN and distinct > 8:
                 break
         else:
-            raise SystemExit(f"{name}: no seed gives clear choices")
+            raise SystemExit(f"{name}: no seed gives unambiguous choices")
         folder = FIXTURES / "text" / name
         shutil.rmtree(folder, ignore_errors=True)
         model.to(torch.bfloat16).save_pretrained(folder)
@@ -185,7 +185,7 @@ def main() -> None:
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
         stored = load_file(folder / "model.safetensors")
         if name.startswith("glm"):
-            # Published files carry a layer that predicts further tokens behind the last one; it must be left alone.
+            # Published files have a layer for multi-token prediction after the last one; it must be ignored.
             last = model.config.num_hidden_layers
             stored |= {f"model.layers.{last}.{part}": torch.ones(2, 2) for part in ("eh_proj.weight", "mlp.up_proj.weight")}
             save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})

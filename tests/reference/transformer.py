@@ -25,7 +25,7 @@ TOKENS = 512
 
 
 def filled(embedding: torch.Tensor) -> torch.Tensor:
-    """Zeros up to 512 tokens, as the pipelines do."""
+    """Padded with zeros to 512 tokens, as in the pipelines."""
     return torch.cat([embedding, torch.zeros(TOKENS - embedding.shape[0], embedding.shape[1])]).unsqueeze(0)
 
 

@@ -13,7 +13,7 @@ Z_DIM = 4
 
 
 def tiny_vae(seed: int = 21) -> AutoencoderKLWan:
-    """Wan 2.1's architecture in small, with random weights that bf16 holds exactly: for it signals keep their size."""
+    """Wan 2.1's architecture at a small size, with random weights that bf16 represents exactly and that keep activations at about the same size."""
     config = dict(base_dim=6, z_dim=Z_DIM, dim_mult=[1, 2, 4, 4], num_res_blocks=1)
     statistics = dict(latents_mean=[0.1, -0.3, 0.2, 0.0], latents_std=[1.2, 0.7, 0.9, 1.5])
     model = AutoencoderKLWan(**config, **statistics).eval()
@@ -27,14 +27,14 @@ def tiny_vae(seed: int = 21) -> AutoencoderKLWan:
                 value = 0.1 * noise
             else:
                 value = noise * parameter[0].numel() ** -0.5
-            # The output is clamped to -1..1: keep it inside, or the clamp hides errors.
+            # The output is clamped to -1..1: keep it inside, since the clamp would hide errors.
             scale = 0.4 if name.startswith("decoder.conv_out") else 1.0
             parameter.copy_((scale * value).bfloat16().float())
     return model
 
 
 def save_vae(model: AutoencoderKLWan, folder) -> None:
-    """In bf16, which loses nothing here."""
+    """Saves the weights in bf16, which represents them exactly."""
     copy = AutoencoderKLWan.from_config(model.config)
     copy.load_state_dict(model.state_dict())
     copy.to(torch.bfloat16).save_pretrained(folder)

@@ -1,20 +1,20 @@
-"""Makes tests/fixtures/vision: a tiny random Qwen3-VL with pictures, by transformers' own classes.
+"""Writes tests/fixtures/vision: a tiny random Qwen3-VL with pictures, computed by transformers' classes.
 
     python tests/reference/vision.py
 
-Wants torchvision 0.28 beside torch 2.13 (transformers' default image processor) and Pillow.
+Requires torchvision 0.28 with torch 2.13 (transformers' default image processor) and Pillow.
 
-model/          the checkpoint: config.json, preprocessor_config.json, model.safetensors (bf16, which holds every weight), a tokenizer
+model/          the checkpoint: config.json, preprocessor_config.json, model.safetensors (bf16, which represents every weight), a tokenizer
                 of ASCII letters, and the chat template of tests/fixtures/language
-chat.json       a conversation with both pictures by their names, and what the model answers greedily
-images/         small files of many kinds
+chat.json       a conversation with both pictures by their names, and the model's greedy answer
+images/         small files of many formats
 images.json     for each file: grid and SHA-256 of the patches (f32, little endian) under two configurations, and whether the
-                decoder is exact (PNG, lossless WebP) or only near (JPEG, lossy WebP)
+                decoder is exact (PNG, lossless WebP) or approximate (JPEG, lossy WebP)
 golden.safetensors
     patches.*         patches of two pictures under the tiny configuration, as bytes (v is (byte - 127.5) / 127.5)
-    near.*            the same of lossy files, to be compared with a tolerance
+    near.*            the same for lossy files, to be compared with a tolerance
     merged, deepstack.*   features of both pictures together
-    ids, positions    a prompt with both pictures and text between, and its three positions a token
+    ids, positions    a prompt with both pictures and text between, and three positions for each token
     logits            of that prompt, f32
     greedy            32 tokens that follow
 """
@@ -90,7 +90,7 @@ def config() -> Qwen3VLConfig:
 
 
 def drawing(width: int, height: int, seed: int) -> np.ndarray:
-    """Slopes, an edge and a little noise: `[height, width, 4]`."""
+    """Gradients, an edge and a little noise: `[height, width, 4]`."""
     generator = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width]
     channels = [rows * 255 // max(height - 1, 1), columns * 255 // max(width - 1, 1), (rows * 7 + columns * 3) % 256]
@@ -123,7 +123,7 @@ def files() -> dict[str, bytes]:
     save("exact-size.png", rgb.crop((0, 0, 32, 16)))
     save("gray.png", rgb.convert("L"))
     save("gray-alpha.png", rgba.convert("LA"))
-    # Not 16-bit grey: Pillow cuts everything above 255 off instead of scaling it, which shows a white picture.
+    # Not 16-bit grey: Pillow clips everything above 255 instead of scaling it, which gives a white picture.
     save("palette.png", rgb.quantize(32))
     save("palette-transparent.png", rgba.convert("RGB").quantize(16), transparency=3)
     save("one-bit.png", rgb.convert("1"))
@@ -139,7 +139,7 @@ def files() -> dict[str, bytes]:
 def processed(processor: Qwen2VLImageProcessor, data: bytes) -> tuple[torch.Tensor, list[int]]:
     from PIL import ImageOps
 
-    # The processor composes transparency over white; turning is its callers' business (`load_image`).
+    # The processor composes transparency over white; its callers apply the EXIF orientation (`load_image`).
     result = processor(images=[ImageOps.exif_transpose(Image.open(io.BytesIO(data)))], return_tensors="pt")
     return result["pixel_values"], result["image_grid_thw"][0].tolist()
 
@@ -149,7 +149,7 @@ def digest(patches: torch.Tensor) -> str:
 
 
 def write_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Every id of the model has a text: printable ASCII as byte-level BPE spells it, pairs that no merge makes, special ones."""
+    """Every id of the model has a text: printable ASCII in the alphabet of byte-level BPE, pairs that no merge produces, special tokens."""
     alphabet = ["\u0120", "\u010a", *map(chr, range(33, 127))]
     pairs = [first + second for first in "etaoins" for second in "hrdlucmf"][: IMAGE - len(alphabet)]
     tokenizer = Tokenizer(models.BPE(vocab={text: index for index, text in enumerate(alphabet + pairs)}, merges=[]))
@@ -166,7 +166,7 @@ def write_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def chat(model, tokenizer: PreTrainedTokenizerFast, pictures: dict[str, tuple[torch.Tensor, list[int]]]) -> dict:
-    """A conversation of both pictures and the model's greedy answer, of the first question that is answered without special tokens."""
+    """A conversation with both pictures and the model's greedy answer, for the first question that is answered without special tokens."""
     for question in map(chr, range(ord("a"), ord("z") + 1)):
         parts = [{"type": "text", "text": "What is here: "}]
         for name in pictures:
@@ -219,11 +219,11 @@ def main() -> None:
     model = Qwen3VLForConditionalGeneration(config()).eval()
     fill(model, 21)
     with torch.no_grad():
-        # The layers speak louder than the token before: no word is said for ever.
+        # The layers contribute more than the embedding of the previous token: otherwise the same token would repeat for ever.
         for name, parameter in model.model.language_model.named_parameters():
             if "o_proj" in name or "down_proj" in name:
                 parameter.mul_(6.0)
-        # Only the parameters: buffers hold rotary frequencies.
+        # Only the parameters: buffers have the rotary frequencies.
         for parameter in model.parameters():
             parameter.copy_(parameter.to(torch.bfloat16).float())
     model.tie_weights()

@@ -1,14 +1,14 @@
-"""Golden fixtures of the weight formats: bytes made by the packages that define them, and the values those packages read back.
+"""Golden fixtures of the weight formats: bytes written by the packages that define them, and the values those packages read back.
 
     pip install gguf bitsandbytes compressed-tensors
     python tests/reference/weight_formats.py
 
-`formats.safetensors` and `formats.gguf` hold linears in published layouts; `golden.safetensors` holds for each linear its
-values in f32 (`expected`, to be met bit for bit), an input and the product of both (`input`, `output`).
+`formats.safetensors` and `formats.gguf` hold linear layers in published layouts; `golden.safetensors` has for each layer
+its values in f32 (`expected`, to be matched bit for bit), an input and the product of both (`input`, `output`).
 
 - FP8 in blocks of 128 × 128 with `weight_scale_inv`: DeepSeek-V3's and Qwen's layout, quantised here.
 - FP8 and NVFP4 of compressed-tensors: packed and unpacked by that package's compressors.
-- NVFP4 of NVIDIA's Model Optimizer: written here after the layout of its exporter (`weight`, `weight_scale`,
+- NVFP4 of NVIDIA's Model Optimizer: written here in the layout of its exporter (`weight`, `weight_scale`,
   `weight_scale_2`; value = e2m1 · (scale · scale_2)); the nibbles are packed by compressed-tensors, whose order is the same.
 - NF4: bitsandbytes, plain and nested.
 - GGUF: quantised by the `gguf` package (Q4_0, Q4_1, Q8_0), random valid blocks for Q4_K and Q6_K, read back by it.
@@ -37,7 +37,7 @@ golden: dict[str, torch.Tensor] = {}
 
 
 def random(rows: int, width: int) -> torch.Tensor:
-    """Rows of different sizes, so that a scale taken from the wrong place is seen."""
+    """Rows of different magnitudes, so that a scale of the wrong row is noticed."""
     sizes = torch.rand(rows, 1, generator=generator) + 0.5
     return torch.randn(rows, width, generator=generator) * sizes * width**-0.5
 
@@ -92,7 +92,7 @@ def compressed_fp8() -> None:
 def nvfp4() -> None:
     weight = random(12, 48)
     block_max = weight.unflatten(1, (-1, 16)).abs().amax(-1)
-    # compressed-tensors: the global scale is divided by.
+    # compressed-tensors divides by the global scale.
     world = (448 * 6 / weight.abs().max()).reshape(1)
     scale = (block_max / 6 * world).to(E4M3).float()
     arguments = {"num_bits": 4, "strategy": "tensor_group", "group_size": 16}
@@ -104,7 +104,7 @@ def nvfp4() -> None:
     scale = state["weight_scale"].float()
     expected = dequantize(codes, scale, args=scheme.weights, global_scale=world, dtype=torch.float32)
     add("ct_nvfp4", state | {"input_global_scale": torch.ones(1)}, expected)
-    # Model Optimizer: it is multiplied by.
+    # Model Optimizer multiplies by it.
     world = weight.abs().max() / (448 * 6)
     scale = (block_max / 6 / world).to(E4M3)
     combined = (scale.float() * world).repeat_interleave(16, 1)
@@ -127,7 +127,7 @@ def nf4() -> None:
         if width % block == 0:
             expected = bnb.dequantize_4bit(codes, state)
         else:
-            # Its kernel for the CPU takes such rows apart wrongly; the portable one does what the GPU's does.
+            # Its CPU kernel decodes such rows incorrectly; the portable implementation agrees with the GPU's.
             expected = _dequantize_4bit_compute(codes.reshape(-1), state.absmax, state.code, block, weight.shape, weight.dtype)
         add(name, tensors, expected)
 
