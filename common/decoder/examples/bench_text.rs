@@ -36,18 +36,18 @@ fn main() -> Result<()> {
         for _ in 0..rounds {
             round(&mut model, count, blocks, &mut prefills, &mut steps)?;
         }
-        let [prefill, prefill_middle] = best_and_middle(&mut prefills);
-        let [step, step_middle] = best_and_middle(&mut steps);
+        let [prefill, prefill_median] = best_and_median(&mut prefills);
+        let [step, step_median] = best_and_median(&mut steps);
         let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds;
         println!(
-            "{kind:?}, {count:2} sequences: prefill of {PROMPT} tokens {:.1} ms ({:.0} tokens/s; middle {:.0}), a step of \
-             decoding {:.2} ms ({:.0} tokens/s together; middle {:.0})",
+            "{kind:?}, {count:2} sequences: prefill of {PROMPT} tokens {:.1} ms ({:.0} tokens/s; median {:.0}), a step of \
+             decoding {:.2} ms ({:.0} tokens/s together; median {:.0})",
             prefill * 1e3,
             rate(PROMPT, prefill),
-            rate(PROMPT, prefill_middle),
+            rate(PROMPT, prefill_median),
             step * 1e3,
             rate(count, step),
-            rate(count, step_middle),
+            rate(count, step_median),
         );
     }
     Ok(())
@@ -89,7 +89,7 @@ fn round(
     Ok(())
 }
 
-fn best_and_middle(seconds: &mut [f64]) -> [f64; 2] {
+fn best_and_median(seconds: &mut [f64]) -> [f64; 2] {
     seconds.sort_by(f64::total_cmp);
     [
         seconds.first().copied().unwrap_or(f64::NAN),

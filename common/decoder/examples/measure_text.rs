@@ -1,8 +1,8 @@
-//! Loads a language model, computes a prompt and some tokens, and prints how long it took and how much memory, as JSON.
+//! Loads a language model, computes a prompt and some tokens, and prints time and memory as JSON.
 //!
 //! `measure_text CHECKPOINT [auto|bf16|f32] [none|fp8|nf4|nvfp4|int4] [PROMPT] [DECODE] [SEQUENCES]`
 //!
-//! The twin of `tests/reference/full_size_text_peer.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
+//! The counterpart of `tests/reference/full_size_text_peer.py`: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use videosdgx_decoder::Source;
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, LogitsRequest, Segment};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, use_passive_waiting};
 
-/// Prompt tokens of a step, as the engine has it.
+/// Prompt tokens in a step: the default of the engine.
 const CHUNK: usize = 512;
 
 fn main() -> Result<()> {
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
             let segment = Segment { tokens: &tokens[first..last], start: first, blocks, images: &[], logits };
             let logits = model.step(&[segment])?;
             if last == prompt {
-                next[index] = likeliest(logits.row(0));
+                next[index] = most_likely(logits.row(0));
             }
         }
     }
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
             })
             .collect();
         let logits = model.step(&segments)?;
-        next = (0..sequences).map(|row| likeliest(logits.row(row))).collect();
+        next = (0..sequences).map(|row| most_likely(logits.row(row))).collect();
     }
     let decode_seconds = start.elapsed().as_secs_f64();
     let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
@@ -94,7 +94,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn likeliest(row: &[f32]) -> u32 {
+fn most_likely(row: &[f32]) -> u32 {
     row.iter()
         .enumerate()
         .max_by(|left, right| left.1.total_cmp(right.1))

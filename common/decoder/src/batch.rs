@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_lie_end_to_end() {
+    fn segments_are_concatenated() {
         let segments = [
             segment(&[1, 2, 3], 0, &[0], LogitsRequest::None),
             segment(&[4], 16, &[2, 1], LogitsRequest::Last),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_touch_other_memory_is_refused() {
+    fn accesses_outside_the_cache_are_rejected() {
         for (bad, reason) in [
             (segment(&[], 0, &[0], LogitsRequest::None), "no tokens"),
             (segment(&[1], 16, &[0], LogitsRequest::None), "has 1 blocks, 2 are needed"),

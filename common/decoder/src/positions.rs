@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_takes_rows_and_columns_and_text_goes_on_above_them() {
+    fn pictures_use_rows_and_columns_and_text_continues_above_them() {
         // Two text tokens, a picture of 2 × 3, one text token, a picture of 1 × 1, one text token.
         let images = [image(2, [1, 4, 6]), image(9, [1, 2, 2])];
         let expected = [
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_contradict_themselves_are_refused() {
+    fn inconsistent_pictures_are_rejected() {
         let mut wrong = image(2, [1, 4, 4]);
         Arc::get_mut(&mut wrong).expect("alone").tokens = 5;
         assert!(check(&[wrong], 2).is_err());

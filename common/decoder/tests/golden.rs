@@ -14,7 +14,7 @@ const EXACT: f64 = 1e-4;
 const BF16: f64 = 0.04;
 const NEW_TOKENS: usize = 32;
 
-fn room(golden: &Golden) -> usize {
+fn capacity(golden: &Golden) -> usize {
     golden.tokens.len() + NEW_TOKENS
 }
 
@@ -22,7 +22,7 @@ fn room(golden: &Golden) -> usize {
 fn logits(family: &str, kind: Kind, quantization: Quantization, chunk: usize) -> Vec<(Tensor, Tensor)> {
     let mut model = load(family, kind, quantization);
     let pairs = golden(family).into_iter().map(|golden| {
-        let mut sequence = Sequence::new(&golden, &mut pool(), room(&golden));
+        let mut sequence = Sequence::new(&golden, &mut pool(), capacity(&golden));
         let mut rows = Vec::new();
         while sequence.left() > 0 {
             let segment = sequence.segment(chunk, LogitsRequest::All);
@@ -72,7 +72,7 @@ fn greedy_tokens_are_the_references(
 ) {
     let mut model = load(family, Kind::Float, Quantization::None);
     for golden in golden(family) {
-        let mut sequence = Sequence::new(&golden, &mut pool(), room(&golden));
+        let mut sequence = Sequence::new(&golden, &mut pool(), capacity(&golden));
         generate(&mut model, &mut sequence, chunk, NEW_TOKENS);
         assert_eq!(sequence.output(), golden.greedy);
     }
@@ -88,7 +88,7 @@ fn the_same_in_a_batch(
     let golden = golden(family);
     let mut pool = pool();
     let mut sequences: Vec<Sequence> =
-        golden.iter().map(|golden| Sequence::new(golden, &mut pool, room(golden))).collect();
+        golden.iter().map(|golden| Sequence::new(golden, &mut pool, capacity(golden))).collect();
     for round in 0.. {
         let mut running: Vec<&mut Sequence> = sequences
             .iter_mut()
@@ -113,10 +113,10 @@ fn the_same_after_preemption(
 ) {
     let mut model = load(family, Kind::Float, Quantization::None);
     let golden = golden(family);
-    let mut sequence = Sequence::new(&golden[1], &mut pool(), room(&golden[1]));
+    let mut sequence = Sequence::new(&golden[1], &mut pool(), capacity(&golden[1]));
     generate(&mut model, &mut sequence, 16, 11);
     // The other sequence has the same blocks.
-    let mut other = Sequence::new(&golden[2], &mut pool(), room(&golden[2]));
+    let mut other = Sequence::new(&golden[2], &mut pool(), capacity(&golden[2]));
     generate(&mut model, &mut other, 1000, 3);
     sequence.computed = 0;
     sequence.blocks.reverse();
@@ -132,10 +132,10 @@ fn the_same_with_a_shared_prefix(
     let mut model = load(family, Kind::Float, Quantization::None);
     let golden = &golden(family)[2];
     let mut pool = pool();
-    let mut first = Sequence::new(golden, &mut pool, room(golden));
+    let mut first = Sequence::new(golden, &mut pool, capacity(golden));
     generate(&mut model, &mut first, 1000, 4);
     let shared = golden.tokens.len() / BLOCK_TOKENS;
-    let mut second = Sequence::new(golden, &mut pool, room(golden));
+    let mut second = Sequence::new(golden, &mut pool, capacity(golden));
     second.blocks[..shared].copy_from_slice(&first.blocks[..shared]);
     second.computed = shared * BLOCK_TOKENS;
     while second.output().len() < NEW_TOKENS {
@@ -155,7 +155,7 @@ fn the_same_over_a_cache_that_changes_its_size(#[values("qwen3", "glm4_moe_lite"
     let mut model = load(family, Kind::Float, Quantization::None);
     let golden = &golden(family)[2];
     let mut blocks: Vec<u32> = (0..6).rev().collect();
-    let mut sequence = Sequence::new(golden, &mut blocks, room(golden));
+    let mut sequence = Sequence::new(golden, &mut blocks, capacity(golden));
     for (blocks, tokens) in [(BLOCKS, 5), (6, 9), (7, 14), (300, NEW_TOKENS)] {
         model.resize_cache(blocks).expect("small");
         generate(&mut model, &mut sequence, 11, tokens);
@@ -188,9 +188,9 @@ fn quantised_weights_stay_near(
 fn a_step_that_breaks_the_contract_is_an_error_and_leaves_the_cache() {
     let mut model = load("qwen3", Kind::Float, Quantization::None);
     let golden = &golden("qwen3")[1];
-    let mut sequence = Sequence::new(golden, &mut pool(), room(golden));
+    let mut sequence = Sequence::new(golden, &mut pool(), capacity(golden));
     generate(&mut model, &mut sequence, 1000, 4);
-    let mut wrong = Sequence::new(golden, &mut pool(), room(golden));
+    let mut wrong = Sequence::new(golden, &mut pool(), capacity(golden));
     wrong.tokens[3] = 5000;
     let error = model.step(&[wrong.segment(1000, LogitsRequest::Last)]).expect_err("refused").to_string();
     assert!(error.contains("names token 5000 of 200"), "{error}");

@@ -32,7 +32,7 @@ fn refusal(path: &Path) -> String {
 }
 
 #[rstest]
-fn weights_take_what_was_said(
+fn weights_take_the_estimated_memory(
     #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
     #[values(Quantization::None, Quantization::Fp8)] quantization: Quantization,
 ) {
@@ -72,7 +72,7 @@ fn a_tensor_of_another_shape_is_named_with_its_file() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_computed_is_named_with_its_field() {
+fn an_unsupported_configuration_is_named_with_its_field() {
     let copy = changed("glm4_moe", |config| config["num_experts_per_tok"] = json!(9));
     let error = refusal(copy.path());
     assert!(error.contains("config.json: num_experts_per_tok is 9"), "{error}");
@@ -82,7 +82,7 @@ fn a_configuration_that_cannot_be_computed_is_named_with_its_field() {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_missing_or_invalid() {
+fn paths_without_a_checkpoint_are_missing_or_invalid() {
     let empty = tempfile::tempdir().expect("temporary folder");
     assert!(refusal(empty.path()).contains("config.json is missing"));
     assert!(refusal(&empty.path().join("nothing.gguf")).contains("nothing.gguf is missing"));
@@ -96,7 +96,7 @@ fn what_is_no_checkpoint_is_missing_or_invalid() {
 
 /// A configuration with one layer fewer leaves tensors unused, which is reported.
 #[test]
-fn tensors_without_a_place_are_reported() {
+fn unused_tensors_are_reported() {
     let copy = changed("qwen3", |config| {
         config["num_hidden_layers"] = json!(2);
         config["layer_types"] = json!(["full_attention", "full_attention"]);
@@ -108,7 +108,7 @@ fn tensors_without_a_place_are_reported() {
 
 /// The cache of quantised weights gives the same model, and is used.
 #[test]
-fn a_copy_of_quantised_weights_is_the_same_model() {
+fn the_cache_of_quantised_weights_gives_the_same_model() {
     let weight_cache = tempfile::tempdir().expect("temporary folder");
     let options =
         LoadOptions { weight_cache: Some(weight_cache.path().to_owned()), ..options(Quantization::Nvfp4) };

@@ -98,7 +98,7 @@ fn logits(model: &mut TextModel, golden: &Golden, tokens: &[u32], chunk: usize) 
 #[rstest]
 #[case(Kind::Float, 1e-5)]
 #[case(Kind::BFloat16, 4e-2)]
-fn logits_are_those_of_transformers_however_the_prompt_is_cut(
+fn logits_match_transformers_in_every_chunking(
     #[case] kind: Kind,
     #[case] bound: f32,
     #[values(1, 7, 16, 1000)] chunk: usize,
@@ -113,7 +113,7 @@ fn logits_are_those_of_transformers_however_the_prompt_is_cut(
 }
 
 #[rstest]
-fn greedy_tokens_are_those_of_transformers(#[values(5, 23, 1000)] chunk: usize) {
+fn greedy_tokens_match_transformers(#[values(5, 23, 1000)] chunk: usize) {
     let (mut model, golden) = (model(Kind::Float), golden());
     assert_eq!(golden.greedy.len(), 32);
     let mut next = best(logits(&mut model, &golden, &golden.prompt, chunk).last().expect("a row"));
@@ -136,7 +136,7 @@ fn greedy_tokens_are_those_of_transformers(#[values(5, 23, 1000)] chunk: usize) 
 /// One step with a prompt with pictures, one without and one with only the second picture, in chunks that split
 /// pictures.
 #[test]
-fn others_in_the_batch_change_nothing() {
+fn results_do_not_depend_on_the_batch() {
     let (mut model, golden) = (model(Kind::Float), golden());
     let second = &golden.images[1];
     let short: Vec<u32> = golden.prompt[second.position - 2..].to_vec();

@@ -42,7 +42,7 @@ fn load_with(options: &LoadOptions) -> Option<TextModel> {
 struct Prompt {
     golden: Golden,
     /// After each token of prompt and output.
-    likeliest: Vec<u32>,
+    most_likely: Vec<u32>,
 }
 
 fn prompts() -> Vec<Prompt> {
@@ -61,7 +61,7 @@ fn prompts() -> Vec<Prompt> {
                 logits: tensors[&format!("logits.{index}")].shallow_clone(),
                 greedy: ids(format!("greedy.{index}")),
             },
-            likeliest: ids(format!("likeliest.{index}")),
+            most_likely: ids(format!("likeliest.{index}")),
         })
         .collect()
 }
@@ -74,7 +74,7 @@ fn sequence(golden: &Golden) -> Sequence {
 /// likely token.
 fn compare(model: &mut TextModel) -> (f64, f64) {
     let (mut sum, mut same, mut all) = (0f64, 0, 0);
-    for Prompt { golden, likeliest } in prompts() {
+    for Prompt { golden, most_likely } in prompts() {
         let after_prompt = golden.tokens.len() as i64 - 1;
         let mut whole = sequence(&golden);
         whole.tokens.extend(&golden.greedy);
@@ -83,8 +83,8 @@ fn compare(model: &mut TextModel) -> (f64, f64) {
         let row = logits.get(after_prompt).slice(0, 0, None, COLUMN_STEP);
         sum += relative(&row, &golden.logits);
         let ours: Vec<i64> = logits.argmax(-1, false).try_into().expect("whole numbers");
-        same += ours.iter().zip(&likeliest).filter(|(ours, theirs)| **ours == i64::from(**theirs)).count();
-        all += likeliest.len();
+        same += ours.iter().zip(&most_likely).filter(|(ours, theirs)| **ours == i64::from(**theirs)).count();
+        all += most_likely.len();
     }
     (sum / PROMPTS as f64, same as f64 / all as f64)
 }
@@ -103,7 +103,7 @@ fn in_f32_64_greedy_tokens_of_ten_prompts_are_the_references() {
 fn in_f32_logits_are_the_references() {
     let Some(mut model) = load(Kind::Float, true) else { return };
     let (error, same) = compare(&mut model);
-    println!("f32: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
+    println!("f32: logits {error:.2e}, {:.2} % the same most likely token", 100.0 * same);
     assert!(error < 1e-4 && same > 0.999, "{error:.2e}, {same}");
 }
 
@@ -112,7 +112,7 @@ fn in_f32_logits_are_the_references() {
 fn in_integers_from_f32_logits_are_near() {
     let Some(mut model) = load(Kind::Float, false) else { return };
     let (error, same) = compare(&mut model);
-    println!("integers from f32: logits {error:.2e}, {:.2} % the same likeliest token", 100.0 * same);
+    println!("integers from f32: logits {error:.2e}, {:.2} % the same most likely token", 100.0 * same);
     assert!(error < 2e-3 && same > 0.995, "{error:.2e}, {same}");
 }
 
@@ -126,7 +126,7 @@ fn with_a_cache_in_half_precision_the_same_tokens_come() {
     let Some(mut model) = load_with(&options) else { return };
     let (error, same) = compare(&mut model);
     println!(
-        "integers from f32, f16 cache: logits {error:.2e}, {:.2} % the same likeliest token",
+        "integers from f32, f16 cache: logits {error:.2e}, {:.2} % the same most likely token",
         100.0 * same
     );
     assert!(error < 3e-3 && same > 0.995, "{error:.2e}, {same}");
@@ -145,7 +145,7 @@ fn in_integers_logits_are_within_the_files_precision() {
     let (error, same) = compare(&mut model);
     let [moved, kept] = precision();
     println!(
-        "integers: logits {error:.2e}, {:.2} % the same likeliest token; the file: {moved:.2e}, {:.2} %",
+        "integers: logits {error:.2e}, {:.2} % the same most likely token; the file: {moved:.2e}, {:.2} %",
         100.0 * same,
         100.0 * kept
     );
@@ -168,9 +168,9 @@ fn in_a_batch_the_same_tokens_come() {
     model.resize_cache(128).expect("small");
     let prompts = prompts();
     let mut pool: Vec<u32> = (0..128).map(|index| index * 37 % 128).collect();
-    let room = |golden: &Golden| (golden.tokens.len() + 16).div_ceil(BLOCK_TOKENS) * BLOCK_TOKENS;
+    let capacity = |golden: &Golden| (golden.tokens.len() + 16).div_ceil(BLOCK_TOKENS) * BLOCK_TOKENS;
     let mut sequences: Vec<Sequence> =
-        prompts.iter().map(|one| Sequence::new(&one.golden, &mut pool, room(&one.golden))).collect();
+        prompts.iter().map(|one| Sequence::new(&one.golden, &mut pool, capacity(&one.golden))).collect();
     while sequences.iter().any(|one| one.output().len() < 16) {
         let mut running: Vec<&mut Sequence> =
             sequences.iter_mut().filter(|one| one.output().len() < 16).collect();

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian. Reading
-//! takes at most [`MAX_HEADER_BYTES`] of the file and about four times the header's size in memory, whatever the
-//! header claims.
+//! takes at most [`MAX_HEADER_BYTES`] of the file and about four times the header's size in memory, also for a
+//! header with false lengths.
 
 mod error;
 mod ggml_type;

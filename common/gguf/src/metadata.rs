@@ -9,7 +9,7 @@ impl Gguf {
         self.metadata.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The value of `key`, of whatever type.
+    /// The value of `key`, of any type.
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
     }

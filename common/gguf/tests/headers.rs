@@ -1,4 +1,5 @@
-//! Headers as files: good ones give back what was written, lying ones are refused in bounded time and memory.
+//! Headers read from files: valid ones give back what was written, inconsistent ones are rejected in bounded time and
+//! memory.
 
 mod file;
 
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use videosdgx_gguf::{Array, GgmlType, Gguf, GgufError, Value};
 
-/// The file of two tensors that the tests damage.
+/// A valid file with two tensors, which the tests modify.
 fn good() -> FileBuilder {
     FileBuilder::default()
         .with("general.architecture", Metadata::String("llama".into()))
@@ -113,7 +114,7 @@ fn every_type_of_value_is_read() {
 #[case::far_outside(good().tensor("x", &[8], GgmlType::F32, u64::MAX - 31, 0), "outside the file")]
 #[case::overlap(good().tensor("x", &[8], GgmlType::F32, 96, 32), "overlap")]
 #[case::same_name(good().tensor("output_norm.weight", &[1], GgmlType::F32, 160, 4), "two tensors")]
-fn a_lying_header_is_refused(#[case] builder: FileBuilder, #[case] reason: &str) {
+fn an_inconsistent_header_is_rejected(#[case] builder: FileBuilder, #[case] reason: &str) {
     let (bytes, _) = builder.build();
     let error = refusal(&bytes);
     assert!(error.contains(reason), "{error}");
@@ -125,7 +126,7 @@ fn nested(depth: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_cut_anywhere_in_its_header_is_refused() {
+fn a_file_truncated_anywhere_is_rejected() {
     let (bytes, data_start) = good().build();
     for length in 0..data_start as usize + 128 + 20 {
         assert!(open(&bytes[..length]).is_err(), "{length} bytes");
@@ -134,8 +135,8 @@ fn a_file_cut_anywhere_in_its_header_is_refused() {
 }
 
 #[test]
-fn a_long_header_that_promises_more_than_it_has_is_refused_quickly() {
-    // A sparse file of 64 GB whose header says that 2³² strings follow, all of them empty, then one byte of garbage.
+fn a_header_that_claims_more_than_the_file_has_is_rejected_quickly() {
+    // A sparse file of 64 GB whose header claims an array of 2³² strings.
     let (bytes, _) = FileBuilder::default()
         .with("k", Metadata::Raw(9, [&8u32.to_le_bytes()[..], &(1u64 << 32).to_le_bytes()].concat()))
         .build();
@@ -151,7 +152,7 @@ fn a_long_header_that_promises_more_than_it_has_is_refused_quickly() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Bytes changed at random: never a panic, and what opens keeps the promises about places.
+    /// Bytes changed at random: never a panic, and the tensors of a header that opens are inside the file.
     #[test]
     fn damaged_headers_never_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         let (mut bytes, _) = good().build();
@@ -162,7 +163,7 @@ proptest! {
         check(&bytes)?;
     }
 
-    /// Whole fields of eight bytes replaced by extreme numbers.
+    /// Fields of eight bytes replaced by extreme numbers.
     #[test]
     fn extreme_numbers_never_panic(
         place in any::<prop::sample::Index>(),

@@ -1,4 +1,4 @@
-//! The demonstration checkpoint's header, read whole.
+//! The header of the demonstration checkpoint.
 
 use std::path::PathBuf;
 

@@ -17,8 +17,8 @@ const LINEARS: [(usize, usize); 4] = [(960, 576), (576, 576), (3072, 576), (576,
 fn main() {
     use_passive_waiting();
     let _no_grad = tch::no_grad_guard();
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let want = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str()));
+    let selected: Vec<String> = std::env::args().skip(1).collect();
+    let want = |name: &str| selected.is_empty() || selected.iter().any(|part| name.contains(part.as_str()));
     if want("memory") {
         println!("memory: {:.1} GB/s read by two threads", memory_rate());
     }

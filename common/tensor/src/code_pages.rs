@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_clean_read_only_parts_of_libraries_are_given_back() {
+    fn only_clean_read_only_library_mappings_are_released() {
         let mapping = |head: &str, anonymous: &str| {
             format!("{head}\nRss:   8 kB\nAnonymous:   {anonymous}\nVmFlags: rd\n")
         };

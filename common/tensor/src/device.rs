@@ -73,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_is_not_there_is_refused() {
+    fn a_missing_device_is_rejected() {
         let refused = resolve_device(DeviceChoice::Cuda(99));
         assert!(matches!(refused, Err(TensorError::Device(name)) if name == "cuda:99"));
         assert!(resolve_device(DeviceChoice::Cpu).is_ok_and(|device| device == Device::Cpu));
     }
 
     #[test]
-    fn types_are_libtorchs() {
+    fn element_types_map_to_libtorch() {
         assert_eq!(resolve_kind(DtypeChoice::F32, Device::Cuda(0)), Kind::Float);
         assert_eq!(resolve_kind(DtypeChoice::Auto, Device::Cuda(0)), Kind::BFloat16);
         assert_eq!(resolve_kind(DtypeChoice::F16, Device::Cpu), Kind::Half);

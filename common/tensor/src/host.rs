@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounding_to_bf16_is_the_usual_one() {
+    fn rounding_to_bf16_is_to_nearest_even() {
         let values = (0..100_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
         for value in values.chain([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX]) {
             let (ours, theirs) = (<bf16 as HostFloat>::narrow(value), bf16::from_f32(value));

@@ -35,6 +35,8 @@ mod quantized;
 mod residual;
 mod rope;
 mod simd;
+#[cfg(test)]
+mod test_support;
 mod weight_cache;
 mod weights;
 

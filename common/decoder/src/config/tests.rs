@@ -118,7 +118,7 @@ fn both_spellings_of_rope_parameters_are_read() {
 #[case::kinds(glm_flash(), "mlp_layer_types", json!(["dense"]), "mlp_layer_types is not a list of 47 kinds")]
 #[case::vision(qwen_vl(), "vision_config", Value::Null, "vision_config is missing")]
 #[case::other(llama(), "model_type", json!("mamba"), "the architecture \"mamba\" is not supported")]
-fn what_cannot_be_computed_is_refused_by_field(
+fn unsupported_configurations_are_rejected_by_field(
     #[case] mut config: Value,
     #[case] field: &str,
     #[case] value: Value,

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_correction_chooses_and_does_not_weigh() {
+    fn the_correction_affects_selection_but_not_weights() {
         let input = Tensor::from_slice(&[0f32, 0.0, 0.0, 0.0]).unsqueeze(0);
         let routing = Routing::Sigmoid { renormalize: false, groups: 1, top_groups: 1, scale: 3.0 };
         let choice = router(routing, Some(&[0.0, 2.0, 0.0, 1.0])).choose(&input);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_best_groups_are_looked_into() {
+    fn experts_are_selected_from_the_best_groups_only() {
         // The best single expert is in the worse group.
         let input = Tensor::from_slice(&[5f32, -9.0, 2.0, 2.0]).unsqueeze(0);
         let routing = Routing::Sigmoid { renormalize: true, groups: 2, top_groups: 1, scale: 1.0 };

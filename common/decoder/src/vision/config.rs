@@ -184,7 +184,7 @@ mod tests {
     #[case("depth", json!(-1), "vision_config.depth is -1")]
     #[case("rope_parameters", json!({"rope_type": "yarn"}), "vision_config.rope_parameters.rope_type is \"yarn\"")]
     #[case("out_hidden_size", Value::Null, "vision_config.out_hidden_size is missing")]
-    fn what_is_not_supported_is_named(#[case] field: &str, #[case] value: Value, #[case] expected: &str) {
+    fn unsupported_fields_are_named(#[case] field: &str, #[case] value: Value, #[case] expected: &str) {
         let mut config = published();
         config[field] = value;
         let error = VisionConfig::parse(&config).expect_err("refused").to_string();

@@ -110,7 +110,7 @@ fn features_of_given_patches() {
 }
 
 #[test]
-fn the_tower_is_all_that_lies_at_its_place() {
+fn the_tower_loads_every_tensor_below_its_prefix() {
     let weights = weights(Kind::Float);
     VisionTower::load(&weights, &config()).expect("loads");
     let unused = weights.unused();
@@ -132,7 +132,7 @@ fn a_tensor_of_another_shape_is_refused() {
 }
 
 #[test]
-fn pictures_cut_for_another_tower_are_refused() {
+fn pictures_preprocessed_for_another_tower_are_rejected() {
     let tower = tower(Kind::Float);
     let [image, _] = images();
     let changes: [fn(&mut ImageInput); 5] = [
@@ -150,7 +150,7 @@ fn pictures_cut_for_another_tower_are_refused() {
 }
 
 #[test]
-fn positions_are_those_of_transformers_however_a_prompt_is_cut() {
+fn positions_match_transformers_in_every_chunking() {
     let golden = Vec::<i64>::try_from(golden()["positions"].tr().flatten(0, 1)).expect("numbers");
     let expected: Vec<[usize; 3]> =
         golden.chunks(3).map(|axes| std::array::from_fn(|axis| axes[axis] as usize)).collect();

@@ -90,9 +90,9 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// With blocks for `room` tokens; every other block of the pool, from the end, so that the order is not trivial.
-    pub(crate) fn new(golden: &Golden, pool: &mut Vec<BlockId>, room: usize) -> Self {
-        let blocks = pool.split_off(pool.len() - room.div_ceil(BLOCK_TOKENS));
+    /// With blocks for `capacity` tokens; every other block of the pool, from the end, so that the order is not trivial.
+    pub(crate) fn new(golden: &Golden, pool: &mut Vec<BlockId>, capacity: usize) -> Self {
+        let blocks = pool.split_off(pool.len() - capacity.div_ceil(BLOCK_TOKENS));
         let (tokens, images) = (golden.tokens.clone(), golden.images.clone());
         Self { prompt: tokens.len(), tokens, images, computed: 0, blocks }
     }
@@ -138,7 +138,7 @@ pub(crate) fn step(model: &mut TextModel, sequences: &mut [&mut Sequence], chunk
     for ((sequence, end), length) in sequences.iter_mut().zip(ends).zip(lengths) {
         sequence.computed += length;
         if end {
-            sequence.tokens.push(likeliest(logits.row(row)));
+            sequence.tokens.push(most_likely(logits.row(row)));
             row += 1;
         }
     }
@@ -152,7 +152,7 @@ pub(crate) fn generate(model: &mut TextModel, sequence: &mut Sequence, chunk: us
     }
 }
 
-pub(crate) fn likeliest(row: &[f32]) -> u32 {
+pub(crate) fn most_likely(row: &[f32]) -> u32 {
     let best = row.iter().enumerate().max_by(|left, right| left.1.total_cmp(right.1));
     best.map_or(0, |(index, _)| index as u32)
 }

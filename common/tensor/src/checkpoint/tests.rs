@@ -45,7 +45,7 @@ fn shards_are_found_through_the_index() {
     assert_eq!(checkpoint.read("b").expect("reads"), numbers(6));
 
     fs::write(&index, r#"{"weight_map":{"a":"x-2.safetensors","b":"x-2.safetensors"}}"#).expect("writes");
-    let error = Checkpoint::open(folder.path()).err().expect("the index lies").to_string();
+    let error = Checkpoint::open(folder.path()).err().expect("an inconsistent index").to_string();
     assert!(error.contains("index.json") && error.contains("\"a\""), "{error}");
 
     for outside in ["../x-1.safetensors", "/etc/passwd", "sub/x.safetensors", "..", "x-1.bin"] {
@@ -62,7 +62,7 @@ fn shards_are_found_through_the_index() {
 }
 
 #[test]
-fn missing_and_cut_files_are_named() {
+fn missing_and_truncated_files_are_named() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let absent = folder.path().join("transformer");
     assert!(matches!(Checkpoint::open(&absent), Err(CheckpointError::Missing { path }) if path == absent));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Bytes reserved for the header at first; a longer header requires one copy of the file at the end.
-const HEADER_ROOM: u64 = 1 << 20;
+const RESERVED_HEADER_BYTES: u64 = 1 << 20;
 /// The data begin at a multiple of this, as the format recommends.
 const ALIGNMENT: u64 = 64;
 
@@ -19,28 +19,28 @@ pub(crate) struct SafetensorsWriter {
     temporary: PathBuf,
     path: PathBuf,
     header: serde_json::Map<String, serde_json::Value>,
-    header_room: u64,
+    reserved_header: u64,
     written: u64,
 }
 
 impl SafetensorsWriter {
     /// Creates the temporary file for `path`, whose folder must exist.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        Self::with_header_room(path, HEADER_ROOM)
+        Self::with_reserved_header(path, RESERVED_HEADER_BYTES)
     }
 
-    fn with_header_room(path: &Path, header_room: u64) -> io::Result<Self> {
+    fn with_reserved_header(path: &Path, reserved_header: u64) -> io::Result<Self> {
         // Process ids repeat in containers that share a folder; the time makes the name unique.
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let temporary = path.with_extension(format!("{}-{time}.{PARTIAL}", std::process::id()));
         let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
-        file.seek(SeekFrom::Start(8 + header_room))?;
+        file.seek(SeekFrom::Start(8 + reserved_header))?;
         Ok(Self {
             file: Some(file),
             temporary,
             path: path.to_owned(),
             header: serde_json::Map::new(),
-            header_room,
+            reserved_header,
             written: 0,
         })
     }
@@ -69,26 +69,26 @@ impl SafetensorsWriter {
         let file = self.file.take().ok_or_else(|| io::Error::other("the file is finished"))?;
         let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         let mut header = serde_json::to_vec(&self.header)?;
-        if header.len() as u64 > self.header_room {
-            let room = (header.len() as u64 + 8).next_multiple_of(ALIGNMENT) - 8;
-            file = self.moved(room)?;
-            self.header_room = room;
+        if header.len() as u64 > self.reserved_header {
+            let reserved = (header.len() as u64 + 8).next_multiple_of(ALIGNMENT) - 8;
+            file = self.moved(reserved)?;
+            self.reserved_header = reserved;
         }
-        header.resize(usize::try_from(self.header_room).map_err(io::Error::other)?, b' ');
+        header.resize(usize::try_from(self.reserved_header).map_err(io::Error::other)?, b' ');
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&self.header_room.to_le_bytes())?;
+        file.write_all(&self.reserved_header.to_le_bytes())?;
         file.write_all(&header)?;
         file.sync_all()?;
         fs::rename(&self.temporary, &self.path)
     }
 
-    /// Copies the data into a new file with `room` bytes reserved for the header.
-    fn moved(&self, room: u64) -> io::Result<File> {
+    /// Copies the data into a new file with `reserved` bytes reserved for the header.
+    fn moved(&self, reserved: u64) -> io::Result<File> {
         let mut from = File::open(&self.temporary)?;
         fs::remove_file(&self.temporary)?;
         let mut to = File::create_new(&self.temporary)?;
-        from.seek(SeekFrom::Start(8 + self.header_room))?;
-        to.seek(SeekFrom::Start(8 + room))?;
+        from.seek(SeekFrom::Start(8 + self.reserved_header))?;
+        to.seek(SeekFrom::Start(8 + reserved))?;
         io::copy(&mut from.take(self.written), &mut to)?;
         Ok(to)
     }
@@ -107,11 +107,11 @@ mod tests {
     use crate::Checkpoint;
 
     #[test]
-    fn what_was_written_is_read_back_whatever_the_room_for_the_header() {
-        for room in [4096, 56, 0] {
+    fn content_is_read_back_for_any_reserved_header_size() {
+        for reserved in [4096, 56, 0] {
             let folder = tempfile::tempdir().expect("temporary folder");
             let path = folder.path().join("a.safetensors");
-            let mut writer = SafetensorsWriter::with_header_room(&path, room).expect("creates");
+            let mut writer = SafetensorsWriter::with_reserved_header(&path, reserved).expect("creates");
             writer.add("x", "U8", &[2, 3], &[1, 2, 3, 4, 5, 6]).expect("writes");
             writer.add("y", "F8_E4M3", &[1], &[0x38]).expect("writes");
             assert!(!path.exists(), "not before it is complete");

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_what_is_not_finite() {
+    fn zero_and_non_finite_blocks() {
         let (mut high, mut low) = ([7; 16], [7; 16]);
         assert_eq!(round_block::<f32, 16, true>(&[0.0; 16], &mut high, &mut low), (0.0, 0));
         assert_eq!((high, low), ([0; 16], [0; 16]));

@@ -292,12 +292,8 @@ unsafe fn dots<L: Lanes, W: LaneFloat, const ROWS: usize, const COUNT: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::relative_error;
     use rstest::rstest;
-
-    fn relative(left: &Tensor, right: &Tensor) -> f64 {
-        let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
-        f64::try_from((left - &right).norm() / right.norm()).expect("a number")
-    }
 
     #[rstest]
     fn agrees_with_libtorch_and_every_row_is_the_same_alone(
@@ -322,7 +318,7 @@ mod tests {
         let decoded = host::slice::<f32>(&decoded);
         for level in Level::available() {
             let all = few_rows_at(level, &input, &weight, Some(&bias)).expect("few rows");
-            assert!(all.kind() == kind && relative(&all, &expected) < bound, "{level:?}");
+            assert!(all.kind() == kind && relative_error(&all, &expected) < bound, "{level:?}");
             let by_row = |row: usize, out: &mut [f32]| {
                 out.copy_from_slice(&decoded[row * out.len()..(row + 1) * out.len()]);
             };
@@ -336,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_and_other_types_are_libtorchs() {
+    fn many_rows_and_other_types_are_left_to_libtorch() {
         let weight = Tensor::ones([8, 16], (Kind::Float, Device::Cpu));
         assert!(
             linear_few_rows(&Tensor::ones([17, 16], (Kind::Float, Device::Cpu)), &weight, None).is_none()

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_nobody_has_is_an_error_and_changes_nothing() {
+    fn an_impossible_size_is_an_error_and_changes_nothing() {
         let mut pages = Pages::zeroed(4096).expect("small");
         pages.bytes_mut()[7] = 9;
         assert!(matches!(pages.resize(1 << 60), Err(TensorError::OutOfMemory(_))));

@@ -158,12 +158,8 @@ impl<T: LaneFloat> Kernel for Row<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::relative_error;
     use rstest::rstest;
-
-    fn relative(left: &Tensor, right: &Tensor) -> f64 {
-        let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
-        f64::try_from((left - &right).norm() / right.norm()).expect("a number")
-    }
 
     #[rstest]
     fn agrees_with_libtorch(
@@ -187,7 +183,7 @@ mod tests {
                 _ => on_host::<f32>(level, &hidden, branch, &weight, 1e-5),
             };
             assert_eq!(hidden, sum, "{level:?}");
-            let error = relative(&result, &expected);
+            let error = relative_error(&result, &expected);
             assert!(error < bound, "{level:?}: {error}");
         }
         let mut hidden = input.copy();
@@ -196,7 +192,7 @@ mod tests {
         } else {
             rms_norm(&input, &weight, 1e-5)
         };
-        assert!(relative(&public, &expected) < bound && public.kind() == kind);
+        assert!(relative_error(&public, &expected) < bound && public.kind() == kind);
     }
 
     #[test]

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_turns_by_its_angle() {
+    fn a_pair_is_rotated_by_its_angle() {
         let mut rows = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([1, 4]);
         let angles = RotaryAngles::new(vec![0.0, 1.0], vec![1.0, 0.0], 2, Device::Cpu);
         rotate_heads(&mut rows, 0, 1, 4, None, &angles, RotaryStyle::Halves);

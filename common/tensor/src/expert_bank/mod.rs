@@ -105,11 +105,12 @@ fn stacked(weights: &Weights, shape: ExpertShape) -> Result<Vec<Expert>, TensorE
     let (gate_up, down) = ([experts, 2 * intermediate, hidden], [experts, hidden, intermediate]);
     let exchanged = |[count, rows, width]: [i64; 3]| [count, width, rows];
     // Both tensors are stored in the same order. One of them can be square and decide nothing, but never both.
-    let told = [("experts.gate_up_proj", gate_up), ("experts.down_proj", down)];
-    let transposed =
-        told.iter().any(|(name, shape)| shape[1] != shape[2] && weights.has_shape(name, &exchanged(*shape)));
-    let gate_up = Stack::new(weights, told[0].0, gate_up, transposed);
-    let down = Stack::new(weights, told[1].0, down, transposed);
+    let stacks = [("experts.gate_up_proj", gate_up), ("experts.down_proj", down)];
+    let transposed = stacks
+        .iter()
+        .any(|(name, shape)| shape[1] != shape[2] && weights.has_shape(name, &exchanged(*shape)));
+    let gate_up = Stack::new(weights, stacks[0].0, gate_up, transposed);
+    let down = Stack::new(weights, stacks[1].0, down, transposed);
     (0..experts)
         .map(|index| Ok(Expert { gate_up: gate_up.linear(index)?, down: down.linear(index)? }))
         .collect()

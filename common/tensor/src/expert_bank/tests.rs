@@ -4,6 +4,7 @@ use rstest::rstest;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use crate::test_support::relative_error;
 use crate::{Checkpoint, Quantization};
 
 const SHAPE: ExpertShape = ExpertShape { experts: 5, hidden: 64, intermediate: 128 };
@@ -97,12 +98,8 @@ fn reference(shape: ExpertShape, hidden: &Tensor, ids: &Tensor, weights: &Tensor
     Tensor::cat(&(0..hidden.size()[0]).map(token).collect::<Vec<_>>(), 0)
 }
 
-fn relative(left: &Tensor, right: &Tensor) -> f64 {
-    f64::try_from((left - right).norm() / right.norm()).expect("a number")
-}
-
 #[rstest]
-fn tokens_go_through_the_experts_they_chose(
+fn tokens_go_through_their_selected_experts(
     #[values(Form::OneByOne, Form::Stacked, Form::Transposed, Form::Gguf)] form: Form,
     // The second shape has as many inputs as outputs in one of the two tensors.
     #[values(SHAPE, ExpertShape { intermediate: 64, ..SHAPE }, ExpertShape { intermediate: 32, ..SHAPE })]
@@ -113,7 +110,8 @@ fn tokens_go_through_the_experts_they_chose(
     let bank = bank(form, shape, Quantization::None);
     assert_eq!((bank.len(), bank.is_empty()), (5, false));
     assert_eq!(bank.resident_bytes(), 5 * 3 * 64 * shape.intermediate.unsigned_abs() * 4);
-    let error = relative(&bank.forward(&hidden, &ids, &weights), &reference(shape, &hidden, &ids, &weights));
+    let error =
+        relative_error(&bank.forward(&hidden, &ids, &weights), &reference(shape, &hidden, &ids, &weights));
     assert!(error < 1e-5, "{error}");
 }
 
@@ -122,20 +120,17 @@ fn tokens_go_through_the_experts_they_chose(
 #[case(Quantization::Nf4, 0.25)]
 #[case(Quantization::Nvfp4, 0.25)]
 #[case(Quantization::Int4, 0.25)]
-fn quantised_experts_are_near_and_alike_in_every_form(
-    #[case] quantization: Quantization,
-    #[case] bound: f64,
-) {
+fn quantised_experts_agree_in_every_layout(#[case] quantization: Quantization, #[case] bound: f64) {
     let (hidden, ids, weights) = input(7);
     let output = bank(Form::Stacked, SHAPE, quantization).forward(&hidden, &ids, &weights);
-    let error = relative(&output, &reference(SHAPE, &hidden, &ids, &weights));
+    let error = relative_error(&output, &reference(SHAPE, &hidden, &ids, &weights));
     assert!(error < bound && error > 0.0, "{error}");
     let other = bank(Form::Transposed, SHAPE, quantization).forward(&hidden, &ids, &weights);
     assert!(other.equal(&output), "the same bytes, whatever the layout");
     // NVFP4 has one scale for a whole tensor: gate and up share one or have one each, depending on the layout.
     if quantization != Quantization::Nvfp4 {
         let other = bank(Form::OneByOne, SHAPE, quantization).forward(&hidden, &ids, &weights);
-        assert!(relative(&other, &output) < 1e-5);
+        assert!(relative_error(&other, &output) < 1e-5);
     }
 }
 
@@ -151,7 +146,7 @@ fn a_token_is_the_same_alone_and_among_others_with_integer_experts() {
 }
 
 #[test]
-fn an_expert_that_is_not_there_is_an_error() {
+fn a_missing_expert_is_an_error() {
     let (hidden, _, weights) = input(1);
     let bank = bank(Form::OneByOne, SHAPE, Quantization::None);
     for id in [5, -1] {

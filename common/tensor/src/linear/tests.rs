@@ -1,11 +1,7 @@
 use rstest::rstest;
 
 use super::*;
-
-fn relative(left: &Tensor, right: &Tensor) -> f64 {
-    let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
-    f64::try_from((left - &right).norm() / right.norm()).expect("a number")
-}
+use crate::test_support::relative_error;
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
@@ -35,11 +31,11 @@ fn quantised_layers_multiply_by_the_values_they_store(
     let layer = Linear::quantized(&weight, quantization, Some(bias.to_kind(kind)), kind, Device::Cpu)
         .expect("quantises");
     let stored = values(&layer, 96);
-    let error = relative(&stored, &weight);
+    let error = relative_error(&stored, &weight);
     assert!(error < coarse && error > 0.0, "{error}");
     let output = layer.forward(&input.to_kind(kind));
     assert_eq!((output.kind(), output.size()), (kind, vec![2, batch, 96]));
-    let error = relative(&output, &input.linear(&stored, Some(&bias)));
+    let error = relative_error(&output, &input.linear(&stored, Some(&bias)));
     assert!(error < bound, "{error}");
     let taken =
         (layer.resident_bytes() as f64 - 96.0 * kind.elt_size_in_bytes() as f64) * 8.0 / (96.0 * 256.0);
@@ -53,12 +49,12 @@ fn a_large_weight_is_widened_in_blocks() {
     let layer =
         Linear::quantized(&weight, Quantization::Fp8, Some(bias.shallow_clone()), Kind::Float, Device::Cpu)
             .expect("quantises");
-    let error = relative(&layer.forward(&input), &input.linear(&values(&layer, 2050), Some(&bias)));
+    let error = relative_error(&layer.forward(&input), &input.linear(&values(&layer, 2050), Some(&bias)));
     assert!(error < 1e-6, "{error}");
 }
 
 #[test]
-fn parts_of_several_forms_lie_side_by_side() {
+fn parts_of_several_formats_are_concatenated() {
     tch::manual_seed(9);
     let weights = [32, 64, 16, 48].map(|rows| random(&[rows, 64]));
     let forms = [Quantization::Fp8, Quantization::Nf4, Quantization::None, Quantization::Int4];
@@ -96,7 +92,7 @@ fn a_weight_that_is_not_whole_blocks_stays_dense() {
 }
 
 #[test]
-fn a_row_that_is_not_there_is_an_error() {
+fn a_row_outside_the_table_is_an_error() {
     let layer = Linear::quantized(&random(&[8, 64]), Quantization::Nf4, None, Kind::Float, Device::Cpu)
         .expect("makes");
     for row in [8, -1] {

@@ -478,7 +478,7 @@ mod tests {
     use super::spans;
 
     #[test]
-    fn spans_cover_every_tile_once_and_begin_at_the_same_places_however_many_there_are() {
+    fn spans_cover_every_tile_once_and_their_starts_do_not_depend_on_the_length() {
         let all: Vec<[usize; 2]> = spans(300).collect();
         for tiles in 0..300 {
             let mut end = 0;

@@ -268,7 +268,7 @@ impl<S: HostElement> Rows<S> {
         let fits = tensor.size() == [tokens as i64, heads as i64, dim as i64]
             && tensor.kind() == S::KIND
             && tensor.device() == Device::Cpu;
-        assert!(fits, "{tokens} tokens of {heads} heads of {dim} wanted, given {tensor:?}");
+        assert!(fits, "{tokens} tokens of {heads} heads of {dim} expected, not {tensor:?}");
         let strides = tensor.stride();
         let dense = strides[2] == 1 && (strides[1] == dim as i64 || heads == 1);
         let tensor = if dense { tensor.shallow_clone() } else { tensor.contiguous() };

@@ -1,4 +1,5 @@
 use super::*;
+use crate::test_support::relative_error;
 use rstest::rstest;
 
 struct Sequence {
@@ -77,11 +78,6 @@ fn segments(sequences: &[Sequence]) -> Vec<PagedSegment<'_>> {
         .collect()
 }
 
-fn relative(left: &Tensor, right: &Tensor) -> f64 {
-    let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
-    f64::try_from((left - &right).norm() / right.norm()).expect("a number")
-}
-
 const SIZES: [(usize, usize); 7] = [(0, 1), (37, 1), (0, 70), (130, 19), (300, 1), (127, 2), (0, 16)];
 
 #[rstest]
@@ -108,7 +104,7 @@ fn agrees_with_libtorch(
             let expected = reference.attention(layer, &query, &segments(&sequences), 0.3);
             let result = ours.attention(layer, &query, &segments(&sequences), 0.3);
             assert_eq!((result.size(), result.kind()), (expected.size(), kind));
-            let error = relative(&result, &expected);
+            let error = relative_error(&result, &expected);
             assert!(error < bound, "{level:?}, layer {layer}: {error}");
         }
     }
@@ -172,7 +168,7 @@ fn long_contexts_agree_with_libtorch_and_in_every_chunking(
             (host(shape, Kind::Float, level, blocks), gathered(shape, Kind::Float, blocks));
         fill(&mut [&mut ours, &mut reference], &sequences, Kind::Float);
         let all = ours.attention(0, &query, &segments(&sequences), 0.3);
-        let error = relative(&all, &reference.attention(0, &query, &segments(&sequences), 0.3));
+        let error = relative_error(&all, &reference.attention(0, &query, &segments(&sequences), 0.3));
         assert!(error < 2e-6, "{level:?}: {error}");
         for (first, len) in [(0, 1), (1, 4), (5, 33), (69, 1)] {
             let rows = |tensor: &Tensor| tensor.narrow(0, first as i64, len as i64);
@@ -184,7 +180,7 @@ fn long_contexts_agree_with_libtorch_and_in_every_chunking(
 }
 
 #[rstest]
-fn what_stays_survives_resizing(#[values(true, false)] on_host: bool, #[values(true, false)] own: bool) {
+fn remaining_blocks_survive_resizing(#[values(true, false)] on_host: bool, #[values(true, false)] own: bool) {
     tch::manual_seed(23);
     let value = if own { ValueStorage::Separate(16) } else { ValueStorage::KeyPrefix(16) };
     let shape = KvCacheShape { layers: 2, heads: 2, key_dim: 24, value };
@@ -206,7 +202,7 @@ fn what_stays_survives_resizing(#[values(true, false)] on_host: bool, #[values(t
 }
 
 #[test]
-fn a_size_nobody_has_is_an_error_and_the_cache_stays() {
+fn an_impossible_size_is_an_error_and_keeps_the_cache() {
     let shape = KvCacheShape { layers: 2, heads: 8, key_dim: 128, value: ValueStorage::Separate(128) };
     let mut cache = host(shape, Kind::BFloat16, Level::detect(), 3);
     for blocks in [1 << 44, usize::MAX] {

@@ -93,7 +93,7 @@ fn load(folder: &Path, tensors: &[TensorOf]) -> Result<HostWeight, TensorError> 
 #[case::nf4_short(replaced(nf4(STATE), ("x.weight", "U8", vec![127, 1], vec![0; 127])), "256 values, two in each byte")]
 #[case::nf4_map(replaced(nf4(STATE), ("x.weight.quant_map", "F32", vec![15], vec![0; 60])), "not 16 numbers")]
 #[case::own(vec![("x.weight_q4_1", "U8", vec![4, 39], vec![0; 156])], "is not 4 rows of 64 values")]
-fn a_lying_format_is_refused(#[case] tensors: Vec<TensorOf>, #[case] reason: &str) {
+fn inconsistent_tensors_are_rejected(#[case] tensors: Vec<TensorOf>, #[case] reason: &str) {
     let folder = tempfile::tempdir().expect("folder");
     match load(folder.path(), &tensors).err().expect("refused") {
         TensorError::Checkpoint(error @ CheckpointError::Invalid { .. }) => {
@@ -109,7 +109,7 @@ fn a_lying_format_is_refused(#[case] tensors: Vec<TensorOf>, #[case] reason: &st
 #[case(nvfp4())]
 #[case(fp8(("x.weight_scale", "F32", vec![], vec![0; 4])))]
 #[case(fp8(("x.weight_scale", "BF16", vec![4], vec![0; 8])))]
-fn the_same_without_the_lie_is_read(#[case] tensors: Vec<TensorOf>) {
+fn consistent_tensors_are_read(#[case] tensors: Vec<TensorOf>) {
     let folder = tempfile::tempdir().expect("folder");
     assert!(matches!(load(folder.path(), &tensors).expect("reads"), HostWeight::Packed(_)));
 }

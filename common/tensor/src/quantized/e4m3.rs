@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_is_libtorchs() {
+    fn rounding_matches_libtorch() {
         let values: Vec<f32> =
             (0..200_000).map(|i| (i as f32 * 0.37).sin() * 10f32.powi(i % 9 - 6)).collect();
         let reference = Tensor::from_slice(&values).to_kind(Kind::Float8e4m3fn).view_dtype(Kind::Uint8);

@@ -8,6 +8,7 @@ use rstest::rstest;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use crate::test_support::relative_error;
 use crate::{Checkpoint, Quantization, Weights};
 
 fn folder() -> PathBuf {
@@ -30,11 +31,6 @@ fn golden(name: &str) -> [Tensor; 3] {
 /// Whether the bits are identical, including the sign of zero.
 fn same_bits(left: &Tensor, right: &Tensor) -> bool {
     left.contiguous().view_dtype(Kind::Int).equal(&right.contiguous().view_dtype(Kind::Int))
-}
-
-fn relative(left: &Tensor, right: &Tensor) -> f64 {
-    let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
-    f64::try_from((left - &right).norm() / right.norm()).expect("a number")
 }
 
 #[rstest]
@@ -77,11 +73,11 @@ fn a_published_format_is_read_exactly_and_multiplied_with(
     for (input, output) in [(input, output), many] {
         for (kind, bound) in [(Kind::Float, if integers { 1e-4 } else { 1e-6 }), (Kind::BFloat16, 1e-2)] {
             let layer = weights(name, kind).linear(name, width, rows, false).expect("loads");
-            let error = relative(&layer.forward(&input.to_kind(kind)), &output);
+            let error = relative_error(&layer.forward(&input.to_kind(kind)), &output);
             assert!(error < bound, "{kind:?}: {error}");
         }
         let exact = weights(name, Kind::Float).exact().linear(name, width, rows, false).expect("loads");
-        let error = relative(&exact.forward(&input), &output);
+        let error = relative_error(&exact.forward(&input), &output);
         assert!(error < 1e-6, "exact: {error}");
     }
 }
@@ -146,7 +142,7 @@ fn parts_of_a_fused_layer_keep_their_scales() {
         let weights = weights(names[0], Kind::Float);
         let fused = weights.fused_linear(&[(names[0], 17), (names[1], 17)], 96, false).expect("loads");
         let expected = input.matmul(&Tensor::cat(&[left, right], 0).tr());
-        let error = relative(&fused.forward(&input), &expected);
+        let error = relative_error(&fused.forward(&input), &expected);
         assert!(error < 1e-4, "{names:?}: {error}");
     }
 }

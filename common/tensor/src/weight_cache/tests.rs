@@ -58,7 +58,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[rstest]
-fn the_second_load_reads_the_copy_and_computes_the_same(
+fn the_second_load_reads_the_cache_and_computes_the_same(
     #[values(Quantization::Fp8, Quantization::Nf4, Quantization::Nvfp4, Quantization::Int4)]
     quantization: Quantization,
 ) {
@@ -94,7 +94,7 @@ fn the_second_load_reads_the_copy_and_computes_the_same(
 }
 
 #[test]
-fn a_changed_checkpoint_gets_a_new_copy_in_place_of_the_old() {
+fn a_changed_checkpoint_replaces_its_cache_file() {
     let (folder, cache) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
     write(folder.path(), 1);
     load(folder.path(), cache.path(), Quantization::Int4);
@@ -114,7 +114,7 @@ fn a_changed_checkpoint_gets_a_new_copy_in_place_of_the_old() {
 }
 
 #[test]
-fn a_copy_that_cannot_be_kept_or_read_costs_nothing_but_itself() {
+fn loading_succeeds_without_a_usable_cache() {
     let (folder, cache) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
     write(folder.path(), 1);
     // A file where the folder should be.

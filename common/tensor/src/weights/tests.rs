@@ -12,7 +12,7 @@ fn random(shape: &[i64]) -> Tensor {
 }
 
 #[test]
-fn layers_side_by_side_compute_what_they_do_alone() {
+fn fused_layers_compute_the_same_as_single_ones() {
     tch::manual_seed(1);
     let names = ["a.q.weight", "a.k.weight", "a.q.bias", "a.k.bias"];
     let tensors = names.map(|name| (name, random(if name.ends_with("bias") { &[3] } else { &[3, 4] })));

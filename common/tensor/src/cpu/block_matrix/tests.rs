@@ -1,4 +1,5 @@
 use super::*;
+use crate::test_support::relative_error;
 use rstest::rstest;
 
 /// A number below `below` derived from a seed: test data must not depend on the order of calls.
@@ -31,11 +32,6 @@ fn matrix(rows: usize, width: usize, format: BlockFormat) -> (BlockMatrix, Tenso
         Ok::<_, TensorError>(())
     });
     (matrix.expect("small"), weight)
-}
-
-fn relative(left: &Tensor, right: &Tensor) -> f64 {
-    let (left, right) = (left.to_kind(Kind::Double), right.to_kind(Kind::Double));
-    f64::try_from((left - &right).norm() / right.norm()).expect("a number")
 }
 
 fn product(level: Level, matrix: &BlockMatrix, input: &Tensor, bias: Option<&Tensor>) -> Tensor {
@@ -74,7 +70,7 @@ fn agrees_with_libtorch_on_the_decoded_weight(
         for level in Level::available() {
             let output = product(level, &matrix, &input, Some(&bias));
             assert_eq!(output.kind(), kind);
-            let error = relative(&output, &exact);
+            let error = relative_error(&output, &exact);
             assert!(error < bound, "{level:?} {kind:?}: {error}");
         }
     }
@@ -98,7 +94,7 @@ fn a_row_is_the_same_alone_and_in_every_batch(
 }
 
 #[test]
-fn what_is_not_finite_shows() {
+fn non_finite_values_propagate() {
     let (matrix, _) = matrix(16, 64, BlockFormat::Q4_1);
     let input = Tensor::ones([2, 64], (Kind::Float, Device::Cpu));
     let _ = input.get(1).narrow(0, 5, 1).fill_(f64::NAN);
@@ -110,7 +106,7 @@ fn what_is_not_finite_shows() {
 }
 
 #[test]
-fn an_error_of_the_filler_comes_back_and_memory_is_the_files() {
+fn errors_of_fill_are_returned_and_memory_is_as_small_as_the_file() {
     let failed = BlockMatrix::build(40, 64, BlockFormat::Q8_0, |row, _| {
         if row == 33 { Err(TensorError::Device("row 33".into())) } else { Ok(()) }
     });
