@@ -216,13 +216,31 @@ pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, TensorEnt
     }
     let mut header = vec![0u8; usize::try_from(header_bytes).map_err(|_| invalid("header too long".into()))?];
     file.read_exact_at(&mut header, 8).map_err(|error| CheckpointError::io(path, error))?;
-    parse(&header, 8 + header_bytes, file_bytes).map_err(invalid)
+    parse(&header, 8 + header_bytes, file_bytes).map_err(|error| CheckpointError::caused_by(path, error))
+}
+
+/// Why a header is rejected.
+#[derive(Debug, thiserror::Error)]
+enum HeaderError {
+    #[error("the header cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl From<String> for HeaderError {
+    fn from(reason: String) -> Self {
+        Self::Invalid(reason)
+    }
 }
 
 /// Parses the JSON of the header; tensors must be between `data_start` and `file_bytes`.
-fn parse(header: &[u8], data_start: u64, file_bytes: u64) -> Result<HashMap<String, TensorEntry>, String> {
-    let RawHeader(raw) =
-        serde_json::from_slice(header).map_err(|error| format!("the header cannot be read: {error}"))?;
+fn parse(
+    header: &[u8],
+    data_start: u64,
+    file_bytes: u64,
+) -> Result<HashMap<String, TensorEntry>, HeaderError> {
+    let RawHeader(raw) = serde_json::from_slice(header)?;
     let mut entries = HashMap::with_capacity(raw.len());
     for (name, raw) in raw {
         let entry = check(&raw, data_start, file_bytes).map_err(|why| format!("tensor {name:?}: {why}"))?;

@@ -38,7 +38,7 @@ fn a_good_header_gives_offsets_from_the_start_of_the_file() {
 #[case::rank(r#"{"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}}"#, "dimensions")]
 #[case::missing_field(r#"{"a":{"dtype":"U8","shape":[1]}}"#, "data_offsets")]
 fn a_bad_header_is_refused(#[case] header: &str, #[case] reason: &str) {
-    let error = parse(header.as_bytes(), 100, 126).expect_err("refused");
+    let error = parse(header.as_bytes(), 100, 126).expect_err("rejected").to_string();
     assert!(error.contains(reason), "{error}");
 }
 
@@ -55,7 +55,7 @@ fn an_expanding_header_is_rejected_while_it_is_parsed() {
         (format!(r#"{{"__metadata__":{nested}"#), "cannot be read"),
     ] {
         let started = std::time::Instant::now();
-        let error = parse(header.as_bytes(), 0, 8).expect_err("refused");
+        let error = parse(header.as_bytes(), 0, 8).expect_err("rejected").to_string();
         assert!(error.contains(reason), "{error}");
         assert!(started.elapsed() < std::time::Duration::from_secs(2));
     }
