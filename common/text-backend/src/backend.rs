@@ -1,10 +1,10 @@
-//! A checkpoint as a service's [`TextBackend`].
+//! Serves a language model's checkpoint as a [`TextBackend`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use videosdgx_api::TextModel as Description;
+use videosdgx_api::TextModel as ModelDescription;
 use videosdgx_decoder::{LoadError, Source, TextModel};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_model::ModelError;
@@ -13,33 +13,45 @@ use videosdgx_text_service::TextBackend;
 
 use crate::Settings;
 
-/// What the demonstration checkpoint is called.
+/// Name of the demonstration checkpoint.
 const DEMONSTRATION: &str = "smollm2-135m";
 
-/// Any language model that [`videosdgx_decoder`] computes.
+/// A backend for any language model that [`videosdgx_decoder`] supports.
+///
+/// ```no_run
+/// use videosdgx_shell::ServiceConfig;
+/// use videosdgx_text_backend::{DecoderBackend, Settings};
+/// use videosdgx_text_service::TextBackend as _;
+///
+/// let config = ServiceConfig::from_lookup("qwen3-4b", 8006, videosdgx_shell::environment)?;
+/// let backend = DecoderBackend::new(Settings::from_config(&config)?);
+/// println!("{} bytes", backend.declared_peak()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct DecoderBackend {
     settings: Settings,
-    /// What was found at a place when its files were of that time.
-    known: Mutex<Option<(PathBuf, SystemTime, Found)>>,
+    /// The last checkpoint that was read: its path, its modification time, its summary.
+    cached: Mutex<Option<(PathBuf, SystemTime, CheckpointSummary)>>,
 }
 
-/// What is said of a checkpoint.
+/// Description and memory demand of a checkpoint.
 #[derive(Clone)]
-struct Found {
-    description: Description,
+struct CheckpointSummary {
+    description: ModelDescription,
+    /// Peak memory in bytes, without the KV cache.
     peak: u64,
 }
 
-/// A loaded model. When it goes, so does libtorch's code.
-pub struct Loaded(TextModel);
+/// A loaded model. When it is dropped, the memory pages of libtorch's code are released too.
+pub struct LoadedModel(TextModel);
 
-impl Drop for Loaded {
+impl Drop for LoadedModel {
     fn drop(&mut self) {
         release_code_pages();
     }
 }
 
-impl Decoder for Loaded {
+impl Decoder for LoadedModel {
     fn shape(&self) -> DecoderShape {
         self.0.shape()
     }
@@ -54,33 +66,35 @@ impl Decoder for Loaded {
 }
 
 impl DecoderBackend {
-    /// Reads nothing yet.
+    /// A backend for the configured checkpoint; reads nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         release_code_pages();
-        Self { settings, known: Mutex::new(None) }
+        Self { settings, cached: Mutex::new(None) }
     }
 
     fn open(&self) -> Result<Source, ModelError> {
         let (path, _) = self.settings.location();
-        Source::open(&path).map_err(|error| self.refused(error))
+        Source::open(&path).map_err(|error| self.load_error(error))
     }
 
-    /// Looks at the checkpoint again only when another lies there.
-    fn found(&self) -> Result<Found, ModelError> {
+    /// The checkpoint's summary; the checkpoint is read again only if its path or its files have changed.
+    fn summary(&self) -> Result<CheckpointSummary, ModelError> {
         let (path, demonstration) = self.settings.location();
         let time = modified(&path);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*known, time) {
-            (Some((place, then, found)), Some(time)) if *place == path && *then == time => {
-                return Ok(found.clone());
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*cached, time) {
+            (Some((known_path, known_time, summary)), Some(time))
+                if *known_path == path && *known_time == time =>
+            {
+                return Ok(summary.clone());
             }
             _ => {}
         }
         let source = self.open()?;
         let options = &self.settings.options(&source);
-        source.vision().map_err(|error| self.refused(error))?;
-        let description = Description {
+        source.vision().map_err(|error| self.load_error(error))?;
+        let description = ModelDescription {
             name: self.settings.name.clone(),
             checkpoint: if demonstration { DEMONSTRATION.to_owned() } else { name_of(&path) },
             architecture: source.config().family.architecture().to_owned(),
@@ -92,12 +106,12 @@ impl DecoderBackend {
             max_context: source.config().max_context as u64,
             vision: source.config().vision.is_some(),
         };
-        let found = Found { description, peak: source.memory(options).peak() };
-        *known = time.map(|time| (path, time, found.clone()));
-        Ok(found)
+        let summary = CheckpointSummary { description, peak: source.memory(options).peak() };
+        *cached = time.map(|time| (path, time, summary.clone()));
+        Ok(summary)
     }
 
-    fn refused(&self, error: LoadError) -> ModelError {
+    fn load_error(&self, error: LoadError) -> ModelError {
         match error {
             LoadError::Config { file, error } => {
                 ModelError::CheckpointInvalid { file, reason: error.to_string() }
@@ -124,10 +138,10 @@ impl DecoderBackend {
 }
 
 impl TextBackend for DecoderBackend {
-    type Model = Loaded;
+    type Model = LoadedModel;
 
-    fn describe(&self) -> Result<Description, ModelError> {
-        self.found().map(|found| found.description)
+    fn describe(&self) -> Result<ModelDescription, ModelError> {
+        self.summary().map(|summary| summary.description)
     }
 
     fn location(&self) -> Result<PathBuf, ModelError> {
@@ -135,31 +149,32 @@ impl TextBackend for DecoderBackend {
     }
 
     fn declared_peak(&self) -> Result<u64, ModelError> {
-        self.found().map(|found| found.peak)
+        self.summary().map(|summary| summary.peak)
     }
 
-    fn load(&self) -> Result<Loaded, ModelError> {
+    fn load(&self) -> Result<LoadedModel, ModelError> {
         let source = self.open()?;
-        let need = source.memory(&self.settings.options(&source));
+        let memory = source.memory(&self.settings.options(&source));
         tracing::info!(
             checkpoint = %source.path().display(),
             architecture = source.config().family.architecture(),
-            weight_bytes = need.weights,
-            peak_bytes = need.peak(),
+            weight_bytes = memory.weights,
+            peak_bytes = memory.peak(),
             "loading"
         );
         let options = self.settings.options(&source);
-        source.load(&options).map(Loaded).map_err(|error| self.refused(error))
+        source.load(&options).map(LoadedModel).map_err(|error| self.load_error(error))
     }
 }
 
-/// When what lies at `path` last changed: the folder (a file came or went) and its configuration.
+/// The modification time of a checkpoint: the later one of the path itself (which changes when files are added to the folder) and
+/// of its `config.json`.
 fn modified(path: &Path) -> Option<SystemTime> {
     let time = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
     time(path).max(time(&path.join("config.json")))
 }
 
-/// The last part of a path, without the ending of a file.
+/// The name of a folder, or of a file without its extension.
 fn name_of(path: &Path) -> String {
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
     name.map_or_else(|| "checkpoint".to_owned(), |name| name.to_string_lossy().into_owned())

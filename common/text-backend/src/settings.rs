@@ -1,4 +1,4 @@
-//! Which checkpoint is served, where and in which form.
+//! Which checkpoint is served, on which device and in which number format.
 
 use std::path::{Path, PathBuf};
 
@@ -6,85 +6,85 @@ use videosdgx_decoder::{LoadOptions, Source};
 use videosdgx_shell::{ConfigError, ServiceConfig, Variables, environment};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, TensorError, resolve_device};
 
-/// Where the demonstration checkpoint lies in a container.
+/// Path of the demonstration checkpoint in the container image.
 const INSTALLED_DEMONSTRATION: &str = "/usr/share/videosdgx/smollm2-135m";
-/// The demonstration checkpoint of text services, whatever `VIDEOSDGX_DEMO_CHECKPOINT` is for the others.
+/// The demonstration checkpoint of text services; takes precedence over `VIDEOSDGX_DEMO_CHECKPOINT`, which all services read.
 const DEMONSTRATION_VARIABLE: &str = "VIDEOSDGX_DEMO_TEXT_CHECKPOINT";
 
-/// Folder for a cache of the weights that are quantised while loading; default: no cache.
-const COPIES_VARIABLE: &str = "VIDEOSDGX_QUANTIZED_DIR";
+/// Folder that caches weights which were quantised while loading; default: no cache.
+const WEIGHT_CACHE_VARIABLE: &str = "VIDEOSDGX_QUANTIZED_DIR";
 
-/// What the KV cache holds: `auto`, `bf16`, `f16` or `f32`.
+/// Number format of the KV cache: `auto` (default), `bf16`, `f16` or `f32`.
 const CACHE_VARIABLE: &str = "VIDEOSDGX_KV_CACHE_DTYPE";
 
-/// Why settings cannot be used.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The device is not there.
+    /// The device is not available.
     #[error(transparent)]
     Device(#[from] TensorError),
-    /// A variable has a bad value.
+    /// A variable has an invalid value.
     #[error(transparent)]
     Variable(#[from] ConfigError),
 }
 
-/// The service's configuration as a language model needs it.
+/// The part of the service's configuration that concerns its language model.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The service's name.
     pub name: String,
-    /// `VIDEOSDGX_CHECKPOINT`: a folder or GGUF file that must be used; nothing else is tried when it is set.
+    /// `VIDEOSDGX_CHECKPOINT`: a folder or a GGUF file. If set, no other checkpoint is used, even if it is missing.
     pub checkpoint: Option<PathBuf>,
-    /// `VIDEOSDGX_MODELS_DIR`/`name`, used when a checkpoint is in it.
+    /// `VIDEOSDGX_MODELS_DIR`/`name`, used if it contains a checkpoint and `checkpoint` is not set.
     pub installed: PathBuf,
-    /// The demonstration checkpoint, used when neither of the others is.
+    /// The demonstration checkpoint, used if there is no other one.
     pub demonstration: PathBuf,
-    /// Where it lives.
+    /// Where the model is computed.
     pub device: Device,
-    /// What it computes in.
+    /// Number format of the computation.
     pub dtype: DtypeChoice,
-    /// What its KV cache holds.
+    /// Number format of the KV cache.
     pub cache_dtype: DtypeChoice,
-    /// What its linears are made of.
+    /// Quantization of the linear layers' weights.
     pub quantization: Quantization,
-    /// Folder for a cache of the weights that are quantised while loading.
+    /// `VIDEOSDGX_QUANTIZED_DIR`: folder that caches weights which were quantised while loading.
     pub weight_cache: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Takes what the environment says and resolves `auto`.
+    /// Reads the service's configuration and the environment and resolves the device `auto`.
     ///
     /// # Errors
-    /// When the device is not there, or a variable has a bad value.
+    /// If the device is not available or a variable has an invalid value.
     pub fn from_config(config: &ServiceConfig) -> Result<Self, SettingsError> {
         let device = resolve_device(config.device)?;
         let lookup = environment;
         let cache_dtype = Variables::new(&lookup).choice(CACHE_VARIABLE)?;
-        let told = variable(DEMONSTRATION_VARIABLE);
+        let demonstration = variable(DEMONSTRATION_VARIABLE);
         Ok(Self {
             name: config.name.clone(),
             checkpoint: config.checkpoint.clone(),
             installed: config.models_dir.join(&config.name),
-            demonstration: told
+            demonstration: demonstration
                 .or_else(|| config.demo_checkpoint.clone())
                 .unwrap_or_else(default_demonstration),
             device,
             dtype: config.dtype,
             cache_dtype,
             quantization: config.quantization,
-            weight_cache: variable(COPIES_VARIABLE),
+            weight_cache: variable(WEIGHT_CACHE_VARIABLE),
         })
     }
 
-    /// How `source` is loaded.
+    /// The options for loading `source`.
     #[must_use]
     pub fn options(&self, source: &Source) -> LoadOptions {
         let options = source.options(self.device, [self.dtype, self.cache_dtype], self.quantization);
         LoadOptions { weight_cache: self.weight_cache.clone(), ..options }
     }
 
-    /// The folder or file to serve and whether it is the demonstration: looked for at each call, so that a checkpoint that
-    /// arrives while the service runs is used from its next load on.
+    /// The folder or file to serve, and whether it is the demonstration checkpoint. Every call checks the file system, so that the
+    /// next load uses a checkpoint that was installed while the service runs.
     #[must_use]
     pub fn location(&self) -> (PathBuf, bool) {
         match &self.checkpoint {
@@ -95,12 +95,12 @@ impl Settings {
     }
 }
 
-/// A path of the environment; empty counts as not set.
+/// A path from the environment; an empty value counts as not set.
 fn variable(name: &str) -> Option<PathBuf> {
     environment(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// Whether a folder has a configuration or a GGUF file.
+/// Whether a folder contains `config.json` or a GGUF file.
 fn holds_checkpoint(folder: &Path) -> bool {
     if folder.join("config.json").is_file() {
         return true;
@@ -118,7 +118,7 @@ fn same(left: &Path, right: &Path) -> bool {
     }
 }
 
-/// `checkpoints/smollm2-135m` below the working directory, else beside the folder of the build, else the container's.
+/// `checkpoints/smollm2-135m` in the working directory, else in the repository of this build, else the container image's.
 fn default_demonstration() -> PathBuf {
     let relative = PathBuf::from("checkpoints/smollm2-135m");
     let beside_build = std::env::current_exe()
@@ -136,29 +136,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_told_comes_first_then_what_is_installed_then_the_demonstration() {
+    fn the_configured_checkpoint_precedes_the_installed_one_and_the_demonstration() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let place = |name: &str| folder.path().join(name);
-        for name in ["told", "installed", "demonstration"] {
-            std::fs::create_dir(place(name)).expect("creates");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["configured", "installed", "demonstration"] {
+            std::fs::create_dir(path(name)).expect("creates");
         }
         let mut settings = Settings {
             name: "qwen3-4b".into(),
             checkpoint: None,
-            installed: place("installed"),
-            demonstration: place("demonstration"),
+            installed: path("installed"),
+            demonstration: path("demonstration"),
             device: Device::Cpu,
             dtype: DtypeChoice::Auto,
             cache_dtype: DtypeChoice::Auto,
             quantization: Quantization::None,
             weight_cache: None,
         };
-        assert_eq!(settings.location(), (place("demonstration"), true), "an empty folder is no checkpoint");
-        std::fs::write(place("installed").join("model.gguf"), b"").expect("writes");
-        assert_eq!(settings.location(), (place("installed"), false));
-        settings.checkpoint = Some(place("told"));
-        assert_eq!(settings.location(), (place("told"), false), "even when nothing is in it");
-        settings.checkpoint = Some(place("demonstration"));
+        assert_eq!(settings.location(), (path("demonstration"), true), "an empty folder is not a checkpoint");
+        std::fs::write(path("installed").join("model.gguf"), b"").expect("writes");
+        assert_eq!(settings.location(), (path("installed"), false));
+        settings.checkpoint = Some(path("configured"));
+        assert_eq!(settings.location(), (path("configured"), false), "even if it is empty");
+        settings.checkpoint = Some(path("demonstration"));
         assert!(settings.location().1);
     }
 }

@@ -1,4 +1,5 @@
-//! A conversation about pictures over HTTP, answered as transformers answers it (fixtures of `tests/reference/vision.py`).
+//! A conversation about pictures over HTTP gives the same answer as Hugging Face transformers (fixtures of
+//! `tests/reference/vision.py`).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ fn picture(name: &str) -> Vec<u8> {
     std::fs::read(fixture("images").join(name)).expect("is committed")
 }
 
-/// The golden conversation as OpenAI's clients send it.
+/// The golden conversation in OpenAI's format.
 fn conversation() -> Value {
     let mut messages = golden()["messages"].clone();
     for part in messages[1]["content"].as_array_mut().expect("parts") {
@@ -86,9 +87,9 @@ fn about(url: &str) -> Value {
 }
 
 #[actix_web::test]
-async fn answers_are_those_of_transformers() {
+async fn answers_equal_those_of_transformers() {
     let (service, golden) = (Service::start().await, golden());
-    // The second time prompt and features are found in the caches.
+    // The second request uses the cached prompt and features.
     for _ in 0..2 {
         let (status, answer) = service.chat(&conversation(), &json!({"temperature": 0})).await;
         assert_eq!(status, 200, "{answer}");
@@ -96,7 +97,7 @@ async fn answers_are_those_of_transformers() {
         assert_eq!(answer["usage"]["prompt_tokens"], golden["prompt_tokens"], "{answer}");
         assert_eq!(answer["choices"][0]["finish_reason"], "length");
     }
-    // Another picture in the same place gives another answer: nothing of the first is taken for it.
+    // A different picture gives a different answer: cached features of the first one are not used.
     let mut other = conversation();
     other[1]["content"][1]["image_url"]["url"] = json!(data_uri(&picture("palette.png")));
     let (status, answer) = service.chat(&other, &json!({"temperature": 0})).await;
@@ -107,7 +108,7 @@ async fn answers_are_those_of_transformers() {
 }
 
 #[actix_web::test]
-async fn pictures_that_cannot_be_taken_are_named() {
+async fn invalid_pictures_are_refused_with_their_field() {
     let service = Service::start().await;
     let whole = picture("rgb.png");
     let mut huge = whole.clone();
@@ -125,7 +126,7 @@ async fn pictures_that_cannot_be_taken_are_named() {
         let field = answer["error"]["param"].as_str().unwrap_or_default();
         assert!(field.starts_with("messages[0].content[0]"), "{url}: {answer}");
     }
-    // Sixteen are more than the context holds.
+    // Sixteen pictures exceed the context.
     let part = json!({"type": "image_url", "image_url": {"url": data_uri(&whole)}});
     let many = json!([{"role": "user", "content": vec![part; 16]}]);
     let (status, answer) = service.chat(&many, &json!({"max_tokens": 300})).await;

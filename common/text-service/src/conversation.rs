@@ -1,4 +1,4 @@
-//! Messages as they are sent, checked and brought to the form that chat templates are written for.
+//! Checks the messages of a request and converts them into the form that chat templates expect.
 
 use serde_json::{Map, Value, json};
 use videosdgx_api::{
@@ -8,16 +8,16 @@ use videosdgx_api::{
 
 use crate::limits::MAX_PICTURES;
 
-/// A picture of a conversation, by where it was sent.
+/// A picture of a conversation, not yet read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PictureSource {
-    /// `data:…` or `https:…`.
+    /// `data:…` or `https:…` URL.
     pub(crate) url: String,
     /// Its field: `messages[0].content[1].image_url.url`.
     pub(crate) field: String,
 }
 
-/// Messages for the template, and the pictures in them in order.
+/// Messages for the template, and their pictures in order.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Conversation {
     pub(crate) messages: Vec<Value>,
@@ -25,10 +25,10 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// `pictures`: whether the model takes any.
+    /// `pictures`: whether the model accepts pictures.
     pub(crate) fn check(messages: &[ChatMessage], pictures: bool) -> Result<Self, Problem> {
         if messages.is_empty() {
-            return Err(Problem::field("messages", "send one message at least").with_limit(1));
+            return Err(Problem::field("messages", "send at least one message").with_limit(1));
         }
         let mut conversation = Self::default();
         for (number, message) in messages.iter().enumerate() {
@@ -37,7 +37,7 @@ impl Conversation {
         }
         if conversation.pictures.len() > MAX_PICTURES {
             let detail = format!(
-                "a conversation has at most {MAX_PICTURES} pictures, this one has {}",
+                "a conversation may have at most {MAX_PICTURES} pictures, this one has {}",
                 conversation.pictures.len()
             );
             return Err(Problem::field("messages", detail).with_limit(MAX_PICTURES));
@@ -47,7 +47,7 @@ impl Conversation {
 
     fn message(&mut self, message: &ChatMessage, field: &str, pictures: bool) -> Result<Value, Problem> {
         let mut value = Map::new();
-        // Templates were written before the newer name.
+        // Most templates do not know OpenAI's newer role.
         let role = if message.role == Role::Developer { Role::System } else { message.role };
         value.insert("role".to_owned(), json!(role.as_str()));
         let calls = message.tool_calls.as_deref().filter(|calls| !calls.is_empty());
@@ -77,7 +77,7 @@ impl Conversation {
             let id = message.tool_call_id.as_deref().ok_or_else(|| {
                 Problem::field(
                     format!("{field}.tool_call_id"),
-                    "a tool's message names the call that it answers",
+                    "a message of the role tool needs the id of the call that it answers",
                 )
             })?;
             value.insert("tool_call_id".to_owned(), json!(id));
@@ -97,7 +97,7 @@ impl Conversation {
             Content::Parts(parts) => parts,
         };
         if parts.is_empty() {
-            return Err(Problem::field(field, "a list of parts has one part at least"));
+            return Err(Problem::field(field, "a list of parts must not be empty"));
         }
         let mut values = Vec::with_capacity(parts.len());
         for (number, part) in parts.iter().enumerate() {
@@ -113,8 +113,9 @@ impl Conversation {
         field: &str,
         pictures: bool,
     ) -> Result<Value, Problem> {
-        let missing =
-            |name: &str| Problem::field(format!("{field}.{name}"), format!("a part of this type has {name}"));
+        let missing = |name: &str| {
+            Problem::field(format!("{field}.{name}"), format!("a part of this type needs {name}"))
+        };
         match part.kind {
             PartKind::Text => {
                 let text = part.text.as_deref().ok_or_else(|| missing("text"))?;
@@ -125,7 +126,7 @@ impl Conversation {
                 Ok(json!({ "type": "text", "text": text }))
             }
             PartKind::ImageUrl if !pictures => {
-                let detail = "this model takes text only: send no pictures, or use a model that sees";
+                let detail = "this model accepts text only: send no pictures, or use a model with vision";
                 Err(Problem::field(format!("{field}.image_url"), detail))
             }
             PartKind::ImageUrl if matches!(role, Role::User | Role::Tool) => {
@@ -136,20 +137,21 @@ impl Conversation {
             }
             PartKind::ImageUrl => Err(Problem::field(
                 format!("{field}.type"),
-                "only a user's and a tool's messages have pictures",
+                "only messages of the roles user and tool can have pictures",
             )),
-            PartKind::Refusal => {
-                Err(Problem::field(format!("{field}.type"), "only an assistant's messages have refusals"))
-            }
+            PartKind::Refusal => Err(Problem::field(
+                format!("{field}.type"),
+                "only messages of the role assistant can have refusals",
+            )),
             PartKind::InputAudio | PartKind::VideoUrl | PartKind::File => {
-                let detail = "this model takes text and pictures only";
+                let detail = "this model accepts only text and pictures";
                 Err(Problem::field(format!("{field}.type"), detail))
             }
         }
     }
 }
 
-/// Tools for the template.
+/// The tools as JSON values, for the template.
 pub(crate) fn tool_values(tools: &[Tool]) -> Vec<Value> {
     tools.iter().map(|tool| serde_json::to_value(tool).unwrap_or_default()).collect()
 }
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_get_what_they_know() {
+    fn messages_are_converted_for_templates() {
         let conversation = check(
             &json!([
                 {"role": "developer", "content": "rules"},
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn the_field_of_an_invalid_message_is_named() {
         let image = json!([{"type": "image_url", "image_url": {"url": "data:"}}]);
         for (messages, pictures, field) in [
             (json!([]), true, "messages"),

@@ -1,4 +1,4 @@
-//! A backend without a model, for tests of whatever stands round one. What it writes, the last message says.
+//! A backend without a model, for tests of the service. The last message of the conversation determines its output.
 
 use std::{
     fs,
@@ -20,38 +20,38 @@ use videosdgx_shell::{ServiceConfig, environment};
 
 use crate::TextBackend;
 
-/// Answers of the model, by the first word of the last user's message:
+/// The first word of the last user message selects the answer:
 ///
 /// | message | answer |
 /// |---|---|
 /// | `say X` | `X` |
 /// | `count 5` | `1 2 3 4 5` |
 /// | `call f {"a": 1}` | a call of the tool `f`, as Hermes writes it |
-/// | `think X \| Y` | `X` as thoughts, then `Y` |
-/// | `forever` | the alphabet, again and again |
-/// | `random` | letters, all alike likely, without end |
-/// | `fail` | each step that has it fails |
-/// | `stumble X` | the first step that has it fails, then `X` |
+/// | `think X \| Y` | `X` as reasoning, then `Y` |
+/// | `forever` | the alphabet, repeated without end |
+/// | `random` | letters with equal probabilities, without end |
+/// | `fail` | every step with this sequence fails |
+/// | `stumble X` | one step with this sequence fails, then `X` |
 /// | anything else | `You said: …` |
 ///
-/// A prompt without messages is gone on with the alphabet. A token is a byte.
+/// A prompt without messages is continued with the alphabet. Each token is one byte.
 #[derive(Debug, Clone)]
 pub struct FakeBackend {
-    /// Where the checkpoint's small files are.
+    /// Folder of the checkpoint's configuration and tokenizer files.
     pub folder: PathBuf,
-    /// Time of a step.
+    /// Duration of a step.
     pub step_time: Duration,
-    /// Time of a load.
+    /// Duration of a load.
     pub load_time: Duration,
-    /// Bytes it says it needs.
+    /// Reported memory demand in bytes.
     pub declared_peak: u64,
-    /// Most tokens of prompt and answer.
+    /// Maximum number of tokens of prompt and answer together.
     pub max_context: usize,
-    /// Loads so far.
+    /// Number of loads.
     pub loads: Arc<AtomicU64>,
-    /// Largest number of sequences in a step so far.
-    pub widest: Arc<AtomicU64>,
-    /// Tokens computed so far.
+    /// Largest number of sequences in a step.
+    pub largest_batch: Arc<AtomicU64>,
+    /// Number of computed tokens.
     pub computed: Arc<AtomicU64>,
 }
 
@@ -59,10 +59,10 @@ const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 const MARKERS: [&str; 4] = ["<tool_call>", "</tool_call>", "<think>", "</think>"];
 const END: u32 = 258;
 const START: u32 = 257;
-/// Padded, as published checkpoints are.
+/// Padded, like the vocabularies of published checkpoints.
 const VOCAB: usize = 272;
 
-/// `ChatML` with Hermes' tools and an optional open thought, shortened.
+/// A shortened `ChatML` template with tools in Hermes format and optional reasoning.
 const TEMPLATE: &str = r#"{%- if tools %}<|im_start|>system
 Call tools within <tool_call></tool_call>:{% for tool in tools %} {{ tool | tojson }}{% endfor %}<|im_end|>
 {% endif %}{%- for message in messages %}{%- if message.content is string and 'forbidden' in message.content %}{{ raise_exception('that is forbidden') }}{% endif %}<|im_start|>{{ message.role }}
@@ -72,7 +72,7 @@ Call tools within <tool_call></tool_call>:{% for tool in tools %} {{ tool | tojs
 {% endif %}{% endif %}"#;
 
 impl FakeBackend {
-    /// Writes the checkpoint's small files into `folder`.
+    /// Writes the checkpoint's configuration and tokenizer files into `folder`.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -93,17 +93,17 @@ impl FakeBackend {
             declared_peak: 1 << 20,
             max_context: 4096,
             loads: Arc::default(),
-            widest: Arc::default(),
+            largest_batch: Arc::default(),
             computed: Arc::default(),
         })
     }
 
-    /// As `fake-text` serves it: `VIDEOSDGX_CHECKPOINT` is the folder (below the state folder unless told),
-    /// `VIDEOSDGX_FAKE_STEP_MS` the time of a step.
+    /// The backend of the program `fake-text`: `VIDEOSDGX_CHECKPOINT` is the folder (default: `fake-checkpoint` in the state
+    /// folder), `VIDEOSDGX_FAKE_STEP_MS` the duration of a step (default: 0).
     ///
     /// # Errors
     /// When the files cannot be written.
-    pub fn of_config(config: &ServiceConfig) -> Result<Self, String> {
+    pub fn from_config(config: &ServiceConfig) -> Result<Self, String> {
         let folder = config.checkpoint.clone().unwrap_or_else(|| config.state_dir.join("fake-checkpoint"));
         let mut backend = Self::new(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let milliseconds = environment("VIDEOSDGX_FAKE_STEP_MS").and_then(|text| text.parse().ok());
@@ -112,7 +112,7 @@ impl FakeBackend {
     }
 }
 
-/// A byte each, no merges.
+/// A tokenizer whose tokens are bytes, without merges.
 fn tokenizer() -> Value {
     let vocabulary: Map<String, Value> =
         (0_u32..256).map(|byte| (letter(byte).to_string(), json!(byte))).collect();
@@ -137,10 +137,14 @@ fn tokenizer() -> Value {
     })
 }
 
-/// GPT-2's letter for a byte: itself when it can be seen, else one from 256 on.
+/// GPT-2's character for a byte: the byte itself if printable, else one from 256 on.
 fn letter(byte: u32) -> char {
-    let seen = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let code = if seen(&byte) { byte } else { 256 + (0..byte).filter(|other| !seen(other)).count() as u32 };
+    let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let code = if printable(&byte) {
+        byte
+    } else {
+        256 + (0..byte).filter(|other| !printable(other)).count() as u32
+    };
     char::from_u32(code).unwrap_or('?')
 }
 
@@ -150,7 +154,10 @@ impl TextBackend for FakeBackend {
     fn describe(&self) -> Result<TextModel, ModelError> {
         let file = self.folder.join("config.json");
         if !file.exists() {
-            return Err(ModelError::CheckpointMissing { path: file, hint: "make it again".to_owned() });
+            return Err(ModelError::CheckpointMissing {
+                path: file,
+                hint: "create it again with FakeBackend::new".to_owned(),
+            });
         }
         Ok(TextModel {
             name: "fake".to_owned(),
@@ -182,14 +189,14 @@ impl TextBackend for FakeBackend {
         if broken.exists() {
             return Err(ModelError::CheckpointInvalid {
                 file: broken,
-                reason: "it says so itself".to_owned(),
+                reason: "the file `broken` exists".to_owned(),
             });
         }
         self.loads.fetch_add(1, Ordering::Relaxed);
         Ok(FakeDecoder {
             step_time: self.step_time,
             max_context: self.max_context,
-            widest: Arc::clone(&self.widest),
+            largest_batch: Arc::clone(&self.largest_batch),
             computed: Arc::clone(&self.computed),
             cache: Vec::new(),
             stumbled: AtomicBool::new(false),
@@ -197,12 +204,13 @@ impl TextBackend for FakeBackend {
     }
 }
 
-/// Its cache holds the tokens themselves, so that what it writes shows whether the engine kept the blocks in order.
+/// A decoder without weights. Its KV cache holds the tokens, so that its output shows whether the engine manages the blocks
+/// correctly.
 #[derive(Debug)]
 pub struct FakeDecoder {
     step_time: Duration,
     max_context: usize,
-    widest: Arc<AtomicU64>,
+    largest_batch: Arc<AtomicU64>,
     computed: Arc<AtomicU64>,
     cache: Vec<[u32; BLOCK_TOKENS]>,
     stumbled: AtomicBool,
@@ -220,7 +228,7 @@ impl Decoder for FakeDecoder {
 
     fn step(&mut self, segments: &[Segment<'_>]) -> Result<Logits, DecoderError> {
         pause(self.step_time);
-        self.widest.fetch_max(segments.len() as u64, Ordering::Relaxed);
+        self.largest_batch.fetch_max(segments.len() as u64, Ordering::Relaxed);
         let mut values = Vec::new();
         for segment in segments {
             for (at, token) in (segment.start..).zip(segment.tokens) {
@@ -243,14 +251,14 @@ impl Decoder for FakeDecoder {
 }
 
 impl FakeDecoder {
-    /// The first `count` tokens of a sequence, as the cache has them.
+    /// The first `count` tokens of a sequence, read from the cache.
     fn tokens(&self, segment: &Segment<'_>, count: usize) -> Vec<u32> {
         let block = |at: usize| self.cache[segment.blocks[at / BLOCK_TOKENS] as usize];
         (0..count).map(|at| block(at)[at % BLOCK_TOKENS]).collect()
     }
 
     fn logits(&self, known: &[u32]) -> Result<Vec<f32>, DecoderError> {
-        // What closes JSON is likelier than the rest, so that a constraint comes to an end.
+        // Characters that close JSON are more likely, so that constrained output ends.
         let mut row: Vec<f32> = (0_u32..).take(VOCAB).map(|id| -(id as f32) / 1e4).collect();
         for (bytes, logit) in [(&b"\"}]"[..], 6.0), (b":,", 5.0), (b"0123456789", 4.0), (b"abcdefgh", 2.0)] {
             for byte in bytes {
@@ -279,9 +287,9 @@ impl FakeDecoder {
         let reply = match word {
             "forever" => return Ok(Next::Token(alphabet(written))),
             "random" => return Ok(Next::Letter),
-            "fail" => return Err(DecoderError::Failed("the message said so".to_owned())),
+            "fail" => return Err(DecoderError::Failed("requested by the message".to_owned())),
             "stumble" if written == 3 && !self.stumbled.swap(true, Ordering::Relaxed) => {
-                return Err(DecoderError::Failed("the message said so".to_owned()));
+                return Err(DecoderError::Failed("requested by the message".to_owned()));
             }
             "say" | "stumble" => rest.to_owned(),
             "count" => {
@@ -317,7 +325,7 @@ fn alphabet(at: usize) -> u32 {
     u32::from(b"abcdefghijklmnopqrstuvwxyz "[at % 27])
 }
 
-/// Markers are their letters, special tokens nothing.
+/// The bytes of tokens: markers as their text, special tokens left out.
 fn bytes(tokens: &[u32]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(tokens.len());
     for id in tokens {
@@ -330,7 +338,7 @@ fn bytes(tokens: &[u32]) -> Vec<u8> {
     bytes
 }
 
-/// The token of `reply` at the byte `at`; the end after it.
+/// The token of `reply` at byte `at`; the end token after its last byte.
 fn encoded(reply: &str, at: usize) -> u32 {
     let bytes = reply.as_bytes();
     let marker = MARKERS

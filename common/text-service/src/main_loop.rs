@@ -1,4 +1,4 @@
-//! A text service's `main`.
+//! The `main` of a text service.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use videosdgx_shell::ServiceConfig;
 
 use crate::{Running, TextBackend, TextSettings, openapi};
 
-/// All of a text service's `main`: reads the environment, builds the backend, serves until SIGTERM or SIGINT.
+/// The `main` of a text service: reads the environment, builds the backend and serves until SIGTERM or SIGINT.
 ///
 /// ```no_run
 /// # use videosdgx_text_service::{TextBackend, ServiceConfig};

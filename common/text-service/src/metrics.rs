@@ -47,7 +47,7 @@ impl TextMetrics {
             );
             registry.register(
                 "streams_resumed",
-                "Streams taken up again on a new connection",
+                "Streams resumed on a new connection",
                 metrics.resumed.clone(),
             );
         });

@@ -1,4 +1,4 @@
-//! Pictures of a request: from the addresses that were sent to the bytes of their files.
+//! The picture files of a request, from `data:` URIs or fetched.
 
 use std::sync::LazyLock;
 
@@ -16,14 +16,14 @@ use crate::{
 pub(crate) async fn files(sources: &[PictureSource], urls: ImageUrls) -> Result<Vec<Vec<u8>>, Problem> {
     let mut files = Vec::with_capacity(sources.len());
     for source in sources {
-        files.push(match address(&source.url) {
-            Address::Data(data) => decode(data, &source.field)?,
-            Address::Web if urls == ImageUrls::Fetch => fetched(source).await?,
-            Address::Web => {
-                let detail = "pictures are not fetched here: send the file as data:image/png;base64,…";
+        files.push(match classify(&source.url) {
+            PictureUrl::Data(data) => decode(data, &source.field)?,
+            PictureUrl::Web if urls == ImageUrls::Fetch => fetch(source).await?,
+            PictureUrl::Web => {
+                let detail = "this service does not fetch pictures: send the file as data:image/png;base64,…";
                 return Err(Problem::field(&source.field, detail));
             }
-            Address::Other => {
+            PictureUrl::Other => {
                 let detail = "send the picture as data:image/png;base64,… (PNG, JPEG or WebP)";
                 return Err(Problem::field(&source.field, detail));
             }
@@ -32,8 +32,8 @@ pub(crate) async fn files(sources: &[PictureSource], urls: ImageUrls) -> Result<
     Ok(files)
 }
 
-async fn fetched(source: &PictureSource) -> Result<Vec<u8>, Problem> {
-    // One for the process: its limit of fetches at once holds for all requests.
+async fn fetch(source: &PictureSource) -> Result<Vec<u8>, Problem> {
+    // One for the process, because its limit of concurrent fetches applies to all requests.
     static FETCHER: LazyLock<Result<ImageFetcher, FetchError>> =
         LazyLock::new(|| ImageFetcher::new(FetchLimits::default()));
     let fetched = match &*FETCHER {
@@ -49,43 +49,44 @@ async fn fetched(source: &PictureSource) -> Result<Vec<u8>, Problem> {
     })
 }
 
-enum Address<'a> {
-    /// What follows `data:`.
+enum PictureUrl<'a> {
+    /// A data URI, without `data:`.
     Data(&'a str),
     Web,
     Other,
 }
 
-fn address(url: &str) -> Address<'_> {
-    let begins =
+fn classify(url: &str) -> PictureUrl<'_> {
+    let has_scheme =
         |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if begins("data:") {
-        Address::Data(&url["data:".len()..])
-    } else if begins("https://") || begins("http://") {
-        Address::Web
+    if has_scheme("data:") {
+        PictureUrl::Data(&url["data:".len()..])
+    } else if has_scheme("https://") || has_scheme("http://") {
+        PictureUrl::Web
     } else {
-        Address::Other
+        PictureUrl::Other
     }
 }
 
-/// The bytes of `image/png;base64,iVBOR…`. What they are, they say themselves.
+/// The bytes of `image/png;base64,iVBOR…`. The media type is ignored: the format is detected from the bytes.
 fn decode(data: &str, field: &str) -> Result<Vec<u8>, Problem> {
-    let wrong = |detail: &str| Problem::field(field, detail);
-    let (kind, text) = data.split_once(',').ok_or_else(|| wrong("a data URI has a comma before its data"))?;
+    let problem = |detail: &str| Problem::field(field, detail);
+    let (kind, text) =
+        data.split_once(',').ok_or_else(|| problem("the data URI has no comma before its data"))?;
     if !kind.trim_end().to_ascii_lowercase().ends_with(";base64") {
-        return Err(wrong("send the picture's bytes as base64: data:image/png;base64,…"));
+        return Err(problem("send the picture's bytes as base64: data:image/png;base64,…"));
     }
     if text.len() / 4 * 3 > MAX_PICTURE_BYTES + 3 {
-        let detail = format!("a picture has at most {MAX_PICTURE_BYTES} bytes");
-        return Err(wrong(&detail).with_limit(MAX_PICTURE_BYTES));
+        let detail = format!("a picture may have at most {MAX_PICTURE_BYTES} bytes");
+        return Err(problem(&detail).with_limit(MAX_PICTURE_BYTES));
     }
     let text = text.trim_end_matches('=');
     let bytes = general_purpose::STANDARD_NO_PAD
         .decode(text)
         .or_else(|_| general_purpose::URL_SAFE_NO_PAD.decode(text))
-        .map_err(|error| wrong(&format!("that is no base64: {error}")))?;
+        .map_err(|error| problem(&format!("the picture is not valid base64: {error}")))?;
     if bytes.is_empty() {
-        return Err(wrong("the picture has no bytes"));
+        return Err(problem("the picture is empty"));
     }
     Ok(bytes)
 }
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn data_is_taken_and_all_else_is_named() {
+    async fn only_data_uris_are_accepted_by_default() {
         let one = |url: &str| [PictureSource { url: url.to_owned(), field: "f".to_owned() }];
         for url in [
             "data:image/png;base64,AQID",

@@ -1,4 +1,4 @@
-//! Configuration of a text service by environment, beside that of every service.
+//! Configuration of a text service by environment variables, in addition to that of every service.
 
 use std::time::Duration;
 
@@ -7,46 +7,56 @@ use videosdgx_api::UnknownChoice;
 use videosdgx_shell::{ConfigError, Variables, environment};
 use videosdgx_text::{EngineConfig, KvCacheSize, PrefixSharing};
 
-/// What a text service is told from outside, beside [`videosdgx_shell::ServiceConfig`].
+/// Configuration of a text service, in addition to [`videosdgx_shell::ServiceConfig`].
+///
+/// ```
+/// use videosdgx_text_service::TextSettings;
+///
+/// let settings = TextSettings::from_lookup(|variable| {
+///     (variable == "VIDEOSDGX_MAX_SEQUENCES").then(|| "8".to_owned())
+/// })?;
+/// assert_eq!((settings.max_sequences, settings.buffer_size), (8, 100));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextSettings {
-    /// `VIDEOSDGX_MAX_CONTEXT`: most tokens of prompt and answer together; the checkpoint's own unless told, never more.
+    /// `VIDEOSDGX_MAX_CONTEXT`: maximum number of tokens of prompt and answer together. Default and maximum: the checkpoint's.
     pub max_context: Option<usize>,
-    /// `VIDEOSDGX_MAX_SEQUENCES`: most sequences that are computed together, 16.
+    /// `VIDEOSDGX_MAX_SEQUENCES`: maximum number of sequences in a batch; default: 16.
     pub max_sequences: usize,
-    /// `VIDEOSDGX_STREAM_QUEUE`: most requests that wait; one more is answered with 429. 256.
+    /// `VIDEOSDGX_STREAM_QUEUE`: maximum number of waiting requests, further ones get status 429; default: 256.
     pub queue_capacity: usize,
-    /// `VIDEOSDGX_STREAM_BUFFER`: events that a stream holds for a slow reader before it pauses, 100.
+    /// `VIDEOSDGX_STREAM_BUFFER`: events that a stream buffers for a slow reader before it pauses; default: 100.
     pub buffer_size: usize,
-    /// `VIDEOSDGX_STREAM_CONCURRENCY`: prompts of one `/stream/generate` that are under way at once, 4.
+    /// `VIDEOSDGX_STREAM_CONCURRENCY`: prompts of one `/stream/generate` that run at once; default: 4.
     pub max_concurrent_requests: usize,
-    /// `VIDEOSDGX_PREFILL_CHUNK`: most prompt tokens in one step, 512.
+    /// `VIDEOSDGX_PREFILL_CHUNK`: maximum number of prompt tokens in one step; default: 512.
     pub prompt_chunk: usize,
-    /// `VIDEOSDGX_KV_CACHE_GB`: bytes of the KV cache; 0.3 of what is free unless told.
+    /// `VIDEOSDGX_KV_CACHE_GB`: size of the KV cache in GB; default: 0.3 of the free memory.
     pub kv_cache: KvCacheSize,
-    /// `VIDEOSDGX_PREFIX_SHARING`: `everybody`, `principal` or `nobody`.
+    /// `VIDEOSDGX_PREFIX_SHARING`: which requests share cached prefixes: `everybody` (default), `principal` or `nobody`.
     pub prefix_sharing: PrefixSharing,
-    /// `VIDEOSDGX_REQUEST_SECONDS`: deadline of requests that name none; none unless told.
+    /// `VIDEOSDGX_REQUEST_SECONDS`: timeout of requests that do not set one; default: none.
     pub default_deadline: Option<Duration>,
-    /// `VIDEOSDGX_TELEMETRY_SAMPLING`: share of streams whose tokens are recorded one by one, 1.
+    /// `VIDEOSDGX_TELEMETRY_SAMPLING`: fraction of streams whose single tokens are recorded; default: 1.
     pub telemetry_sampling: f64,
-    /// `VIDEOSDGX_CORS_ORIGINS`: origins of browser pages that may open WebSockets here; pages of the service's own may always.
+    /// `VIDEOSDGX_CORS_ORIGINS`: origins of web pages that may open WebSockets, besides the service's own origin.
     pub origins: Vec<String>,
-    /// `VIDEOSDGX_RESUME_SECONDS`: how long tokens are kept for a client that lost its connection, 30.
+    /// `VIDEOSDGX_RESUME_SECONDS`: how long a stream is kept after its client lost the connection; default: 30.
     pub resume: Duration,
-    /// `VIDEOSDGX_SOCKET_IDLE_SECONDS`: a WebSocket that does not even answer pings is closed after so long, 60.
+    /// `VIDEOSDGX_SOCKET_IDLE_SECONDS`: time after which a WebSocket that does not answer pings is closed; default: 60.
     pub socket_idle: Duration,
-    /// `VIDEOSDGX_IMAGE_URLS`: `refuse` or `fetch` pictures that are named by an `https:` address.
+    /// `VIDEOSDGX_IMAGE_URLS`: what happens with pictures given by an `https:` URL: `refuse` (default) or `fetch`.
     pub image_urls: ImageUrls,
 }
 
-/// Whether pictures are fetched from addresses that clients name.
+/// Whether pictures are fetched from URLs that clients send.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ImageUrls {
     /// Only `data:` URIs.
     #[default]
     Refuse,
-    /// Addresses on the public internet too.
+    /// Also URLs on the public internet.
     Fetch,
 }
 
@@ -57,12 +67,12 @@ impl std::str::FromStr for ImageUrls {
         match text {
             "refuse" => Ok(Self::Refuse),
             "fetch" => Ok(Self::Fetch),
-            _ => Err(UnknownChoice::new("answer to image URLs", text, "refuse or fetch")),
+            _ => Err(UnknownChoice::new("handling of image URLs", text, "refuse or fetch")),
         }
     }
 }
 
-/// [`PrefixSharing`] as a word.
+/// [`PrefixSharing`] as it is written in the configuration.
 #[derive(Default)]
 struct PrefixSharingName(PrefixSharing);
 
@@ -75,11 +85,7 @@ impl std::str::FromStr for PrefixSharingName {
             "principal" => PrefixSharing::PerPrincipal,
             "nobody" => PrefixSharing::Off,
             _ => {
-                return Err(UnknownChoice::new(
-                    "sharing of prefixes",
-                    text,
-                    "everybody, principal or nobody",
-                ));
+                return Err(UnknownChoice::new("prefix sharing", text, "everybody, principal or nobody"));
             }
         }))
     }
@@ -107,18 +113,18 @@ impl Default for TextSettings {
 }
 
 impl TextSettings {
-    /// Reads the environment.
+    /// Reads the environment variables.
     ///
     /// # Errors
-    /// The first variable with a bad value.
+    /// The first variable with an invalid value.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_lookup(environment)
     }
 
-    /// As [`TextSettings::from_env`] with the variables that `lookup` knows; empty ones count as not set.
+    /// As [`TextSettings::from_env`], with the variables that `lookup` returns; empty values count as not set.
     ///
     /// # Errors
-    /// The first variable with a bad value.
+    /// The first variable with an invalid value.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let variables = Variables::new(&lookup);
         let default = Self::default();
@@ -164,9 +170,10 @@ impl TextSettings {
         })
     }
 
-    /// The engine's settings for a checkpoint with this context.
+    /// The engine's configuration for a checkpoint with this maximum context.
     pub(crate) fn engine(&self, model: &str, checkpoint_context: usize) -> EngineConfig {
-        let context = self.max_context.map_or(checkpoint_context, |told| told.min(checkpoint_context));
+        let context =
+            self.max_context.map_or(checkpoint_context, |configured| configured.min(checkpoint_context));
         let mut config = EngineConfig::new(model, context);
         config.batch.max = self.max_sequences;
         config.queue_capacity = self.queue_capacity;
@@ -179,7 +186,7 @@ impl TextSettings {
     }
 }
 
-/// Origins as browsers write them, separated by commas.
+/// Origins in the form that browsers send, separated by commas.
 fn origins(variables: &Variables<'_>) -> Result<Vec<String>, ConfigError> {
     const VARIABLE: &str = "VIDEOSDGX_CORS_ORIGINS";
     let Some(text) = variables.text(VARIABLE) else { return Ok(Vec::new()) };
@@ -187,7 +194,7 @@ fn origins(variables: &Variables<'_>) -> Result<Vec<String>, ConfigError> {
     for origin in text.split(',').map(str::trim).filter(|origin| !origin.is_empty()) {
         let parsed = Url::parse(origin).ok().filter(Url::has_host);
         if parsed.is_none_or(|url| url.origin().ascii_serialization() != origin) {
-            let reason = format!("{origin:?} is no origin: write https://host or https://host:port");
+            let reason = format!("{origin:?} is not an origin: use https://host or https://host:port");
             return Err(ConfigError::Variable { variable: VARIABLE, reason });
         }
         origins.push(origin.to_owned());
@@ -206,13 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_environment_is_enough() {
+    fn an_empty_environment_gives_the_defaults() {
         assert_eq!(settings(&[]).unwrap(), TextSettings::default());
         assert_eq!(settings(&[("VIDEOSDGX_CORS_ORIGINS", " ")]).unwrap(), TextSettings::default());
     }
 
     #[test]
-    fn what_is_told_is_used_and_a_context_is_never_longer_than_the_checkpoints() {
+    fn the_context_is_limited_by_the_checkpoint() {
         let settings = settings(&[
             ("VIDEOSDGX_MAX_CONTEXT", "4096"),
             ("VIDEOSDGX_MAX_SEQUENCES", "3"),
@@ -230,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bad_value_names_its_variable() {
+    fn an_invalid_value_is_reported_with_its_variable() {
         for (variable, value) in [
             ("VIDEOSDGX_MAX_CONTEXT", "-1"),
             ("VIDEOSDGX_MAX_SEQUENCES", "0"),

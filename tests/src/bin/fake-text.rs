@@ -15,7 +15,7 @@ const CONTEXT: usize = 16 * 1024;
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
 fn main() -> ExitCode {
     videosdgx_text_service::main("fake-text", 8000, |config| {
-        let mut fake = FakeBackend::of_config(config)?;
+        let mut fake = FakeBackend::from_config(config)?;
         fake.max_context = CONTEXT;
         let microseconds = std::env::var("VIDEOSDGX_FAKE_TOKEN_US").ok().and_then(|text| text.parse().ok());
         Ok(Costly { fake, token_time: Duration::from_micros(microseconds.unwrap_or(0)) })

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether `address` belongs to the public internet: a unicast address outside of every block that IANA's special-purpose
-/// registries (RFC 6890 and after) set apart, and outside of those that lead to IPv4 addresses which are not public.
+/// Whether `address` is on the public internet: a unicast address outside of the blocks in IANA's special-purpose registries
+/// (RFC 6890 and later), and not a form of an IPv4 address that is not public.
 #[must_use]
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
@@ -12,7 +12,7 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Blocks that are not public: first address and bits of the prefix.
+/// Blocks that are not public: first address and prefix length.
 const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private
@@ -36,7 +36,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !SPECIAL_V4.iter().any(|&(block, bits)| within(block, bits))
 }
 
-/// Of the global unicast addresses `2000::/3`: first address and bits of the prefix.
+/// Blocks of the global unicast addresses `2000::/3` that are not public: first address and prefix length.
 const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments; Teredo
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_internet_are_public() {
+    fn internet_addresses_are_public() {
         for text in [
             "1.1.1.1",
             "8.8.8.8",
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_not() {
+    fn special_addresses_are_not_public() {
         for text in [
             "0.0.0.0",
             "0.1.2.3",

@@ -1,32 +1,32 @@
-//! Why a picture was not fetched.
+//! Why a picture could not be fetched.
 
 use std::time::Duration;
 
-/// What to tell the client; nothing in it says whether something answered at an address that is not public.
+/// Shown to the client. It does not reveal whether a server answers at an address that is not public.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// Not an address we fetch from.
-    #[error("the image's address must be an https: URL without user and password")]
+    /// Not an `https:` URL, or one with credentials.
+    #[error("the image's URL must be an https: URL without user and password")]
     Address,
-    /// A name or number that is not one of the public internet's.
-    #[error("the image's address does not lead to the public internet")]
+    /// The host has an address that is not public.
+    #[error("the image's host is not on the public internet")]
     NotPublic,
     /// Too many redirects.
-    #[error("the image's address redirects more than {0} times")]
+    #[error("the image's URL redirects more than {0} times")]
     TooManyRedirects(usize),
-    /// More bytes than allowed.
-    #[error("the image is at most {0} bytes")]
+    /// The file is larger than this number of bytes.
+    #[error("the image may have at most {0} bytes")]
     TooLarge(usize),
-    /// Not there in time.
-    #[error("the image was not there within {} s", .0.as_secs_f32())]
+    /// The fetch took longer than this time.
+    #[error("the image was not received within {} s", .0.as_secs_f32())]
     TooSlow(Duration),
-    /// Another status than 200.
-    #[error("the image's server answered {0}")]
+    /// A status other than 200.
+    #[error("the image's server answered with status {0}")]
     Status(u16),
-    /// Not a picture by its own words.
-    #[error("the image's server sent another type than image/png, image/jpeg or image/webp")]
+    /// The `Content-Type` is not one of a supported picture format.
+    #[error("the image's content type is not image/png, image/jpeg or image/webp")]
     Type,
-    /// No connection, or a broken one.
+    /// The connection failed or broke.
     #[error("the image could not be fetched")]
     Unreachable,
 }

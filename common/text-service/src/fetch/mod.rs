@@ -1,8 +1,9 @@
-//! Pictures from addresses that clients name, without becoming their way into this machine's network.
+//! Fetches pictures from URLs that clients send, without giving clients access to this machine's network (server-side request
+//! forgery).
 //!
-//! Off unless the operator allows it. A name is resolved once; unless each of its addresses is a public one nothing is connected
-//! to, and the connection goes to exactly the addresses that were checked, so a second answer of the name server changes nothing.
-//! Redirects are followed by the same rules.
+//! Disabled by default. A host name is resolved once. If any of its addresses is not public, the fetch is refused; otherwise the
+//! connection uses exactly the checked addresses, so that a different answer of the name server (DNS rebinding) has no effect.
+//! Redirects are checked in the same way.
 
 mod address;
 mod error;

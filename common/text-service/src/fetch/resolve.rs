@@ -1,4 +1,4 @@
-//! Names become addresses here and nowhere else, and only public ones get through.
+//! Resolves host names for the fetcher; only public addresses are accepted.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -7,21 +7,21 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Addresses of a name, or what the system says instead.
+/// The addresses of a host name.
 pub(super) type Lookup = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
 
-/// Where addresses come from and which of them may be connected to.
+/// How host names are resolved, and which addresses may be connected to.
 #[derive(Clone)]
-pub(super) struct Rules {
-    /// The system's resolver; tests have their own.
+pub(super) struct AddressRules {
+    /// The system's resolver; tests replace it.
     pub(super) lookup: Arc<dyn Fn(String) -> Lookup + Send + Sync>,
-    /// [`super::is_public`]; tests take one more for public.
+    /// [`super::is_public`]; tests also allow a loopback address.
     pub(super) allowed: fn(IpAddr) -> bool,
-    /// `http:` too, for tests.
-    pub(super) plain: bool,
+    /// Also allow `http:`; only set by tests.
+    pub(super) allow_http: bool,
 }
 
-impl Rules {
+impl AddressRules {
     pub(super) fn system() -> Self {
         Self {
             lookup: Arc::new(|name| {
@@ -31,20 +31,20 @@ impl Rules {
                 })
             }),
             allowed: super::is_public,
-            plain: false,
+            allow_http: false,
         }
     }
 }
 
-/// The client's resolver: it connects to what comes from here.
-pub(super) struct CheckedResolver(pub(super) Rules);
+/// The HTTP client's resolver: the client connects only to addresses that it returns.
+pub(super) struct CheckedResolver(pub(super) AddressRules);
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let Rules { lookup, allowed, .. } = self.0.clone();
+        let AddressRules { lookup, allowed, .. } = self.0.clone();
         Box::pin(async move {
             let addresses = lookup(name.as_str().to_owned()).await?;
-            // One address inside is enough: whoever answers so means no good.
+            // One address that is not public is enough to refuse the host.
             if addresses.is_empty() || !addresses.iter().all(|address| allowed(*address)) {
                 return Err(Box::from(NotPublic));
             }
@@ -55,7 +55,7 @@ impl Resolve for CheckedResolver {
     }
 }
 
-/// Found again in the chain of causes of the client's error.
+/// Part of the HTTP client's error, where the fetcher looks for it.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("not a public address")]
 pub(super) struct NotPublic;

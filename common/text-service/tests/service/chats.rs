@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::TestService;
 
 #[actix_web::test]
-async fn an_answer_has_every_field_that_openais_has() {
+async fn a_response_has_every_field_of_openais() {
     let service = TestService::start().await;
     let answer = service.tester().chat("say hello there", json!({})).await.expect(200);
     assert!(answer["id"].as_str().unwrap().starts_with("chatcmpl-"), "{answer}");
@@ -22,7 +22,7 @@ async fn an_answer_has_every_field_that_openais_has() {
         }])
     );
     let usage = &answer["usage"];
-    assert_eq!(usage["completion_tokens"], 11, "a token a byte: {usage}");
+    assert_eq!(usage["completion_tokens"], 11, "one token per byte: {usage}");
     assert_eq!(
         usage["total_tokens"].as_u64().unwrap(),
         usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap()
@@ -113,7 +113,7 @@ async fn a_tool_is_called_and_the_call_is_streamed() {
     let end = chunks.last().unwrap();
     assert_eq!(end["choices"][0]["finish_reason"], "tool_calls");
 
-    // Whoever must not call only talks, and whoever must, does.
+    // `none` forbids calls; `required` and a named tool force one.
     let none = tester.chat(message, json!({"tools": tools, "tool_choice": "none"})).await.expect(200);
     assert!(none["choices"][0]["message"]["content"].as_str().unwrap().contains("<tool_call>"));
     for choice in [json!("required"), json!({"type": "function", "function": {"name": "weather"}})] {
@@ -122,7 +122,7 @@ async fn a_tool_is_called_and_the_call_is_streamed() {
         let call = &forced["choices"][0]["message"]["tool_calls"][0];
         assert_eq!(call["function"]["name"], "weather", "{choice}: {forced}");
     }
-    // What a tool answered goes back into the conversation.
+    // The tool's result is part of the next request.
     let back = tester
         .post("/v1/chat/completions", json!({"temperature": 0, "messages": [
             {"role": "user", "content": "say it is sunny"},
@@ -135,7 +135,7 @@ async fn a_tool_is_called_and_the_call_is_streamed() {
 }
 
 #[actix_web::test]
-async fn thoughts_are_kept_apart_from_the_answer() {
+async fn reasoning_is_separate_from_content() {
     let service = TestService::start().await;
     let tester = service.tester();
     for more in [
@@ -160,7 +160,7 @@ async fn thoughts_are_kept_apart_from_the_answer() {
 }
 
 #[actix_web::test]
-async fn an_answer_has_the_form_that_was_asked_for() {
+async fn an_answer_satisfies_the_requested_constraint() {
     let service = TestService::start().await;
     let tester = service.tester();
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
@@ -254,7 +254,7 @@ async fn a_prompt_seen_before_is_found_in_the_cache() {
 }
 
 #[actix_web::test]
-async fn a_step_that_fails_once_is_tried_again_and_one_that_fails_twice_ends_the_answer() {
+async fn a_failed_step_is_retried_once_and_then_ends_the_answer() {
     let service = TestService::start().await;
     let tester = service.tester();
     let stumbled = tester.chat("stumble on and on", json!({})).await.expect(200);

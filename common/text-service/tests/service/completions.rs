@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::TestService;
 
 #[actix_web::test]
-async fn a_text_is_gone_on_with() {
+async fn a_text_is_completed() {
     let service = TestService::start().await;
     let tester = service.tester();
     let body = json!({"model": "fake", "prompt": "abc", "max_tokens": 4, "temperature": 0});
@@ -60,7 +60,7 @@ async fn prompts_are_texts_or_tokens_one_or_many() {
 }
 
 #[actix_web::test]
-async fn log_probabilities_have_the_older_form() {
+async fn log_probabilities_have_the_format_of_completions() {
     let service = TestService::start().await;
     let body = json!({"prompt": "abc", "max_tokens": 2, "temperature": 0, "logprobs": 2});
     let answer = service.tester().post("/v1/completions", body).await.expect(200);
@@ -73,7 +73,7 @@ async fn log_probabilities_have_the_older_form() {
 }
 
 #[actix_web::test]
-async fn there_is_one_model_by_two_names() {
+async fn the_model_has_two_names() {
     let service = TestService::start().await;
     let tester = service.tester();
     let list = tester.get("/v1/models").await.expect(200);
@@ -90,7 +90,7 @@ async fn there_is_one_model_by_two_names() {
 }
 
 #[actix_web::test]
-async fn texts_become_tokens_and_come_back() {
+async fn texts_are_tokenized_and_detokenized() {
     let service = TestService::start().await;
     let tester = service.tester();
     let cut = tester.post("/tokenize", json!({"prompt": "aé", "return_token_strs": true})).await.expect(200);

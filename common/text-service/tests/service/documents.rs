@@ -1,4 +1,4 @@
-//! The OpenAPI document is checked in, and is the truth.
+//! The OpenAPI document: the committed file is current, and describes what the server does.
 
 #![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
 
@@ -10,7 +10,7 @@ use videosdgx_text_service::openapi_document;
 use crate::support::TestService;
 
 #[test]
-fn the_checked_in_document_is_this_one() {
+fn the_committed_document_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi/text.json");
     let now = openapi_document("text").to_pretty_json().unwrap() + "\n";
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
@@ -20,12 +20,12 @@ fn the_checked_in_document_is_this_one() {
     let known = std::fs::read_to_string(&path).unwrap();
     assert!(
         known == now,
-        "docs/openapi/text.json is old: look at the change and run this with UPDATE_OPENAPI=1"
+        "docs/openapi/text.json is outdated: review the change and run this test with UPDATE_OPENAPI=1"
     );
 }
 
 #[test]
-fn each_operation_says_how_it_refuses() {
+fn each_operation_describes_its_errors() {
     let document: Value = serde_json::from_str(&openapi_document("text").to_json().unwrap()).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -61,7 +61,7 @@ fn each_operation_says_how_it_refuses() {
 }
 
 #[test]
-fn what_the_document_refers_to_is_in_it() {
+fn every_reference_of_the_document_resolves() {
     fn references(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(fields) => {
@@ -86,7 +86,7 @@ fn what_the_document_refers_to_is_in_it() {
 }
 
 #[actix_web::test]
-async fn what_the_root_lists_is_what_the_document_describes_and_the_server_answers() {
+async fn the_root_lists_the_operations_of_the_document() {
     let service = TestService::start().await;
     let tester = service.tester();
     let document = tester.get("/openapi.json").await.expect(200);

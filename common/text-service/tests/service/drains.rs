@@ -1,4 +1,4 @@
-//! Shutting down: nothing new, what streams may end, and what does not is told why.
+//! Shutdown: new requests are refused, streams may finish, the others end with an error.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use crate::support::{TestService, chat, text_of};
 
 #[actix_web::test]
-async fn streams_end_within_the_grace_time_and_nothing_new_is_taken() {
-    let service = TestService::start_with(|wishes| wishes.backend.step_time = Duration::from_millis(5)).await;
+async fn streams_finish_within_the_grace_time_and_new_requests_are_refused() {
+    let service = TestService::start_with(|test| test.backend.step_time = Duration::from_millis(5)).await;
     let tester = service.tester();
     let text = "x".repeat(100);
     let mut socket = tester.socket().await;
@@ -31,7 +31,7 @@ async fn streams_end_within_the_grace_time_and_nothing_new_is_taken() {
         (&refused["error"]["code"], &refused["error"]["recoverable"]),
         (&json!("draining"), &json!(true))
     );
-    assert!(text_of(&heard).len() > 90, "the stream went on to its end");
+    assert!(text_of(&heard).len() > 90, "the stream continued to its end");
     assert_eq!(socket.closed().await, CloseCode::Away);
     let mut rest = String::new();
     while let Some(chunk) = stream.chunk().await.unwrap() {
@@ -43,11 +43,11 @@ async fn streams_end_within_the_grace_time_and_nothing_new_is_taken() {
 }
 
 #[actix_web::test]
-async fn streams_that_outlast_the_grace_time_are_told_why() {
-    let service = TestService::start_with(|wishes| {
-        wishes.config.drain = Duration::from_millis(200);
-        wishes.backend.step_time = Duration::from_millis(5);
-        wishes.backend.max_context = 1 << 20;
+async fn streams_that_exceed_the_grace_time_end_with_an_error() {
+    let service = TestService::start_with(|test| {
+        test.config.drain = Duration::from_millis(200);
+        test.backend.step_time = Duration::from_millis(5);
+        test.backend.max_context = 1 << 20;
     })
     .await;
     let tester = service.tester();
@@ -63,11 +63,11 @@ async fn streams_that_outlast_the_grace_time_are_told_why() {
 }
 
 #[actix_web::test]
-async fn a_stream_whose_client_is_lost_does_not_hold_the_drain() {
-    let service = TestService::start_with(|wishes| {
-        wishes.config.drain = Duration::from_secs(60);
-        wishes.backend.step_time = Duration::from_millis(2);
-        wishes.backend.max_context = 1 << 20;
+async fn a_stream_whose_client_is_lost_does_not_delay_the_shutdown() {
+    let service = TestService::start_with(|test| {
+        test.config.drain = Duration::from_secs(60);
+        test.backend.step_time = Duration::from_millis(2);
+        test.backend.max_context = 1 << 20;
     })
     .await;
     let tester = service.tester();

@@ -1,4 +1,4 @@
-//! Who may do what, what is never logged, and clients that leave.
+//! Authorization, what is never logged, and clients that disconnect.
 
 use std::{
     io::Write,
@@ -28,7 +28,7 @@ const PUBLIC: [&str; 9] = [
 #[actix_web::test]
 async fn each_route_is_public_by_name_or_asks_for_its_scope() {
     let service = TestService::start().await;
-    let stranger = service.stranger();
+    let stranger = service.anonymous();
     let document: Value = serde_json::from_str(&openapi_document("fake").to_json().unwrap()).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -44,9 +44,9 @@ async fn each_route_is_public_by_name_or_asks_for_its_scope() {
             };
             assert_eq!(call(&stranger).await.status, 401, "{method} {path}");
             let others = ["generate", "read", "admin"].into_iter().filter(|other| *other != scope);
-            let without = service.person("tester", &others.collect::<Vec<_>>().join(" "));
+            let without = service.client("tester", &others.collect::<Vec<_>>().join(" "));
             assert_eq!(call(&without).await.status, 403, "{method} {path}");
-            let with = service.person("tester", scope);
+            let with = service.client("tester", scope);
             assert!(!matches!(call(&with).await.status, 401 | 403), "{method} {path}");
         }
     }
@@ -55,7 +55,7 @@ async fn each_route_is_public_by_name_or_asks_for_its_scope() {
 #[actix_web::test]
 async fn refusals_have_the_form_of_their_place() {
     let service = TestService::start().await;
-    let (tester, stranger) = (service.tester(), service.stranger());
+    let (tester, stranger) = (service.tester(), service.anonymous());
     let refused = stranger.chat("say a", json!({})).await;
     assert_eq!(refused.error(401).1, "unauthorized");
     assert_eq!(refused.json()["error"]["type"], "authentication_error");
@@ -71,10 +71,10 @@ async fn refusals_have_the_form_of_their_place() {
 }
 
 #[actix_web::test]
-async fn a_client_that_leaves_frees_its_place() {
-    let service = TestService::start_with(|wishes| {
-        wishes.backend.step_time = Duration::from_millis(2);
-        wishes.backend.max_context = 1 << 20;
+async fn a_client_that_disconnects_frees_its_sequence() {
+    let service = TestService::start_with(|test| {
+        test.backend.step_time = Duration::from_millis(2);
+        test.backend.max_context = 1 << 20;
     })
     .await;
     let tester = service.tester();

@@ -1,11 +1,11 @@
-//! Whatever is wrong with a request is a 400 that names the field, before anything is computed.
+//! An invalid request gets status 400 with the name of the field, before anything is computed.
 
 use serde_json::{Value, json};
 
 use crate::support::{TestService, chat};
 
 #[actix_web::test]
-async fn each_wrong_field_of_a_chat_is_named() {
+async fn each_invalid_field_of_a_chat_is_named() {
     let service = TestService::start().await;
     let tester = service.tester();
     let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]);
@@ -62,7 +62,7 @@ async fn each_wrong_field_of_a_chat_is_named() {
 }
 
 #[actix_web::test]
-async fn fields_that_are_not_known_and_nulls_are_taken() {
+async fn unknown_fields_and_nulls_are_accepted() {
     let service = TestService::start().await;
     let more = json!({"colour": "blue", "user": "ann", "metadata": {"a": "b"}, "store": true, "service_tier": "auto",
         "top_p": null, "stop": null, "tools": null, "response_format": null, "seed": null, "logit_bias": null,
@@ -72,8 +72,8 @@ async fn fields_that_are_not_known_and_nulls_are_taken() {
 }
 
 #[actix_web::test]
-async fn what_is_too_long_for_the_context_is_told_with_the_numbers() {
-    let service = TestService::start_with(|wishes| wishes.backend.max_context = 256).await;
+async fn errors_about_the_context_contain_its_size() {
+    let service = TestService::start_with(|test| test.backend.max_context = 256).await;
     let tester = service.tester();
     let long = tester.chat(&"a".repeat(300), json!({})).await;
     assert_eq!(long.error(400).1, "context_length_exceeded");
@@ -82,7 +82,7 @@ async fn what_is_too_long_for_the_context_is_told_with_the_numbers() {
     assert_eq!(many.error(400), ("max_tokens".into(), "context_length_exceeded".into()));
     assert!(many.text().contains("250"), "{}", many.text());
     let rest = tester.chat("forever", json!({})).await.expect(200);
-    assert_eq!(rest["usage"]["total_tokens"], 256, "unless told, an answer may fill the context");
+    assert_eq!(rest["usage"]["total_tokens"], 256, "by default an answer may fill the context");
     assert_eq!(rest["choices"][0]["finish_reason"], "length");
     let completion = json!({"prompt": "a".repeat(300)});
     assert_eq!(
@@ -92,7 +92,7 @@ async fn what_is_too_long_for_the_context_is_told_with_the_numbers() {
 }
 
 #[actix_web::test]
-async fn each_wrong_field_of_a_completion_is_named() {
+async fn each_invalid_field_of_a_completion_is_named() {
     let service = TestService::start().await;
     let tester = service.tester();
     for (body, field) in [
@@ -115,7 +115,7 @@ async fn each_wrong_field_of_a_completion_is_named() {
 }
 
 #[actix_web::test]
-async fn bodies_that_are_no_json_are_refused_in_openais_form() {
+async fn bodies_that_are_not_json_are_refused_in_openais_format() {
     let service = TestService::start().await;
     let tester = service.tester();
     for body in ["", "{", "[]", "null", "\"a\"", "{\"messages\": [{}]} x"] {
@@ -130,10 +130,10 @@ async fn bodies_that_are_no_json_are_refused_in_openais_form() {
 }
 
 #[actix_web::test]
-async fn a_full_queue_is_told_when_to_come_back() {
-    let service = TestService::start_with(|wishes| {
-        wishes.settings.max_sequences = 1;
-        wishes.settings.queue_capacity = 1;
+async fn a_full_queue_is_429_with_retry_after() {
+    let service = TestService::start_with(|test| {
+        test.settings.max_sequences = 1;
+        test.settings.queue_capacity = 1;
     })
     .await;
     let tester = service.tester();

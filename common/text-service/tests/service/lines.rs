@@ -1,4 +1,4 @@
-//! `POST /stream/generate`: one prompt, many, lines as they arrive.
+//! `POST /stream/generate`: one prompt, several, and lines while they arrive.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn of(messages: &[Value], index: u64) -> Vec<Value> {
 }
 
 #[actix_web::test]
-async fn one_prompt_and_many_are_answered_line_by_line() {
+async fn one_prompt_and_several_are_answered_in_lines() {
     let service = TestService::start().await;
     let tester = service.tester();
     let body = json!({"prompt": "abc", "max_tokens": 3, "params": {"temperature": 0}});
@@ -39,7 +39,7 @@ async fn one_prompt_and_many_are_answered_line_by_line() {
 }
 
 #[actix_web::test]
-async fn server_sent_events_are_sent_to_who_asks_for_them() {
+async fn server_sent_events_are_sent_on_request() {
     let service = TestService::start().await;
     let tester = service.tester();
     let body = json!({"prompt": "abc", "max_tokens": 3, "params": {"temperature": 0}});
@@ -57,7 +57,7 @@ async fn server_sent_events_are_sent_to_who_asks_for_them() {
 }
 
 #[actix_web::test]
-async fn a_bad_line_is_an_error_with_its_number_and_the_others_go_on() {
+async fn an_invalid_line_is_an_error_with_its_number_and_the_others_continue() {
     let service = TestService::start().await;
     let tester = service.tester();
     let body = [
@@ -92,7 +92,7 @@ async fn a_bad_line_is_an_error_with_its_number_and_the_others_go_on() {
 }
 
 #[actix_web::test]
-async fn lines_are_answered_while_others_are_still_to_come() {
+async fn lines_are_answered_before_the_body_ends() {
     let service = TestService::start().await;
     let tester = service.tester();
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(4);
@@ -131,25 +131,25 @@ async fn lines_are_answered_while_others_are_still_to_come() {
 }
 
 #[actix_web::test]
-async fn not_more_prompts_are_under_way_than_there_are_places() {
-    let service = TestService::start_with(|wishes| {
-        wishes.settings.max_concurrent_requests = 2;
-        wishes.backend.step_time = Duration::from_millis(1);
+async fn the_number_of_concurrent_prompts_is_limited() {
+    let service = TestService::start_with(|test| {
+        test.settings.max_concurrent_requests = 2;
+        test.backend.step_time = Duration::from_millis(1);
     })
     .await;
     let tester = service.tester();
     let body = json!({"prompt": vec!["abc"; 12], "max_tokens": 20});
     let messages = lines(&tester.post("/stream/generate", body).await);
     assert_eq!(messages.iter().filter(|message| message["type"] == "complete").count(), 12);
-    assert!(service.backend.widest.load(std::sync::atomic::Ordering::Relaxed) <= 2);
+    assert!(service.backend.largest_batch.load(std::sync::atomic::Ordering::Relaxed) <= 2);
 }
 
-/// Of two requests with one place each, the second need not wait for the first.
+/// With one concurrent prompt per request, the second request does not wait for the first.
 #[actix_web::test]
-async fn one_requests_prompts_hold_up_no_other_request() {
-    let service = TestService::start_with(|wishes| {
-        wishes.settings.max_concurrent_requests = 1;
-        wishes.backend.step_time = Duration::from_millis(5);
+async fn the_prompts_of_one_request_do_not_delay_another_request() {
+    let service = TestService::start_with(|test| {
+        test.settings.max_concurrent_requests = 1;
+        test.backend.step_time = Duration::from_millis(5);
     })
     .await;
     let tester = service.tester();

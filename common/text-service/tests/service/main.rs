@@ -1,6 +1,6 @@
-//! A text service as clients see it: a real server on a free port, a decoder of a few lines behind it.
+//! Tests of a text service over HTTP and WebSocket: a real server on a free port, with a fake decoder.
 
-#![expect(clippy::unwrap_used, reason = "a test may end where its ground is missing")]
+#![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 mod chats;
 mod completions;

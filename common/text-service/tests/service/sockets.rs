@@ -1,4 +1,4 @@
-//! The WebSocket, as clients of others' making use it.
+//! The WebSocket protocol.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::{self, Message, protocol::frame::coding::Clo
 use crate::support::{Api, Socket, TestService, text_of};
 
 #[actix_web::test]
-async fn the_specifications_conversation() {
+async fn the_example_of_the_specification() {
     let service = TestService::start().await;
     let mut socket = service.tester().socket().await;
     socket
@@ -40,9 +40,9 @@ async fn the_specifications_conversation() {
 
 #[actix_web::test]
 async fn several_generations_run_on_one_connection_and_one_is_cancelled() {
-    let service = TestService::start_with(|wishes| {
-        wishes.backend.step_time = Duration::from_millis(2);
-        wishes.backend.max_context = 1 << 20;
+    let service = TestService::start_with(|test| {
+        test.backend.step_time = Duration::from_millis(2);
+        test.backend.max_context = 1 << 20;
     })
     .await;
     let tester = service.tester();
@@ -71,7 +71,7 @@ async fn several_generations_run_on_one_connection_and_one_is_cancelled() {
 }
 
 #[actix_web::test]
-async fn messages_are_answered_with_thoughts_and_calls_apart() {
+async fn reasoning_and_tool_calls_are_separate() {
     let service = TestService::start().await;
     let mut socket = service.tester().socket().await;
     socket.say(json!({"type": "generate", "system_prompt": "rules", "prompt": "think hm | yes", "params": {"temperature": 0}})).await;
@@ -94,7 +94,7 @@ async fn messages_are_answered_with_thoughts_and_calls_apart() {
 }
 
 #[actix_web::test]
-async fn what_is_wrong_is_told_and_the_connection_goes_on() {
+async fn invalid_messages_are_reported_and_the_connection_continues() {
     let service = TestService::start().await;
     let mut socket = service.tester().socket().await;
     for (message, field) in [
@@ -131,7 +131,7 @@ async fn what_is_wrong_is_told_and_the_connection_goes_on() {
 }
 
 #[actix_web::test]
-async fn the_binary_form_says_the_same() {
+async fn messagepack_has_the_same_messages() {
     let service = TestService::start().await;
     let tester = service.tester();
     let token = format!("Bearer {}", tester.token);
@@ -171,9 +171,9 @@ async fn refused(api: &Api, headers: &[(&str, &str)]) -> u16 {
 }
 
 #[actix_web::test]
-async fn the_door_is_shut_to_strangers_foreign_pages_and_unknown_protocols() {
-    let service = TestService::start_with(|wishes| {
-        wishes.settings.origins = vec!["https://studio.example".to_owned()];
+async fn missing_tokens_foreign_origins_and_unknown_protocols_are_refused() {
+    let service = TestService::start_with(|test| {
+        test.settings.origins = vec!["https://studio.example".to_owned()];
     })
     .await;
     let tester = service.tester();
@@ -183,7 +183,7 @@ async fn the_door_is_shut_to_strangers_foreign_pages_and_unknown_protocols() {
         refused(&tester, &[("sec-websocket-protocol", "bearer.nonsense, videosdgx.v1.json")]).await,
         401
     );
-    let reader = service.person("reader", "read");
+    let reader = service.client("reader", "read");
     assert_eq!(refused(&reader, &[("authorization", &format!("Bearer {}", reader.token))]).await, 403);
     assert_eq!(refused(&tester, &[("authorization", &token), ("origin", "https://evil.example")]).await, 403);
     assert_eq!(refused(&tester, &[("authorization", &token), ("sec-websocket-protocol", "chat")]).await, 400);
@@ -192,7 +192,7 @@ async fn the_door_is_shut_to_strangers_foreign_pages_and_unknown_protocols() {
 }
 
 #[actix_web::test]
-async fn frames_that_break_the_rules_close_with_their_code() {
+async fn invalid_frames_close_the_connection_with_their_code() {
     let service = TestService::start().await;
     let tester = service.tester();
     let mut socket = tester.socket().await;
@@ -201,7 +201,7 @@ async fn frames_that_break_the_rules_close_with_their_code() {
 
     let mut socket = tester.socket().await;
     let too_large = "x".repeat(5 << 20);
-    // The service may hang up while it is still being sent.
+    // The service may close the connection while the message is being sent.
     let _ = socket.socket.send(Message::text(too_large)).await;
     assert_eq!(socket.closed().await, CloseCode::Size);
 
@@ -209,7 +209,7 @@ async fn frames_that_break_the_rules_close_with_their_code() {
     send_raw(&mut socket, 0x81, b"\xff\xfe\xfd").await;
     assert_eq!(socket.closed().await, CloseCode::Invalid);
 
-    // An opcode that means nothing.
+    // A reserved opcode.
     let mut socket = tester.socket().await;
     send_raw(&mut socket, 0x83, b"x").await;
     assert_eq!(socket.closed().await, CloseCode::Protocol);
@@ -221,7 +221,7 @@ async fn frames_that_break_the_rules_close_with_their_code() {
     assert_eq!(socket.closed().await, CloseCode::Policy);
 }
 
-/// A masked frame with a mask of nothing.
+/// Sends a frame with an all-zero mask.
 async fn send_raw(socket: &mut Socket, first: u8, payload: &[u8]) {
     use tokio::io::AsyncWriteExt as _;
     let tokio_tungstenite::MaybeTlsStream::Plain(stream) = socket.socket.get_mut() else { panic!() };
@@ -231,9 +231,9 @@ async fn send_raw(socket: &mut Socket, first: u8, payload: &[u8]) {
 }
 
 #[actix_web::test]
-async fn a_client_that_says_nothing_any_more_is_given_up() {
-    let service = TestService::start_with(|wishes| {
-        wishes.settings.socket_idle = Duration::from_millis(600);
+async fn a_silent_client_is_disconnected() {
+    let service = TestService::start_with(|test| {
+        test.settings.socket_idle = Duration::from_millis(600);
     })
     .await;
     let tester = service.tester();
@@ -243,7 +243,7 @@ async fn a_client_that_says_nothing_any_more_is_given_up() {
     assert!(polite.is_err(), "{polite:?}");
     socket.say(json!({"type": "generate", "prompt": "abc", "max_tokens": 1})).await;
     socket.hear_until("complete").await;
-    // And silence does not: nothing is read, so no ping is answered.
+    // Without reading the socket no ping is answered.
     let mut gone = false;
     for _ in 0..1000 {
         let text = tester.get("/metrics").await.text();
@@ -256,16 +256,16 @@ async fn a_client_that_says_nothing_any_more_is_given_up() {
     assert!(gone, "it is still there");
 }
 
-/// Breaks the connection without a word.
+/// Breaks the connection without a close frame.
 fn cut(socket: Socket) {
     drop(socket);
 }
 
 #[actix_web::test]
-async fn a_stream_is_taken_up_again_after_a_lost_connection() {
-    let service = TestService::start_with(|wishes| {
-        wishes.backend.step_time = Duration::from_millis(3);
-        wishes.settings.buffer_size = 40;
+async fn a_stream_is_resumed_after_a_lost_connection() {
+    let service = TestService::start_with(|test| {
+        test.backend.step_time = Duration::from_millis(3);
+        test.settings.buffer_size = 40;
     })
     .await;
     let tester = service.tester();
@@ -282,7 +282,7 @@ async fn a_stream_is_taken_up_again_after_a_lost_connection() {
     let position = heard.last().unwrap()["token"]["position"].as_u64().unwrap();
     cut(socket);
 
-    // It goes on while the buffer lasts, then it pauses; nobody else's is it.
+    // The stream continues until its buffer is full. Other principals cannot resume it.
     for _ in 0..2000 {
         if tester.engine().await["kept_streams"] == 1 {
             break;
@@ -290,7 +290,7 @@ async fn a_stream_is_taken_up_again_after_a_lost_connection() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let resume = json!({"type": "resume", "stream_id": stream_id, "position": position});
-    let mut other = service.person("somebody else", "generate read").socket().await;
+    let mut other = service.client("somebody else", "generate read").socket().await;
     other.say(resume.clone()).await;
     assert_eq!(other.hear().await["error"]["code"], "stream_not_found");
 
@@ -298,18 +298,18 @@ async fn a_stream_is_taken_up_again_after_a_lost_connection() {
     socket.say(resume).await;
     heard.extend(socket.hear_until("complete").await);
     let expected: String = "abcdefghijklmnopqrstuvwxyz ".chars().cycle().skip(3).take(200).collect();
-    assert_eq!(text_of(&heard), expected, "nothing is missing and nothing comes twice");
+    assert_eq!(text_of(&heard), expected, "no token is missing or repeated");
     assert_eq!(heard.last().unwrap()["request_id"], "r");
     socket.say(json!({"type": "resume", "stream_id": "nothing"})).await;
     assert_eq!(socket.hear().await["error"]["code"], "stream_not_found");
 }
 
 #[actix_web::test]
-async fn a_stream_that_nobody_comes_back_for_frees_its_place() {
-    let service = TestService::start_with(|wishes| {
-        wishes.backend.step_time = Duration::from_millis(2);
-        wishes.backend.max_context = 1 << 20;
-        wishes.settings.resume = Duration::from_millis(300);
+async fn a_stream_that_is_not_resumed_frees_its_sequence() {
+    let service = TestService::start_with(|test| {
+        test.backend.step_time = Duration::from_millis(2);
+        test.backend.max_context = 1 << 20;
+        test.settings.resume = Duration::from_millis(300);
     })
     .await;
     let tester = service.tester();
@@ -327,10 +327,10 @@ async fn a_stream_that_nobody_comes_back_for_frees_its_place() {
 }
 
 #[actix_web::test]
-async fn a_slow_reader_pauses_its_stream_and_loses_nothing() {
-    let service = TestService::start_with(|wishes| {
-        wishes.settings.buffer_size = 50;
-        wishes.backend.max_context = 1 << 20;
+async fn a_slow_reader_pauses_its_stream_without_loss() {
+    let service = TestService::start_with(|test| {
+        test.settings.buffer_size = 50;
+        test.backend.max_context = 1 << 20;
     })
     .await;
     let tester = service.tester();
@@ -338,7 +338,7 @@ async fn a_slow_reader_pauses_its_stream_and_loses_nothing() {
     let tokens = 12_000;
     slow.say(json!({"type": "generate", "request_id": "slow", "prompt": "abc", "max_tokens": tokens, "params": {"temperature": 0}}))
         .await;
-    // Nothing is read until the sockets' buffers are full and the stream stands still.
+    // Nothing is read until the sockets' buffers are full and the stream pauses.
     let mut still = 0;
     let mut before = Value::Null;
     for _ in 0..400 {
@@ -350,8 +350,8 @@ async fn a_slow_reader_pauses_its_stream_and_loses_nothing() {
         }
         before = now;
     }
-    assert!(before.as_u64().unwrap() < tokens, "it never stood still");
-    // Others go on meanwhile.
+    assert!(before.as_u64().unwrap() < tokens, "it never paused");
+    // Other streams continue.
     assert_eq!(tester.chat("say quick", json!({})).await.status, 200);
     let heard = slow.hear_until("complete").await;
     let expected: String = "abcdefghijklmnopqrstuvwxyz ".chars().cycle().skip(3).take(12_000).collect();
@@ -361,7 +361,7 @@ async fn a_slow_reader_pauses_its_stream_and_loses_nothing() {
 }
 
 #[actix_web::test]
-async fn a_phone_gets_fewer_and_larger_messages() {
+async fn mobile_profiles_get_fewer_and_larger_messages() {
     let service = TestService::start().await;
     let mut socket = service.tester().socket().await;
     let mut counts = Vec::new();

@@ -1,4 +1,4 @@
-//! What the service says of itself.
+//! Status, metrics and telemetry.
 
 use reqwest::Method;
 use serde_json::json;
@@ -22,7 +22,7 @@ async fn the_first_request_loads_the_model_and_unload_frees_it() {
 }
 
 #[actix_web::test]
-async fn a_load_that_fails_is_told_before_anything_is_streamed() {
+async fn a_failed_load_is_reported_before_the_response_begins() {
     let service = TestService::start().await;
     let tester = service.tester();
     std::fs::write(service.backend.folder.join("broken"), "").unwrap();
@@ -32,7 +32,7 @@ async fn a_load_that_fails_is_told_before_anything_is_streamed() {
     std::fs::remove_file(service.backend.folder.join("broken")).unwrap();
     assert_eq!(tester.chat("say a", json!({})).await.status, 200);
 
-    let poor = TestService::start_with(|wishes| wishes.backend.declared_peak = u64::MAX / 4).await;
+    let poor = TestService::start_with(|test| test.backend.declared_peak = u64::MAX / 4).await;
     let answer = poor.tester().chat("say a", json!({})).await;
     assert_eq!(answer.error(503).1, "insufficient_memory");
     assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
@@ -45,7 +45,7 @@ async fn a_load_that_fails_is_told_before_anything_is_streamed() {
 }
 
 #[actix_web::test]
-async fn figures_of_streams_are_shown_in_all_their_forms() {
+async fn metrics_are_available_in_every_format() {
     let service = TestService::start().await;
     let tester = service.tester();
     for _ in 0..3 {
@@ -83,7 +83,7 @@ async fn figures_of_streams_are_shown_in_all_their_forms() {
     assert_eq!(telemetry["regression"]["regressions"], json!([]));
     assert_eq!(tester.get("/telemetry?sessions=9999").await.status, 400);
 
-    let page = service.stranger().get("/dashboard").await;
+    let page = service.anonymous().get("/dashboard").await;
     assert_eq!(page.status, 200);
     let policy = page.header("content-security-policy").to_owned();
     let nonce = policy.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! A running service and people who talk to it.
+//! A running service and its clients.
 
 use std::time::Duration;
 
@@ -22,15 +22,15 @@ use tokio_tungstenite::{
 use videosdgx_auth::{AuthConfig, ExposeSecret as _, KeyFolder, Scopes};
 use videosdgx_text_service::{Running, ServiceConfig, TextSettings, fake::FakeBackend};
 
-/// A service in a temporary folder.
+/// A service with its files in a temporary folder.
 pub(crate) struct TestService {
     pub(crate) running: Running,
     pub(crate) folder: TempDir,
     pub(crate) backend: FakeBackend,
 }
 
-/// What a test wants to be different.
-pub(crate) struct Wishes<'a> {
+/// The configuration of a service, for a test to change.
+pub(crate) struct TestConfig<'a> {
     pub(crate) config: &'a mut ServiceConfig,
     pub(crate) settings: &'a mut TextSettings,
     pub(crate) backend: &'a mut FakeBackend,
@@ -41,39 +41,39 @@ impl TestService {
         Self::start_with(|_| {}).await
     }
 
-    pub(crate) async fn start_with(change: impl FnOnce(Wishes<'_>)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(TestConfig<'_>)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = ServiceConfig::from_lookup("fake", 0, |_| None).unwrap();
         config.auth = AuthConfig::with_dir(folder.path().join("auth"));
         config.drain = Duration::from_secs(5);
         let mut settings = TextSettings::default();
         let mut backend = FakeBackend::new(&folder.path().join("checkpoint")).unwrap();
-        change(Wishes { config: &mut config, settings: &mut settings, backend: &mut backend });
+        change(TestConfig { config: &mut config, settings: &mut settings, backend: &mut backend });
         let running = Running::start(backend.clone(), config, settings).await.unwrap();
         Self { running, folder, backend }
     }
 
-    /// Somebody with these scopes.
-    pub(crate) fn person(&self, subject: &str, scopes: &str) -> Api {
+    /// A client whose token has these scopes.
+    pub(crate) fn client(&self, subject: &str, scopes: &str) -> Api {
         let keys = KeyFolder::load_or_create(self.folder.path().join("auth")).unwrap();
         let signer = keys.signer().unwrap();
         let token =
             signer.mint(subject, scopes.parse::<Scopes>().unwrap(), Duration::from_secs(600)).unwrap();
-        Api { client: client(), base: self.running.url(), token: token.expose_secret().to_owned() }
+        Api { client: http_client(), base: self.running.url(), token: token.expose_secret().to_owned() }
     }
 
-    /// Somebody who may do everything.
+    /// A client with all scopes.
     pub(crate) fn tester(&self) -> Api {
-        self.person("tester", "generate read admin")
+        self.client("tester", "generate read admin")
     }
 
-    /// Somebody without a token.
-    pub(crate) fn stranger(&self) -> Api {
-        Api { client: client(), base: self.running.url(), token: String::new() }
+    /// A client without a token.
+    pub(crate) fn anonymous(&self) -> Api {
+        Api { client: http_client(), base: self.running.url(), token: String::new() }
     }
 }
 
-fn client() -> Client {
+fn http_client() -> Client {
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(60))
@@ -81,7 +81,7 @@ fn client() -> Client {
         .unwrap()
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -107,13 +107,13 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The JSON of an answer with this status.
+    /// The JSON body; the status must be this one.
     pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
         self.json()
     }
 
-    /// `(param, code)` of OpenAI's error object with this status.
+    /// `(param, code)` of OpenAI's error object; the status must be this one.
     pub(crate) fn error(&self, status: u16) -> (String, String) {
         let body = self.expect(status);
         assert_eq!(self.header("content-type"), "application/json");
@@ -123,7 +123,7 @@ impl Answer {
         (text("param"), text("code"))
     }
 
-    /// The `data:` of server-sent events, each as JSON but the last.
+    /// The JSON `data:` of the server-sent events, without the final `[DONE]`.
     pub(crate) fn chunks(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{}", self.text());
         assert!(self.header("content-type").starts_with("text/event-stream"));
@@ -134,7 +134,7 @@ impl Answer {
     }
 }
 
-/// Somebody with a token.
+/// A client of the API.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) client: Client,
@@ -160,12 +160,12 @@ impl Api {
         self.send(self.request(Method::POST, path).json(&body)).await
     }
 
-    /// A chat of one message, with more fields.
+    /// A chat of one message, with additional fields.
     pub(crate) async fn chat(&self, message: &str, more: Value) -> Answer {
         self.post("/v1/chat/completions", chat(message, more)).await
     }
 
-    /// The WebSocket, as a program opens it.
+    /// A WebSocket with the token in `Authorization`.
     pub(crate) async fn socket(&self) -> Socket {
         self.socket_with(&[("authorization", &format!("Bearer {}", self.token))]).await.unwrap()
     }
@@ -181,7 +181,7 @@ impl Api {
         Ok(Socket { socket, protocol: protocol.map(|value| value.to_str().unwrap().to_owned()) })
     }
 
-    /// The WebSocket over a connection that holds little.
+    /// A WebSocket over a connection with a small receive buffer.
     pub(crate) async fn narrow_socket(&self) -> Socket {
         let mut request =
             format!("{}/stream", self.base.replacen("http", "ws", 1)).into_client_request().unwrap();
@@ -195,12 +195,12 @@ impl Api {
         Socket { socket, protocol: None }
     }
 
-    /// The engine's figures.
+    /// The engine's state.
     pub(crate) async fn engine(&self) -> Value {
         self.get("/info").await.expect(200)["engine"].clone()
     }
 
-    /// Waits until the engine computes so many sequences.
+    /// Waits until the engine runs `count` sequences.
     pub(crate) async fn until_running(&self, count: u64) {
         for _ in 0..2000 {
             if self.engine().await["running"] == count {
@@ -231,7 +231,7 @@ impl Socket {
         self.socket.send(Message::text(message.to_string())).await.unwrap();
     }
 
-    /// The next frame that is no ping.
+    /// The next frame except pings and pongs.
     pub(crate) async fn frame(&mut self) -> Message {
         loop {
             let next = tokio::time::timeout(Duration::from_secs(30), self.socket.next()).await.unwrap();
@@ -249,7 +249,7 @@ impl Socket {
         }
     }
 
-    /// Everything up to and with the next message of this type.
+    /// The messages up to and including the next one of this type.
     pub(crate) async fn hear_until(&mut self, kind: &str) -> Vec<Value> {
         let mut heard = Vec::new();
         loop {
@@ -262,7 +262,7 @@ impl Socket {
         }
     }
 
-    /// The close code, whatever came before.
+    /// The close code; earlier messages are skipped.
     pub(crate) async fn closed(&mut self) -> CloseCode {
         loop {
             if let Message::Close(frame) = self.frame().await {
@@ -272,7 +272,7 @@ impl Socket {
     }
 }
 
-/// The texts of `token` messages together.
+/// The concatenated texts of the `token` messages.
 pub(crate) fn text_of(messages: &[Value]) -> String {
     messages
         .iter()

@@ -1,4 +1,4 @@
-//! The client that fetches.
+//! The HTTP client for pictures.
 
 use std::error::Error as _;
 use std::net::IpAddr;
@@ -10,59 +10,59 @@ use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::FetchError;
-use super::resolve::{CheckedResolver, NotPublic, Rules};
+use super::resolve::{AddressRules, CheckedResolver, NotPublic};
 
-/// Types that are taken; the decoder looks at the bytes again.
+/// Accepted content types; the decoder checks the bytes as well.
 const TYPES: [&str; 3] = ["image/png", "image/jpeg", "image/webp"];
-/// Longer addresses are refused.
+/// Maximum length of a URL.
 const MAX_URL_BYTES: usize = 8192;
 
-/// Most that a fetch may take.
+/// Limits of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FetchLimits {
-    /// Bytes of the picture.
+    /// Maximum size of the file in bytes.
     pub(crate) bytes: usize,
-    /// From the question to the last byte, redirects included.
+    /// Time from the request to the last byte, including redirects.
     pub(crate) time: Duration,
-    /// Redirects that are followed.
+    /// Maximum number of redirects.
     pub(crate) redirects: usize,
-    /// Fetches at the same time; more wait, within their time.
-    pub(crate) at_once: usize,
+    /// Maximum number of concurrent fetches; further ones wait, within their `time`.
+    pub(crate) concurrent: usize,
 }
 
 impl Default for FetchLimits {
-    /// 10 MiB (what the decoder takes), 30 s, 3 redirects, 8 at once.
+    /// 10 MiB (the decoder's limit), 30 s, 3 redirects, 8 concurrent fetches.
     fn default() -> Self {
         let bytes = videosdgx_text::image::DecodeLimits::DEFAULT.bytes;
-        Self { bytes, time: Duration::from_secs(30), redirects: 3, at_once: 8 }
+        Self { bytes, time: Duration::from_secs(30), redirects: 3, concurrent: 8 }
     }
 }
 
 /// Fetches pictures from the public internet, see [the module](super).
 pub(crate) struct ImageFetcher {
     client: Client,
-    rules: Rules,
+    rules: AddressRules,
     limits: FetchLimits,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
 impl ImageFetcher {
-    /// With the system's resolver.
+    /// A fetcher with the system's resolver.
     ///
     /// # Errors
-    /// [`FetchError::Unreachable`] when the system has no certificates to check servers by.
+    /// [`FetchError::Unreachable`] if the system has no root certificates.
     pub(crate) fn new(limits: FetchLimits) -> Result<Self, FetchError> {
-        Self::with_rules(limits, Rules::system())
+        Self::with_rules(limits, AddressRules::system())
     }
 
-    pub(super) fn with_rules(limits: FetchLimits, rules: Rules) -> Result<Self, FetchError> {
+    pub(super) fn with_rules(limits: FetchLimits, rules: AddressRules) -> Result<Self, FetchError> {
         let client = Client::builder()
             .dns_resolver(CheckedResolver(rules.clone()))
             .redirect(redirect::Policy::none())
-            // A proxy would resolve names again, behind our back.
+            // A proxy would resolve the host name again, unchecked.
             .no_proxy()
-            .https_only(!rules.plain)
-            // A connection serves one question: none is there from another answer of the name server.
+            .https_only(!rules.allow_http)
+            // Connections are not reused, so each request uses addresses that were just checked.
             .pool_max_idle_per_host(0)
             .referer(false)
             .user_agent(concat!("videosdgx/", env!("CARGO_PKG_VERSION")))
@@ -71,24 +71,24 @@ impl ImageFetcher {
                 tracing::warn!(%error, "image_fetcher_not_built");
                 FetchError::Unreachable
             })?;
-        Ok(Self { client, rules, limits, turns: Semaphore::new(limits.at_once.max(1)) })
+        Ok(Self { client, rules, limits, permits: Semaphore::new(limits.concurrent.max(1)) })
     }
 
-    /// The bytes at `url`, of a type that says it is a picture.
+    /// The file at `url`, if its content type is a picture format.
     ///
     /// # Errors
     /// [`FetchError`].
     pub(crate) async fn fetch(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let fetched = tokio::time::timeout(self.limits.time, async {
-            let _turn = self.turns.acquire().await.map_err(|_| FetchError::Unreachable)?;
-            let response = self.follow(self.checked(url, None)?).await?;
+            let _permit = self.permits.acquire().await.map_err(|_| FetchError::Unreachable)?;
+            let response = self.follow(self.check_url(url, None)?).await?;
             self.body(response).await
         });
         fetched.await.unwrap_or(Err(FetchError::TooSlow(self.limits.time)))
     }
 
-    /// The address, when its form allows it to be asked at all. `base`: where a redirect came from.
-    fn checked(&self, text: &str, base: Option<&Url>) -> Result<Url, FetchError> {
+    /// Parses and checks a URL. `base`: the URL that redirected to it.
+    fn check_url(&self, text: &str, base: Option<&Url>) -> Result<Url, FetchError> {
         if text.len() > MAX_URL_BYTES {
             return Err(FetchError::Address);
         }
@@ -97,18 +97,18 @@ impl ImageFetcher {
             None => Url::parse(text),
         };
         let url = url.map_err(|_| FetchError::Address)?;
-        let scheme = url.scheme() == "https" || (self.rules.plain && url.scheme() == "http");
-        if !scheme || !url.username().is_empty() || url.password().is_some() {
+        let scheme_allowed = url.scheme() == "https" || (self.rules.allow_http && url.scheme() == "http");
+        if !scheme_allowed || !url.username().is_empty() || url.password().is_some() {
             return Err(FetchError::Address);
         }
-        // Names are checked when they are resolved; numbers, in whatever spelling, never are.
-        let number = match url.host() {
+        // Host names are checked by the resolver, but numeric addresses, in any notation, are not resolved.
+        let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
             Some(Host::Domain(name)) => name.trim_matches(['[', ']', '.']).parse().ok(),
             None => return Err(FetchError::Address),
         };
-        if number.is_some_and(|address| !(self.rules.allowed)(address)) {
+        if literal.is_some_and(|address| !(self.rules.allowed)(address)) {
             return Err(FetchError::NotPublic);
         }
         Ok(url)
@@ -116,15 +116,15 @@ impl ImageFetcher {
 
     async fn follow(&self, mut url: Url) -> Result<Response, FetchError> {
         for _ in 0..=self.limits.redirects {
-            let question = self.client.get(url.clone()).header(ACCEPT, TYPES.join(", "));
-            let response = question.send().await.map_err(|error| unreachable(&error))?;
+            let request = self.client.get(url.clone()).header(ACCEPT, TYPES.join(", "));
+            let response = request.send().await.map_err(|error| request_error(&error))?;
             if !response.status().is_redirection() {
                 return Ok(response);
             }
             let Some(target) = response.headers().get(LOCATION) else {
                 return Err(FetchError::Status(response.status().as_u16()));
             };
-            url = self.checked(target.to_str().map_err(|_| FetchError::Address)?, Some(&url))?;
+            url = self.check_url(target.to_str().map_err(|_| FetchError::Address)?, Some(&url))?;
         }
         Err(FetchError::TooManyRedirects(self.limits.redirects))
     }
@@ -133,9 +133,9 @@ impl ImageFetcher {
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));
         }
-        let named =
+        let content_type =
             response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = named.split(';').next().unwrap_or_default().trim();
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
         if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
             return Err(FetchError::Type);
         }
@@ -144,7 +144,7 @@ impl ImageFetcher {
             return Err(too_large);
         }
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| request_error(&error))? {
             if bytes.len() + chunk.len() > self.limits.bytes {
                 return Err(too_large);
             }
@@ -154,8 +154,8 @@ impl ImageFetcher {
     }
 }
 
-/// Why the client could not: the checked resolver's refusal is somewhere among the causes.
-fn unreachable(error: &reqwest::Error) -> FetchError {
+/// The error of a failed request: [`FetchError::NotPublic`] if the resolver refused the host.
+fn request_error(error: &reqwest::Error) -> FetchError {
     let mut cause = error.source();
     while let Some(error) = cause {
         if error.is::<NotPublic>() {

@@ -1,5 +1,5 @@
-//! An "outside" server at 127.0.0.2, which the tests take for public, and an inside one at 127.0.0.1 on the same port, which
-//! nothing may ever connect to.
+//! A "public" server at 127.0.0.2, which the tests count as a public address, and a private one at 127.0.0.1 on the same port,
+//! which the fetcher must never connect to.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,37 +14,38 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::fetch::is_public;
 
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-const INSIDE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const PRIVATE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const PICTURE: &[u8] = b"\x89PNG, says the server";
 
-struct World {
+struct TestNetwork {
     port: u16,
-    inside: Arc<AtomicUsize>,
-    outside: Arc<AtomicUsize>,
-    /// What each name resolves to, answer by answer; the last one stays.
+    private: Arc<AtomicUsize>,
+    public: Arc<AtomicUsize>,
+    /// The addresses of each name for its first, second, … lookup; the last entry is repeated.
     names: HashMap<&'static str, Vec<Vec<Ipv4Addr>>>,
     lookups: Arc<Mutex<Vec<String>>>,
 }
 
-impl World {
+impl TestNetwork {
     async fn new() -> Self {
-        let (inside, outside) = loop {
-            let inside = TcpListener::bind((INSIDE, 0)).await.expect("binds");
-            let port = inside.local_addr().expect("an address").port();
-            if let Ok(outside) = TcpListener::bind((OUTSIDE, port)).await {
-                break (inside, outside);
+        let (private, public) = loop {
+            let private = TcpListener::bind((PRIVATE, 0)).await.expect("binds");
+            let port = private.local_addr().expect("an address").port();
+            if let Ok(public) = TcpListener::bind((PUBLIC, port)).await {
+                break (private, public);
             }
         };
-        let port = inside.local_addr().expect("an address").port();
-        let world = Self {
+        let port = private.local_addr().expect("an address").port();
+        let network = Self {
             port,
-            inside: Arc::default(),
-            outside: Arc::default(),
+            private: Arc::default(),
+            public: Arc::default(),
             names: HashMap::new(),
             lookups: Arc::default(),
         };
-        for (listener, count) in [(inside, Arc::clone(&world.inside)), (outside, Arc::clone(&world.outside))]
+        for (listener, count) in
+            [(private, Arc::clone(&network.private)), (public, Arc::clone(&network.public))]
         {
             tokio::spawn(async move {
                 while let Ok((socket, _)) = listener.accept().await {
@@ -53,7 +54,7 @@ impl World {
                 }
             });
         }
-        world
+        network
     }
 
     fn name(mut self, name: &'static str, answers: &[&[Ipv4Addr]]) -> Self {
@@ -62,12 +63,12 @@ impl World {
     }
 
     fn fetcher(&self, limits: FetchLimits) -> ImageFetcher {
-        self.fetcher_that(limits, |address| address == IpAddr::V4(OUTSIDE) || is_public(address))
+        self.fetcher_with(limits, |address| address == IpAddr::V4(PUBLIC) || is_public(address))
     }
 
-    fn fetcher_that(&self, limits: FetchLimits, allowed: fn(IpAddr) -> bool) -> ImageFetcher {
+    fn fetcher_with(&self, limits: FetchLimits, allowed: fn(IpAddr) -> bool) -> ImageFetcher {
         let (names, lookups) = (self.names.clone(), Arc::clone(&self.lookups));
-        let rules = Rules {
+        let rules = AddressRules {
             lookup: Arc::new(move |name: String| {
                 let mut lookups = lookups.lock().expect("not poisoned");
                 let asked = lookups.iter().filter(|asked| **asked == name).count();
@@ -80,7 +81,7 @@ impl World {
                 })
             }),
             allowed,
-            plain: true,
+            allow_http: true,
         };
         ImageFetcher::with_rules(limits, rules).expect("builds")
     }
@@ -90,17 +91,17 @@ impl World {
         self.fetcher(limits()).fetch(&url).await
     }
 
-    /// Of the inside and the outside server.
+    /// Number of connections to the private and to the public server.
     fn connections(&self) -> (usize, usize) {
-        (self.inside.load(SeqCst), self.outside.load(SeqCst))
+        (self.private.load(SeqCst), self.public.load(SeqCst))
     }
 }
 
 fn limits() -> FetchLimits {
-    FetchLimits { bytes: 100_000, time: Duration::from_secs(20), redirects: 3, at_once: 2 }
+    FetchLimits { bytes: 100_000, time: Duration::from_secs(20), redirects: 3, concurrent: 2 }
 }
 
-/// Answers one question by its path.
+/// Answers one request according to its path.
 async fn serve(mut socket: TcpStream, port: u16) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -141,21 +142,21 @@ async fn serve(mut socket: TcpStream, port: u16) -> io::Result<()> {
 
 #[tokio::test]
 async fn a_picture_is_fetched_by_name_and_over_redirects() {
-    let world = World::new().await.name("pictures.example", &[&[OUTSIDE]]);
+    let network = TestNetwork::new().await.name("pictures.example", &[&[PUBLIC]]);
     for url in [
         "http://127.0.0.2:PORT/picture",
         "http://pictures.example:PORT/picture",
         "http://127.0.0.2:PORT/hops/2",
     ] {
-        assert_eq!(world.fetch(url).await.as_deref(), Ok(PICTURE), "{url}");
+        assert_eq!(network.fetch(url).await.as_deref(), Ok(PICTURE), "{url}");
     }
-    assert_eq!(world.fetch("http://127.0.0.2:PORT/hops/3").await, Err(FetchError::TooManyRedirects(3)));
-    assert_eq!(world.connections().0, 0);
+    assert_eq!(network.fetch("http://127.0.0.2:PORT/hops/3").await, Err(FetchError::TooManyRedirects(3)));
+    assert_eq!(network.connections().0, 0);
 }
 
 #[tokio::test]
-async fn no_spelling_of_an_inner_address_is_connected_to() {
-    let world = World::new().await;
+async fn private_addresses_are_refused_in_every_notation() {
+    let network = TestNetwork::new().await;
     for host in [
         "127.0.0.1",
         "127.1",
@@ -188,63 +189,63 @@ async fn no_spelling_of_an_inner_address_is_connected_to() {
         "224.0.0.1",
         "255.255.255.255",
     ] {
-        let result = world.fetch(&format!("http://{host}:PORT/picture")).await;
+        let result = network.fetch(&format!("http://{host}:PORT/picture")).await;
         assert_eq!(result, Err(FetchError::NotPublic), "{host}");
         // The same as the target of a redirect.
-        let result = world.fetch(&format!("http://127.0.0.2:PORT/to/http://{host}:PORT/picture")).await;
+        let result = network.fetch(&format!("http://127.0.0.2:PORT/to/http://{host}:PORT/picture")).await;
         assert!(matches!(result, Err(FetchError::NotPublic | FetchError::Address)), "{host}: {result:?}");
     }
     for target in ["//127.0.0.1:PORT/picture", "http://localhost:PORT/picture", "http://[::1]:PORT/picture"] {
-        let result = world.fetch(&format!("http://127.0.0.2:PORT/to/{target}")).await;
+        let result = network.fetch(&format!("http://127.0.0.2:PORT/to/{target}")).await;
         assert!(
             matches!(result, Err(FetchError::NotPublic | FetchError::Unreachable)),
             "{target}: {result:?}"
         );
     }
-    assert_eq!(world.connections().0, 0);
+    assert_eq!(network.connections().0, 0);
 }
 
 #[tokio::test]
-async fn names_of_inner_addresses_are_not_connected_to() {
-    let world = World::new()
+async fn names_of_private_addresses_are_refused() {
+    let network = TestNetwork::new()
         .await
-        .name("localhost", &[&[INSIDE]])
-        .name("inside.example", &[&[INSIDE]])
-        .name("both.example", &[&[OUTSIDE, INSIDE]])
+        .name("localhost", &[&[PRIVATE]])
+        .name("private.example", &[&[PRIVATE]])
+        .name("both.example", &[&[PUBLIC, PRIVATE]])
         .name("nothing.example", &[&[]]);
-    for name in ["localhost", "inside.example", "both.example", "nothing.example"] {
+    for name in ["localhost", "private.example", "both.example", "nothing.example"] {
         assert_eq!(
-            world.fetch(&format!("http://{name}:PORT/picture")).await,
+            network.fetch(&format!("http://{name}:PORT/picture")).await,
             Err(FetchError::NotPublic),
             "{name}"
         );
     }
-    assert_eq!(world.fetch("http://unknown.example:PORT/picture").await, Err(FetchError::Unreachable));
-    assert_eq!(world.connections(), (0, 0));
-    // That they would be seen: without the check each leads inside.
+    assert_eq!(network.fetch("http://unknown.example:PORT/picture").await, Err(FetchError::Unreachable));
+    assert_eq!(network.connections(), (0, 0));
+    // Control: without the check each of them reaches the private server.
     for (times, host) in ["localhost", "127.0.0.1", "0x7f.1"].into_iter().enumerate() {
-        let url = format!("http://{host}:{}/picture", world.port);
-        assert_eq!(world.fetcher_that(limits(), |_| true).fetch(&url).await.as_deref(), Ok(PICTURE));
-        assert_eq!(world.connections(), (times + 1, 0));
+        let url = format!("http://{host}:{}/picture", network.port);
+        assert_eq!(network.fetcher_with(limits(), |_| true).fetch(&url).await.as_deref(), Ok(PICTURE));
+        assert_eq!(network.connections(), (times + 1, 0));
     }
 }
 
 #[tokio::test]
-async fn a_name_server_that_changes_its_mind_gains_nothing() {
-    let world = World::new()
+async fn dns_rebinding_has_no_effect() {
+    let network = TestNetwork::new()
         .await
-        .name("rebound.example", &[&[OUTSIDE], &[INSIDE]])
-        .name("later.example", &[&[OUTSIDE], &[INSIDE]]);
-    assert_eq!(world.fetch("http://rebound.example:PORT/picture").await.as_deref(), Ok(PICTURE));
-    assert_eq!(*world.lookups.lock().expect("not poisoned"), ["rebound.example"], "resolved once");
+        .name("rebound.example", &[&[PUBLIC], &[PRIVATE]])
+        .name("later.example", &[&[PUBLIC], &[PRIVATE]]);
+    assert_eq!(network.fetch("http://rebound.example:PORT/picture").await.as_deref(), Ok(PICTURE));
+    assert_eq!(*network.lookups.lock().expect("not poisoned"), ["rebound.example"], "resolved once");
     // A redirect to itself is resolved again, and then refused.
-    assert_eq!(world.fetch("http://later.example:PORT/hops/0").await, Err(FetchError::NotPublic));
-    assert_eq!(world.connections(), (0, 2));
+    assert_eq!(network.fetch("http://later.example:PORT/hops/0").await, Err(FetchError::NotPublic));
+    assert_eq!(network.connections(), (0, 2));
 }
 
 #[tokio::test]
-async fn addresses_of_other_forms_are_refused() {
-    let world = World::new().await;
+async fn urls_of_other_forms_are_refused() {
+    let network = TestNetwork::new().await;
     let long = format!("http://127.0.0.2:PORT/{}", "a".repeat(MAX_URL_BYTES));
     for url in [
         "",
@@ -261,29 +262,29 @@ async fn addresses_of_other_forms_are_refused() {
         "javascript:0",
         &long,
     ] {
-        assert_eq!(world.fetch(url).await, Err(FetchError::Address), "{url}");
+        assert_eq!(network.fetch(url).await, Err(FetchError::Address), "{url}");
     }
     for target in ["file:///etc/passwd", "ftp://127.0.0.2/x", "http://user:word@127.0.0.2:PORT/picture"] {
-        let result = world.fetch(&format!("http://127.0.0.2:PORT/to/{target}")).await;
+        let result = network.fetch(&format!("http://127.0.0.2:PORT/to/{target}")).await;
         assert_eq!(result, Err(FetchError::Address), "{target}");
     }
-    assert_eq!(world.connections(), (0, 3));
-    // As it is outside of tests: encrypted only.
+    assert_eq!(network.connections(), (0, 3));
+    // Outside of tests only https: is allowed.
     let fetcher = ImageFetcher::new(FetchLimits::default()).expect("builds");
-    for url in ["http://pictures.example/a.png", &format!("http://127.0.0.2:{}/picture", world.port)] {
+    for url in ["http://pictures.example/a.png", &format!("http://127.0.0.2:{}/picture", network.port)] {
         assert_eq!(fetcher.fetch(url).await, Err(FetchError::Address));
     }
-    let url = format!("https://127.0.0.2:{}/picture", world.port);
+    let url = format!("https://127.0.0.2:{}/picture", network.port);
     assert_eq!(fetcher.fetch(&url).await, Err(FetchError::NotPublic));
-    let url = format!("https://localhost:{}/picture", world.port);
+    let url = format!("https://localhost:{}/picture", network.port);
     assert_eq!(fetcher.fetch(&url).await, Err(FetchError::NotPublic));
-    assert_eq!(world.connections(), (0, 3));
+    assert_eq!(network.connections(), (0, 3));
 }
 
 #[tokio::test]
-async fn what_is_no_picture_is_refused() {
-    let world = World::new().await;
-    let fetch = async |path: &str| world.fetch(&format!("http://127.0.0.2:PORT/{path}")).await;
+async fn responses_that_are_not_pictures_are_refused() {
+    let network = TestNetwork::new().await;
+    let fetch = async |path: &str| network.fetch(&format!("http://127.0.0.2:PORT/{path}")).await;
     assert_eq!(fetch("page").await, Err(FetchError::Type));
     assert_eq!(fetch("untyped").await, Err(FetchError::Type));
     assert_eq!(fetch("missing").await, Err(FetchError::Status(404)));
@@ -293,11 +294,11 @@ async fn what_is_no_picture_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_keeps_us_waiting_is_left() {
-    let world = World::new().await;
+async fn slow_servers_time_out() {
+    let network = TestNetwork::new().await;
     let time = Duration::from_millis(200);
-    let fetcher = world.fetcher(FetchLimits { time, at_once: 1, ..limits() });
-    let url = format!("http://127.0.0.2:{}/silent", world.port);
+    let fetcher = network.fetcher(FetchLimits { time, concurrent: 1, ..limits() });
+    let url = format!("http://127.0.0.2:{}/silent", network.port);
     let start = Instant::now();
     // The second one waits for the first, within its own time.
     let results = futures::join!(fetcher.fetch(&url), fetcher.fetch(&url));
