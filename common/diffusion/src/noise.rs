@@ -50,7 +50,6 @@ impl NoiseGenerator {
 const STEPS: u64 = 0xa076_1d64_78bd_642f;
 
 /// The initial noise of a seed: f32 on the CPU.
-#[must_use]
 pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
     NoiseGenerator::new(seed).normal(shape)
 }

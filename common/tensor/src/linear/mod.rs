@@ -16,7 +16,7 @@ use weight::Weight;
 ///
 /// # fn main() -> Result<(), videosdgx_tensor::TensorError> {
 /// let weight = Tensor::randn([128, 64], (Kind::Float, Device::Cpu));
-/// let layer = Linear::quantized(&weight, None, Quantization::Nf4, Kind::Float, Device::Cpu)?;
+/// let layer = Linear::quantized(&weight, Quantization::Nf4, None, Kind::Float, Device::Cpu)?;
 /// let output = layer.forward(&Tensor::randn([2, 64], (Kind::Float, Device::Cpu)));
 /// assert_eq!(output.size(), [2, 128]);
 /// # Ok(())
