@@ -30,7 +30,7 @@ def run():
         after = resident_mb(service.pid)
     unit = "MB resident"
     return [
-        {"what": "gateway at rest", "ours": gateway_rest, "unit": unit},
+        {"what": "gateway, idle", "ours": gateway_rest, "unit": unit},
         {"what": "wan21 before the first load", "ours": rest, "unit": unit},
         {"what": "wan21 after a demo video", "ours": loaded, "unit": unit},
         {"what": "wan21 after unload", "ours": after, "unit": unit},

@@ -39,7 +39,7 @@ def main():
         report["peak_mb"][name] = peak_mb()
         return result
 
-    # The VAE in the pipeline's own type, as ours.
+    # The VAE in the type of the pipeline, as in this project.
     def load():
         vae = AutoencoderKLWan.from_pretrained(checkpoint, subfolder="vae", torch_dtype=dtype)
         return WanPipeline.from_pretrained(checkpoint, vae=vae, torch_dtype=dtype)

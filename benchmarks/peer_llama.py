@@ -2,8 +2,8 @@
 
     peer_llama.py FILE PROMPT_TOKENS DECODE_TOKENS STREAMS THREADS
 
-Streams have different prompts of the same length (nothing to share), are filled one after the other and then decoded
-together greedily, one batch a step, as a server would.
+Streams have different prompts of the same length, so that nothing can be shared. They are prefilled one after the other and then decoded together
+greedily, one batch per step, as in a server.
 """
 
 import ctypes
@@ -63,7 +63,7 @@ def fill(batch, entries):
 
 
 def likeliest(context, index, size):
-    """The argmax in C, for Python would cost more than the model."""
+    """The argmax, by numpy: in plain Python it would cost more than the model."""
     import numpy
 
     row = llama.llama_get_logits_ith(context, index)

@@ -1,4 +1,4 @@
-"""The embedded language model: prefill and decode beside llama.cpp on the same file, then the streaming criteria over HTTP."""
+"""The small language model: prefill and decode compared with llama.cpp on the same file, then streaming over HTTP."""
 
 import http.client
 import json
@@ -42,8 +42,8 @@ def against_llama():
 
 
 def criteria(streams=4, prompt_tokens=128, tokens=100):
-    """Four streams through the service: time to the first token, time a token, tokens a second a stream. Prompts come one after the
-    other, each when the one before has its first token, so that the last meets three running streams; then all at once."""
+    """Four streams through the service: time to the first token, time per token, tokens per second of a stream. First each prompt is sent when the
+    previous one has its first token, so that the last meets three running streams; then all are sent at once."""
     rows = []
     for together in (False, True):
         with temporary() as folder, program(SERVICE, folder) as (_, url):
@@ -68,17 +68,17 @@ def criteria(streams=4, prompt_tokens=128, tokens=100):
         row = lambda what, value, unit: {"what": f"{how} over HTTP: {what}", "ours": value, "unit": unit}
         rows += [
             row(f"first token after {prompt_tokens} tokens, slowest{'' if together else ' (bar: < 200)'}", 1000 * max(first), "ms"),
-            row(f"a token, average{'' if together else ' (bar: < 50)'}", 1000 * statistics.mean(between), "ms"),
-            row(f"tokens a second of a stream, slowest{'' if together else ' (bar: >= 20)'}", 1 / max(between), "tokens/s"),
+            row(f"time per token, average{'' if together else ' (bar: < 50)'}", 1000 * statistics.mean(between), "ms"),
+            row(f"tokens per second of a stream, slowest{'' if together else ' (bar: >= 20)'}", 1 / max(between), "tokens/s"),
         ]
     return rows
 
 
 def long_prompt(streams=4, tokens=1200, words=30):
-    """A prompt of some 4,000 tokens in the middle of four streams: how long the streams' tokens take, and its own first one.
+    """A prompt of about 4,000 tokens arrives during four streams: time between the streams' tokens, and time to its own first token.
 
-    Over `/stream/generate`, which says every token, also one that is but a part of a letter. One thread reads all streams and only
-    notes when something came: what is measured is the service, not its client."""
+    Uses `/stream/generate`, which sends an event for every token, also for a part of a character. One thread reads all streams and only records
+    arrival times, so that the service is measured and not the client."""
     with temporary() as folder, program(SERVICE, folder) as (_, url):
         key = token(folder)
         complete(url, key, "Hello", 8)
@@ -118,17 +118,17 @@ def long_prompt(streams=4, tokens=1200, words=30):
     meanwhile = sorted(gap for then, gap in gaps if asked <= then <= first)
     row = lambda what, value, unit: {"what": f"a prompt of {length} tokens among {streams} streams: {what}", "ours": value, "unit": unit}
     return [
-        row("a token before it came, median", 1000 * quiet, "ms"),
-        row("a token meanwhile, median", 1000 * statistics.median(meanwhile), "ms"),
-        row(f"a token meanwhile, slowest of {len(meanwhile)}", 1000 * meanwhile[-1], "ms"),
-        row("slowest beside the median of the streams' tokens (bar: <= 3)", meanwhile[-1] / median, "times"),
-        row("tokens above 3 medians", sum(gap > 3 * median for gap in meanwhile), ""),
+        row("time per token before it arrived, median", 1000 * quiet, "ms"),
+        row("time per token meanwhile, median", 1000 * statistics.median(meanwhile), "ms"),
+        row(f"time per token meanwhile, slowest of {len(meanwhile)}", 1000 * meanwhile[-1], "ms"),
+        row("slowest / median time of the streams' tokens (bar: <= 3)", meanwhile[-1] / median, "times"),
+        row("tokens slower than 3 medians", sum(gap > 3 * median for gap in meanwhile), ""),
         row("its first token", first - asked, "s"),
     ]
 
 
 def arrivals(pieces):
-    """When each token of a stream came, from what was received when."""
+    """Arrival times of a stream's tokens, from the times and contents of its pieces."""
     times, rest = [], b""
     for then, data in pieces:
         *lines, rest = (rest + data).split(b"\n")
@@ -137,20 +137,20 @@ def arrivals(pieces):
 
 
 def memory(tokens=200):
-    """Peak resident memory of a process that streams, beside one that answers whole."""
+    """Peak resident memory of a process that streams, compared with one that answers in one piece."""
     peaks = {}
     for stream in (False, True):
         with temporary() as folder, program(SERVICE, folder) as (process, url):
             complete(url, token(folder), "Tell me a long story about the sea.", tokens, stream)
             peaks[stream] = peak_mb(process.pid)
     return [{
-        "what": "peak memory: streaming beside not streaming (bar: within 10 %)", "ours": peaks[True], "peer": peaks[False],
+        "what": "peak memory: streaming compared with not streaming (bar: within 10 %)", "ours": peaks[True], "peer": peaks[False],
         "peer_name": "not streaming", "ratio": peaks[True] / peaks[False], "unit": "MB",
     }]
 
 
 def prompt_of(url, key, stream, length):
-    """Text of about `length` tokens, another for each stream."""
+    """Text of about `length` tokens, different for each stream."""
     words = [f"word{stream} number {index}," for index in range(length)]
     while len(call(url, key, "POST", "/tokenize", {"prompt": " ".join(words)})["tokens"]) > length:
         words.pop()
@@ -168,7 +168,7 @@ def call(url, key, method, path, body):
 
 
 def complete(url, key, prompt, tokens, stream=True, begun=None):
-    """Seconds from sending the request to each token that came."""
+    """Seconds from sending the request to the arrival of each token."""
     body = {"model": SERVICE, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": stream, "ignore_eos": True}
     if not stream:
         call(url, key, "POST", "/v1/completions", body)

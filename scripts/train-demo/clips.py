@@ -121,7 +121,7 @@ def spec_indices(specs: list[Spec]) -> tuple[torch.Tensor, ...]:
 
 
 def clips(specs: list[Spec], generator=None) -> torch.Tensor:
-    """Full clips that show what the specs say."""
+    """Full clips of the given specifications."""
     color, shape, direction, background = spec_indices(specs)
     radius, start, velocity = sample_motion(shape, direction, generator)
     return render(shape, radius, start, velocity, palette(COLORS)[color], palette(BACKGROUNDS)[background])

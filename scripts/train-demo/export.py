@@ -1,4 +1,4 @@
-"""Write the checkpoint in the published diffusers layout from what the trainings have saved so far.
+"""Write the checkpoint in the published diffusers layout from the latest saved state of both trainings.
 
     python export.py --from build --to ../../checkpoints/demo-shapes
 
@@ -36,7 +36,7 @@ DEFAULTS = {
 
 
 def describe(trained: dict) -> dict:
-    """`demo.json`: what a program that serves this checkpoint wants to know about it."""
+    """`demo.json`: facts about this checkpoint for programs that serve it."""
     return {
         "name": "demo-shapes",
         "architecture": "wan2.1",

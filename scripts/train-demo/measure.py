@@ -1,13 +1,13 @@
-"""Say what a clip shows: the shape's colour, form and direction. Needs nothing but numpy.
+"""Recognise the colour, shape and direction of the object in a clip. Needs numpy only.
 
 `measure(frames)` takes uint8 frames [T, H, W, 3] as they come out of a decoder (compression noise is
-expected) and knows nothing of the prompt. How it works, so that it can be written again elsewhere:
+expected) and does not use the prompt. The method:
 
 1. Background of a frame: the median colour of its outermost two pixels all round.
 2. Contrast of a pixel: its Euclidean RGB distance from the background. The frame's peak is the 97th
-   percentile of the contrast; below 40 there is nothing to be seen in that frame.
-3. The object: pixels with contrast above half the peak, of which only the part that hangs together
-   (4-neighbours) and is largest.
+   percentile of the contrast; below 40 the frame shows nothing.
+3. The object: pixels with contrast above half the peak, of which only the largest connected component
+   (4-neighbours).
 4. Colour: median over the frames of the mean colour of object pixels above 0.8 of the peak, then the nearest
    of the palette; likewise the background.
 5. Direction: centroid of the object, mean of the last three frames minus mean of the first three (fewer in
@@ -101,7 +101,7 @@ def overlaps(mask: np.ndarray) -> np.ndarray:
 
 
 def look(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Background colour, object mask and object colour of one frame; no mask when nothing stands out."""
+    """Background colour, object mask and object colour of one frame; no mask if there is no contrast."""
     pixels = frame.astype(np.float64)
     border = np.concatenate(
         [pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3), pixels[:, :2].reshape(-1, 3), pixels[:, -2:].reshape(-1, 3)]
@@ -164,7 +164,7 @@ def direction_of(dx: float, dy: float) -> str | None:
 
 
 def wanted(prompt: str) -> dict[str, str | None]:
-    """What a prompt asks for: colour, shape, direction, background (None where it does not say)."""
+    """What a prompt specifies: colour, shape, direction, background (None if it does not)."""
     words = prompt.lower().replace("grey", "gray").replace(".", " ").replace(",", " ").split()
 
     def first(table):

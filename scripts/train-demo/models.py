@@ -48,7 +48,7 @@ TRANSFORMER = dict(
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer like UMT5's, with whole words as its only pieces: one id a word, else <unk>."""
+    """A Unigram tokenizer like UMT5's, with whole words as its only pieces: one id per word, else <unk>."""
     vocabulary = [(token, 0.0) for token in SPECIAL] + [("▁" + word, -1.0) for word in WORDS]
     tokenizer = Tokenizer(Unigram(vocabulary, unk_id=SPECIAL.index("<unk>"), byte_fallback=False))
     spellings = [normalizers.Replace(Regex(rf"\b{old}\b"), new) for old, new in SPELLINGS.items()]
@@ -111,7 +111,7 @@ def build_scheduler() -> UniPCMultistepScheduler:
 class PlainAttention:
     """WanAttention for training on a CPU: two matrix products, because the fused kernel's backward is slow there.
 
-    For cross-attention over a shortened text, in which the last token stands for all further padding tokens:
+    For cross-attention over a shortened text, in which the last token represents all further padding tokens:
     they are equal, and attending `n` equal tokens is attending one of them with log(n) added to its score.
     So this computes what the pipeline computes with 512 tokens, at a fraction of the cost.
     """
@@ -176,7 +176,7 @@ class TextToLatents(nn.Module):
         nn.init.zeros_(model.proj_out.weight)
 
     def encode(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token ids [N, MAX_TOKENS] to embeddings [N, MAX_TOKENS + 1, dim], zero where there is no token."""
+        """Token ids [N, MAX_TOKENS] to embeddings [N, MAX_TOKENS + 1, dim], zero for padding."""
         mask = ids != 0
         states = self.text_encoder(ids, attention_mask=mask.long()).last_hidden_state
         return nn.functional.pad(states * mask.unsqueeze(-1), (0, 0, 0, 1))

@@ -1,4 +1,4 @@
-"""The measuring must be right on drawn clips, also after lossy compression: `python test_measure.py`."""
+"""The measurement must be correct on drawn clips, also after lossy compression: `python test_measure.py`."""
 
 from __future__ import annotations
 

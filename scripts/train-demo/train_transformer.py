@@ -3,7 +3,7 @@
     python train_transformer.py --out build --minutes 80
 
 Needs `vae.pt` from train_vae.py. Encodes the clips once (`latents.pt`), then trains. `--fresh N` replaces N
-clips of the pool by new ones at each step, so that the transformer goes on seeing new motions.
+clips of the pool by new ones at each step, so that the transformer keeps seeing new motions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The official OpenAI client talks to text services through the gateway: at once, streamed, many at a time, with tools, with
+"""The official OpenAI client uses text services through the gateway: in one piece, streamed, many in parallel, with tools, with
 a schema, with log-probabilities.
 
 Arguments: base URL of the gateway, token, model, `real` (SmolLM2-135M) or `fake`. Prints `ok` when everything held.
@@ -70,7 +70,7 @@ def streamed(client, model, expected):
     assert [chunk for chunk in chunks if chunk.choices][-1].choices[0].finish_reason in ("stop", "length")
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens > 3, chunks[-1]
     assert all(chunk.usage is None for chunk in chunks[:-1])
-    assert len(chunks) > 5, "it comes token by token"
+    assert len(chunks) > 5, "the text arrives token by token"
 
 
 def likelihoods(client, model, expected):
@@ -119,7 +119,7 @@ def no_tools(client, model):
 
 
 def tools(client, model):
-    """The fake writes the call that it is told to."""
+    """The fake model writes the call that the message names."""
     question = [{"role": "user", "content": 'call get_weather {"city": "Paris", "celsius": true}'}]
     answer = client.chat.completions.create(model=model, messages=question, tools=[WEATHER])
     choice = answer.choices[0]
@@ -141,7 +141,7 @@ def tools(client, model):
     with client.chat.completions.stream(model=model, messages=question, tools=[WEATHER]) as stream:
         done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
     assert json.loads(done[0].arguments)["city"] == "Paris", done
-    # The call and its result go back, and the model goes on.
+    # The call and its result are sent back, and the model continues.
     messages = [*question, answer.choices[0].message.model_dump(exclude_none=True),
                 {"role": "tool", "tool_call_id": call.id, "content": "18 degrees"},
                 {"role": "user", "content": "say It is warm."}]

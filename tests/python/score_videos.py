@@ -1,4 +1,4 @@
-"""Says how many videos show what their prompts say.
+"""Counts the videos that show what their prompts say.
 
 Argument: a folder with `<name>.mp4` and `<name>.txt` (its prompt) side by side. Decodes the files with ffmpeg, measures
 colour, direction and shape with the measuring code of the training scripts, prints a line a video and then JSON:

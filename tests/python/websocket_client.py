@@ -1,4 +1,4 @@
-"""A WebSocket client written by others (`websockets`) speaks the streaming protocol through the gateway.
+"""A published WebSocket client (`websockets`) uses the streaming protocol through the gateway.
 
 Arguments: address of the gateway, path of the model, token of one principal, token of another. Prints `ok` when everything held.
 """
@@ -40,7 +40,7 @@ class Talk:
         return msgpack.unpackb(frame) if self.binary else json.loads(frame)
 
     async def hear_out(self, seen=None):
-        """All of one generation: its tokens and its last message."""
+        """All tokens of one generation and its last message."""
         tokens = seen if seen is not None else []
         while True:
             message = await self.hear()
@@ -55,12 +55,12 @@ def text(tokens):
 
 
 def positions(tokens):
-    """Which tokens they stand for: a client that is slow for a moment gets several in one."""
+    """The tokens in these messages: a client that was slow gets several in one."""
     return [at for token in tokens for at in range(token["position"] + 1 - token.get("count", 1), token["position"] + 1)]
 
 
 async def generates(url, token):
-    """The same tokens in both forms, in order, with a summary; pings are answered."""
+    """The same tokens in both encodings, in order, with a summary; pings are answered."""
     said = {}
     for protocol in (JSON, MSGPACK):
         async with Talk(url, token, protocol) as talk:
@@ -79,7 +79,7 @@ async def generates(url, token):
 
 
 async def several(url, token):
-    """Five on one connection; one is cancelled, the others do not notice."""
+    """Five generations on one connection; cancelling one does not affect the others."""
     async with Talk(url, token) as talk:
         for name in "abcde":
             length = 7_000 if name == "c" else 30
@@ -109,7 +109,7 @@ async def several(url, token):
 
 
 async def resumes(url, token, other):
-    """A lost connection costs no token; nobody else can go on with the stream."""
+    """A lost connection loses no token; another principal cannot resume the stream."""
     question = {"type": "generate", "request_id": "r", "prompt": "Hello", "max_tokens": 60,
                 "params": {"temperature": 0, "ignore_eos": True}, "resumable": True}
     async with Talk(url, token) as talk:
@@ -137,7 +137,7 @@ async def resumes(url, token, other):
 
 
 async def opened(url, token, origin=None, protocols=(JSON,), header=True):
-    """The status of the answer when it is not let in."""
+    """The HTTP status with which the connection is refused."""
     headers = {"Authorization": f"Bearer {token}"} if header else {}
     try:
         async with connect(url, additional_headers=headers, origin=origin, subprotocols=list(protocols)) as socket:
@@ -146,8 +146,8 @@ async def opened(url, token, origin=None, protocols=(JSON,), header=True):
         return refused.response.status_code
 
 
-async def doors(url, token):
-    """Who gets in."""
+async def access(url, token):
+    """Which tokens may connect."""
     assert await opened(url, token, origin="https://evil.example") == 403
     assert await opened(url, token, origin="null") == 403
     own = url.replace("ws://", "http://").split("/models")[0]
@@ -158,7 +158,7 @@ async def doors(url, token):
 
 
 async def close_code(url, token, frame, protocol=JSON, **how):
-    """What the connection is closed with after this frame."""
+    """The code with which the connection is closed after this frame."""
     async with Talk(url, token, protocol) as talk:
         try:
             await talk.socket.send(frame, **how)
@@ -169,7 +169,7 @@ async def close_code(url, token, frame, protocol=JSON, **how):
 
 
 async def nonsense(url, token):
-    """Wrong messages are named and the connection stays; wrong frames end it with a code."""
+    """Invalid messages get an error and the connection remains; invalid frames close it with a code."""
     async with Talk(url, token) as talk:
         for message, field in [
             ({"type": "generate"}, "prompt"),
@@ -201,7 +201,7 @@ async def main():
     await generates(url, token)
     await several(url, token)
     await resumes(url, token, other)
-    await doors(url, token)
+    await access(url, token)
     await nonsense(url, token)
     print("ok")
 

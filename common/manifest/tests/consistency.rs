@@ -101,7 +101,7 @@ fn scripts_read_the_same_facts() {
 
 /// The lines of `compose/compose.yaml` that belong to each service, by name.
 fn compose_entries() -> BTreeMap<String, String> {
-    let text = std::fs::read_to_string(root().join("compose/compose.yaml")).unwrap();
+    let text = std::fs::read_to_string(root().join("compose/compose.yaml")).expect("compose.yaml");
     let services = text.split_once("\nservices:\n").expect("a block of services").1;
     let mut entries: BTreeMap<String, String> = BTreeMap::new();
     let mut current = None;
