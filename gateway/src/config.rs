@@ -296,8 +296,8 @@ fn parse_upstreams(text: &str) -> Result<Vec<ModelConfig>, GatewayError> {
         let upstreams = urls
             .split('|')
             .map(|url| parse(NAME, url.trim(), "a URL such as http://host:port"))
-            .collect::<Result<_, _>>()?;
-        Ok(ModelConfig { name: name.to_owned(), upstreams })
+            .collect::<Result<_, GatewayError>>()?;
+        Ok::<_, GatewayError>(ModelConfig { name: name.to_owned(), upstreams })
     };
     let entries = text
         .split(',')
