@@ -27,6 +27,8 @@ pub struct RouteHandler {
     #[doc(hidden)]
     pub path: fn() -> String,
     #[doc(hidden)]
+    pub tags: fn() -> Vec<&'static str>,
+    #[doc(hidden)]
     pub operation: fn() -> Operation,
     #[doc(hidden)]
     pub schemas: fn(&mut Vec<(String, RefOr<Schema>)>),
@@ -55,6 +57,7 @@ macro_rules! routes {
             &[$($crate::RouteHandler {
                 methods: <$module::[<__path_ $handler>] as $crate::__private::utoipa::Path>::methods,
                 path: <$module::[<__path_ $handler>] as $crate::__private::utoipa::Path>::path,
+                tags: <$module::[<__path_ $handler>] as $crate::__private::utoipa::__dev::Tags<'static>>::tags,
                 operation: <$module::[<__path_ $handler>] as $crate::__private::utoipa::Path>::operation,
                 schemas:
                     <$module::[<__path_ $handler>] as $crate::__private::utoipa::__dev::SchemaReferences>::schemas,
@@ -142,7 +145,9 @@ impl ServiceApi {
         let mut schemas = Vec::new();
         for handler in self.handlers() {
             (handler.schemas)(&mut schemas);
-            let (path, operation) = ((handler.path)(), (handler.operation)());
+            let (path, mut operation) = ((handler.path)(), (handler.operation)());
+            let tags = (handler.tags)().into_iter().map(str::to_owned);
+            operation.tags.get_or_insert_default().extend(tags);
             document.paths.add_path_operation(path, (handler.methods)(), operation);
         }
         document.components.get_or_insert_default().schemas.extend(schemas);

@@ -1,4 +1,4 @@
-//! Text, routed by the `model` in the body.
+//! Text completions, routed by the `model` in the body.
 
 use std::time::Duration;
 
@@ -11,34 +11,34 @@ use videosdgx_gateway::ModelConfig;
 
 use crate::raw::Raw;
 use crate::service::Service;
-use crate::world::{World, model};
+use crate::test_gateway::{TestGateway, model};
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// Two text models with checkpoints of their own and a video model, all looked at.
-async fn house() -> ([Service; 3], World) {
+/// Two text models with checkpoints of their own and a video model, all health-checked.
+async fn three_models() -> ([Service; 3], TestGateway) {
     let services =
         [Service::start("text-smol").await, Service::start("text-large").await, Service::start("fake").await];
     let models =
         ["one", "two", "film"].iter().zip(&services).map(|(name, service)| model(name, &[service])).collect();
-    let world = World::with(models, |config| config.limits.max_body_bytes = 100_000).await;
-    known(&world, 3).await;
-    (services, world)
+    let gateway = TestGateway::with(models, |config| config.limits.max_body_bytes = 100_000).await;
+    known(&gateway, 3).await;
+    (services, gateway)
 }
 
-/// Waits until `count` models have said what they make.
-async fn known(world: &World, count: usize) {
-    world
+/// Waits until the kind of `count` models is known.
+async fn known(gateway: &TestGateway, count: usize) {
+    gateway
         .eventually("all kinds are known", async || {
-            let models: Value = world.get("/v1/models").send().await.unwrap().json().await.unwrap();
+            let models: Value = gateway.get("/v1/models").send().await.unwrap().json().await.unwrap();
             models["data"].as_array().unwrap().iter().filter(|model| !model["kind"].is_null()).count()
                 == count
         })
         .await;
 }
 
-async fn ask(world: &World, body: &str) -> Response {
-    world.post(CHAT).header("content-type", "application/json").body(body.to_owned()).send().await.unwrap()
+async fn complete(gateway: &TestGateway, body: &str) -> Response {
+    gateway.post(CHAT).header("content-type", "application/json").body(body.to_owned()).send().await.unwrap()
 }
 
 async fn refused(response: Response) -> (StatusCode, Value) {
@@ -49,9 +49,9 @@ async fn refused(response: Response) -> (StatusCode, Value) {
 }
 
 #[tokio::test]
-async fn a_request_goes_to_its_model_as_it_came() {
-    let (_services, world) = house().await;
-    let models: Value = world.get("/v1/models").send().await.unwrap().json().await.unwrap();
+async fn requests_reach_their_model_unchanged() {
+    let (_services, gateway) = three_models().await;
+    let models: Value = gateway.get("/v1/models").send().await.unwrap().json().await.unwrap();
     let kinds: Vec<_> = models["data"].as_array().unwrap().iter().map(|model| &model["kind"]).collect();
     assert_eq!(kinds, ["text", "text", "video"]);
     for (name, service) in
@@ -60,20 +60,20 @@ async fn a_request_goes_to_its_model_as_it_came() {
         let body = format!(
             "  {{\"messages\" : [ {{\"content\":\"h\\u00e9\"}} ],\n \"model\":\"{name}\", \"x\": 1.0}} "
         );
-        let answer: Value = ask(&world, &body).await.json().await.unwrap();
+        let answer: Value = complete(&gateway, &body).await.json().await.unwrap();
         assert_eq!(answer["service"], service);
         assert_eq!(answer["body"], body.as_str());
         assert_eq!(answer["length"], body.len().to_string());
     }
     let answer =
-        world.post("/v1/completions").json(&json!({"model": "one", "prompt": "a"})).send().await.unwrap();
+        gateway.post("/v1/completions").json(&json!({"model": "one", "prompt": "a"})).send().await.unwrap();
     assert_eq!(answer.status(), 200);
 }
 
 #[tokio::test]
-async fn who_is_not_there_or_makes_something_else_is_named() {
-    let (services, world) = house().await;
-    let (status, error) = refused(ask(&world, r#"{"model": "nobody"}"#).await).await;
+async fn unknown_models_and_wrong_kinds_are_refused_by_name() {
+    let (services, gateway) = three_models().await;
+    let (status, error) = refused(complete(&gateway, r#"{"model": "nobody"}"#).await).await;
     assert_eq!(
         (status.as_u16(), &error["code"], &error["param"]),
         (404, &json!("model_not_found"), &json!("model"))
@@ -92,62 +92,62 @@ async fn who_is_not_there_or_makes_something_else_is_named() {
         (r#"{"model": "one"} {"#, "not a JSON object"),
         (r#"{"model": "one", "model": "two"}"#, "duplicate"),
     ] {
-        let (status, error) = refused(ask(&world, body).await).await;
+        let (status, error) = refused(complete(&gateway, body).await).await;
         assert_eq!(status, 400, "{body}");
         assert!(error["message"].as_str().unwrap().contains(words), "{body}: {error}");
         assert_eq!(error["type"], "invalid_request_error");
     }
     let (status, error) =
-        refused(ask(&world, &format!(r#"{{"model": "{}"}}"#, "x".repeat(100_000))).await).await;
+        refused(complete(&gateway, &format!(r#"{{"model": "{}"}}"#, "x".repeat(100_000))).await).await;
     assert_eq!((status.as_u16(), &error["code"]), (413, &json!("body_too_large")));
     let (status, error) =
-        refused(world.post("/v1/videos").json(&json!({"model": "one", "prompt": "a"})).send().await.unwrap())
+        refused(gateway.post("/v1/videos").json(&json!({"model": "one", "prompt": "a"})).send().await.unwrap())
             .await;
     assert_eq!(status, 400);
     assert!(error["message"].as_str().unwrap().contains("one makes text"), "{error}");
     let reader =
-        world.as_of("bob", Scope::Read, reqwest::Method::POST, CHAT).body("{}").send().await.unwrap();
+        gateway.as_of("bob", Scope::Read, reqwest::Method::POST, CHAT).body("{}").send().await.unwrap();
     assert_eq!(refused(reader).await.0, 403);
-    assert_eq!(world.client.post(world.url(CHAT)).body("{}").send().await.unwrap().status(), 401);
+    assert_eq!(gateway.client.post(gateway.url(CHAT)).body("{}").send().await.unwrap().status(), 401);
     assert!(services.iter().all(|service| service.requests() == 0));
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_two_serve_is_no_name_and_one_text_model_needs_none() {
+async fn an_ambiguous_checkpoint_is_refused_and_a_single_text_model_is_the_default() {
     let services = [Service::start("text-smol").await, Service::start("text-smol").await];
     let models = vec![model("one", &[&services[0]]), model("two", &[&services[1]])];
-    let world = World::with(models, |_| {}).await;
-    known(&world, 2).await;
-    let (status, error) = refused(ask(&world, r#"{"model": "smol"}"#).await).await;
+    let gateway = TestGateway::with(models, |_| {}).await;
+    known(&gateway, 2).await;
+    let (status, error) = refused(complete(&gateway, r#"{"model": "smol"}"#).await).await;
     assert_eq!((status.as_u16(), &error["param"]), (400, &json!("model")));
     assert!(error["message"].as_str().unwrap().contains("several"), "{error}");
 
     let film = Service::start("fake").await;
-    let world = World::with(vec![model("film", &[&film]), model("one", &[&services[0]])], |_| {}).await;
-    known(&world, 2).await;
-    assert_eq!(ask(&world, "{}").await.status(), 200);
+    let gateway = TestGateway::with(vec![model("film", &[&film]), model("one", &[&services[0]])], |_| {}).await;
+    known(&gateway, 2).await;
+    assert_eq!(complete(&gateway, "{}").await.status(), 200);
 }
 
 #[tokio::test]
-async fn tokens_pass_one_by_one_and_finish_while_the_gateway_drains() {
+async fn tokens_are_streamed_and_finish_while_the_gateway_drains() {
     let service = Service::start("text-smol").await;
-    let mut world = World::with(vec![model("one", &[&service])], |_| {}).await;
-    let mut stream = ask(&world, r#"{"model": "one", "stream": true}"#).await.bytes_stream();
+    let mut gateway = TestGateway::with(vec![model("one", &[&service])], |_| {}).await;
+    let mut stream = complete(&gateway, r#"{"model": "one", "stream": true}"#).await.bytes_stream();
     let first = stream.next().await.unwrap().unwrap();
     assert_eq!(first, "id: 0\ndata: event 0\n\n");
-    world.stop();
+    gateway.stop();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!world.running.as_ref().unwrap().is_finished());
+    assert!(!gateway.running.as_ref().unwrap().is_finished());
     service.release();
     assert_eq!(stream.next().await.unwrap().unwrap(), "id: 1\ndata: event 1\n\n");
     assert!(stream.next().await.is_none(), "no word of the gateway's own in between");
-    tokio::time::timeout(Duration::from_secs(5), world.running.take().unwrap()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), gateway.running.take().unwrap()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn prompts_that_come_up_one_by_one_are_answered_meanwhile() {
+async fn streamed_prompts_are_answered_while_the_body_is_open() {
     let service = Service::start("text-smol").await;
-    let world = World::with(vec![model("one", &[&service])], |config| {
+    let gateway = TestGateway::with(vec![model("one", &[&service])], |config| {
         config.limits.body_grace_seconds = 0.05;
     })
     .await;
@@ -156,7 +156,7 @@ async fn prompts_that_come_up_one_by_one_are_answered_meanwhile() {
         Some((Ok::<_, std::io::Error>(body.recv().await?), body))
     });
     lines.send("first\n").await.unwrap();
-    let response = world
+    let response = gateway
         .post("/models/one/stream/generate")
         .header("content-type", "application/x-ndjson")
         .body(reqwest::Body::wrap_stream(body))
@@ -165,7 +165,7 @@ async fn prompts_that_come_up_one_by_one_are_answered_meanwhile() {
         .unwrap();
     let mut answers = response.bytes_stream();
     assert_eq!(answers.next().await.unwrap().unwrap(), "first\n");
-    // Long after an ordinary body would have been too slow.
+    // Long after the timeout of an ordinary body.
     tokio::time::sleep(Duration::from_millis(150)).await;
     lines.send("second\n").await.unwrap();
     assert_eq!(answers.next().await.unwrap().unwrap(), "second\n");
@@ -174,7 +174,7 @@ async fn prompts_that_come_up_one_by_one_are_answered_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_never_arrived_is_sent_elsewhere_and_nothing_is_sent_twice() {
+async fn requests_that_never_arrived_are_retried_and_nothing_is_sent_twice() {
     let nobody = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
@@ -182,69 +182,69 @@ async fn what_never_arrived_is_sent_elsewhere_and_nothing_is_sent_twice() {
     let services = [Service::start("text-smol").await, Service::start("text-smol").await];
     let mut upstreams = model("one", &[&services[0], &services[1]]).upstreams;
     upstreams.insert(0, nobody);
-    let world = World::with(vec![ModelConfig { name: "one".into(), upstreams }], |_| {}).await;
+    let gateway = TestGateway::with(vec![ModelConfig { name: "one".into(), upstreams }], |_| {}).await;
     for _ in 0..6 {
-        assert_eq!(ask(&world, r#"{"model": "one"}"#).await.status(), 200);
+        assert_eq!(complete(&gateway, r#"{"model": "one"}"#).await.status(), 200);
     }
     let requests = |_: ()| services.iter().map(Service::requests).sum::<usize>();
     assert_eq!(requests(()), 6);
-    let (status, _) = refused(ask(&world, r#"{"model": "one", "prompt": "hang up"}"#).await).await;
+    let (status, _) = refused(complete(&gateway, r#"{"model": "one", "prompt": "hang up"}"#).await).await;
     assert_eq!((status.as_u16(), requests(())), (502, 7), "one attempt, though another service is there");
 }
 
 #[tokio::test]
-async fn refusals_of_a_service_speak_openais_language() {
+async fn errors_of_a_service_have_openais_format() {
     let service = Service::start("text-smol").await;
-    let world = World::with(vec![model("one", &[&service])], |_| {}).await;
-    let response = ask(&world, r#"{"model": "one", "prompt": "problem"}"#).await;
+    let gateway = TestGateway::with(vec![model("one", &[&service])], |_| {}).await;
+    let response = complete(&gateway, r#"{"model": "one", "prompt": "problem"}"#).await;
     let (status, error) = refused(response).await;
     assert_eq!(
         (status.as_u16(), &error["code"], &error["type"]),
         (429, &json!("queue_full"), &json!("rate_limit_error"))
     );
-    let native = world.client.post(world.url("/models/one/v1/chat/completions")).send().await.unwrap();
+    let native = gateway.client.post(gateway.url("/models/one/v1/chat/completions")).send().await.unwrap();
     let (status, error) = refused(native).await;
     assert_eq!((status.as_u16(), &error["type"]), (401, &json!("authentication_error")));
 }
 
 #[tokio::test]
-async fn bodies_in_memory_are_bounded_in_all() {
+async fn buffered_bodies_are_limited_in_total() {
     let service = Service::start("text-smol").await;
-    let world = World::with(vec![model("one", &[&service])], |config| {
+    let gateway = TestGateway::with(vec![model("one", &[&service])], |config| {
         config.limits.max_body_bytes = 64 * 1024;
         config.limits.max_buffered_bytes = 64 * 1024;
     })
     .await;
-    let token = world.token("ada", [Scope::Generate]);
+    let token = gateway.token("ada", [Scope::Generate]);
     let head = format!("POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
-    let mut half_said = Raw::connect(world.address).await;
+    let mut half_said = Raw::connect(gateway.address).await;
     let half = format!(r#"{{"model": "one", "x": "{}"#, "x".repeat(40 * 1024));
     half_said.send(format!("{head}Content-Length: 50000\r\n\r\n{half}")).await;
     let large = format!(r#"{{"model": "one", "x": "{}"}}"#, "x".repeat(30 * 1024));
-    world
+    gateway
         .eventually("there is no room for a second one", async || {
-            let response = ask(&world, &large).await;
+            let response = complete(&gateway, &large).await;
             response.status() == 503 && response.headers().contains_key("retry-after")
         })
         .await;
-    assert_eq!(ask(&world, r#"{"model": "one"}"#).await.status(), 200, "a small one fits");
+    assert_eq!(complete(&gateway, r#"{"model": "one"}"#).await.status(), 200, "a small one fits");
     drop(half_said);
-    world.eventually("its room is free again", async || ask(&world, &large).await.status() == 200).await;
+    gateway.eventually("its room is free again", async || complete(&gateway, &large).await.status() == 200).await;
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_its_request_along() {
+async fn a_disconnected_client_ends_its_request() {
     let service = Service::start("text-smol").await;
-    let world = World::with(vec![model("one", &[&service])], |_| {}).await;
-    let mut stream = ask(&world, r#"{"model": "one", "stream": true}"#).await.bytes_stream();
+    let gateway = TestGateway::with(vec![model("one", &[&service])], |_| {}).await;
+    let mut stream = complete(&gateway, r#"{"model": "one", "stream": true}"#).await.bytes_stream();
     stream.next().await.unwrap().unwrap();
     let under_way = async || {
-        let metrics = world.get("/metrics").send().await.unwrap().text().await.unwrap();
+        let metrics = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
         metrics
             .lines()
             .any(|line| line.starts_with("videosdgx_gateway_upstream_in_flight") && line.ends_with(" 1"))
     };
     assert!(under_way().await);
     drop(stream);
-    world.eventually("the service's connection is given up", async || !under_way().await).await;
+    gateway.eventually("the service's connection is given up", async || !under_way().await).await;
 }

@@ -5,13 +5,13 @@
 use serde_json::Value;
 
 use crate::service::Service;
-use crate::world::{World, model};
+use crate::test_gateway::{TestGateway, model};
 
-/// The gateway's own document, as it is checked in.
+/// The gateway's own document, as in `docs/openapi/gateway.json`.
 const CHECKED_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi/gateway.json");
 
 #[test]
-fn the_checked_in_document_is_the_programs() {
+fn the_checked_in_document_is_current() {
     let now = serde_json::to_value(videosdgx_gateway::openapi_document()).unwrap();
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
         std::fs::create_dir_all(std::path::Path::new(CHECKED_IN).parent().unwrap()).unwrap();
@@ -22,13 +22,13 @@ fn the_checked_in_document_is_the_programs() {
 }
 
 #[tokio::test]
-async fn one_document_tells_of_the_gateway_and_of_every_service() {
+async fn one_document_describes_the_gateway_and_every_service() {
     let (one, two) = (Service::start("one").await, Service::start("two").await);
-    let world = World::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
+    let gateway = TestGateway::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
     let document = async || -> Value {
-        world.client.get(world.url("/openapi.json")).send().await.unwrap().json().await.unwrap()
+        gateway.client.get(gateway.url("/openapi.json")).send().await.unwrap().json().await.unwrap()
     };
-    world
+    gateway
         .eventually("both services are in it", async || {
             let paths = document().await["paths"].clone();
             ["one", "two"].iter().all(|name| paths[format!("/models/{name}/jobs/{{id}}")].is_object())
@@ -48,12 +48,12 @@ async fn one_document_tells_of_the_gateway_and_of_every_service() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), count, "operation ids are unique");
-    // A service that goes down keeps its last document.
+    // The last document of a service that goes down is kept.
     drop(two);
-    world
+    gateway
         .eventually("it counts as down", async || {
             let ready: Value =
-                world.client.get(world.url("/ready")).send().await.unwrap().json().await.unwrap();
+                gateway.client.get(gateway.url("/ready")).send().await.unwrap().json().await.unwrap();
             ready["models"][1]["available"] == false
         })
         .await;
@@ -61,15 +61,15 @@ async fn one_document_tells_of_the_gateway_and_of_every_service() {
 }
 
 #[tokio::test]
-async fn every_documented_path_of_the_gateway_is_there() {
+async fn every_documented_path_of_the_gateway_exists() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     let document = videosdgx_gateway::openapi_document();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let url = path.replace("{video_id}", "fake-0001").replace("{model}", "fake");
             let method = method.to_uppercase().parse().unwrap();
-            let response = world.request(method, &url).send().await.unwrap();
+            let response = gateway.request(method, &url).send().await.unwrap();
             let status = response.status().as_u16();
             let documented = document["paths"][path].as_object().unwrap().values();
             let documented =
@@ -81,26 +81,26 @@ async fn every_documented_path_of_the_gateway_is_there() {
 }
 
 #[tokio::test]
-async fn swagger_ui_comes_from_here_alone() {
+async fn swagger_ui_loads_nothing_from_elsewhere() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
-    let moved = world.client.get(world.url("/docs")).send().await.unwrap();
+    let gateway = TestGateway::in_front_of(&service).await;
+    let moved = gateway.client.get(gateway.url("/docs")).send().await.unwrap();
     assert_eq!((moved.status().as_u16(), &moved.headers()["location"]), (308, &"/docs/".parse().unwrap()));
-    let page = world.client.get(world.url("/docs/")).send().await.unwrap();
+    let page = gateway.client.get(gateway.url("/docs/")).send().await.unwrap();
     let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.contains("default-src 'none'") && !policy.contains("http"), "{policy}");
     let html = page.text().await.unwrap();
     assert!(!html.contains("http://") && !html.contains("https://"), "{html}");
     let mut files = 0;
     for part in html.split(['"', '\'']).filter(|part| part.starts_with("./")) {
-        let file = world.client.get(world.url(&format!("/docs/{}", &part[2..]))).send().await.unwrap();
+        let file = gateway.client.get(gateway.url(&format!("/docs/{}", &part[2..]))).send().await.unwrap();
         assert_eq!(file.status(), 200, "{part}");
         files += 1;
     }
     assert!(files >= 4, "{html}");
-    let script = world
+    let script = gateway
         .client
-        .get(world.url("/docs/swagger-initializer.js"))
+        .get(gateway.url("/docs/swagger-initializer.js"))
         .send()
         .await
         .unwrap()
@@ -109,7 +109,7 @@ async fn swagger_ui_comes_from_here_alone() {
         .unwrap();
     assert!(script.contains("/openapi.json"), "{script}");
     for missing in ["/docs/nothing.js", "/docs/../Cargo.toml", "/docs/%2e%2e/Cargo.toml"] {
-        let status = world.client.get(world.url(missing)).send().await.unwrap().status().as_u16();
+        let status = gateway.client.get(gateway.url(missing)).send().await.unwrap().status().as_u16();
         assert!([401, 404].contains(&status), "{missing}: {status}");
     }
 }

@@ -6,25 +6,25 @@ use videosdgx_api::JobStatus;
 use videosdgx_auth::Scope;
 
 use crate::service::{FILE, Service};
-use crate::world::{World, model};
+use crate::test_gateway::{TestGateway, model};
 
-async fn create(world: &World, body: Value) -> Value {
-    let response = world.post("/v1/videos").json(&body).send().await.unwrap();
+async fn create(gateway: &TestGateway, body: Value) -> Value {
+    let response = gateway.post("/v1/videos").json(&body).send().await.unwrap();
     assert_eq!(response.status(), 200, "{body}");
     response.json().await.unwrap()
 }
 
-async fn get(world: &World, path: &str) -> (u16, Value) {
-    let response = world.get(path).send().await.unwrap();
+async fn get(gateway: &TestGateway, path: &str) -> (u16, Value) {
+    let response = gateway.get(path).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
 #[tokio::test]
 async fn models_are_listed_and_retrieved() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
-    world.ready().await;
-    let (status, list) = get(&world, "/v1/models").await;
+    let gateway = TestGateway::in_front_of(&service).await;
+    gateway.ready().await;
+    let (status, list) = get(&gateway, "/v1/models").await;
     assert_eq!((status, &list["object"]), (200, &json!("list")));
     let one = &list["data"][0];
     assert_eq!(
@@ -33,17 +33,17 @@ async fn models_are_listed_and_retrieved() {
     );
     assert_eq!((&one["checkpoint"], &one["available"]), (&json!("demo-shapes"), &json!(true)));
     assert!(one["created"].as_i64().unwrap() > 1_700_000_000);
-    assert_eq!(get(&world, "/v1/models/fake").await.1["id"], "fake");
-    let (status, error) = get(&world, "/v1/models/none").await;
+    assert_eq!(get(&gateway, "/v1/models/fake").await.1["id"], "fake");
+    let (status, error) = get(&gateway, "/v1/models/none").await;
     assert_eq!((status, &error["error"]["code"]), (404, &json!("model_not_found")));
 }
 
 #[tokio::test]
-async fn a_video_lives_from_creation_to_deletion() {
+async fn a_video_is_created_followed_downloaded_and_deleted() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     let video =
-        create(&world, json!({"model": "fake", "prompt": "a red circle", "seconds": "2", "size": "64x48"}))
+        create(&gateway, json!({"model": "fake", "prompt": "a red circle", "seconds": "2", "size": "64x48"}))
             .await;
     let id = video["id"].as_str().unwrap().to_owned();
     for (field, value) in [
@@ -65,16 +65,16 @@ async fn a_video_lives_from_creation_to_deletion() {
     assert!(video["created_at"].is_i64());
     let path = format!("/v1/videos/{id}");
     service.set(&id, JobStatus::Running);
-    let (_, video) = get(&world, &path).await;
+    let (_, video) = get(&gateway, &path).await;
     assert_eq!((&video["status"], &video["progress"]), (&json!("in_progress"), &json!(40)));
-    let (status, error) = get(&world, &format!("{path}/content")).await;
+    let (status, error) = get(&gateway, &format!("{path}/content")).await;
     assert_eq!((status, &error["error"]["code"]), (409, &json!("not_completed")));
     service.set(&id, JobStatus::Completed);
-    let (_, video) = get(&world, &path).await;
+    let (_, video) = get(&gateway, &path).await;
     assert_eq!((&video["status"], &video["progress"]), (&json!("completed"), &json!(100)));
     assert!(video["completed_at"].as_i64() >= video["created_at"].as_i64());
 
-    let file = world
+    let file = gateway
         .get(&format!("{path}/content?variant=video"))
         .header("accept", "application/binary")
         .send()
@@ -85,23 +85,23 @@ async fn a_video_lives_from_creation_to_deletion() {
         (200, &"video/mp4".parse().unwrap())
     );
     assert_eq!(file.bytes().await.unwrap(), FILE);
-    let part = world.get(&format!("{path}/content")).header("range", "bytes=4-7").send().await.unwrap();
+    let part = gateway.get(&format!("{path}/content")).header("range", "bytes=4-7").send().await.unwrap();
     assert_eq!((part.status().as_u16(), part.bytes().await.unwrap().as_ref()), (206, &FILE[4..8]));
-    let beyond = world.get(&format!("{path}/content")).header("range", "bytes=999-").send().await.unwrap();
+    let beyond = gateway.get(&format!("{path}/content")).header("range", "bytes=999-").send().await.unwrap();
     assert_eq!(beyond.status(), 416);
     assert_eq!(beyond.headers()["content-range"], format!("bytes */{}", FILE.len()));
     assert_eq!(beyond.json::<Value>().await.unwrap()["error"]["code"], "range_not_satisfiable");
-    let (status, error) = get(&world, &format!("{path}/content?variant=thumbnail")).await;
+    let (status, error) = get(&gateway, &format!("{path}/content?variant=thumbnail")).await;
     assert_eq!((status, &error["error"]["param"]), (400, &json!("variant")));
-    let events = world.get(&format!("{path}/events")).header("last-event-id", "7").send().await.unwrap();
+    let events = gateway.get(&format!("{path}/events")).header("last-event-id", "7").send().await.unwrap();
     assert_eq!(events.text().await.unwrap(), format!("id: 1\nevent: state\ndata: {id} after 7\n\n"));
 
-    let deleted: Value = world.request(Method::DELETE, &path).send().await.unwrap().json().await.unwrap();
+    let deleted: Value = gateway.request(Method::DELETE, &path).send().await.unwrap().json().await.unwrap();
     assert_eq!(deleted, json!({"id": id, "object": "video.deleted", "deleted": true}));
     for (method, path) in
         [(Method::GET, path.clone()), (Method::GET, format!("{path}/content")), (Method::DELETE, path)]
     {
-        let gone = world.request(method, &path).send().await.unwrap();
+        let gone = gateway.request(method, &path).send().await.unwrap();
         assert_eq!(gone.status(), 404);
         assert_eq!(gone.json::<Value>().await.unwrap()["error"]["code"], "job_not_found");
     }
@@ -110,7 +110,7 @@ async fn a_video_lives_from_creation_to_deletion() {
 #[tokio::test]
 async fn the_form_of_the_official_client_makes_the_same_video() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     let part = |name: &str, value: &str| {
         format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
@@ -123,7 +123,7 @@ async fn the_form_of_the_official_client_makes_the_same_video() {
         + file
         + "--B--\r\n";
     let request =
-        world.post("/v1/videos").header("content-type", "multipart/form-data; boundary=B").body(form);
+        gateway.post("/v1/videos").header("content-type", "multipart/form-data; boundary=B").body(form);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     let video: Value = response.json().await.unwrap();
@@ -133,9 +133,9 @@ async fn the_form_of_the_official_client_makes_the_same_video() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_in_openais_words() {
+async fn errors_use_openais_field_names() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     for (body, status, param, code) in [
         (json!({"prompt": ""}), 400, "prompt", "invalid_field"),
         (json!({}), 400, "prompt", "invalid_field"),
@@ -145,7 +145,7 @@ async fn what_is_wrong_is_told_in_openais_words() {
         (json!({"prompt": "p", "colour": "red"}), 400, "colour", "invalid_field"),
         (json!({"prompt": "p", "model": "sora-2"}), 404, "model", "model_not_found"),
     ] {
-        let response = world.post("/v1/videos").json(&body).send().await.unwrap();
+        let response = gateway.post("/v1/videos").json(&body).send().await.unwrap();
         assert_eq!(response.status(), status, "{body}");
         let error: Value = response.json().await.unwrap();
         assert_eq!(error["error"]["param"], param, "{body}");
@@ -153,7 +153,7 @@ async fn what_is_wrong_is_told_in_openais_words() {
         assert_eq!(error["error"]["type"], "invalid_request_error");
         assert!(!error["error"]["message"].as_str().unwrap().is_empty());
     }
-    let text = world.post("/v1/videos").header("content-type", "text/plain").body("p").send().await.unwrap();
+    let text = gateway.post("/v1/videos").header("content-type", "text/plain").body("p").send().await.unwrap();
     assert_eq!(text.status(), 415);
     assert!(service.state.jobs.lock().unwrap().is_empty(), "nothing was enqueued");
 }
@@ -161,35 +161,35 @@ async fn what_is_wrong_is_told_in_openais_words() {
 #[tokio::test]
 async fn the_model_must_be_named_when_there_are_several() {
     let (one, two) = (Service::start("one").await, Service::start("two").await);
-    let world = World::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
-    let response = world.post("/v1/videos").json(&json!({"prompt": "p"})).send().await.unwrap();
+    let gateway = TestGateway::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
+    let response = gateway.post("/v1/videos").json(&json!({"prompt": "p"})).send().await.unwrap();
     assert_eq!(response.status(), 400);
     assert_eq!(response.json::<Value>().await.unwrap()["error"]["param"], "model");
     for name in ["one", "two"] {
-        let video = create(&world, json!({"prompt": "p", "model": name})).await;
+        let video = create(&gateway, json!({"prompt": "p", "model": name})).await;
         assert_eq!(video["id"], format!("{name}-0001"));
-        assert_eq!(get(&world, &format!("/v1/videos/{name}-0001")).await.1["model"], name);
+        assert_eq!(get(&gateway, &format!("/v1/videos/{name}-0001")).await.1["model"], name);
     }
 }
 
 #[tokio::test]
-async fn lists_go_over_all_models_by_pages_in_both_orders() {
+async fn lists_cover_all_models_by_pages_in_both_orders() {
     let (one, two) = (Service::start("one").await, Service::start("two").await);
-    let world = World::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
-    let (_, empty) = get(&world, "/v1/videos").await;
+    let gateway = TestGateway::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
+    let (_, empty) = get(&gateway, "/v1/videos").await;
     assert_eq!(
         empty,
         json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false})
     );
     for number in 0..7 {
-        create(&world, json!({"prompt": "p", "model": if number % 3 == 0 { "one" } else { "two" }})).await;
+        create(&gateway, json!({"prompt": "p", "model": if number % 3 == 0 { "one" } else { "two" }})).await;
     }
     let mut orders = Vec::new();
     for order in ["desc", "asc"] {
         let mut all = Vec::new();
         let mut after = String::new();
         loop {
-            let (status, page) = get(&world, &format!("/v1/videos?limit=3&order={order}{after}")).await;
+            let (status, page) = get(&gateway, &format!("/v1/videos?limit=3&order={order}{after}")).await;
             assert_eq!(status, 200);
             let ids: Vec<String> = page["data"]
                 .as_array()
@@ -213,22 +213,22 @@ async fn lists_go_over_all_models_by_pages_in_both_orders() {
     for (query, param) in
         [("limit=0", "limit"), ("limit=101", "limit"), ("after=one-9999", "after"), ("after=%00", "after")]
     {
-        let (status, error) = get(&world, &format!("/v1/videos?{query}")).await;
+        let (status, error) = get(&gateway, &format!("/v1/videos?{query}")).await;
         assert_eq!((status, &error["error"]["param"]), (400, &json!(param)), "{query}");
     }
-    assert_eq!(get(&world, "/v1/videos?order=up").await.0, 400);
+    assert_eq!(get(&gateway, "/v1/videos?order=up").await.0, 400);
 }
 
 #[tokio::test]
-async fn cancelling_stops_what_is_not_finished_and_leaves_the_rest() {
+async fn cancelling_affects_only_unfinished_videos() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     for _ in 0..3 {
-        create(&world, json!({"prompt": "p"})).await;
+        create(&gateway, json!({"prompt": "p"})).await;
     }
     let cancel = async |id: &str| -> Value {
         let path = format!("/v1/videos/{id}/cancel");
-        world.post(&path).send().await.unwrap().json().await.unwrap()
+        gateway.post(&path).send().await.unwrap().json().await.unwrap()
     };
     let video = cancel("fake-0001").await;
     assert_eq!((&video["status"], &video["error"]["code"]), (&json!("failed"), &json!("cancelled")));
@@ -237,42 +237,42 @@ async fn cancelling_stops_what_is_not_finished_and_leaves_the_rest() {
     service.set("fake-0003", JobStatus::Completed);
     assert_eq!(cancel("fake-0003").await["status"], "completed");
     assert_eq!(
-        get(&world, "/v1/videos/fake-0003").await.0,
+        get(&gateway, "/v1/videos/fake-0003").await.0,
         200,
         "a finished video is not removed by a cancel"
     );
-    // Deleting a waiting one makes it go altogether.
-    create(&world, json!({"prompt": "p"})).await;
-    let deleted = world.request(Method::DELETE, "/v1/videos/fake-0004").send().await.unwrap();
+    // Deleting a queued video removes it.
+    create(&gateway, json!({"prompt": "p"})).await;
+    let deleted = gateway.request(Method::DELETE, "/v1/videos/fake-0004").send().await.unwrap();
     assert_eq!(deleted.status(), 200);
-    assert_eq!(get(&world, "/v1/videos/fake-0004").await.0, 404);
-    // One that does not stop within a moment stays, and the answer says so.
-    let busy = world.request(Method::DELETE, "/v1/videos/fake-0002").send().await.unwrap();
+    assert_eq!(get(&gateway, "/v1/videos/fake-0004").await.0, 404);
+    // A video that does not stop at once stays, and the answer is 409.
+    let busy = gateway.request(Method::DELETE, "/v1/videos/fake-0002").send().await.unwrap();
     assert_eq!(busy.status(), 409);
 }
 
 #[tokio::test]
 async fn an_idempotency_key_makes_one_video_and_a_token_may_create_without_reading() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     let request =
-        || world.post("/v1/videos").header("idempotency-key", "k1").json(&json!({"prompt": "p"})).send();
+        || gateway.post("/v1/videos").header("idempotency-key", "k1").json(&json!({"prompt": "p"})).send();
     let first: Value = request().await.unwrap().json().await.unwrap();
     let second: Value = request().await.unwrap().json().await.unwrap();
     assert_eq!(first["id"], second["id"]);
     assert_eq!(service.state.jobs.lock().unwrap().len(), 1);
     let writer =
-        world.as_of("ada", Scope::Generate, Method::POST, "/v1/videos").json(&json!({"prompt": "p"}));
+        gateway.as_of("ada", Scope::Generate, Method::POST, "/v1/videos").json(&json!({"prompt": "p"}));
     assert_eq!(writer.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn ids_that_cannot_be_are_simply_not_there() {
+async fn invalid_ids_are_not_found() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     for id in ["..", "%2e%2e%2fhealth", "A", "a%20b", "%00", &"a".repeat(100), "fake-0001%3Fx=1"] {
         for suffix in ["", "/content", "/events"] {
-            let response = world.get(&format!("/v1/videos/{id}{suffix}")).send().await.unwrap();
+            let response = gateway.get(&format!("/v1/videos/{id}{suffix}")).send().await.unwrap();
             assert_eq!(response.status(), 404, "{id}{suffix}");
         }
     }

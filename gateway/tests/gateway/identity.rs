@@ -1,17 +1,17 @@
-//! Who may what.
+//! Authentication, scopes and origins.
 
 use reqwest::Method;
 use serde_json::Value;
 use videosdgx_auth::Scope;
 
 use crate::service::Service;
-use crate::world::World;
+use crate::test_gateway::TestGateway;
 
 #[tokio::test]
-async fn without_a_token_only_the_documents_and_the_health_are_there() {
+async fn without_a_token_only_documents_and_health_are_served() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
-    world.ready().await;
+    let gateway = TestGateway::in_front_of(&service).await;
+    gateway.ready().await;
     for path in [
         "/",
         "/health",
@@ -23,14 +23,14 @@ async fn without_a_token_only_the_documents_and_the_health_are_there() {
         "/models/fake/health",
         "/models/fake/openapi.json",
     ] {
-        assert_eq!(world.client.get(world.url(path)).send().await.unwrap().status(), 200, "{path}");
+        assert_eq!(gateway.client.get(gateway.url(path)).send().await.unwrap().status(), 200, "{path}");
     }
     let mut bodies = Vec::new();
     for path in
         ["/metrics", "/nothing", "/models/fake/echo", "/models/none/echo", "/models/fake/jobs/fake-0001"]
     {
         for token in [None, Some("nonsense"), Some("a.b.c")] {
-            let mut request = world.client.get(world.url(path)).header("x-request-id", "same");
+            let mut request = gateway.client.get(gateway.url(path)).header("x-request-id", "same");
             if let Some(token) = token {
                 request = request.bearer_auth(token);
             }
@@ -47,9 +47,9 @@ async fn without_a_token_only_the_documents_and_the_health_are_there() {
 }
 
 #[tokio::test]
-async fn a_missing_scope_is_named_and_stops_the_request() {
+async fn a_missing_scope_is_named_and_the_request_refused() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
+    let gateway = TestGateway::in_front_of(&service).await;
     for (scope, method, path, needed) in [
         (Scope::Read, Method::POST, "/models/fake/generate", "generate"),
         (Scope::Read, Method::POST, "/models/fake/load", "generate"),
@@ -58,7 +58,7 @@ async fn a_missing_scope_is_named_and_stops_the_request() {
         (Scope::Admin, Method::DELETE, "/models/fake/jobs/fake-0001", "generate"),
         (Scope::Generate, Method::GET, "/metrics", "read"),
     ] {
-        let response = world.as_of("ada", scope, method, path).send().await.unwrap();
+        let response = gateway.as_of("ada", scope, method, path).send().await.unwrap();
         assert_eq!(response.status(), 403, "{path}");
         let challenge = response.headers()["www-authenticate"].to_str().unwrap().to_owned();
         assert_eq!(challenge, format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\""));
@@ -72,8 +72,8 @@ async fn a_missing_scope_is_named_and_stops_the_request() {
 #[tokio::test]
 async fn errors_speak_openai_under_v1() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
-    let response = world.client.get(world.url("/v1/models")).send().await.unwrap();
+    let gateway = TestGateway::in_front_of(&service).await;
+    let response = gateway.client.get(gateway.url("/v1/models")).send().await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(response.headers()["content-type"], "application/json");
     let body: Value = response.json().await.unwrap();
@@ -81,14 +81,14 @@ async fn errors_speak_openai_under_v1() {
         (&body["error"]["type"], &body["error"]["code"]),
         (&"authentication_error".into(), &"unauthorized".into())
     );
-    let response = world.as_of("ada", Scope::Read, Method::POST, "/v1/videos").send().await.unwrap();
+    let response = gateway.as_of("ada", Scope::Read, Method::POST, "/v1/videos").send().await.unwrap();
     assert_eq!(response.status(), 403);
     let body: Value = response.json().await.unwrap();
     assert_eq!(body["error"]["type"], "permission_error");
-    let response = world.get("/v1/nothing").send().await.unwrap();
+    let response = gateway.get("/v1/nothing").send().await.unwrap();
     assert_eq!(response.status(), 404);
     assert_eq!(response.json::<Value>().await.unwrap()["error"]["code"], "not_found");
-    let response = world.request(Method::PUT, "/v1/videos").send().await.unwrap();
+    let response = gateway.request(Method::PUT, "/v1/videos").send().await.unwrap();
     assert_eq!(response.status(), 405);
     let allow = response.headers()["allow"].to_str().unwrap().to_owned();
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
@@ -96,10 +96,10 @@ async fn errors_speak_openai_under_v1() {
 }
 
 #[tokio::test]
-async fn a_service_gets_the_callers_own_token_and_nobody_sees_anothers_job() {
+async fn services_get_the_callers_token_and_jobs_are_private() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
-    world.post("/models/fake/generate").body(r#"{"prompt":"p"}"#).send().await.unwrap();
+    let gateway = TestGateway::in_front_of(&service).await;
+    gateway.post("/models/fake/generate").body(r#"{"prompt":"p"}"#).send().await.unwrap();
     for path in [
         "/models/fake/jobs/fake-0001",
         "/models/fake/jobs/fake-0001/download",
@@ -107,12 +107,12 @@ async fn a_service_gets_the_callers_own_token_and_nobody_sees_anothers_job() {
         "/v1/videos/fake-0001/content",
     ] {
         assert_eq!(
-            world.as_of("eve", Scope::Read, Method::GET, path).send().await.unwrap().status(),
+            gateway.as_of("eve", Scope::Read, Method::GET, path).send().await.unwrap().status(),
             404,
             "{path}"
         );
     }
-    let list: Value = world
+    let list: Value = gateway
         .as_of("eve", Scope::Read, Method::GET, "/v1/videos")
         .send()
         .await
@@ -124,27 +124,27 @@ async fn a_service_gets_the_callers_own_token_and_nobody_sees_anothers_job() {
     for (method, path) in
         [(Method::DELETE, "/v1/videos/fake-0001"), (Method::POST, "/v1/videos/fake-0001/cancel")]
     {
-        let token = world.token("eve", videosdgx_auth::Scopes::all());
-        let response = world.client.request(method, world.url(path)).bearer_auth(token).send().await.unwrap();
+        let token = gateway.token("eve", videosdgx_auth::Scopes::all());
+        let response = gateway.client.request(method, gateway.url(path)).bearer_auth(token).send().await.unwrap();
         assert_eq!(response.status(), 404);
         assert_eq!(response.json::<Value>().await.unwrap()["error"]["code"], "job_not_found");
     }
-    assert_eq!(world.get("/models/fake/jobs/fake-0001").send().await.unwrap().status(), 200);
+    assert_eq!(gateway.get("/models/fake/jobs/fake-0001").send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn browsers_of_listed_origins_only() {
+async fn only_listed_origins_are_allowed() {
     let service = Service::start("fake").await;
-    let world = World::with(vec![crate::world::model("fake", &[&service])], |config| {
+    let gateway = TestGateway::with(vec![crate::test_gateway::model("fake", &[&service])], |config| {
         config.cors_origins = vec!["https://studio.example".to_owned()];
     })
     .await;
     for (origin, allowed) in
         [("https://studio.example", true), ("https://evil.example", false), ("null", false)]
     {
-        let preflight = world
+        let preflight = gateway
             .client
-            .request(Method::OPTIONS, world.url("/v1/videos"))
+            .request(Method::OPTIONS, gateway.url("/v1/videos"))
             .header("origin", origin)
             .header("access-control-request-method", "POST")
             .header("access-control-request-headers", "authorization, idempotency-key");
@@ -152,14 +152,14 @@ async fn browsers_of_listed_origins_only() {
         let allow =
             response.headers().get("access-control-allow-origin").map(|v| v.to_str().unwrap().to_owned());
         assert_eq!(allow.as_deref(), allowed.then_some(origin));
-        let response = world.get("/models/fake/echo").header("origin", origin).send().await.unwrap();
+        let response = gateway.get("/models/fake/echo").header("origin", origin).send().await.unwrap();
         let allow =
             response.headers().get("access-control-allow-origin").map(|v| v.to_str().unwrap().to_owned());
         assert_eq!(allow.as_deref(), allowed.then_some(origin), "the service's own `*` does not count");
         assert!(!response.headers().contains_key("access-control-allow-credentials"));
     }
-    // A refusal can be read by a listed page too.
-    let refused = world.client.get(world.url("/v1/models")).header("origin", "https://studio.example").send();
+    // A page of a listed origin can also read a refusal.
+    let refused = gateway.client.get(gateway.url("/v1/models")).header("origin", "https://studio.example").send();
     let refused = refused.await.unwrap();
     assert_eq!(refused.status(), 401);
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://studio.example");

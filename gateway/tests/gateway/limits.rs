@@ -1,4 +1,4 @@
-//! Every limit that is published: 429 by peer and principal, 503 at once, 413, 408, 504.
+//! The limits: 429 by peer and principal, 503 at once, 413, 408, 504.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,18 @@ use videosdgx_auth::Scope;
 
 use crate::raw::Raw;
 use crate::service::Service;
-use crate::world::{World, model};
+use crate::test_gateway::{TestGateway, model};
 
-async fn limited(change: impl FnOnce(&mut videosdgx_gateway::Limits)) -> (Service, World) {
+async fn limited(change: impl FnOnce(&mut videosdgx_gateway::Limits)) -> (Service, TestGateway) {
     let service = Service::start("fake").await;
-    let world = World::with(vec![model("fake", &[&service])], |config| change(&mut config.limits)).await;
-    (service, world)
+    let gateway = TestGateway::with(vec![model("fake", &[&service])], |config| change(&mut config.limits)).await;
+    (service, gateway)
 }
 
 #[tokio::test]
-async fn a_principal_over_its_rate_is_told_to_wait_and_others_are_not() {
-    let (_service, world) = limited(|limits| limits.principal_rate = 1).await;
-    let ask = |subject: &str| world.as_of(subject, Scope::Read, Method::GET, "/models/fake/echo").send();
+async fn only_the_principal_over_its_rate_is_refused() {
+    let (_service, gateway) = limited(|limits| limits.principal_rate = 1).await;
+    let ask = |subject: &str| gateway.as_of(subject, Scope::Read, Method::GET, "/models/fake/echo").send();
     for _ in 0..2 {
         assert_eq!(ask("greedy").await.unwrap().status(), 200);
     }
@@ -30,37 +30,37 @@ async fn a_principal_over_its_rate_is_told_to_wait_and_others_are_not() {
     let problem: Value = refused.json().await.unwrap();
     assert_eq!((&problem["code"], &problem["retry_after_seconds"]), (&"rate_limited".into(), &wait.into()));
     assert_eq!(ask("modest").await.unwrap().status(), 200);
-    let refused = world.as_of("greedy", Scope::Read, Method::GET, "/v1/models").send().await.unwrap();
+    let refused = gateway.as_of("greedy", Scope::Read, Method::GET, "/v1/models").send().await.unwrap();
     assert_eq!(refused.json::<Value>().await.unwrap()["error"]["type"], "rate_limit_error");
-    let metrics = world.as_of("modest", Scope::Read, Method::GET, "/metrics").send().await.unwrap();
+    let metrics = gateway.as_of("modest", Scope::Read, Method::GET, "/metrics").send().await.unwrap();
     assert!(metrics.text().await.unwrap().contains("videosdgx_gateway_limited_total{limit=\"principal\"} 2"));
 }
 
 #[tokio::test]
-async fn a_peer_over_its_rate_is_refused_before_its_token_is_looked_at() {
-    let (_service, world) = limited(|limits| limits.peer_rate = 1).await;
-    let ask = || world.client.get(world.url("/metrics")).bearer_auth("nonsense").send();
+async fn a_peer_over_its_rate_is_refused_before_its_token_is_verified() {
+    let (_service, gateway) = limited(|limits| limits.peer_rate = 1).await;
+    let ask = || gateway.client.get(gateway.url("/metrics")).bearer_auth("nonsense").send();
     let mut statuses = Vec::new();
     for _ in 0..3 {
         statuses.push(ask().await.unwrap().status().as_u16());
     }
     assert_eq!(statuses, [401, 401, 429]);
-    // Claims about the address change nothing.
+    // `X-Forwarded-For` has no effect without a trusted proxy.
     let claimed =
-        world.client.get(world.url("/metrics")).header("x-forwarded-for", "9.9.9.9").send().await.unwrap();
+        gateway.client.get(gateway.url("/metrics")).header("x-forwarded-for", "9.9.9.9").send().await.unwrap();
     assert_eq!(claimed.status(), 429);
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_is_believed() {
+async fn a_trusted_proxy_reports_the_client_address() {
     let service = Service::start("fake").await;
-    let world = World::with(vec![model("fake", &[&service])], |config| {
+    let gateway = TestGateway::with(vec![model("fake", &[&service])], |config| {
         config.limits.peer_rate = 1;
         config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     })
     .await;
     for client in ["9.9.9.1", "9.9.9.2", "9.9.9.3", "9.9.9.4"] {
-        let response = world.get("/models/fake/echo").header("x-forwarded-for", client).send().await.unwrap();
+        let response = gateway.get("/models/fake/echo").header("x-forwarded-for", client).send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(service.seen("x-forwarded-for"), [client]);
     }
@@ -68,34 +68,34 @@ async fn a_trusted_proxy_is_believed() {
 
 #[tokio::test]
 async fn overload_is_answered_at_once_and_health_still_works() {
-    let (service, world) = limited(|limits| limits.max_in_flight = 4).await;
-    let held: Vec<_> = (0..4).map(|_| tokio::spawn(world.get("/models/fake/held").send())).collect();
+    let (service, gateway) = limited(|limits| limits.max_in_flight = 4).await;
+    let held: Vec<_> = (0..4).map(|_| tokio::spawn(gateway.get("/models/fake/held").send())).collect();
     service.holding(4).await;
     let started = Instant::now();
-    let refused = world.get("/models/fake/echo").send().await.unwrap();
+    let refused = gateway.get("/models/fake/echo").send().await.unwrap();
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "1");
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "overloaded");
     for path in ["/health", "/ready"] {
-        assert_eq!(world.client.get(world.url(path)).send().await.unwrap().status(), 200, "{path}");
+        assert_eq!(gateway.client.get(gateway.url(path)).send().await.unwrap().status(), 200, "{path}");
     }
     service.release();
     for one in held {
         assert_eq!(one.await.unwrap().unwrap().text().await.unwrap(), "let go");
     }
-    assert_eq!(world.get("/models/fake/echo").send().await.unwrap().status(), 200);
+    assert_eq!(gateway.get("/models/fake/echo").send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn a_place_is_held_until_the_last_byte_and_freed_when_the_client_leaves() {
-    let (service, world) = limited(|limits| limits.max_in_flight = 1).await;
-    let stream = world.get("/models/fake/stream").send().await.unwrap();
-    assert_eq!(world.get("/models/fake/echo").send().await.unwrap().status(), 503);
+async fn a_permit_is_held_until_the_last_byte_or_the_client_disconnects() {
+    let (service, gateway) = limited(|limits| limits.max_in_flight = 1).await;
+    let stream = gateway.get("/models/fake/stream").send().await.unwrap();
+    assert_eq!(gateway.get("/models/fake/echo").send().await.unwrap().status(), 503);
     drop(stream);
-    world
+    gateway
         .eventually("the place is free", async || {
-            world.get("/models/fake/echo").send().await.unwrap().status() == 200
+            gateway.get("/models/fake/echo").send().await.unwrap().status() == 200
         })
         .await;
     drop(service);
@@ -103,32 +103,32 @@ async fn a_place_is_held_until_the_last_byte_and_freed_when_the_client_leaves() 
 
 #[tokio::test]
 async fn bodies_over_the_limit_are_413_by_length_and_by_count() {
-    let (service, world) = limited(|limits| limits.max_body_bytes = 1000).await;
-    let fits = world.post("/models/fake/echo").body(vec![b'x'; 1000]).send().await.unwrap();
+    let (service, gateway) = limited(|limits| limits.max_body_bytes = 1000).await;
+    let fits = gateway.post("/models/fake/echo").body(vec![b'x'; 1000]).send().await.unwrap();
     assert_eq!(fits.status(), 200);
     let before = service.requests();
-    let announced = world.post("/models/fake/echo").body(vec![b'x'; 1001]).send().await.unwrap();
+    let announced = gateway.post("/models/fake/echo").body(vec![b'x'; 1001]).send().await.unwrap();
     assert_eq!(announced.status(), 413);
     let problem: Value = announced.json().await.unwrap();
     assert_eq!((&problem["code"], &problem["limit"]), (&"body_too_large".into(), &1000.into()));
     assert_eq!(service.requests(), before, "it never reached the service");
     for _ in 0..6 {
         let chunks = futures::stream::iter((0..3).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 500])));
-        let counted = world.post("/models/fake/echo").body(Body::wrap_stream(chunks)).send().await.unwrap();
+        let counted = gateway.post("/models/fake/echo").body(Body::wrap_stream(chunks)).send().await.unwrap();
         assert_eq!(counted.status(), 413);
     }
-    let openai = world.post("/v1/videos").header("content-type", "application/json").body(vec![b'x'; 1001]);
+    let openai = gateway.post("/v1/videos").header("content-type", "application/json").body(vec![b'x'; 1001]);
     assert_eq!(openai.send().await.unwrap().status(), 413);
-    // None of this was the service's fault: its breaker is closed.
-    let ready: Value = world.client.get(world.url("/ready")).send().await.unwrap().json().await.unwrap();
+    // None of this was a failure of the service: its breaker is closed.
+    let ready: Value = gateway.client.get(gateway.url("/ready")).send().await.unwrap().json().await.unwrap();
     assert_eq!(ready["models"][0]["services"][0]["breaker"], "closed");
 }
 
 #[tokio::test]
-async fn a_body_that_dribbles_is_let_go() {
-    let (_service, world) = limited(|limits| limits.body_grace_seconds = 0.3).await;
-    let token = world.token("ada", [Scope::Generate]);
-    let mut raw = Raw::connect(world.address).await;
+async fn a_slow_body_is_refused() {
+    let (_service, gateway) = limited(|limits| limits.body_grace_seconds = 0.3).await;
+    let token = gateway.token("ada", [Scope::Generate]);
+    let mut raw = Raw::connect(gateway.address).await;
     let head = format!("POST /models/fake/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
     raw.send(format!("{head}Content-Length: 1000000\r\n\r\nsome")).await;
     let started = Instant::now();
@@ -140,12 +140,12 @@ async fn a_body_that_dribbles_is_let_go() {
 
 #[tokio::test]
 async fn a_service_that_does_not_begin_to_answer_is_504() {
-    let (service, world) = limited(|limits| limits.response_seconds = 0.2).await;
-    let response = world.get("/models/fake/held").send().await.unwrap();
+    let (service, gateway) = limited(|limits| limits.response_seconds = 0.2).await;
+    let response = gateway.get("/models/fake/held").send().await.unwrap();
     assert_eq!(response.status(), 504);
     assert_eq!(response.json::<Value>().await.unwrap()["code"], "timeout");
-    // A stream that began in time may last.
-    let stream = world.get("/models/fake/stream").send().await.unwrap();
+    // A stream that began in time may take longer.
+    let stream = gateway.get("/models/fake/stream").send().await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     service.release();
     assert_eq!(stream.text().await.unwrap(), "id: 0\ndata: event 0\n\nid: 1\ndata: event 1\n\n");

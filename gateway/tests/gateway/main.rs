@@ -1,7 +1,8 @@
-//! The gateway from outside: a real one on a free port before small real services.
+//! A gateway on a free port in front of small services, tested over HTTP.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod completions;
+mod connections;
 mod documents;
 mod facade;
 mod identity;
@@ -10,7 +11,6 @@ mod proxying;
 mod raw;
 mod service;
 mod shutdown;
-mod sockets;
+mod test_gateway;
 mod upstreams;
 mod websockets;
-mod world;

@@ -1,4 +1,4 @@
-//! A client that writes bytes, also wrong ones.
+//! A client that sends raw bytes, including invalid requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ impl Raw {
     }
 
     pub(crate) async fn send(&mut self, text: impl AsRef<[u8]>) {
-        // The other end may have closed already: the answer says so.
+        // The other end may have closed already; the response shows that.
         let _ = self.0.write_all(text.as_ref()).await;
     }
 
@@ -34,7 +34,7 @@ impl Raw {
         Some(String::from_utf8_lossy(&all).into_owned())
     }
 
-    /// Reads until `mark` has come.
+    /// Reads until `mark` has been received.
     pub(crate) async fn read_until(&mut self, mark: &str) -> String {
         let mut all = String::new();
         let read = async {

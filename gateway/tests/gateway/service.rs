@@ -1,4 +1,4 @@
-//! A small video service in memory, with the native API as far as the gateway uses it, and some odd corners.
+//! A small service in memory with the part of the native API that the gateway uses, and special paths for tests.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,11 +35,11 @@ pub(crate) struct Inner {
     name: String,
     pub(crate) jobs: Mutex<Vec<(String, Job)>>,
     pub(crate) keys: Mutex<BTreeMap<String, String>>,
-    /// Requests that came in, looks at its health left out.
+    /// Number of requests, without health checks.
     pub(crate) requests: AtomicUsize,
-    /// Headers of the newest request that came in.
+    /// Headers of the latest request.
     pub(crate) seen: Mutex<HeaderMap>,
-    /// Lets `/held` go on.
+    /// Releases `/held`.
     pub(crate) held: watch::Sender<usize>,
     pub(crate) bytes_in: AtomicUsize,
 }
@@ -56,7 +56,7 @@ impl Service {
         Self::at(listener, name)
     }
 
-    /// Serves on a listener that is already there.
+    /// Serves on an existing listener.
     pub(crate) fn at(listener: TcpListener, name: &str) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(Inner {
@@ -115,7 +115,7 @@ impl Service {
         tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap().unwrap();
     }
 
-    /// Lets everything in `/held` go.
+    /// Releases all requests in `/held`.
     pub(crate) fn release(&self) {
         self.state.held.send_replace(usize::MAX);
     }
@@ -145,7 +145,7 @@ fn problem(code: Code) -> Response {
 }
 
 fn owner(headers: &HeaderMap) -> String {
-    // The subject, unverified: good enough to tell callers apart.
+    // The subject, unverified: enough to distinguish callers.
     use base64::Engine as _;
     let token = headers.get(AUTHORIZATION).unwrap().to_str().unwrap();
     let claims =
@@ -201,7 +201,7 @@ async fn generate(State(state): State<Arc<Inner>>, headers: HeaderMap, body: Byt
     if known.is_none() {
         let duration = request.duration.unwrap_or(2.125);
         let resolution = request.resolution.map_or_else(|| "64x64".to_owned(), |size| size.to_string());
-        // A clock of its own, so that no two jobs are of the same moment.
+        // Generated times, so that no two jobs have the same one.
         let created = Timestamp::from_millisecond(1_770_000_000_000 + 1000 * jobs.len() as i64).unwrap();
         let job = json!({"job_id": id, "model_name": state.name, "checkpoint": "demo-shapes", "status": "queued",
             "prompt": request.prompt, "negative_prompt": "", "duration": duration, "resolution": resolution,
@@ -310,7 +310,7 @@ async fn events(Path(id): Path<String>, headers: HeaderMap) -> Response {
     Sse::new(futures::stream::iter([Ok::<_, std::convert::Infallible>(event)])).into_response()
 }
 
-/// Says what came in.
+/// Returns the request as JSON.
 async fn echo(request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -351,7 +351,7 @@ async fn held(State(state): State<Arc<Inner>>) -> &'static str {
     "let go"
 }
 
-/// Says what came in, in one piece or as a stream whose second event waits for `/held` to be released.
+/// Returns the request as JSON, or as a stream whose second event waits for `/held` to be released.
 async fn chat(State(state): State<Arc<Inner>>, headers: HeaderMap, body: String) -> Response {
     let asked: Value = serde_json::from_str(&body).unwrap_or_default();
     match asked["prompt"].as_str() {
@@ -366,7 +366,7 @@ async fn chat(State(state): State<Arc<Inner>>, headers: HeaderMap, body: String)
     Json(json!({"service": state.name, "body": body, "length": length})).into_response()
 }
 
-/// Sends back what comes, while it comes.
+/// Echoes the body while it arrives.
 async fn lines(request: Request) -> Response {
     ([(CONTENT_TYPE, "application/x-ndjson")], request.into_body()).into_response()
 }
@@ -396,7 +396,7 @@ async fn large() -> Response {
     Body::from_stream(chunks).into_response()
 }
 
-/// Switches protocols and sends back what it gets.
+/// Switches protocols and echoes bytes.
 async fn socket(request: Request) -> Response {
     let mut request = request;
     let upgrade = hyper::upgrade::on(&mut request);

@@ -1,4 +1,4 @@
-//! A gateway that is told to stop.
+//! Graceful shutdown.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use serde_json::Value;
 
 use crate::raw::Raw;
 use crate::service::Service;
-use crate::world::{World, model};
+use crate::test_gateway::{TestGateway, model};
 
 #[tokio::test]
-async fn what_is_under_way_finishes_and_nothing_new_begins() {
+async fn requests_in_flight_finish_and_new_ones_are_refused() {
     let service = Service::start("fake").await;
-    let mut world = World::before(&service).await;
-    world.ready().await;
-    // A request that waits for its answer, a download half-way, an event stream, a kept connection.
-    let waiting = tokio::spawn(world.get("/models/fake/held").send());
+    let mut gateway = TestGateway::in_front_of(&service).await;
+    gateway.ready().await;
+    // A request that waits for its answer, a download in progress, an event stream, an idle connection.
+    let waiting = tokio::spawn(gateway.get("/models/fake/held").send());
     service.holding(1).await;
-    let mut download = world.get("/models/fake/large").send().await.unwrap().bytes_stream();
+    let mut download = gateway.get("/models/fake/large").send().await.unwrap().bytes_stream();
     let mut downloaded = download.next().await.unwrap().unwrap().len();
-    let mut events = world.get("/models/fake/stream").send().await.unwrap().bytes_stream();
+    let mut events = gateway.get("/models/fake/stream").send().await.unwrap().bytes_stream();
     events.next().await.unwrap().unwrap();
-    let mut idle = Raw::connect(world.address).await;
+    let mut idle = Raw::connect(gateway.address).await;
     idle.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
     idle.read_until("{\"status\":\"ok\"}").await;
 
-    world.stop();
-    // A fresh client: kept connections are being closed.
+    gateway.stop();
+    // A new client: idle connections are being closed.
     let fresh = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
-    let token = world.token("ada", videosdgx_auth::Scopes::all());
-    world
+    let token = gateway.token("ada", videosdgx_auth::Scopes::all());
+    gateway
         .eventually("/ready says so", async || {
-            fresh.get(world.url("/ready")).send().await.unwrap().status() == 503
+            fresh.get(gateway.url("/ready")).send().await.unwrap().status() == 503
         })
         .await;
-    let body: Value = fresh.get(world.url("/ready")).send().await.unwrap().json().await.unwrap();
+    let body: Value = fresh.get(gateway.url("/ready")).send().await.unwrap().json().await.unwrap();
     assert_eq!((&body["ready"], &body["reason"]), (&false.into(), &"shutting down".into()));
-    assert_eq!(fresh.get(world.url("/health")).send().await.unwrap().status(), 200);
-    let refused = fresh.get(world.url("/models/fake/echo")).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(fresh.get(gateway.url("/health")).send().await.unwrap().status(), 200);
+    let refused = fresh.get(gateway.url("/models/fake/echo")).bearer_auth(&token).send().await.unwrap();
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "draining");
@@ -51,23 +51,23 @@ async fn what_is_under_way_finishes_and_nothing_new_begins() {
         downloaded += part.unwrap().len();
     }
     assert_eq!(downloaded, 64 * 1024 * 1024, "not a byte is cut");
-    assert!(!world.running.as_ref().unwrap().is_finished(), "it waits for the last request");
+    assert!(!gateway.running.as_ref().unwrap().is_finished(), "it waits for the last request");
     service.release();
     assert_eq!(waiting.await.unwrap().unwrap().text().await.unwrap(), "let go");
-    let ended = tokio::time::timeout(Duration::from_secs(5), world.running.take().unwrap()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), gateway.running.take().unwrap()).await;
     ended.expect("it ends when all is done").unwrap();
-    assert!(fresh.get(world.url("/health")).send().await.is_err());
+    assert!(fresh.get(gateway.url("/health")).send().await.is_err());
 }
 
 #[tokio::test]
-async fn the_grace_time_is_the_longest_it_takes() {
+async fn the_drain_time_limits_the_shutdown() {
     let service = Service::start("fake").await;
-    let mut world =
-        World::with(vec![model("fake", &[&service])], |config| config.limits.drain_seconds = 0.3).await;
-    let waiting = tokio::spawn(world.get("/models/fake/held").send());
+    let mut gateway =
+        TestGateway::with(vec![model("fake", &[&service])], |config| config.limits.drain_seconds = 0.3).await;
+    let waiting = tokio::spawn(gateway.get("/models/fake/held").send());
     service.holding(1).await;
-    world.stop();
-    tokio::time::timeout(Duration::from_secs(5), world.running.take().unwrap())
+    gateway.stop();
+    tokio::time::timeout(Duration::from_secs(5), gateway.running.take().unwrap())
         .await
         .expect("it ends")
         .unwrap();

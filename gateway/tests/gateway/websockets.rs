@@ -6,7 +6,7 @@ use videosdgx_auth::{Scope, Scopes};
 
 use crate::raw::Raw;
 use crate::service::Service;
-use crate::world::{World, model};
+use crate::test_gateway::{TestGateway, model};
 
 /// A frame of a client: final, text, masked with zeros.
 fn frame(text: &str) -> Vec<u8> {
@@ -14,12 +14,12 @@ fn frame(text: &str) -> Vec<u8> {
     [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-/// Asks for a WebSocket with these header lines; the answer's head.
-async fn open(world: &World, lines: &str) -> (Raw, String) {
-    let mut raw = Raw::connect(world.address).await;
+/// Requests a WebSocket with these header lines; returns the response head.
+async fn open(gateway: &TestGateway, lines: &str) -> (Raw, String) {
+    let mut raw = Raw::connect(gateway.address).await;
     raw.send(format!(
         "GET /models/fake/socket HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{lines}\r\n",
-        world.address
+        gateway.address
     ))
     .await;
     let head = raw.read_until("\r\n\r\n").await;
@@ -27,15 +27,15 @@ async fn open(world: &World, lines: &str) -> (Raw, String) {
 }
 
 #[tokio::test]
-async fn a_page_gives_its_token_as_a_subprotocol_and_it_goes_no_further() {
+async fn a_token_in_the_subprotocol_is_not_forwarded() {
     let service = Service::start("fake").await;
-    let world = World::before(&service).await;
-    let token = world.token("ada", Scopes::all());
+    let gateway = TestGateway::in_front_of(&service).await;
+    let token = gateway.token("ada", Scopes::all());
     let (mut raw, head) = open(
-        &world,
+        &gateway,
         &format!(
             "Origin: http://{}\r\nSec-WebSocket-Protocol: speech.json, bearer.{token}\r\n",
-            world.address
+            gateway.address
         ),
     )
     .await;
@@ -48,13 +48,13 @@ async fn a_page_gives_its_token_as_a_subprotocol_and_it_goes_no_further() {
 }
 
 #[tokio::test]
-async fn without_a_good_token_or_from_a_foreign_page_there_is_none() {
+async fn invalid_tokens_and_foreign_origins_are_refused() {
     let service = Service::start("fake").await;
-    let world = World::with(vec![model("fake", &[&service])], |config| {
+    let gateway = TestGateway::with(vec![model("fake", &[&service])], |config| {
         config.cors_origins = vec!["https://studio.example".into()];
     })
     .await;
-    let good = world.token("ada", Scopes::all());
+    let good = gateway.token("ada", Scopes::all());
     for (lines, status) in [
         (String::new(), 401),
         ("Sec-WebSocket-Protocol: speech.json, bearer.nonsense\r\n".into(), 401),
@@ -65,54 +65,54 @@ async fn without_a_good_token_or_from_a_foreign_page_there_is_none() {
         (format!("Authorization: Bearer {good}\r\n"), 101),
     ] {
         let before = service.requests();
-        let (_raw, head) = open(&world, &lines).await;
+        let (_raw, head) = open(&gateway, &lines).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{lines}: {head}");
         assert_eq!(service.requests() - before, usize::from(status == 101), "{lines}");
     }
 }
 
 #[tokio::test]
-async fn places_are_limited_and_given_back() {
+async fn open_sockets_are_limited() {
     let service = Service::start("fake").await;
-    let world = World::with(vec![model("fake", &[&service])], |config| {
+    let gateway = TestGateway::with(vec![model("fake", &[&service])], |config| {
         config.limits.max_sockets = 3;
         config.limits.max_sockets_per_principal = 2;
     })
     .await;
-    let ada = format!("Authorization: Bearer {}\r\n", world.token("ada", [Scope::Read]));
-    let bob = format!("Authorization: Bearer {}\r\n", world.token("bob", [Scope::Read]));
-    let (first, _) = open(&world, &ada).await;
-    let (_second, head) = open(&world, &ada).await;
+    let ada = format!("Authorization: Bearer {}\r\n", gateway.token("ada", [Scope::Read]));
+    let bob = format!("Authorization: Bearer {}\r\n", gateway.token("bob", [Scope::Read]));
+    let (first, _) = open(&gateway, &ada).await;
+    let (_second, head) = open(&gateway, &ada).await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    let (_, head) = open(&world, &ada).await;
+    let (_, head) = open(&gateway, &ada).await;
     assert!(head.starts_with("HTTP/1.1 429") && head.contains("retry-after"), "{head}");
-    let (_third, head) = open(&world, &bob).await;
+    let (_third, head) = open(&gateway, &bob).await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    let (_, head) = open(&world, &bob).await;
+    let (_, head) = open(&gateway, &bob).await;
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
-    let metrics = world.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let metrics = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("videosdgx_gateway_sockets 3\n"), "{metrics}");
     drop(first);
-    world
-        .eventually("the place is free", async || open(&world, &ada).await.1.starts_with("HTTP/1.1 101"))
+    gateway
+        .eventually("the place is free", async || open(&gateway, &ada).await.1.starts_with("HTTP/1.1 101"))
         .await;
 }
 
 #[tokio::test]
-async fn an_idle_one_is_closed_and_so_are_all_when_the_gateway_goes() {
+async fn idle_sockets_and_all_sockets_at_shutdown_are_closed() {
     let service = Service::start("fake").await;
-    let mut world =
-        World::with(vec![model("fake", &[&service])], |config| config.limits.socket_idle_seconds = 0.3).await;
-    let token = format!("Authorization: Bearer {}\r\n", world.token("ada", [Scope::Read]));
-    let (mut idle, _) = open(&world, &token).await;
+    let mut gateway =
+        TestGateway::with(vec![model("fake", &[&service])], |config| config.limits.socket_idle_seconds = 0.3).await;
+    let token = format!("Authorization: Bearer {}\r\n", gateway.token("ada", [Scope::Read]));
+    let (mut idle, _) = open(&gateway, &token).await;
     let last = idle.read_to_close(Duration::from_secs(5)).await.expect("it is closed");
     assert!(last.ends_with("the connection was idle"), "{last:?}");
 
-    let (mut talking, _) = open(&world, &token).await;
+    let (mut talking, _) = open(&gateway, &token).await;
     talking.send(frame("hello")).await;
     talking.read_until("hello").await;
-    world.stop();
-    let ended = tokio::time::timeout(Duration::from_secs(10), world.running.take().unwrap());
+    gateway.stop();
+    let ended = tokio::time::timeout(Duration::from_secs(10), gateway.running.take().unwrap());
     let last = talking.read_to_close(Duration::from_secs(5)).await.expect("it is closed");
     assert!(last.contains("idle") || last.contains("shutting down"), "{last:?}");
     drop(talking);

@@ -1,4 +1,4 @@
-//! Connections that are silent, slow, half-said or malformed.
+//! Connections that are silent, slow, incomplete or malformed.
 
 use std::time::{Duration, Instant};
 
@@ -6,25 +6,25 @@ use videosdgx_auth::Scope;
 
 use crate::raw::Raw;
 use crate::service::Service;
-use crate::world::{World, model};
+use crate::test_gateway::{TestGateway, model};
 
-/// Times short enough for a test, in the order of the real ones.
-async fn hurried() -> (Service, World) {
+/// A gateway with short timeouts in the same order as the defaults.
+async fn with_short_timeouts() -> (Service, TestGateway) {
     let service = Service::start("fake").await;
-    let world = World::with(vec![model("fake", &[&service])], |config| {
+    let gateway = TestGateway::with(vec![model("fake", &[&service])], |config| {
         config.limits.header_seconds = 0.3;
         config.limits.idle_seconds = 1.5;
         config.limits.write_stall_seconds = 0.5;
     })
     .await;
-    (service, world)
+    (service, gateway)
 }
 
 #[tokio::test]
-async fn silent_and_half_said_connections_are_closed() {
-    let (_service, world) = hurried().await;
+async fn silent_and_incomplete_connections_are_closed() {
+    let (_service, gateway) = with_short_timeouts().await;
     for said in ["", "G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: x\r\nX-A: "] {
-        let mut raw = Raw::connect(world.address).await;
+        let mut raw = Raw::connect(gateway.address).await;
         raw.send(said).await;
         let started = Instant::now();
         assert!(raw.read_to_close(Duration::from_secs(5)).await.is_some(), "{said:?} stays open");
@@ -37,9 +37,9 @@ async fn silent_and_half_said_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn a_header_that_dribbles_gets_no_more_time_than_a_silent_one() {
-    let (_service, world) = hurried().await;
-    let mut raw = Raw::connect(world.address).await;
+async fn a_slow_header_gets_no_more_time_than_a_silent_one() {
+    let (_service, gateway) = with_short_timeouts().await;
+    let mut raw = Raw::connect(gateway.address).await;
     let started = Instant::now();
     let dribble = async {
         raw.send("GET / HTTP/1.1\r\n").await;
@@ -55,17 +55,17 @@ async fn a_header_that_dribbles_gets_no_more_time_than_a_silent_one() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_is_used_again_and_closed_when_idle() {
-    let (_service, world) = hurried().await;
-    let mut raw = Raw::connect(world.address).await;
+async fn a_connection_is_reused_and_closed_when_idle() {
+    let (_service, gateway) = with_short_timeouts().await;
+    let mut raw = Raw::connect(gateway.address).await;
     for _ in 0..3 {
         raw.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
         raw.read_until("{\"status\":\"ok\"}").await;
-        // Longer than a header may take: an idle connection has its own clock.
+        // Longer than a header may take: an idle connection has its own timeout.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert!(raw.read_to_close(Duration::from_secs(5)).await.is_some(), "it ends after the idle time");
-    let mut raw = Raw::connect(world.address).await;
+    let mut raw = Raw::connect(gateway.address).await;
     raw.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
     raw.read_until("{\"status\":\"ok\"}").await;
     let started = Instant::now();
@@ -75,16 +75,16 @@ async fn a_kept_connection_is_used_again_and_closed_when_idle() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_let_go() {
-    let (_service, world) = hurried().await;
-    let token = world.token("ada", [Scope::Read]);
-    let mut raw = Raw::connect(world.address).await;
+async fn a_client_that_does_not_read_is_disconnected() {
+    let (_service, gateway) = with_short_timeouts().await;
+    let token = gateway.token("ada", [Scope::Read]);
+    let mut raw = Raw::connect(gateway.address).await;
     raw.send(format!("GET /models/fake/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"))
         .await;
-    world
+    gateway
         .eventually("its place is free again", async || {
-            let metrics = world.get("/metrics").send().await.unwrap().text().await.unwrap();
-            // This request itself is the one under way.
+            let metrics = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
+            // This request itself is the one in flight.
             metrics.contains("videosdgx_gateway_requests_in_flight 1\n")
                 && metrics.contains("route=\"/models/{model}/{*path}\"")
         })
@@ -92,9 +92,9 @@ async fn a_client_that_does_not_read_is_let_go() {
 }
 
 #[tokio::test]
-async fn requests_that_could_be_read_in_two_ways_are_one_or_none() {
-    let (service, world) = hurried().await;
-    let token = world.token("ada", [Scope::Generate, Scope::Read]);
+async fn ambiguous_requests_count_as_one_or_none() {
+    let (service, gateway) = with_short_timeouts().await;
+    let token = gateway.token("ada", [Scope::Generate, Scope::Read]);
     let head = format!("POST /models/fake/echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
     let smuggled = "0\r\n\r\nGET /models/fake/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = smuggled.len();
@@ -115,7 +115,7 @@ async fn requests_that_could_be_read_in_two_ways_are_one_or_none() {
         ("NUL in a header", format!("{head}X-A: a\0b\r\nContent-Length: 0\r\n\r\n")),
         ("no version", "GET /health\r\n\r\n".to_owned()),
     ] {
-        let mut raw = Raw::connect(world.address).await;
+        let mut raw = Raw::connect(gateway.address).await;
         raw.send(&request).await;
         let answer =
             raw.read_to_close(Duration::from_secs(5)).await.unwrap_or_else(|| panic!("{name} stays open"));
@@ -130,7 +130,7 @@ async fn requests_that_could_be_read_in_two_ways_are_one_or_none() {
     // A length beside chunks: the chunks count, the length is gone, and it is one request for the service. What follows
     // the last chunk is another request, by itself and without a token.
     let before = service.requests();
-    let mut raw = Raw::connect(world.address).await;
+    let mut raw = Raw::connect(gateway.address).await;
     raw.send(format!(
         "{head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n{smuggled}"
     ))
@@ -144,11 +144,11 @@ async fn requests_that_could_be_read_in_two_ways_are_one_or_none() {
 
 #[tokio::test]
 async fn huge_and_many_headers_are_refused() {
-    let (service, world) = hurried().await;
+    let (service, gateway) = with_short_timeouts().await;
     let long = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: 1\r\n".repeat(10_000));
     for request in [long, many] {
-        let mut raw = Raw::connect(world.address).await;
+        let mut raw = Raw::connect(gateway.address).await;
         raw.send(request).await;
         let answer = raw.read_to_close(Duration::from_secs(5)).await.expect("closed");
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -159,11 +159,11 @@ async fn huge_and_many_headers_are_refused() {
 #[tokio::test]
 async fn connections_over_the_cap_wait_and_are_served_later() {
     let service = Service::start("fake").await;
-    let world =
-        World::with(vec![model("fake", &[&service])], |config| config.limits.max_connections = 2).await;
-    let first = Raw::connect(world.address).await;
-    let second = Raw::connect(world.address).await;
-    let mut third = Raw::connect(world.address).await;
+    let gateway =
+        TestGateway::with(vec![model("fake", &[&service])], |config| config.limits.max_connections = 2).await;
+    let first = Raw::connect(gateway.address).await;
+    let second = Raw::connect(gateway.address).await;
+    let mut third = Raw::connect(gateway.address).await;
     third.send("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(third.read_to_close(Duration::from_millis(300)).await.is_none(), "it has to wait");
     drop((first, second));

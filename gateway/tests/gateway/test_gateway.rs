@@ -14,7 +14,7 @@ use videosdgx_testing::{TestClient, mint_token};
 use crate::service::Service;
 
 /// A running gateway.
-pub(crate) struct World {
+pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) client: Client,
     folder: TempDir,
@@ -28,9 +28,9 @@ pub(crate) fn model(name: &str, services: &[&Service]) -> ModelConfig {
     ModelConfig { name: name.to_owned(), upstreams }
 }
 
-impl World {
-    /// A gateway before one service of the model `fake`.
-    pub(crate) async fn before(service: &Service) -> Self {
+impl TestGateway {
+    /// A gateway in front of one service of the model `fake`.
+    pub(crate) async fn in_front_of(service: &Service) -> Self {
         Self::with(vec![model("fake", &[service])], |_| {}).await
     }
 
@@ -59,7 +59,7 @@ impl World {
         mint_token(self.folder.path(), subject, &scopes.into().to_string())
     }
 
-    /// A request as `ada`, who may do everything.
+    /// A request as `ada`, with all scopes.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, self.url(path)).bearer_auth(self.token("ada", Scopes::all()))
     }
@@ -77,7 +77,7 @@ impl World {
         self.client.request(method, self.url(path)).bearer_auth(self.token(subject, [scope]))
     }
 
-    /// Waits until `/ready` says 200.
+    /// Waits until `/ready` answers 200.
     pub(crate) async fn ready(&self) {
         self.eventually("/ready is 200", async || {
             self.client.get(self.url("/ready")).send().await.unwrap().status() == 200
@@ -85,7 +85,7 @@ impl World {
         .await;
     }
 
-    /// Waits until `check` holds, 10 s at most.
+    /// Waits at most 10 s until `check` is true.
     pub(crate) async fn eventually(&self, what: &str, mut check: impl AsyncFnMut() -> bool) {
         let wait = async {
             while !check().await {
