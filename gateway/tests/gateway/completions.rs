@@ -100,9 +100,10 @@ async fn unknown_models_and_wrong_kinds_are_refused_by_name() {
     let (status, error) =
         refused(complete(&gateway, &format!(r#"{{"model": "{}"}}"#, "x".repeat(100_000))).await).await;
     assert_eq!((status.as_u16(), &error["code"]), (413, &json!("body_too_large")));
-    let (status, error) =
-        refused(gateway.post("/v1/videos").json(&json!({"model": "one", "prompt": "a"})).send().await.unwrap())
-            .await;
+    let (status, error) = refused(
+        gateway.post("/v1/videos").json(&json!({"model": "one", "prompt": "a"})).send().await.unwrap(),
+    )
+    .await;
     assert_eq!(status, 400);
     assert!(error["message"].as_str().unwrap().contains("one makes text"), "{error}");
     let reader =
@@ -123,7 +124,8 @@ async fn an_ambiguous_checkpoint_is_refused_and_a_single_text_model_is_the_defau
     assert!(error["message"].as_str().unwrap().contains("several"), "{error}");
 
     let film = Service::start("fake").await;
-    let gateway = TestGateway::with(vec![model("film", &[&film]), model("one", &[&services[0]])], |_| {}).await;
+    let gateway =
+        TestGateway::with(vec![model("film", &[&film]), model("one", &[&services[0]])], |_| {}).await;
     known(&gateway, 2).await;
     assert_eq!(complete(&gateway, "{}").await.status(), 200);
 }
@@ -229,7 +231,9 @@ async fn buffered_bodies_are_limited_in_total() {
         .await;
     assert_eq!(complete(&gateway, r#"{"model": "one"}"#).await.status(), 200, "a small one fits");
     drop(half_said);
-    gateway.eventually("its room is free again", async || complete(&gateway, &large).await.status() == 200).await;
+    gateway
+        .eventually("its room is free again", async || complete(&gateway, &large).await.status() == 200)
+        .await;
 }
 
 #[tokio::test]

@@ -153,7 +153,8 @@ async fn errors_use_openais_field_names() {
         assert_eq!(error["error"]["type"], "invalid_request_error");
         assert!(!error["error"]["message"].as_str().unwrap().is_empty());
     }
-    let text = gateway.post("/v1/videos").header("content-type", "text/plain").body("p").send().await.unwrap();
+    let text =
+        gateway.post("/v1/videos").header("content-type", "text/plain").body("p").send().await.unwrap();
     assert_eq!(text.status(), 415);
     assert!(service.state.jobs.lock().unwrap().is_empty(), "nothing was enqueued");
 }

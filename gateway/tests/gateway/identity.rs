@@ -125,7 +125,8 @@ async fn services_get_the_callers_token_and_jobs_are_private() {
         [(Method::DELETE, "/v1/videos/fake-0001"), (Method::POST, "/v1/videos/fake-0001/cancel")]
     {
         let token = gateway.token("eve", videosdgx_auth::Scopes::all());
-        let response = gateway.client.request(method, gateway.url(path)).bearer_auth(token).send().await.unwrap();
+        let response =
+            gateway.client.request(method, gateway.url(path)).bearer_auth(token).send().await.unwrap();
         assert_eq!(response.status(), 404);
         assert_eq!(response.json::<Value>().await.unwrap()["error"]["code"], "job_not_found");
     }
@@ -159,7 +160,8 @@ async fn only_listed_origins_are_allowed() {
         assert!(!response.headers().contains_key("access-control-allow-credentials"));
     }
     // A page of a listed origin can also read a refusal.
-    let refused = gateway.client.get(gateway.url("/v1/models")).header("origin", "https://studio.example").send();
+    let refused =
+        gateway.client.get(gateway.url("/v1/models")).header("origin", "https://studio.example").send();
     let refused = refused.await.unwrap();
     assert_eq!(refused.status(), 401);
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://studio.example");

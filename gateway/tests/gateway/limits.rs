@@ -12,7 +12,8 @@ use crate::test_gateway::{TestGateway, model};
 
 async fn limited(change: impl FnOnce(&mut videosdgx_gateway::Limits)) -> (Service, TestGateway) {
     let service = Service::start("fake").await;
-    let gateway = TestGateway::with(vec![model("fake", &[&service])], |config| change(&mut config.limits)).await;
+    let gateway =
+        TestGateway::with(vec![model("fake", &[&service])], |config| change(&mut config.limits)).await;
     (service, gateway)
 }
 
@@ -46,8 +47,13 @@ async fn a_peer_over_its_rate_is_refused_before_its_token_is_verified() {
     }
     assert_eq!(statuses, [401, 401, 429]);
     // `X-Forwarded-For` has no effect without a trusted proxy.
-    let claimed =
-        gateway.client.get(gateway.url("/metrics")).header("x-forwarded-for", "9.9.9.9").send().await.unwrap();
+    let claimed = gateway
+        .client
+        .get(gateway.url("/metrics"))
+        .header("x-forwarded-for", "9.9.9.9")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(claimed.status(), 429);
 }
 
@@ -60,7 +66,8 @@ async fn a_trusted_proxy_reports_the_client_address() {
     })
     .await;
     for client in ["9.9.9.1", "9.9.9.2", "9.9.9.3", "9.9.9.4"] {
-        let response = gateway.get("/models/fake/echo").header("x-forwarded-for", client).send().await.unwrap();
+        let response =
+            gateway.get("/models/fake/echo").header("x-forwarded-for", client).send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(service.seen("x-forwarded-for"), [client]);
     }

@@ -11,7 +11,10 @@ use crate::raw::Raw;
 use crate::service::{FILE, Service};
 use crate::test_gateway::TestGateway;
 
-async fn echo(gateway: &TestGateway, request: reqwest::RequestBuilder) -> (reqwest::header::HeaderMap, Value) {
+async fn echo(
+    gateway: &TestGateway,
+    request: reqwest::RequestBuilder,
+) -> (reqwest::header::HeaderMap, Value) {
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200, "{}", gateway.address);
     let headers = response.headers().clone();
@@ -82,7 +85,8 @@ async fn request_ids_are_kept_when_valid_and_generated_otherwise() {
     assert_eq!(headers["x-request-id"], "my-id.1");
     assert_eq!(value(&said, "x-request-id").as_deref(), Some("my-id.1"));
     for bad in ["a b", "{\"x\":1}", &"x".repeat(65)] {
-        let (headers, said) = echo(&gateway, gateway.get("/models/fake/echo").header("x-request-id", bad)).await;
+        let (headers, said) =
+            echo(&gateway, gateway.get("/models/fake/echo").header("x-request-id", bad)).await;
         let made = headers["x-request-id"].to_str().unwrap();
         assert_ne!(made, bad);
         assert_eq!(made.len(), 32);

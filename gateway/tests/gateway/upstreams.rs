@@ -75,7 +75,8 @@ async fn requests_that_reached_no_service_are_retried_with_their_body() {
     let gateway = TestGateway::with(vec![one], |config| config.limits.health_seconds = 3600.0).await;
     for number in 0..12 {
         let chunks = futures::stream::iter([Ok::<_, std::io::Error>(format!("body {number}"))]);
-        let response = gateway.post("/models/fake/echo").body(Body::wrap_stream(chunks)).send().await.unwrap();
+        let response =
+            gateway.post("/models/fake/echo").body(Body::wrap_stream(chunks)).send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.json::<Value>().await.unwrap()["body"], format!("body {number}"));
     }
@@ -100,7 +101,8 @@ async fn requests_that_reached_a_service_are_not_repeated() {
             }
         }
     });
-    let gateway = TestGateway::with(vec![ModelConfig { name: "fake".into(), upstreams: vec![url] }], |_| {}).await;
+    let gateway =
+        TestGateway::with(vec![ModelConfig { name: "fake".into(), upstreams: vec![url] }], |_| {}).await;
     let response = gateway.post("/models/fake/echo").body("x").send().await.unwrap();
     assert_eq!(response.status(), 502);
     counted.recv().await.unwrap();
@@ -113,7 +115,8 @@ async fn five_failures_open_the_breaker_and_recovery_closes_it() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let url = format!("http://{address}").parse().unwrap();
-    let gateway = TestGateway::with(vec![ModelConfig { name: "fake".into(), upstreams: vec![url] }], |_| {}).await;
+    let gateway =
+        TestGateway::with(vec![ModelConfig { name: "fake".into(), upstreams: vec![url] }], |_| {}).await;
     for _ in 0..5 {
         assert_eq!(gateway.get("/models/fake/echo").send().await.unwrap().status(), 502);
     }

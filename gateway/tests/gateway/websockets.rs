@@ -102,7 +102,8 @@ async fn open_sockets_are_limited() {
 async fn idle_sockets_and_all_sockets_at_shutdown_are_closed() {
     let service = Service::start("fake").await;
     let mut gateway =
-        TestGateway::with(vec![model("fake", &[&service])], |config| config.limits.socket_idle_seconds = 0.3).await;
+        TestGateway::with(vec![model("fake", &[&service])], |config| config.limits.socket_idle_seconds = 0.3)
+            .await;
     let token = format!("Authorization: Bearer {}\r\n", gateway.token("ada", [Scope::Read]));
     let (mut idle, _) = open(&gateway, &token).await;
     let last = idle.read_to_close(Duration::from_secs(5)).await.expect("it is closed");
