@@ -1,4 +1,4 @@
-//! Pulling from an endpoint that cuts, lies, redirects and wants a token.
+//! Pulling from an endpoint that truncates, sends wrong data, redirects and requires a token.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its premises fail")]
 

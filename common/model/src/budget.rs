@@ -16,8 +16,8 @@ pub trait Evictable: Send + Sync {
     fn evict(&self) -> bool;
 }
 
-/// Asked for memory after all idle models of this process are gone, with the number of missing bytes; whether it is worth looking
-/// again (a neighbour was asked to unload).
+/// Called with the number of missing bytes after all idle models of this process were unloaded; returns whether to check the free memory
+/// again (another process was asked to unload).
 pub type ShortageHook = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
 /// There is not enough memory.

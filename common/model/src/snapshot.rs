@@ -32,9 +32,9 @@ pub enum State<E: Error + 'static> {
     },
     /// The last load failed; the next use tries again.
     Failed {
-        /// Why.
+        /// The cause.
         error: LoaderError<E>,
-        /// Time since.
+        /// Time since the failure.
         failed_for: Duration,
     },
 }

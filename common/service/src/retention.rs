@@ -80,7 +80,7 @@ pub(crate) fn sweep_outputs(service: &Service) {
 ///
 /// - The attempt that runs now owns its file, finished or not: a worker (perhaps of another process) is writing it.
 /// - Of any other attempt of a known job, only the announced result is kept.
-/// - An unknown job may be another replica's. Its video is kept as long as jobs are, so that whoever restores an older queue
+/// - An unknown job may be another replica's. Its video is kept as long as jobs are, so that a restored older queue
 ///   finds it.
 fn is_orphan(
     file: &OutputFile,

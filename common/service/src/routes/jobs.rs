@@ -18,7 +18,7 @@ const STOPS_WITHIN: Duration = Duration::from_secs(10);
     params(
         ("status" = Option<String>, Query, pattern = "^(queued|processing|completed|failed|cancelled|dead)(,(queued|processing|completed|failed|cancelled|dead))*$",
             description = "Only these, separated by commas", example = "queued,processing"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 200, description = "Jobs on a page, 20 unless told"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 200, description = "Jobs per page, default 20"),
         ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, body = JobList)))]

@@ -47,7 +47,7 @@ pub async fn load(
 ///
 /// Waits for the job that uses it, at most `wait_seconds`; then 409 `model_busy`.
 #[utoipa::path(post, path = "/unload", tag = "model",
-    params(("wait_seconds" = Option<u64>, Query, minimum = 0, maximum = 600, description = "30 unless told")),
+    params(("wait_seconds" = Option<u64>, Query, minimum = 0, maximum = 600, description = "How long to wait for the job that uses the model, default 30")),
     responses((status = 200, description = "Nothing is loaded any more", body = Freed)))]
 pub async fn unload(
     _: Caller<Admin>,

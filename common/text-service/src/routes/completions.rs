@@ -17,7 +17,7 @@ use crate::{
     sse, submission,
 };
 
-/// Go on with a conversation
+/// Create a chat completion
 ///
 /// OpenAI's request and response. Unknown fields are ignored; a known field with a wrong type is a 400 that names it. With
 /// `stream`, chunks are sent as server-sent events, the last is `[DONE]`; an error after the first chunk is
@@ -59,7 +59,7 @@ pub(crate) async fn chat(
     Ok(HttpResponse::Ok().json(response))
 }
 
-/// Go on with a text
+/// Create a completion
 ///
 /// OpenAI's request and response. Unknown fields are ignored; a known field with a wrong type is a 400 that names it.
 #[utoipa::path(post, path = "/v1/completions", tag = "completions", request_body = CompletionRequest,
