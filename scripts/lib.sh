@@ -1,4 +1,4 @@
-# Functions and settings that all scripts share: `source "$(dirname "$0")/lib.sh"`. Sourcing it has no effect besides.
+# Functions and settings that all scripts share: `source "$(dirname "$0")/lib.sh"`. Sourcing it has no other effect.
 # shellcheck shell=bash disable=SC2034 # the settings are used by the scripts that source this
 
 set -euo pipefail

@@ -12,7 +12,7 @@ use crate::upstream_client::UpstreamClient;
 
 /// Jobs per page that is requested from a service.
 const PAGE: usize = 100;
-/// Most jobs of one service that a listing reads.
+/// Maximum number of jobs that a listing reads from one service.
 const MAX_JOBS: usize = 20_000;
 
 /// A job and the service that has it.
@@ -82,7 +82,7 @@ pub(crate) fn upstreams<'a>(models: impl Iterator<Item = &'a Arc<Model>>) -> Vec
 pub(crate) struct ListOptions {
     /// The list begins after this job.
     pub(crate) after: Option<JobId>,
-    /// Most jobs of the page.
+    /// Maximum number of jobs on the page.
     pub(crate) limit: usize,
     pub(crate) oldest_first: bool,
     /// Value of the services' `status` parameter, passed on unchanged.

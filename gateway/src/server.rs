@@ -24,7 +24,7 @@ use crate::{Gateway, GatewayConfig, GatewayError, stack};
 
 /// Largest header of a request and size of the read buffer, in bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// Most header fields of a request.
+/// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 100;
 /// Pause after a failed accept, for example when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -5,10 +5,10 @@ use secrecy::SecretString;
 
 use crate::{AuthError, DEFAULT_AUDIENCE, DEFAULT_ISSUER};
 
-/// Where the keys come from and what a token must say.
+/// The sources of keys, and the required claims of a token.
 ///
-/// Several sources may be configured; a token good by any of them is good. With none of them configured the key
-/// folder is used, so nothing is ever open.
+/// Several sources may be configured; a token that is valid for any of them is accepted. Without any, the key
+/// folder is used, so authentication is never disabled.
 #[derive(Debug, Clone)]
 pub struct AuthConfig {
     /// `VIDEOSDGX_AUTH_DIR`: the key folder.
@@ -19,7 +19,7 @@ pub struct AuthConfig {
     pub public_key_file: Option<PathBuf>,
     /// `VIDEOSDGX_JWKS_FILE`.
     pub jwks_file: Option<PathBuf>,
-    /// `VIDEOSDGX_JWKS_URL`, read again when an unknown key id comes, at most every `refresh_interval`.
+    /// `VIDEOSDGX_JWKS_URL`, read again when a token has an unknown key id, at most every `refresh_interval`.
     pub jwks_url: Option<String>,
     /// `VIDEOSDGX_JWT_ISSUER`: what `iss` must be.
     pub issuer: String,

@@ -2,19 +2,19 @@ use videosdgx_api::{Code, Problem};
 
 use crate::Scope;
 
-/// Why a request is refused. From outside every `Unauthenticated` looks the same.
+/// Why a request is refused. Every `Unauthenticated` looks the same to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No token, or one that does not hold: `401`.
+    /// No token, or an invalid one: `401`.
     #[error("authentication is required: send a valid token as `Authorization: Bearer`")]
     Unauthenticated {
-        /// What was wrong, for the log at debug level only; never part of an answer.
+        /// What was wrong, for the log at debug level only; never part of a response.
         reason: &'static str,
     },
-    /// A good token without the scope that this takes: `403`.
+    /// A valid token without the required scope: `403`.
     #[error("the token lacks the scope `{required}`")]
     InsufficientScope {
-        /// The scope to ask for.
+        /// The required scope.
         required: Scope,
     },
 }
@@ -49,7 +49,7 @@ impl Denied {
     }
 }
 
-/// The answer's body; send [`Denied::www_authenticate`] with it.
+/// The body of the response; send [`Denied::www_authenticate`] as a header with it.
 impl From<&Denied> for Problem {
     fn from(denied: &Denied) -> Self {
         Problem::new(denied.code(), denied.to_string())

@@ -10,7 +10,7 @@ pub trait JwksFetcher: Send + Sync + 'static {
     fn fetch<'a>(&'a self, url: &'a str) -> FetchFuture<'a>;
 }
 
-/// The fetcher for real use: 5 s in all, 256 KiB at most, no redirects.
+/// Fetches over HTTP: within 5 s, at most 256 KiB, no redirects.
 #[cfg(feature = "http")]
 #[derive(Debug, Clone)]
 pub struct HttpJwksFetcher {

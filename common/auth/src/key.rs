@@ -84,7 +84,7 @@ impl VerifyingKey {
             AlgorithmParameters::OctetKeyPair(parameters) if parameters.curve == EllipticCurve::Ed25519 => {
                 (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
             }
-            // A symmetric key has no place in a key set.
+            // Symmetric keys are not allowed in a key set.
             _ => return refuse("only RSA, P-256 and Ed25519 keys are supported"),
         };
         if jwk.common.key_algorithm.is_some_and(|alg| alg != named) {

@@ -15,9 +15,9 @@ const LOCK: &str = ".lock";
 
 /// The folder where the gateway and its services keep their key.
 ///
-/// `signing-key.pem` (Ed25519, mode 0600) signs; `jwks.json` verifies. The first process that starts creates both: a file
-/// lock lets one process at a time in, and each file appears whole, by rename, so a reader never sees half a key.
-/// A process that may not read the signing key can still verify with `jwks.json`.
+/// `signing-key.pem` (Ed25519, mode 0600) signs; `jwks.json` verifies. The first process that starts creates both. A file
+/// lock admits one process at a time, and each file is renamed into place when it is complete, so a reader never sees a
+/// partial key. A process that may not read the signing key can still verify with `jwks.json`.
 #[derive(Debug)]
 pub struct KeyFolder {
     dir: PathBuf,
@@ -27,7 +27,7 @@ pub struct KeyFolder {
 }
 
 impl KeyFolder {
-    /// Opens the folder `dir`, making it and its key when there is none.
+    /// Opens the folder `dir`; creates the folder and its key if they do not exist.
     ///
     /// # Errors
     /// [`AuthError::File`] when the folder cannot be used, [`AuthError::KeyExposed`] when others can read the
@@ -75,7 +75,7 @@ impl KeyFolder {
         };
         let keys = KeySet::from_jwks(&json, &key_set_path.display().to_string())?;
         let signer = read_signer(&dir.join(SIGNING_KEY))?;
-        // A key that was put in the place of the old one is published first.
+        // After the signing key was replaced, the folder is complete only once the new public key is published.
         let published = signer
             .as_ref()
             .and_then(Signer::public)
@@ -96,17 +96,17 @@ impl KeyFolder {
         write_whole(&path, &json, 0o644)
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.dir
     }
 
-    /// Whether this call made the key: the moment to tell the operator how to mint a token.
+    /// Whether this call created the key; then the operator should be told how to mint a token.
     pub fn was_created(&self) -> bool {
         self.created
     }
 
-    /// What mints tokens; `None` for a process that may only verify.
+    /// Mints tokens; `None` for a process that may only verify.
     pub fn signer(&self) -> Option<&Signer> {
         self.signer.as_ref()
     }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::AuthError;
 use crate::key::VerifyingKey;
 
-/// Most keys of one set that are looked at.
+/// Maximum number of keys that are read from one set.
 const MAX_KEYS: usize = 64;
 
 /// The keys in use.
@@ -42,8 +42,8 @@ impl KeySet {
 
     /// The keys that a token with this header may have been signed with.
     ///
-    /// A token's `kid` must match the key's; a key without an id (a PEM file, a secret) takes any. A token
-    /// without `kid` may be of any key of its algorithm.
+    /// A token's `kid` must match the key's; a key without an id (a PEM file, a secret) matches every `kid`.
+    /// A token without `kid` may be signed with any key of its algorithm.
     pub(crate) fn candidates<'a>(
         &'a self,
         algorithm: &'a str,
@@ -69,7 +69,7 @@ fn algorithm_name(algorithm: Algorithm) -> &'static str {
         Algorithm::RS256 => "RS256",
         Algorithm::ES256 => "ES256",
         Algorithm::EdDSA => "EdDSA",
-        // Never made by `VerifyingKey`; no token names it.
+        // `VerifyingKey` never has another algorithm; no token can name this one.
         _ => "",
     }
 }

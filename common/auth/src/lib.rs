@@ -15,8 +15,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Keys come from a key folder ([`KeyFolder`], made at first start), a shared secret, a PEM public key, a JWKS
-//! file or a JWKS URL. A key has exactly one algorithm; a token that names another is refused.
+//! Keys come from a key folder ([`KeyFolder`], created at the first start), a shared secret, a PEM public key, a
+//! JWKS file or a JWKS URL. A key has exactly one algorithm; a token that names another is refused.
 
 mod claims;
 mod config;

@@ -12,7 +12,7 @@ use crate::claims::check_subject;
 use crate::key::{VerifyingKey, thumbprint};
 use crate::{AuthError, DEFAULT_AUDIENCE, DEFAULT_ISSUER, Scopes};
 
-/// Mints tokens. Its key never shows in `Debug`.
+/// Mints tokens. Its key never appears in `Debug` output.
 #[derive(Clone)]
 pub struct Signer {
     key: EncodingKey,
@@ -87,7 +87,7 @@ impl Signer {
         self.public.as_ref()
     }
 
-    /// A token for `subject` that is good from now for `ttl` (1 second to 10 years).
+    /// A token for `subject` that is valid from now for `ttl` (1 second to 10 years).
     pub fn mint(
         &self,
         subject: &str,

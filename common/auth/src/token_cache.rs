@@ -10,9 +10,9 @@ const CAPACITY: usize = 1024;
 
 type Fingerprint = [u8; 32];
 
-/// Tokens whose signature was verified recently, by their SHA-256, so that a client in a loop costs one
-/// signature check and not thousands. The tokens themselves are not kept. An entry ends with its token's `exp`
-/// and with every change of keys.
+/// Tokens whose signature was verified recently, by their SHA-256, so that a client with many requests costs
+/// one signature check. The tokens themselves are not kept. An entry is valid until its token's `exp` or the
+/// next change of keys.
 #[derive(Default)]
 pub(crate) struct TokenCache {
     entries: Mutex<HashMap<Fingerprint, Entry>>,

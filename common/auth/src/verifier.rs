@@ -40,10 +40,10 @@ impl std::fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Loads every configured key, making the key folder when it is used and empty.
+    /// Loads every configured key; creates the key folder if it is used and empty.
     ///
     /// # Errors
-    /// When a key file cannot be read or used, and when `jwks_url` is configured (that takes a fetcher: use
+    /// When a key file cannot be read or used, and when `jwks_url` is configured (it needs a fetcher: use
     /// [`Verifier::with_fetcher`]).
     pub fn from_config(config: &AuthConfig) -> Result<Self, AuthError> {
         if config.jwks_url.is_some() {
@@ -55,8 +55,8 @@ impl Verifier {
         Self::build(config, None)
     }
 
-    /// Like [`Verifier::from_config`], with something that can read `jwks_url`. The URL is first read by
-    /// [`Verifier::refresh`] or by the first token whose key is unknown.
+    /// Like [`Verifier::from_config`], with a fetcher for `jwks_url`. The URL is first read by
+    /// [`Verifier::refresh`] or for the first token whose key is unknown.
     pub fn with_fetcher(config: &AuthConfig, fetcher: impl JwksFetcher) -> Result<Self, AuthError> {
         Self::build(config, Some(Box::new(fetcher)))
     }
@@ -75,8 +75,8 @@ impl Verifier {
 
     /// Verifies the request's `Authorization` header, given all its values as bytes.
     ///
-    /// A token of an unknown key makes the changeable key sources be read again, at most once per refresh
-    /// interval.
+    /// If the key of a token is unknown, the key folder, JWKS file and JWKS URL are read again, at most once
+    /// per refresh interval.
     ///
     /// # Errors
     /// [`Denied::Unauthenticated`], whatever is wrong.
@@ -97,7 +97,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies a token with the keys at hand.
+    /// Verifies a token with the keys that are loaded.
     ///
     /// # Errors
     /// [`Denied::Unauthenticated`], whatever is wrong.
@@ -208,7 +208,7 @@ impl Verifier {
 
 const UNKNOWN_KEY: Denied = Denied::Unauthenticated { reason: "no key fits the token's alg and kid" };
 
-/// Everything that is configured except the URL.
+/// Reads every configured source except the URL.
 fn load_files(config: &AuthConfig) -> Result<KeySet, AuthError> {
     let mut set = KeySet::default();
     if let Some(dir) = config.key_dir() {

@@ -23,7 +23,7 @@ pub struct CheckpointLayout {
 /// A checkpoint folder whose configuration parses and whose weights' headers are valid.
 #[derive(Debug, Clone)]
 pub struct CheckpointFolder {
-    /// Where it is.
+    /// Path of the folder.
     pub path: PathBuf,
     /// Name of the checkpoint, shown in every job: `demo.json`'s, else the folder's.
     pub name: String,

@@ -1,4 +1,4 @@
-//! The loop over a schedule.
+//! The denoising loop over a schedule.
 
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, catch_libtorch_errors};

@@ -34,8 +34,7 @@ pub struct Generation {
     pub scheduler: Option<SchedulerName>,
     /// Shift of the schedule towards noise; default: the checkpoint's.
     pub shift: Option<f64>,
-    /// Fingerprint of all settings of the job, those included that the fields above do not have; default: none, outside a
-    /// queue.
+    /// Hash of all settings of the job, including those that have no field above; `None` outside a queue.
     pub job_fingerprint: Option<u64>,
 }
 

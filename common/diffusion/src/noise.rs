@@ -1,4 +1,4 @@
-//! The noise that denoising starts from.
+//! Seeded noise, from which denoising starts and which stochastic schedulers add.
 
 use videosdgx_tensor::{Device, Tensor};
 

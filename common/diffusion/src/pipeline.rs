@@ -10,7 +10,7 @@ use crate::{Generation, LatentFile, LatentShape, Latents, PipelineError, Progres
 /// How a pipeline is loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct PipelineOptions {
-    /// Where it runs.
+    /// Device of all tensors.
     pub device: Device,
     /// Compute type of encoders and transformer.
     pub kind: Kind,

@@ -11,7 +11,7 @@ use crate::{GgmlType, GgufError, TensorInfo, Value};
 const MAGIC: u32 = u32::from_le_bytes(*b"GGUF");
 /// Longest metadata key and longest tensor name, in bytes. ggml itself limits names to 64 bytes.
 const MAX_NAME_BYTES: usize = 65_535;
-/// Most dimensions of a tensor: ggml's limit.
+/// Maximum number of dimensions of a tensor: ggml's limit.
 const MAX_RANK: u32 = 4;
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 20;

@@ -19,10 +19,10 @@ pub struct Lease {
     pub attempt: u32,
 }
 
-/// A job handed to a worker.
+/// A job that a worker has claimed.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Passed with every write.
+    /// Passed with every write of the worker.
     pub lease: Lease,
     /// The owner.
     pub principal: Principal,
@@ -36,11 +36,11 @@ pub struct Claim {
     pub lease_until: Timestamp,
     /// Attempts used up before this one (releases do not count); the last allowed one is `max_attempts - 1`.
     pub attempts_used: u32,
-    /// Tells the worker to stop; check it at each denoising step.
+    /// Signals that the worker must stop; check it at each denoising step.
     pub cancel: CancelSignal,
 }
 
-/// What the answer to a worker's write tells it to do.
+/// What a worker must do next: the result of each of its writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Signal {
     /// Continue.
@@ -73,7 +73,7 @@ impl CancelSignal {
         self.get() != Signal::Continue
     }
 
-    /// Raises the flag; `Lost` outweighs `Cancel`, and nothing lowers it again.
+    /// Raises the flag. `Lost` replaces `Cancel`; a raised flag is never lowered.
     pub fn raise(&self, signal: Signal) {
         let level = match signal {
             Signal::Continue => 0,

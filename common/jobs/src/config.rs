@@ -2,31 +2,31 @@
 
 use std::time::Duration;
 
-/// When ended jobs are forgotten.
+/// When jobs that have ended are forgotten, that is, deleted from the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionPolicy {
     /// Ended jobs older than this are forgotten.
     pub max_age: Duration,
-    /// No more ended jobs than this are kept, the newest.
+    /// Maximum number of ended jobs that are kept; the oldest are forgotten first.
     pub max_ended: usize,
 }
 
-/// Settings of a queue; the defaults are the published promises.
+/// Settings of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// A claim that is not renewed for this long goes to another worker.
+    /// A job whose lease is not renewed for this long is given to another worker.
     pub lease: Duration,
-    /// Attempts after which a job is given up.
+    /// Maximum number of attempts of a job.
     pub max_attempts: u32,
     /// Waiting this long raises the effective priority by one.
     pub ageing_step: Duration,
-    /// Most jobs that wait.
+    /// Maximum number of waiting jobs.
     pub max_queued: usize,
-    /// Most jobs of one principal that wait.
+    /// Maximum number of waiting jobs of one principal.
     pub max_queued_per_principal: usize,
-    /// How many jobs run at once (only for estimates).
+    /// Number of jobs that run at the same time; used for estimates only.
     pub workers: u32,
-    /// Events kept for each job, for resuming.
+    /// Number of events kept for each job, so that event streams can be resumed.
     pub max_events_per_job: u64,
     /// When ended jobs are forgotten.
     pub retention: RetentionPolicy,

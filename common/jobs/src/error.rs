@@ -10,7 +10,7 @@ use std::{
 
 use videosdgx_api::{JobId, JobStatus};
 
-/// Which bound of the queue was reached.
+/// Which limit of the queue was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FullScope {
     /// All jobs that wait.
@@ -19,7 +19,7 @@ pub enum FullScope {
     Principal,
 }
 
-/// Errors of the queue. Each commit can fail many callers, hence `Clone`.
+/// Errors of the queue. `Clone`, because one failed commit is reported to many callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// No such job, or not this principal's.
@@ -33,10 +33,10 @@ pub enum QueueError {
         /// The refused fencing token.
         attempt: u32,
     },
-    /// The same idempotency key came with another body.
+    /// The same idempotency key was used with another body.
     #[error("the idempotency key was already used for job {job} with another body")]
     IdempotencyConflict {
-        /// The job made with the key.
+        /// The job that was created with the key.
         job: JobId,
     },
     /// The id is already taken.
@@ -45,14 +45,14 @@ pub enum QueueError {
         /// The id.
         job: JobId,
     },
-    /// A bound was reached; nothing of the submission was enqueued.
+    /// A limit was reached; nothing of the submission was enqueued.
     #[error("the queue is full ({limit} jobs wait), try again in {} s", retry_after.as_secs())]
     QueueFull {
-        /// Which bound.
+        /// Which limit.
         scope: FullScope,
-        /// The bound.
+        /// The value of the limit.
         limit: usize,
-        /// When space is expected, at least 1 s.
+        /// Time until there is space again, as an estimate; at least 1 s.
         retry_after: Duration,
     },
     /// The job has not ended: cancel it first.
@@ -67,7 +67,7 @@ pub enum QueueError {
         /// How it ended.
         status: JobStatus,
     },
-    /// No space left; nothing was changed. It works again as soon as there is space.
+    /// The disk is full; nothing was changed. Writes succeed again once there is space.
     #[error("no space left for the job database")]
     StorageFull,
     /// The database failed; nothing was changed.
@@ -92,7 +92,7 @@ pub enum QueueError {
     Closed,
 }
 
-/// Why the queue's storage failed. Equal when the messages are.
+/// Why the queue's storage failed. Two of these errors are equal if their messages are.
 #[derive(Debug, Clone)]
 pub struct StorageError {
     path: Option<PathBuf>,

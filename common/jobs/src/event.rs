@@ -9,9 +9,9 @@ use std::{
 use futures::{Stream, channel::mpsc};
 use videosdgx_api::{EventKind, JobEvent};
 
-/// The events of one job after a sequence number: first those that already happened, then the live ones, without gap or
-/// repetition. Ends after the event of a final status; also when the queue closes or when the reader falls
-/// [`EventStream::BUFFER`] events behind (reconnect with the last sequence seen).
+/// The events of one job after a sequence number: first the past ones, then the live ones, without gap or repetition.
+/// Ends after the event of a final status; also when the queue closes or when the reader falls [`EventStream::BUFFER`]
+/// events behind (then reconnect with the last sequence number received).
 #[derive(Debug)]
 pub struct EventStream {
     replay: VecDeque<JobEvent>,
@@ -22,7 +22,7 @@ impl EventStream {
     /// Live events that may wait for a slow reader.
     pub const BUFFER: usize = 256;
 
-    /// For drivers: what already happened, then what comes from `live` (`None` for a job that has ended).
+    /// For drivers: the past events, then those from `live` (`None` for a job that has ended).
     #[must_use]
     pub fn new(replay: VecDeque<JobEvent>, live: Option<mpsc::Receiver<JobEvent>>) -> Self {
         Self { replay, live }

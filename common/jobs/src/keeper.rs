@@ -23,7 +23,7 @@ impl LeaseKeeper {
     /// Starts renewing `claim` every `every` (a third of the lease).
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub fn start(queue: Arc<dyn Queue>, claim: &Claim, every: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
         let lease = claim.lease.clone();

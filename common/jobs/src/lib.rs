@@ -4,10 +4,10 @@
 //! driver share; [`QueueOptions`] are the settings of every driver, and [`sqlite::SqliteQueue`] is the embedded driver.
 //!
 //! - States: `queued → running → completed | failed | cancelled | dead`; a final state is never left.
-//! - A [`Claim`] hands out `(job, attempt, lease_until)`; every later write carries the attempt as a fencing token, and a
+//! - A [`Claim`] contains `(job, attempt, lease_until)`; every later write carries the attempt as a fencing token, and a
 //!   stale one is refused with [`QueueError::Stale`].
-//! - At-least-once execution, exactly one visible result: a worker renames its file into place, then calls `complete`; when
-//!   that is refused it removes the file.
+//! - Execution is at least once, with exactly one visible result: a worker renames its file into place, then calls
+//!   `complete`; if that is refused, it removes the file.
 //! - Order of claims: see [`state::order`] (priorities, ageing, fairness, and the bound on waiting).
 
 mod claim;

@@ -45,7 +45,7 @@ impl fmt::Debug for QueueOptions {
     }
 }
 
-/// Where a queue is stored. What the queue does with its jobs is the same for every driver and comes with [`QueueOptions`].
+/// The storage of a queue. The rules for its jobs are the same for every driver and are configured by [`QueueOptions`].
 pub trait QueueDriver {
     /// Opens the queue, restoring what is stored.
     ///

@@ -10,8 +10,8 @@ use crate::{
     ListQuery, Principal, Progress, QueueError, Signal, Submission, Submitted, Totals,
 };
 
-/// A pending answer. The request was already sent when this is returned, so dropping it only drops the answer (a dropped
-/// `claim` claims nothing). Needs no runtime: await it anywhere, or [`wait`] on a plain thread.
+/// A pending answer. The request has been sent when this is returned, so dropping it only discards the answer (a dropped `claim`
+/// claims no job). Needs no async runtime: await it anywhere, or call [`wait`] on a plain thread.
 pub type Answer<T> = BoxFuture<'static, Result<T, QueueError>>;
 
 /// Waits for an answer on a plain thread (a worker's). Not for threads of an async runtime.
@@ -19,10 +19,11 @@ pub fn wait<T>(answer: Answer<T>) -> Result<T, QueueError> {
     futures::executor::block_on(answer)
 }
 
-/// A durable queue of jobs. Every answer to a write is given after the write is durable. Methods that take a [`Principal`]
-/// answer [`QueueError::NotFound`] for jobs of other principals.
+/// A durable queue of jobs. A write is answered once it is durable. Methods that take a [`Principal`] return
+/// [`QueueError::NotFound`] for jobs of other principals.
 pub trait Queue: Send + Sync + 'static {
-    /// Enqueues all, or none; answers in the same order. A known idempotency key with the same body gives the earlier job.
+    /// Enqueues all submissions or none; the results are in the same order. A known idempotency key with the same body returns
+    /// the earlier job.
     ///
     /// Errors: `QueueFull`, `IdempotencyConflict`, `DuplicateId`.
     fn submit(&self, submissions: Vec<Submission>) -> Answer<Vec<Submitted>>;
@@ -33,15 +34,15 @@ pub trait Queue: Send + Sync + 'static {
     /// The jobs of `principal`, newest first.
     fn list(&self, principal: &Principal, query: ListQuery) -> Answer<JobPage>;
 
-    /// Cancels: queued at once (answers `Cancelled`); running as soon as the worker checks (answers `Running`). Repeating
-    /// it is not an error. Errors: `AlreadyEnded` for other final states.
+    /// Cancels a queued job at once (returns `Cancelled`), a running one as soon as its worker checks (returns `Running`).
+    /// Repeating it is not an error. Errors: `AlreadyEnded` for other final states.
     fn cancel(&self, principal: &Principal, job: &JobId) -> Answer<JobStatus>;
 
-    /// Forgets an ended job and answers what files it had. Errors: `NotEnded`.
+    /// Forgets an ended job and returns which file it had. Errors: `NotEnded`.
     fn forget(&self, principal: &Principal, job: &JobId) -> Answer<Forgotten>;
 
-    /// The events of a job of `principal` after sequence number `after` (0 = from the beginning, else `Last-Event-ID`).
-    /// Of very old events only the newest `max_events_per_job` are kept.
+    /// The events of a job of `principal` after sequence number `after` (0: from the beginning; otherwise `Last-Event-ID`). Only
+    /// the newest `max_events_per_job` events are kept.
     fn subscribe(&self, principal: &Principal, job: &JobId, after: u64) -> Answer<EventStream>;
 
     /// Any job, whichever principal owns it: for workers and clean-up, never for a response.
@@ -60,15 +61,15 @@ pub trait Queue: Send + Sync + 'static {
     /// Extends the lease by its full length from now. Errors: `Stale`.
     fn renew(&self, lease: &Lease) -> Answer<Signal>;
 
-    /// Reports progress. Need not be awaited: drop the answer and look at [`Claim::cancel`]. Errors: `Stale`.
+    /// Reports progress. Need not be awaited: drop the answer and check [`Claim::cancel`]. Errors: `Stale`.
     fn progress(&self, lease: &Lease, progress: Progress) -> Answer<Signal>;
 
     /// Adds a warning for the owner (each text once). Errors: `Stale`.
     fn warn(&self, lease: &Lease, warning: String) -> Answer<Signal>;
 
-    /// The file is in place, synced, under its final name. Put the attempt into that name when it is not the first, so that a
-    /// late attempt cannot write over the result of another. When this answers `Cancelled` or is refused as `Stale`, remove
-    /// that file; on `StorageFull` or `Storage` try again (renewals continue meanwhile, they need no disk).
+    /// Completes a job whose file is synced under its final name. The name must contain the attempt unless it is the first, so
+    /// that a delayed attempt cannot overwrite the result of another. If this returns `Cancelled` or fails with `Stale`, remove
+    /// the file; on `StorageFull` or `Storage` try again (renewals still succeed, because they need no disk).
     fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<Ended>;
 
     /// The attempt failed. With `retry` the job is queued again until its attempts are used up, then `Failed`.
@@ -77,9 +78,10 @@ pub trait Queue: Send + Sync + 'static {
     /// The worker stopped because of [`Signal::Cancel`].
     fn cancelled(&self, lease: &Lease) -> Answer<Ended>;
 
-    /// Gives the job back without using up an attempt (shutdown, no memory for the model), not to be claimed for `delay`.
+    /// Returns the job to the queue without using up an attempt (shutdown, no memory for the model); it cannot be claimed for
+    /// `delay`.
     fn release(&self, lease: &Lease, delay: Duration) -> Answer<Ended>;
 
-    /// No more claims from now on: waiting workers get `None`. Everything else continues.
+    /// Refuses claims from now on: waiting workers get `None`. Everything else continues.
     fn close_claims(&self);
 }

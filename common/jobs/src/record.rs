@@ -7,7 +7,7 @@ use videosdgx_api::{JobId, JobStatus, Priority, Stage};
 
 use crate::Principal;
 
-/// Where a running job is.
+/// The stage and step that a running job has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The current stage.
@@ -138,11 +138,11 @@ pub struct JobPage {
     pub next: Option<Cursor>,
 }
 
-/// How a worker's write ended its hold on a job.
+/// Result of a write that ends an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Where the job is now: after `complete`, `Completed` – or `Cancelled` when the owner had requested that first, and then
-    /// the file must be removed; after `fail`, `Queued` (it is tried again) or `Failed`; after `release`, `Queued` or `Cancelled`.
+    /// Status of the job now. After `complete`: `Completed`, or `Cancelled` if the owner had requested that first (then remove
+    /// the file). After `fail`: `Queued` (it is retried) or `Failed`. After `release`: `Queued` or `Cancelled`.
     pub status: JobStatus,
 }
 

@@ -2,7 +2,7 @@
 
 use videosdgx_api::{JobId, JobStatus, Principal, Priority};
 
-/// Makes a repeated submission of a client the same job.
+/// Identifies a repeated submission: the same key and body return the first job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The header's value; one namespace per principal.
@@ -26,20 +26,20 @@ pub struct Submission {
     pub attachment: Option<Vec<u8>>,
     /// Length of the prompt, for the aggregates.
     pub prompt_characters: u64,
-    /// Makes repeated submissions the same job.
+    /// Identifies a repeated submission.
     pub idempotency: Option<IdempotencyKey>,
     /// Warnings for the owner.
     pub warnings: Vec<String>,
 }
 
-/// Answer to one [`Submission`], given only after it is on the disk.
+/// Result of one [`Submission`], returned once it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
     /// The job: the submission's own id, or that of the job made earlier with the same idempotency key.
     pub id: JobId,
     /// `Queued`, or the state of the earlier job.
     pub status: JobStatus,
-    /// Whether it is a job made earlier.
+    /// Whether it is a job that was created earlier.
     pub existing: bool,
     /// 1 = next; 0 = no longer waiting. An estimate: later, more urgent jobs overtake.
     pub queue_position: u64,

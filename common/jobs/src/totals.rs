@@ -1,35 +1,35 @@
-//! Figures over all jobs.
+//! Counts and totals over all jobs.
 
 use serde::{Deserialize, Serialize};
 use videosdgx_api::{InferenceRecord, JobStatus};
 
-/// How many jobs are where, now.
+/// Number of jobs in each state now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Jobs waiting at each priority, index 0 to 9.
     pub queued_by_priority: [u64; 10],
-    /// Jobs being made.
+    /// Running jobs.
     pub running: u64,
-    /// Ended well, of those still kept.
+    /// Completed jobs that are still stored.
     pub completed: u64,
-    /// Ended badly, of those still kept.
+    /// Failed jobs that are still stored.
     pub failed: u64,
-    /// Cancelled, of those still kept.
+    /// Cancelled jobs that are still stored.
     pub cancelled: u64,
-    /// Given up after the last attempt, of those still kept.
+    /// Dead jobs (their worker died in every attempt) that are still stored.
     pub dead: u64,
     /// Workers waiting for a job.
     pub waiting_workers: u64,
 }
 
 impl Counts {
-    /// Jobs waiting in all.
+    /// Number of waiting jobs of all priorities.
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.queued_by_priority.iter().sum()
     }
 
-    /// Jobs with that status.
+    /// Number of jobs with this status.
     #[must_use]
     pub fn of(&self, status: JobStatus) -> u64 {
         match status {
@@ -43,12 +43,12 @@ impl Counts {
     }
 }
 
-/// Aggregates since the queue was made; they survive a restart.
+/// Totals since the queue was created; they survive a restart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Jobs accepted.
     pub submitted: u64,
-    /// Jobs that came to an end by work: `successful + failed`.
+    /// Jobs that ran to an end: `successful + failed`.
     pub total_inferences: u64,
     /// Completed.
     pub successful: u64,
@@ -58,23 +58,23 @@ pub struct Totals {
     pub cancelled: u64,
     /// Attempts lost to a worker that died or stopped renewing.
     pub leases_lost: u64,
-    /// Of the completed, seconds from the start of the last attempt to its end, added up.
+    /// Sum of the durations of completed jobs: seconds from the start of the last attempt to its end.
     pub duration_seconds_sum: f64,
-    /// The shortest; `None` before the first.
+    /// The shortest of these durations; `None` before the first.
     pub duration_seconds_min: Option<f64>,
-    /// The longest; `None` before the first.
+    /// The longest of these durations; `None` before the first.
     pub duration_seconds_max: Option<f64>,
     /// Characters of all accepted prompts.
     pub prompt_characters_sum: u64,
-    /// The last ten that ended by work, newest first.
+    /// The last ten jobs that ran to an end, newest first.
     pub last_10: Vec<InferenceRecord>,
 }
 
 impl Totals {
-    /// How many ended jobs are kept one by one.
+    /// Number of jobs in `last_10`.
     pub(crate) const LAST: usize = 10;
 
-    /// Takes an ended job in.
+    /// Counts a job that ran to an end.
     pub(crate) fn add(&mut self, record: InferenceRecord) {
         match record.status {
             JobStatus::Cancelled | JobStatus::Queued | JobStatus::Running => {
@@ -109,7 +109,7 @@ impl Totals {
         (self.submitted > 0).then(|| self.prompt_characters_sum as f64 / self.submitted as f64)
     }
 
-    /// Completed share of all that ended by work, 0 to 1; `None` before the first.
+    /// Share of completed jobs among those that ran to an end, 0 to 1; `None` before the first.
     #[must_use]
     pub fn success_rate(&self) -> Option<f64> {
         (self.total_inferences > 0).then(|| self.successful as f64 / self.total_inferences as f64)

@@ -1,4 +1,4 @@
-//! Refuses a load before the allocator fails (on unified memory an out-of-memory wedges the machine).
+//! Refuses a load before the allocator fails: on unified memory, running out of memory can make the whole machine unresponsive.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use crate::{Memory, MemoryProbe, SystemMemory};
 pub trait Evictable: Send + Sync {
     /// When its model was last used; `None` when it has none or it is in use.
     fn idle_since(&self) -> Option<Instant>;
-    /// Unloads if still idle and waits until the memory is free; whether it did.
+    /// Unloads the model if it is still idle and waits until the memory is free; returns whether it did.
     fn evict(&self) -> bool;
 }
 
@@ -26,30 +26,30 @@ pub type ShortageHook = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 pub struct Shortage {
     /// Declared peak in bytes.
     pub needed: u64,
-    /// Bytes that could be used, reserve and promises to others taken off.
+    /// Available bytes, without the reserve and without memory reserved for other models.
     pub available: u64,
 }
 
-/// Decides whether a load may begin. One load at a time: what a load takes can only be seen when it has ended. What a loaded
-/// model declared but has not taken yet (it needs it when it runs) stays promised to it.
+/// Decides whether a load may begin. Only one load runs at a time, because the memory that it takes is known only when it has
+/// ended. Memory that a loaded model declared but has not taken yet (it needs it when it runs) stays reserved for it.
 pub struct MemoryBudget {
     probe: Box<dyn MemoryProbe>,
     reserve: u64,
     shortage: Option<ShortageHook>,
     evictables: Mutex<Vec<Weak<dyn Evictable>>>,
-    /// Bytes promised to loaded models beyond what they have taken.
+    /// Bytes reserved for loaded models beyond what they have taken.
     promised: Arc<Mutex<u64>>,
     loading: Arc<LoadingToken>,
 }
 
 impl MemoryBudget {
-    /// Over the system's memory, keeping `reserve` bytes free.
+    /// A budget over the system's memory that keeps `reserve` bytes free.
     #[must_use]
     pub fn of_system(reserve: u64) -> Self {
         Self::new(Box::new(SystemMemory::new()), reserve)
     }
 
-    /// Over what `probe` says.
+    /// A budget over the memory that `probe` reports.
     #[must_use]
     pub fn new(probe: Box<dyn MemoryProbe>, reserve: u64) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Sets whom to ask when this process has nothing idle left.
+    /// Sets the hook that is called when memory is short and this process has no idle model left.
     #[must_use]
     pub fn with_shortage_hook(mut self, hook: ShortageHook) -> Self {
         self.shortage = Some(hook);
@@ -76,24 +76,24 @@ impl MemoryBudget {
         evictables.push(evictable);
     }
 
-    /// Where it reads the memory from.
+    /// The source of memory readings.
     #[must_use]
     pub fn probe(&self) -> &dyn MemoryProbe {
         &*self.probe
     }
 
-    /// Bytes that a new load could take; all there are when the system does not say.
+    /// Bytes that a new load could take; `u64::MAX` if the system does not report its memory.
     #[must_use]
     pub fn available(&self) -> u64 {
         let Some(Memory { available, .. }) = self.probe.memory() else { return u64::MAX };
         available.saturating_sub(self.reserve).saturating_sub(*lock(&self.promised))
     }
 
-    /// Waits for other loads, makes room by unloading idle models, oldest use first, and permits a load of at most `needed`
-    /// bytes. Blocks: for inference threads.
+    /// Waits for other loads, frees memory by unloading idle models (the least recently used first), and permits a load of at
+    /// most `needed` bytes. Blocks, so call it on an inference thread.
     ///
     /// # Errors
-    /// When there is still too little.
+    /// When the memory is still insufficient.
     pub fn admit(&self, needed: u64) -> Result<Permit, Shortage> {
         let turn = LoadingToken::take(&self.loading);
         loop {
@@ -115,7 +115,7 @@ impl MemoryBudget {
         }
     }
 
-    /// The load under `permit` ended well: what it declared and has not taken stays promised to it until the permit is dropped.
+    /// The load under `permit` succeeded: memory that it declared and has not taken stays reserved until the permit is dropped.
     pub fn settle(&self, permit: &mut Permit) {
         let after = self.probe.memory().map_or(0, |memory| memory.available);
         let taken = permit.available_before.saturating_sub(after);
@@ -144,7 +144,8 @@ impl fmt::Debug for MemoryBudget {
     }
 }
 
-/// The right to load, and afterwards the promise of what a loaded model may still take; kept as long as the model.
+/// The permission to load, and afterwards the reservation of memory that the loaded model may still take. Keep it as long as the
+/// model.
 #[derive(Debug)]
 pub struct Permit {
     needed: u64,
@@ -179,7 +180,7 @@ impl LoadingToken {
     }
 }
 
-/// The turn to load; given back when dropped.
+/// The permission to be the one running load; released when dropped.
 #[derive(Debug)]
 struct Turn(Arc<LoadingToken>);
 

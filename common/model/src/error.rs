@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use videosdgx_api::{Code, Problem};
 
-/// Stable code of a failure that has no more exact one.
+/// Stable code of a failure without a more specific code.
 pub const GENERATION_FAILED: &str = "generation_failed";
 
 /// Why a model cannot be described or loaded.
@@ -22,13 +22,13 @@ pub enum ModelError {
     CheckpointMissing {
         /// The folder or file that was looked for.
         path: PathBuf,
-        /// The command that fetches it.
+        /// The command that downloads it.
         hint: String,
     },
     /// There is a checkpoint that cannot be used. Answered with 503 `checkpoint_invalid`.
     #[error("the checkpoint cannot be used: {}: {reason}", .file.display())]
     CheckpointInvalid {
-        /// The file at fault.
+        /// The invalid file.
         file: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -47,7 +47,7 @@ impl ModelError {
         Self::Failed(source.into().into())
     }
 
-    /// The stable code that a job or a response carries.
+    /// The stable code for a job or a response.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl From<ModelError> for Problem {
     }
 }
 
-/// Errors of a loader; one failure answers many callers, hence `Clone`.
+/// Errors of a loader. `Clone`, because one failure is reported to many callers.
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError<E: Error + 'static> {
     /// The load failed; the next use tries again.
@@ -95,7 +95,7 @@ pub enum LoaderError<E: Error + 'static> {
     InsufficientMemory {
         /// Declared peak in bytes.
         needed: u64,
-        /// Bytes that could be used now, the reserve already taken off.
+        /// Bytes that could be used now, without the reserve.
         available: u64,
     },
     /// The model is still in use; nothing was unloaded.

@@ -1,10 +1,10 @@
-//! How much an unload gave back.
+//! How much memory an unload has freed.
 
 use videosdgx_api::Gpu;
 
 use crate::{Freed, MemoryProbe, gpu, process_resident_bytes};
 
-/// Where memory was before an unload, to be compared with afterwards.
+/// Memory use before an unload, to be compared with the use afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
     /// Resident bytes of this process.
@@ -16,7 +16,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Looks.
+    /// Reads the present memory use.
     pub(crate) fn now(memory: &dyn MemoryProbe) -> Self {
         let gpus = gpu::gpus();
         let unified = gpus.iter().any(|gpu| gpu.unified_memory);
@@ -52,7 +52,7 @@ mod tests {
     fn memory_is_counted_where_it_was() {
         assert_eq!(held(100, 0, None).freed(held(40, 0, None)).freed_bytes, 60);
         assert_eq!(held(100, 900, None).freed(held(90, 100, None)).freed_bytes, 810);
-        // The weights were the GPU's on unified memory: hardly any of it was resident.
+        // On unified memory the weights belong to the GPU: hardly any of them are resident.
         assert_eq!(held(100, 0, Some(50)).freed(held(95, 0, Some(750))).freed_bytes, 700);
         let grown = held(100, 5, Some(50)).freed(held(120, 9, Some(10)));
         assert_eq!((grown.freed_bytes, grown.resident_bytes), (0, 120));

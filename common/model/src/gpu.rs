@@ -1,11 +1,11 @@
-//! GPUs as NVIDIA's driver names them.
+//! GPUs as NVIDIA's driver reports them.
 
 use std::sync::OnceLock;
 
 use nvml_wrapper::{Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
 use videosdgx_api::Gpu;
 
-/// The driver's library, searched once; without it there are no GPUs.
+/// The driver's library, which is searched once; without it no GPU is reported.
 fn nvml() -> Option<&'static Nvml> {
     static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
     NVML.get_or_init(|| {
@@ -18,8 +18,8 @@ fn nvml() -> Option<&'static Nvml> {
     .as_ref()
 }
 
-/// All GPUs with their figures of now; empty without a driver. On GB10 the driver answers "not supported" for memory, because
-/// the GPU uses the host's: such a GPU is `unified_memory`, and the host's figures count.
+/// All GPUs with their present state; empty without a driver. On GB10 the driver reports "not supported" for memory, because
+/// the GPU uses the host's: such a GPU is `unified_memory`, and the host's memory is what matters.
 #[must_use]
 pub fn gpus() -> Vec<Gpu> {
     let Some(nvml) = nvml() else { return Vec::new() };
@@ -42,7 +42,7 @@ pub fn gpus() -> Vec<Gpu> {
         .collect()
 }
 
-/// Whether this answer to the question for memory means that there is none of its own.
+/// Whether this error of the memory query means that the GPU has no memory of its own.
 fn is_unified(error: Option<&NvmlError>) -> bool {
     matches!(error, Some(NvmlError::NotSupported))
 }

@@ -1,4 +1,4 @@
-//! What this machine is, for `/info`.
+//! Description of this machine, for `/info`.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ const GB: f64 = 1e9;
 /// The driver is queried at most this often.
 const GPU_REFRESH: Duration = Duration::from_secs(1);
 
-/// The machine: processor, memory, GPUs. Cheap to ask again and again.
+/// The machine: processor, memory, GPUs. Cheap to query repeatedly.
 pub struct Host {
     cpu: String,
     cpu_count: u32,
@@ -41,7 +41,7 @@ impl Host {
         Self { cpu, cpu_count, memory: Arc::new(SystemMemory::new()), gpus: Mutex::new(None) }
     }
 
-    /// Memory now.
+    /// Memory of host and process now.
     #[must_use]
     pub fn memory(&self) -> MemoryReport {
         let memory = self.memory.memory();

@@ -1,4 +1,4 @@
-//! The thread a model lives on.
+//! The inference thread, which owns the model.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,10 +9,10 @@ use std::{
 use crate::{Freed, Load, LoaderError, Permit, freed::Held, loader::Shared, machine::Event};
 
 pub(crate) type Failure<L> = LoaderError<<L as Load>::Error>;
-/// A use: given the model, or why there is none.
+/// A use of the model: called with the model, or with the reason why there is none.
 pub(crate) type Task<L> = Box<dyn FnOnce(Result<&mut <L as Load>::Model, Failure<L>>) -> Done + Send>;
 
-/// A use that has ended. Its caller is answered after the state machine is updated: a caller with an answer finds the model free.
+/// A use that has ended. Its caller is answered after the state machine is updated, so that the caller then finds the model free.
 pub(crate) struct Done {
     pub(crate) panicked: bool,
     pub(crate) answer: Box<dyn FnOnce() + Send>,
@@ -36,7 +36,7 @@ impl<L: Load> Inference<L> {
         Self { shared, model: None }
     }
 
-    /// Works until the loader is closed.
+    /// Runs until the loader is closed.
     pub(crate) fn run(mut self) {
         while let Some(work) = self.shared.next_work() {
             match work {
@@ -61,7 +61,7 @@ impl<L: Load> Inference<L> {
                 Event::Loaded
             }
             Err(error) => {
-                // Half-loaded tensors are gone by now; give their pages back as well.
+                // The tensors of the failed load have been dropped; return their pages as well.
                 self.release();
                 tracing::warn!(model = name, %error, "model_load_failed");
                 Event::LoadFailed(error)
@@ -93,7 +93,7 @@ impl<L: Load> Inference<L> {
             None => task(Err(LoaderError::Panicked("an earlier use of this model panicked".to_owned()))),
         };
         if panicked {
-            // A half-changed model must not be used: uses granted before the panic are refused.
+            // After a panic the model may be inconsistent: uses that were already granted are refused.
             self.drop_model();
         }
         self.shared.tell(Event::UseEnded { panicked });

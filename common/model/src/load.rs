@@ -4,27 +4,27 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::MemoryBudget;
 
-/// How to bring one model into memory. Both methods run on the inference thread.
+/// How to load one model. Both methods run on the inference thread.
 pub trait Load: Send + Sync + 'static {
     /// The model. Only the inference thread ever sees it.
     type Model: Send + 'static;
     /// Why it could not be loaded.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Most bytes that loading and then running will need, for the memory budget.
+    /// Upper bound of the bytes that loading and running need, for the memory budget.
     ///
     /// # Errors
-    /// When the checkpoint cannot be looked at; reported like a failed load.
+    /// When the checkpoint cannot be read; reported like a failed load.
     fn declared_peak(&self) -> Result<u64, Self::Error>;
 
-    /// Loads it.
+    /// Loads the model.
     ///
     /// # Errors
-    /// Reported to all who wait; the next use tries again.
+    /// Reported to all waiting callers; the next use tries again.
     fn load(&self) -> Result<Self::Model, Self::Error>;
 }
 
-/// Called on the inference thread after the model was dropped: gives pages back to the system (`malloc_trim`, device caches).
+/// Called on the inference thread after the model was dropped, to return pages to the system (`malloc_trim`, device caches).
 pub type ReleaseHook = Arc<dyn Fn() + Send + Sync>;
 
 /// Settings of a loader.
@@ -34,7 +34,7 @@ pub struct LoaderConfig {
     pub name: String,
     /// Idle time after which the model is unloaded; `None` = never.
     pub auto_unload: Option<Duration>,
-    /// What may be loaded; share one budget between the loaders of a process.
+    /// The memory budget; share one between the loaders of a process.
     pub budget: Arc<MemoryBudget>,
     /// See [`ReleaseHook`].
     pub release: Option<ReleaseHook>,
@@ -52,7 +52,7 @@ impl LoaderConfig {
         }
     }
 
-    /// Sets the idle time in minutes; 0 = never. Not a number and negative count as 0.
+    /// Sets the idle time in minutes; 0 = never. Negative values and NaN count as 0.
     #[must_use]
     pub fn with_auto_unload_minutes(mut self, minutes: f64) -> Self {
         self.auto_unload =
@@ -67,7 +67,7 @@ impl LoaderConfig {
         self
     }
 
-    /// Sets the hook that gives pages back.
+    /// Sets the hook that returns pages to the system.
     #[must_use]
     pub fn with_release(mut self, release: ReleaseHook) -> Self {
         self.release = Some(release);

@@ -43,7 +43,7 @@ pub(crate) struct Shared<L: Load> {
     deadline_changed: Condvar,
 }
 
-/// Owns a model and the thread it lives on.
+/// Owns a model and its inference thread.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -117,8 +117,8 @@ impl<L: Load> ModelLoader<L> {
         Ok(Self(Arc::new(handle)))
     }
 
-    /// Loads the model if needed and runs `work` with it on the inference thread, after the uses that came before. A future that
-    /// is dropped before its turn runs nothing; once `work` runs, it runs to its end.
+    /// Loads the model if needed and runs `work` with it on the inference thread, after earlier uses. Dropping the future before
+    /// its turn cancels it; once `work` has started, it runs to its end.
     pub fn run<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut L::Model) -> R + Send + 'static,
@@ -142,7 +142,7 @@ impl<L: Load> ModelLoader<L> {
         Box::pin(async move { answered.await.unwrap_or(Err(LoaderError::Closed)) })
     }
 
-    /// As [`ModelLoader::run`], waiting on a plain thread (a worker's).
+    /// As [`ModelLoader::run`], blocking a plain thread (a worker's).
     ///
     /// # Errors
     /// When there is no model, or `work` panicked.
@@ -160,8 +160,8 @@ impl<L: Load> ModelLoader<L> {
         Box::pin(async move { answered.await.unwrap_or(Err(LoaderError::Closed)) })
     }
 
-    /// Waits for the uses that were granted, at most `wait_up_to`, then drops the model and says what that freed. Uses that come
-    /// later wait and load it again. Errors: `Busy`.
+    /// Waits at most `wait_up_to` for the granted uses, then drops the model and returns how much memory that freed. Later uses
+    /// wait and load it again. Errors: `Busy`.
     pub fn unload(&self, wait_up_to: Duration) -> BoxFuture<'static, Result<Freed, LoaderError<L::Error>>> {
         let (answer, answered) = oneshot::channel();
         let deadline = self.0.0.now().saturating_add(wait_up_to);
@@ -181,7 +181,7 @@ impl<L: Load> ModelLoader<L> {
         &self.0.0.load
     }
 
-    /// Refuses waiting and new uses, and lets the inference thread end after the running use.
+    /// Refuses waiting and new uses; the inference thread ends after the running use.
     pub fn close(&self) {
         self.0.0.close();
     }
@@ -217,7 +217,7 @@ impl<L: Load> Shared<L> {
         answer_refused(refused);
     }
 
-    /// Steps the machine and carries its actions out; refused uses are returned, to be answered without the lock.
+    /// Passes an event to the machine and executes its actions; refused uses are returned, to be answered without the lock.
     fn step(&self, core: &mut Core<L>, event: Event<L::Error>) -> Vec<(Task<L>, Failure<L>)> {
         let mut refused = Vec::new();
         for action in core.machine.step(self.now(), event) {
@@ -262,7 +262,7 @@ impl<L: Load> Shared<L> {
         let mut core = self.lock();
         core.closed = true;
         let mut refused = self.step(&mut core, Event::Close);
-        // Granted but not begun: these will not be run either.
+        // Granted but not started: these will not run either.
         for work in std::mem::take(&mut core.work) {
             if let Work::Run(task) = work {
                 refused.push((task, LoaderError::Closed));

@@ -1,15 +1,15 @@
 //! The loader's rules, without threads, clocks or memory.
 //!
-//! `unloaded → loading → loaded → unloading → unloaded`, and `loading → failed → loading`. Callers are known by tickets. Each
-//! event is answered with actions, in order; the shell carries them out: one model is loaded or dropped at a time, and every
-//! ticket is answered exactly once (by [`Action::Run`], [`Action::Refuse`], [`Action::Warm`], [`Action::Freed`] or
+//! `unloaded → loading → loaded → unloading → unloaded`, and `loading → failed → loading`. Callers are identified by tickets.
+//! Each event results in actions, in order, which the loader's threads execute: one model is loaded or dropped at a time, and
+//! every ticket is answered exactly once (by [`Action::Run`], [`Action::Refuse`], [`Action::Warm`], [`Action::Freed`] or
 //! [`Action::Busy`]).
 
 use std::{collections::VecDeque, error::Error, time::Duration};
 
 use crate::{Freed, LoaderError, Snapshot, State};
 
-/// A caller.
+/// Identifies a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
@@ -25,38 +25,38 @@ pub enum Event<E: Error + 'static> {
         /// The use panicked.
         panicked: bool,
     },
-    /// The load ended well.
+    /// The load succeeded.
     Loaded,
     /// The load failed.
     LoadFailed(LoaderError<E>),
     /// A caller wants it unloaded, waiting at most until then for uses to end.
     Unload(Ticket, Duration),
-    /// Another loader needs the memory: unload if idle, at once or not at all.
+    /// Another loader needs the memory: unload now if idle, otherwise not at all.
     Evict(Ticket),
     /// The model was dropped.
     Dropped(Freed),
     /// Time passed.
     Tick,
-    /// The loader is going away.
+    /// The loader is closing.
     Close,
 }
 
-/// What to do.
+/// What the loader must do.
 #[derive(Debug, Clone)]
 pub enum Action<E: Error + 'static> {
-    /// Load the model; answer with `Loaded` or `LoadFailed`.
+    /// Load the model; then report `Loaded` or `LoadFailed`.
     Load,
-    /// Run this use; answer with `UseEnded`.
+    /// Run this use; then report `UseEnded`.
     Run(Ticket),
-    /// Drop the model; answer with `Dropped`.
+    /// Drop the model; then report `Dropped`.
     Drop,
-    /// Tell a caller of `WarmUp` that it is loaded.
+    /// Report to a caller of `WarmUp` that the model is loaded.
     Warm(Ticket),
-    /// Tell a caller of `Use` or `WarmUp` that it will not be.
+    /// Report to a caller of `Use` or `WarmUp` that the model is not available.
     Refuse(Ticket, LoaderError<E>),
-    /// Tell a caller of `Unload` or `Evict` what was freed.
+    /// Report to a caller of `Unload` or `Evict` what was freed.
     Freed(Ticket, Freed),
-    /// Tell a caller of `Unload` or `Evict` that the model stays.
+    /// Report to a caller of `Unload` or `Evict` that the model stays.
     Busy(Ticket, LoaderError<E>),
 }
 
@@ -95,7 +95,7 @@ pub struct Machine<E: Error + 'static> {
 }
 
 impl<E: Error + 'static> Machine<E> {
-    /// Nothing loaded; `auto_unload` is the idle time after which it unloads.
+    /// A machine without a model; `auto_unload` is the idle time after which the model is unloaded.
     #[must_use]
     pub fn new(auto_unload: Option<Duration>) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl<E: Error + 'static> Machine<E> {
         }
     }
 
-    /// Takes an event in and says what to do.
+    /// Processes an event and returns what must be done.
     pub fn step(&mut self, now: Duration, event: Event<E>) -> Vec<Action<E>> {
         let mut actions = Vec::new();
         match event {
@@ -179,7 +179,7 @@ impl<E: Error + 'static> Machine<E> {
 
     fn want(&mut self, now: Duration, waiting: Waiting, actions: &mut Vec<Action<E>>) {
         match &mut self.phase {
-            // Uses that come after a requested unload wait for it, or unloads would starve.
+            // Uses that arrive after an unload request wait for it; otherwise unloads would starve.
             Phase::Loaded { spoiled: false, .. } if self.unloads.is_empty() => {
                 self.grant(now, waiting, actions)
             }
@@ -296,7 +296,7 @@ impl<E: Error + 'static> Machine<E> {
     }
 
     fn tick(&mut self, now: Duration, actions: &mut Vec<Action<E>>) {
-        // A drop under way cannot be called back: its callers get their answer in a moment.
+        // A drop in progress cannot be stopped: its callers are answered when it ends.
         if !matches!(self.phase, Phase::Unloading { .. }) {
             let in_use = self.in_use();
             let (late, kept) = self.unloads.drain(..).partition::<Vec<_>, _>(|unload| unload.deadline <= now);

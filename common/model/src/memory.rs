@@ -1,22 +1,22 @@
-//! How much memory there is.
+//! Memory of the machine and of the process.
 
 use std::{fmt, sync::Mutex};
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// Memory of the machine (or of the container, where that is less), bytes.
+/// Memory of the machine (or of the container, if that is less), in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// All.
+    /// Total memory.
     pub total: u64,
-    /// What new allocations could take: `MemAvailable`, or what the control group's limit leaves beside its resident
-    /// (not cached) pages, whichever is less.
+    /// What new allocations could take: `MemAvailable`, or the limit of the control group minus its resident (not
+    /// cached) pages, whichever is less.
     pub available: u64,
 }
 
 /// Where a budget reads the memory from.
 pub trait MemoryProbe: Send + Sync + 'static {
-    /// The memory now; `None` when the system does not say.
+    /// The memory now; `None` when the system does not report it.
     fn memory(&self) -> Option<Memory>;
 }
 
@@ -24,7 +24,7 @@ pub trait MemoryProbe: Send + Sync + 'static {
 pub struct SystemMemory(Mutex<Option<System>>);
 
 impl SystemMemory {
-    /// Looks at this system.
+    /// A probe of this system.
     #[must_use]
     pub fn new() -> Self {
         Self(Mutex::new(System::new().ok()))
@@ -65,7 +65,7 @@ impl MemoryProbe for SystemMemory {
     }
 }
 
-/// Resident bytes of this process; 0 where the system does not say.
+/// Resident bytes of this process; 0 where the system does not report them.
 #[must_use]
 pub fn process_resident_bytes() -> u64 {
     let kib = std::fs::read_to_string("/proc/self/status").ok().and_then(|text| {

@@ -9,14 +9,14 @@ use crate::LoaderError;
 /// The state of a loader, with ages instead of instants.
 #[derive(Debug, Clone)]
 pub enum State<E: Error + 'static> {
-    /// Nothing in memory.
+    /// The model is not in memory.
     Unloaded,
-    /// On the way.
+    /// The model is being loaded.
     Loading {
         /// Time since the load began.
         elapsed: Duration,
     },
-    /// In memory.
+    /// The model is in memory.
     Loaded {
         /// Time since the load ended.
         loaded_for: Duration,
@@ -25,7 +25,7 @@ pub enum State<E: Error + 'static> {
         /// Uses that run or are granted.
         in_use: usize,
     },
-    /// On the way out.
+    /// The model is being unloaded.
     Unloading {
         /// Time since it began.
         elapsed: Duration,
@@ -63,7 +63,7 @@ impl<E: Error + 'static> Snapshot<E> {
         matches!(self.state, State::Loaded { .. })
     }
 
-    /// The form of the API; `code` gives the stable code of a failure.
+    /// Converts to the form of the API; `code` maps a failure to its stable code.
     pub fn report(&self, code: impl FnOnce(&LoaderError<E>) -> String) -> LoaderReport {
         let (state, in_use, idle, error) = match &self.state {
             State::Unloaded => (LoaderState::Unloaded, 0, None, None),
@@ -91,8 +91,8 @@ impl<E: Error + 'static> Snapshot<E> {
 pub struct Freed {
     /// Whether there was a model to unload.
     pub was_loaded: bool,
-    /// Bytes given back: resident ones of the process and those on GPUs; where a GPU shares the host's memory, what the
-    /// machine gained. Not below 0.
+    /// Freed bytes: resident memory of the process and memory of GPUs; where a GPU shares the host's memory, the
+    /// increase of the machine's available memory. At least 0.
     pub freed_bytes: u64,
     /// Resident bytes of the process afterwards.
     pub resident_bytes: u64,

@@ -72,7 +72,7 @@ impl VideoFormat {
         self.width as usize * self.height as usize * 3
     }
 
-    /// Most frames from one key frame to the next.
+    /// Maximum number of frames from one key frame to the next.
     pub(crate) fn key_frame_interval(&self) -> u32 {
         self.fps * KEY_FRAME_SECONDS
     }

@@ -11,13 +11,13 @@ use crate::Picture;
 /// Limits of a file and of its decoded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Most bytes of the file.
+    /// Maximum size of the file in bytes.
     pub bytes: usize,
-    /// Most pixels of a side.
+    /// Maximum width and height in pixels.
     pub side: u32,
-    /// Most pixels in all.
+    /// Maximum number of pixels.
     pub pixels: u64,
-    /// Most bytes of the decoded picture in the file's colour type, and most bytes that a decoder may allocate in addition.
+    /// Maximum size in bytes of the decoded picture in the file's colour type, and of what a decoder may allocate in addition.
     pub memory: u64,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     worker::Fault,
 };
 
-/// A file under its final name, not yet announced.
+/// A file under its final name that has not been reported to the queue yet.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) output: JobOutput,
@@ -115,7 +115,7 @@ impl<E: Engine> Attempt<'_, E> {
         let (queue, lease) = (Arc::clone(&self.service.queue), claim.lease.clone());
         move |stage, step, steps| {
             clock.lock().unwrap_or_else(PoisonError::into_inner).enter(stage);
-            // The answer is not waited for: a lost lease shows in the claim's signal.
+            // Not awaited: a lost lease is seen in the claim's signal.
             drop(queue.progress(&lease, Progress { stage, step, steps }));
         }
     }

@@ -121,15 +121,15 @@ impl GenerateContext {
         self.attempt
     }
 
-    /// Says that `step` of `steps` of `stage` are done. Cheap: it never waits for the disk.
+    /// Reports that `step` of `steps` of `stage` are done. Cheap: it never waits for the disk.
     pub fn progress(&self, stage: Stage, step: u32, steps: u32) {
         (self.report)(stage, step, steps);
     }
 
-    /// Called at least at every denoising step and every decoded chunk.
+    /// Fails when the job must stop. The engine calls it at least at every denoising step and for every decoded chunk.
     ///
     /// # Errors
-    /// [`Cancelled`] when the job is to stop; nothing that was written counts then.
+    /// [`Cancelled`] when the job must stop; whatever was written so far is discarded.
     pub fn check_cancelled(&self) -> Result<(), Cancelled> {
         match self.interrupt.reason() {
             None => Ok(()),
@@ -137,13 +137,13 @@ impl GenerateContext {
         }
     }
 
-    /// Where the finished file goes: a temporary name in the outputs folder. The skeleton syncs and renames it.
+    /// Path of the finished file: a temporary name in the outputs folder. The skeleton syncs and renames it.
     #[must_use]
     pub fn output_path(&self) -> &Path {
         &self.output_path
     }
 
-    /// A folder that exists, is kept from one attempt of this job to the next and removed when the job ends.
+    /// A folder that exists; it is kept from one attempt of this job to the next and removed when the job ends.
     #[must_use]
     pub fn scratch_dir(&self) -> &Path {
         &self.scratch_dir

@@ -7,7 +7,7 @@ use videosdgx_model::{Load, ModelError};
 
 use crate::{Cancelled, GenerateContext};
 
-/// What a video service plugs into the skeleton. Methods without `Model` never touch weights.
+/// What a video service implements. Methods without `Model` never touch weights.
 pub trait Engine: Send + Sync + 'static {
     /// The loaded weights. Only the inference thread sees it: `Send`, not `Sync`.
     type Model: Send + 'static;
@@ -23,10 +23,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Nothing invalid is ever enqueued. Runs on a thread that may block.
     ///
     /// # Errors
-    /// The problem to answer with.
+    /// The problem for the response.
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem>;
 
-    /// Most bytes that loading and running will need, for the memory budget.
+    /// Upper bound of the bytes that loading and running need, for the memory budget.
     ///
     /// # Errors
     /// As [`Engine::describe`].
@@ -41,7 +41,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs one job on the inference thread; writes the finished file to [`GenerateContext::output_path`].
     ///
     /// # Errors
-    /// See [`EngineError`] for what becomes of the job. A panic counts as [`ModelError::Failed`].
+    /// [`EngineError`] documents what then happens to the job. A panic counts as [`ModelError::Failed`].
     fn generate(
         &self,
         model: &mut Self::Model,
@@ -50,7 +50,7 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<(), EngineError>;
 }
 
-/// An engine as what a [`videosdgx_model::ModelLoader`] loads.
+/// Adapts an engine to the [`videosdgx_model::ModelLoader`].
 #[derive(Debug)]
 pub(crate) struct EngineLoad<E>(pub(crate) Arc<E>);
 
@@ -76,7 +76,7 @@ pub enum EngineError {
     /// The disk is full; the job waits and is tried again without using up an attempt.
     #[error("no space left: {0}")]
     StorageFull(#[source] std::io::Error),
-    /// [`GenerateContext::check_cancelled`] said so: pass its error on with `?`.
+    /// The job was stopped: the error of [`GenerateContext::check_cancelled`], passed on with `?`.
     #[error("cancelled")]
     Cancelled,
     /// Fails the job without another attempt.
@@ -85,12 +85,12 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// A failure of which another attempt may end differently, from an error or a message.
+    /// A failure after which another attempt may succeed, from an error or a message.
     pub fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Model(ModelError::failed(source))
     }
 
-    /// The stable code that a job carries.
+    /// The stable code that is stored with the job.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -101,7 +101,7 @@ impl EngineError {
         }
     }
 
-    /// Whether another attempt could end differently.
+    /// Whether another attempt could succeed.
     #[must_use]
     pub fn is_worth_another_attempt(&self) -> bool {
         matches!(self, Self::Model(ModelError::Failed(_)))

@@ -1,9 +1,9 @@
-//! How long it will take.
+//! Estimates of when a job will be done.
 
 use videosdgx_api::{JobStatus, LoaderReport, LoaderState};
 use videosdgx_jobs::Totals;
 
-/// Before the first job has ended.
+/// Assumed duration of a job before the first one has ended.
 const UNKNOWN_JOB_SECONDS: f64 = 60.0;
 
 /// Seconds of one job: the mean of the last ten that were completed, so that it follows the current kind of requests.

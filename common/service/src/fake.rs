@@ -21,18 +21,18 @@ use crate::{Engine, EngineError, GenerateContext, limits};
 
 /// Makes a small file (MP4 boxes without a track) in a fifth of a second. The prompt's first word can make it `abort` the
 /// process, `panic`, `fail`, be `invalid`, run out of memory (`oom`) or disk (`full`), take longer (`slow 30` seconds), or take
-/// longer and not look at cancellation (`stubborn 30`). Any other prompt is just made.
+/// longer and ignore cancellation (`stubborn 30`). Any other prompt succeeds.
 #[derive(Debug, Clone)]
 pub struct FakeEngine {
     /// Time of an ordinary job.
     pub job_time: Duration,
     /// Time of a load.
     pub load_time: Duration,
-    /// Bytes it says it needs.
+    /// Bytes that it declares to need.
     pub declared_peak: u64,
     /// Must exist when set; a file `broken` in it makes loads fail.
     pub checkpoint: Option<PathBuf>,
-    /// What it accepts.
+    /// Limits of requests.
     pub limits: ModelLimits,
     /// Loads so far.
     pub loads: Arc<AtomicU64>,

@@ -4,11 +4,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use videosdgx_api::Problem;
 use videosdgx_picture::{Background, DecodeError, DecodeLimits, Picture};
 
-/// Most bytes of the encoded picture.
+/// Maximum size of the encoded picture in bytes.
 pub const MAX_BYTES: usize = LIMITS.bytes;
-/// Most pixels of a side.
+/// Maximum width and height in pixels.
 pub const MAX_SIDE: u32 = LIMITS.side;
-/// Most pixels in all.
+/// Maximum number of pixels.
 pub const MAX_PIXELS: u64 = LIMITS.pixels;
 
 const LIMITS: DecodeLimits = DecodeLimits::DEFAULT;
@@ -18,8 +18,8 @@ const FIELD: &str = "image";
 /// Plain base64 of a picture sent as base64 or as a data URI.
 ///
 /// # Errors
-/// A problem of the field `image` when it is no base64, is over [`MAX_BYTES`], or is not a PNG, JPEG or WebP that decodes
-/// within the limits.
+/// A problem of the field `image` when it is not base64, exceeds [`MAX_BYTES`], or is not a PNG, JPEG or WebP that
+/// decodes within the limits.
 pub fn checked(image: &str) -> Result<String, Problem> {
     let encoded = strip_data_uri(image)?;
     decode(encoded)?;

@@ -1,4 +1,4 @@
-//! A queue's record as its owner sees it.
+//! Converts a record of the queue to the job that its owner sees.
 
 use serde::{Deserialize, Serialize};
 use videosdgx_api::{Job, JobStatus, ResolvedRequest, Stage};
@@ -6,7 +6,7 @@ use videosdgx_jobs::JobRecord;
 
 use videosdgx_shell::{Failure, HandlerResult};
 
-/// What is stored with a completed job.
+/// The data that is stored with a completed job.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Used {
     /// Seconds spent in each stage, in order.
@@ -60,7 +60,7 @@ pub(crate) fn job(model_name: &str, record: JobRecord) -> HandlerResult<Job> {
     })
 }
 
-/// The attempt as people count them: one that was given back when the service shut down is none.
+/// The attempt as the API shows it: one that was interrupted by a shutdown of the service does not count.
 fn attempt(record: &JobRecord) -> u32 {
     match record.status {
         JobStatus::Queued => record.attempts_used,

@@ -8,7 +8,7 @@ use videosdgx_api::{
 
 use crate::first_frame;
 
-/// Most frames per second of a file.
+/// Maximum number of frames per second of a file.
 pub const MAX_FPS: u32 = 60;
 /// Largest scale of classifier-free guidance.
 pub const MAX_GUIDANCE: f64 = 20.0;

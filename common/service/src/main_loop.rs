@@ -1,4 +1,4 @@
-//! A video service's `main`.
+//! The `main` of a video service.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use videosdgx_shell::ServiceConfig;
 
 use crate::{Engine, Running, VideoSettings, openapi};
 
-/// All of a video service's `main`: reads the environment, builds the engine, serves until SIGTERM or SIGINT.
+/// The `main` of a video service: reads the environment, builds the engine, serves until SIGTERM or SIGINT.
 ///
 /// ```no_run
 /// # use videosdgx_service::{Engine, ServiceConfig};

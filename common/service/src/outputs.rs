@@ -37,8 +37,8 @@ impl Outputs {
         if attempt <= 1 { format!("{job}.mp4") } else { format!("{job}.{attempt}.mp4") }
     }
 
-    /// Where the result named `file_name` is. Only names that [`Outputs::file_name`] made come here: they are stored in the
-    /// queue, never taken from a request.
+    /// Path of the result named `file_name`. All names passed here were made by [`Outputs::file_name`]: they are stored in
+    /// the queue, never taken from a request.
     pub(crate) fn path(&self, file_name: &str) -> Option<PathBuf> {
         let sound = !file_name.is_empty() && !file_name.starts_with('.') && !file_name.contains(['/', '\0']);
         sound.then(|| self.folder.join(file_name))
@@ -61,12 +61,12 @@ impl Outputs {
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Where a listed file is.
+    /// Path of a listed file.
     pub(crate) fn location(&self, file: &OutputFile) -> PathBuf {
         self.folder.join(&file.name)
     }
 
-    /// Removes a result, if it is there.
+    /// Removes a result if it exists.
     pub(crate) fn remove(&self, file_name: &str) {
         if let Some(path) = self.path(file_name) {
             remove_file(&path);
@@ -125,7 +125,7 @@ impl Outputs {
     }
 }
 
-/// One of our files in the outputs folder.
+/// A file in the outputs folder whose name this crate made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputFile {
     pub(crate) name: String,

@@ -10,7 +10,7 @@ pub(crate) fn job_not_found() -> Failure {
     Failure::new(Code::JobNotFound, "there is no such job, or it is not yours")
 }
 
-/// What a handler answers when the queue refuses.
+/// The response to an error of the queue.
 pub(crate) fn queue_failure(error: QueueError) -> Failure {
     let detail = error.to_string();
     match error {

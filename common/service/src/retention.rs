@@ -1,5 +1,6 @@
-//! Which files of jobs are kept: results go with their forgotten job; what no job owns is removed. The rules use only what the
-//! [`Queue`] answers, so they are the same for every driver, and several services may share one outputs folder.
+//! Which files of jobs are kept: a result is removed with its forgotten job, and so is a file that belongs to no job. The
+//! rules depend only on the interface of [`Queue`], so they are the same for every driver, and several services may share one
+//! outputs folder.
 
 use std::{
     fs,

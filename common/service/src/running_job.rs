@@ -24,7 +24,7 @@ impl Default for RunningJob {
 }
 
 impl RunningJob {
-    /// The worker has a job that `interrupt` stops.
+    /// The worker has started a job, which `interrupt` stops.
     pub(crate) fn began(&self, lease: Lease, interrupt: Interrupt) {
         *self.lock() = Some((lease, interrupt));
     }
@@ -50,7 +50,7 @@ impl RunningJob {
         self.lock().as_ref().map(|(lease, _)| lease.clone())
     }
 
-    /// Waits until the worker has ended; `false` when that takes longer than `limit`.
+    /// Waits until the worker has ended; `false` if that takes longer than `limit`.
     pub(crate) async fn worker_over(&self, limit: Duration) -> bool {
         let mut over = self.worker_over.subscribe();
         let waiting = async move { over.wait_for(|over| *over).await.is_ok() };

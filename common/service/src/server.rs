@@ -118,9 +118,9 @@ impl Running {
         format!("http://{}", self.address)
     }
 
-    /// Takes nothing new, lets the running job and open downloads end within the grace time, gives the job back to the queue
-    /// when it does not, and stops. Whether all of it ended: if not, the inference thread still computes and the process must
-    /// end without waiting for it. If so, the state folder is free afterwards.
+    /// Refuses new work, lets the running job and open downloads end within the grace time, returns an unfinished job to the
+    /// queue, and stops. Returns whether all work has ended. If not, the inference thread is still computing and the process
+    /// must end without waiting for it; if so, the state folder is free afterwards.
     pub async fn drain(self) -> bool {
         let Self { service, server, gone, .. } = self;
         let grace = service.shell.config.drain;
@@ -136,7 +136,7 @@ impl Running {
             over = job.worker_over(STOP_TIME).await;
         }
         if !over && let Some(lease) = job.lease() {
-            // The engine does not look: from now on the queue refuses whatever this attempt still writes.
+            // The engine did not stop: from now on the queue refuses all writes of this attempt.
             if let Err(error) = service.queue.release(&lease, Duration::ZERO).await {
                 tracing::warn!(job_id = %lease.job, %error, "job_not_given_back");
             }

@@ -54,7 +54,7 @@ pub(crate) struct Service {
     pub(crate) outputs: Outputs,
     pub(crate) metrics: JobMetrics,
     pub(crate) running_job: RunningJob,
-    /// Dropped last, which tells the receiver that the state folder is free.
+    /// Dropped last, which signals to the receiver that the state folder is free.
     #[expect(dead_code, reason = "it is there to be dropped")]
     pub(crate) gone: tokio::sync::oneshot::Sender<std::convert::Infallible>,
 }

@@ -18,7 +18,7 @@ impl VideoSettings {
     /// Reads the environment of the service `name`.
     ///
     /// # Errors
-    /// The first variable with a bad value.
+    /// The first variable with an invalid value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
         Self::from_lookup(name, environment)
     }
@@ -26,7 +26,7 @@ impl VideoSettings {
     /// As [`VideoSettings::from_env`] with the variables that `lookup` knows; empty ones count as not set.
     ///
     /// # Errors
-    /// The first variable with a bad value.
+    /// The first variable with an invalid value.
     pub fn from_lookup(name: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let variables = Variables::new(&lookup);
         let mut queue = QueueConfig::default();

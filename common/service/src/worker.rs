@@ -33,7 +33,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 pub(crate) enum Fault {
     /// The stored request, or a file beside it, cannot be read: no attempt will ever succeed.
     Unreadable(String),
-    /// No model, or a panic.
+    /// The model could not be loaded, or it panicked.
     Loader(LoaderError<ModelError>),
     /// The engine failed.
     Engine(Box<EngineError>),
@@ -145,18 +145,18 @@ impl<E: Engine> Worker<E> {
                 self.service.metrics.observe_job(seconds, &finished.stages);
                 tracing::info!(seconds, bytes = finished.output.bytes, "job_completed");
             }
-            // The job ended otherwise (cancelled), so the file is not its result.
+            // The job ended otherwise (it was cancelled), so the file is not its result.
             Ok(_) => self.service.outputs.remove(&name),
             Err(QueueError::Stale { .. } | QueueError::NotFound) if !self.is_announced(claim, &name) => {
                 self.service.outputs.remove(&name);
             }
-            // Whether the queue stored it is unknown here: the sweep at the next start decides.
+            // Whether the queue stored it is unknown: the sweep at the next start decides.
             Err(_) => {}
         }
         ended
     }
 
-    /// Whether the queue has `name` as the job's result although its answer was an error (the write was durable).
+    /// Whether the queue has `name` as the job's result although it returned an error (the write was durable).
     fn is_announced(&self, claim: &Claim, name: &str) -> bool {
         match wait(self.service.queue.find(&claim.lease.job)) {
             Ok(record) => record.and_then(|record| record.output).is_some_and(|output| output.path == name),

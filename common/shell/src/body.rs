@@ -12,9 +12,9 @@ use videosdgx_api::{Code, Problem, media_type};
 
 use crate::{Failure, HandlerResult};
 
-/// Most bytes of a body; images make it this large.
+/// Maximum size of a body in bytes; bodies with images need this much.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
-/// A body may take this long, and a second more for each [`LEAST_BYTES_PER_SECOND`] that came.
+/// Time limit of a body; it grows by one second for each [`LEAST_BYTES_PER_SECOND`] bytes received.
 const BODY_TIME: Duration = Duration::from_secs(6);
 const LEAST_BYTES_PER_SECOND: usize = 64 * 1024;
 
@@ -78,7 +78,7 @@ fn too_large() -> Failure {
 /// # Errors
 /// 400 `invalid_body`, or `invalid_field` with the field's path.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> HandlerResult<T> {
-    // Serde would take an array for a struct.
+    // Serde would also accept an array for a struct.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Failure::new(Code::InvalidBody, "the body is one JSON object"));
     }

@@ -1,4 +1,4 @@
-//! Configuration by environment; a bad value names its variable.
+//! Configuration by environment variables; an error names the variable.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -85,7 +85,7 @@ impl ServiceConfig {
     /// Reads the environment of the service `name`, which listens on 127.0.0.1 at its port in `services/manifest.toml` by default.
     ///
     /// # Errors
-    /// The first variable with a bad value.
+    /// The first variable with an invalid value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
         Self::from_lookup(name, environment)
     }
@@ -93,7 +93,7 @@ impl ServiceConfig {
     /// As [`ServiceConfig::from_env`] with the variables that `lookup` knows; empty ones count as not set.
     ///
     /// # Errors
-    /// The first variable with a bad value.
+    /// The first variable with an invalid value.
     pub fn from_lookup(name: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let lookup = |variable: &str| lookup(variable).filter(|value| !value.trim().is_empty());
         let variables = Variables::new(&lookup);

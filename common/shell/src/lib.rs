@@ -144,7 +144,7 @@ pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 
 #[doc(hidden)]
 pub mod __private {
-    //! What the expansion of [`crate::routes!`] names.
+    //! Names that the expansion of [`crate::routes!`] uses.
     pub use actix_web;
     pub use pastey::paste;
     pub use utoipa;

@@ -82,7 +82,7 @@ fn complete(operation: &mut Operation, route: Option<&Route>, is_head: bool) {
         let key = status.to_string();
         let refusal = refusal(status, &codes, openai);
         match operation.responses.responses.get(&key) {
-            // HEAD and /ready describe theirs themselves.
+            // HEAD operations and /ready document their own statuses.
             Some(_) => {}
             None => {
                 operation.responses.responses.insert(key, RefOr::T(refusal));

@@ -56,7 +56,7 @@ impl Query {
         }
     }
 
-    /// `true` or `false`, which is what is assumed.
+    /// A parameter that is `true` or `false`; default: `false`.
     ///
     /// # Errors
     /// 400 `invalid_field`.

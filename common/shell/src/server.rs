@@ -30,7 +30,8 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 /// The kernel closes a connection whose client has read nothing for this long.
 const STALLED_READER: Duration = Duration::from_secs(30);
 
-/// Most unsent bytes that the kernel buffers for a client, so that a slow reader is noticed soon and costs little memory.
+/// Maximum number of unsent bytes that the kernel buffers for a client, so that a slow reader is noticed soon and costs
+/// little memory.
 const UNSENT: u32 = 128 * 1024;
 
 /// Maps an I/O error to [`StartError::System`]; `action` is an infinitive.
@@ -65,7 +66,7 @@ pub fn verifier(config: &AuthConfig) -> Result<Verifier, AuthError> {
 /// Serves the routes that `configure` adds, with `shell` as their `web::Data<Shell>`, inside [`edge`]. Await the server.
 ///
 /// # Errors
-/// When the system gives no thread or takes back the socket.
+/// When a thread cannot be started or the socket cannot be used.
 pub fn serve(
     shell: &Arc<Shell>,
     listener: TcpListener,

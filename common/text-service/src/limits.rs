@@ -26,5 +26,5 @@ pub(crate) const MAX_CHOICES: usize = 512;
 pub(crate) const MAX_REQUEST_ID: usize = 128;
 /// Default output limit of a completion in tokens (OpenAI's).
 pub(crate) const COMPLETION_TOKENS: u64 = 16;
-/// Default output limit of a stream in tokens (the specification's).
+/// Default output limit of a stream in tokens.
 pub(crate) const STREAM_TOKENS: u64 = 512;

@@ -89,7 +89,7 @@ pub struct Usage {
     pub completion_tokens: usize,
 }
 
-/// Session summary of one stream, as in the specification.
+/// Statistics of one stream.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StreamSummary {
     /// Number of output tokens.

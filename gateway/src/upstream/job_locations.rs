@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Upstream;
 
-/// Most jobs that are remembered.
+/// Maximum number of jobs that are remembered.
 const CAPACITY: usize = 16_384;
 
 /// Which service has which job, for models with several services. A cache: the service of a job that is not in it is

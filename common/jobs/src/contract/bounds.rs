@@ -5,7 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use super::{Open, support::*};
 use crate::{FullScope, Principal, QueueConfig, QueueError, wait};
 
-/// A full queue refuses, says which bound it is and when to come back; room lets the next one in.
+/// A full queue refuses a submission and names the limit and the time of a retry; once a job has left, it
+/// accepts the next one.
 pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
     let queue =
         open(QueueConfig { max_queued: 5, max_queued_per_principal: 3, ..QueueConfig::default() }.into());
@@ -51,7 +52,8 @@ pub fn greedy_principal_gets_its_share(open: Open<'_>) {
     assert!(others.iter().all(|principal| served.get(principal) == Some(&5)), "{served:?}");
 }
 
-/// With one ageing step of 20 ms, a job of priority 0 goes before jobs of priority 9 that come 180 ms after it.
+/// With one ageing step of 20 ms, a job of priority 0 is claimed before jobs of priority 9 that are submitted
+/// 180 ms later.
 pub fn low_priorities_do_not_starve(open: Open<'_>) {
     let queue = open(QueueConfig { ageing_step: Duration::from_millis(20), ..QueueConfig::default() }.into());
     for owner in [ann(), bob()] {
@@ -59,7 +61,7 @@ pub fn low_priorities_do_not_starve(open: Open<'_>) {
         let mut late = 0;
         let begun = std::time::Instant::now();
         loop {
-            // There is always a fresh urgent job beside it.
+            // A new urgent job is always waiting as well.
             submit(&queue, with_priority(job(&owner), 9));
             let claimed = claim(&queue);
             complete(&queue, &claimed);
@@ -69,7 +71,7 @@ pub fn low_priorities_do_not_starve(open: Open<'_>) {
             if begun.elapsed() > Duration::from_millis(9 * 20 + 20) {
                 late += 1;
             }
-            // Jobs that came before the bound may still stand before it; none that came after.
+            // Jobs submitted before the bound may be claimed first; later ones may not.
             assert!(late <= 400, "starved for {:?}", begun.elapsed());
         }
         while let Some(claimed) = wait(queue.claim("rest", Duration::ZERO)).expect("claims work") {

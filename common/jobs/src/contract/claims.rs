@@ -1,4 +1,4 @@
-//! Checks of who gets what, and of leases.
+//! Checks of the order of claims and of leases.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub fn claims_are_in_order(open: Open<'_>) {
     assert!(nothing_to_claim(&queue));
 }
 
-/// A worker that waits gets the job as soon as it comes; one that waits in vain hears so in time.
+/// A waiting worker gets a job as soon as one is submitted; if none is, its claim ends in time without a job.
 pub fn waiting_claim_is_woken(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let begun = Instant::now();
@@ -41,7 +41,7 @@ pub fn waiting_claim_is_woken(open: Open<'_>) {
     assert!(record.started_at.is_some());
 }
 
-/// No worker gets a job that a worker gave up waiting for.
+/// A claim that its worker has dropped gets no job.
 pub fn dropped_claim_claims_nothing(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     for _ in 0..5 {
@@ -53,7 +53,7 @@ pub fn dropped_claim_claims_nothing(open: Open<'_>) {
     assert_eq!(claimed.attempts_used, 0);
 }
 
-/// After `close_claims` workers get nothing, those that wait at once; everything else continues.
+/// After `close_claims` no claim gets a job, and waiting claims end at once; everything else continues.
 pub fn closed_claims_get_nothing(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     submit(&queue, job(&ann()));
@@ -89,7 +89,7 @@ pub fn lost_lease_is_given_to_another(open: Open<'_>) {
     assert_eq!(wait(queue.totals()).expect("totals").leases_lost, 1);
 }
 
-/// A lease that is renewed is kept for longer than it is long.
+/// A lease that is renewed is kept beyond its original length.
 pub fn renewed_lease_is_kept(open: Open<'_>) {
     let queue = open(QueueConfig { lease: Duration::from_millis(400), ..QueueConfig::default() }.into());
     submit(&queue, job(&ann()));
@@ -103,7 +103,7 @@ pub fn renewed_lease_is_kept(open: Open<'_>) {
     assert_eq!(complete(&queue, &held), JobStatus::Completed);
 }
 
-/// A job that takes its worker down each time is given up after the last attempt, and other jobs continue.
+/// A job whose worker dies in every attempt is `dead` after the last one, and other jobs continue.
 pub fn dead_after_the_last_attempt(open: Open<'_>) {
     let queue = open(short_leases().into());
     let killer = submit(&queue, with_priority(job(&ann()), 9));
@@ -112,7 +112,7 @@ pub fn dead_after_the_last_attempt(open: Open<'_>) {
         assert_eq!((&claimed.lease.job, claimed.lease.attempt), (&killer, attempt));
     }
     let next = submit(&queue, job(&ann()));
-    // Waiting for the next job outlasts the last lease.
+    // This claim waits until the last lease has ended.
     assert_eq!(claim(&queue).lease.job, next);
     let deadline = Instant::now() + SOON;
     while status(&queue, &ann(), &killer) != JobStatus::Dead {

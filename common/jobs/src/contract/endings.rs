@@ -27,7 +27,7 @@ pub fn completed_job_has_its_output(open: Open<'_>) {
     assert!(record.started_at <= record.finished_at && record.finished_at.is_some());
 }
 
-/// Cancelling a waiting job ends it at once; twice is as good as once.
+/// Cancelling a waiting job ends it at once; cancelling it again has no further effect.
 pub fn cancel_of_a_waiting_job_is_at_once(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
@@ -39,7 +39,8 @@ pub fn cancel_of_a_waiting_job_is_at_once(open: Open<'_>) {
     assert!(record.finished_at.is_some());
 }
 
-/// The worker of a running job sees the cancellation, on its flag and with every answer; a result that comes after is not taken.
+/// The worker of a running job sees the cancellation in its flag and in the result of every write; a later result is not
+/// accepted.
 pub fn cancel_of_a_running_job_reaches_its_worker(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     for obedient in [true, false] {
@@ -73,7 +74,7 @@ pub fn cancel_of_a_running_job_reaches_its_worker(open: Open<'_>) {
     }
 }
 
-/// Failures that may pass are tried again until the attempts are used up; others fail at once.
+/// Temporary failures are retried until the attempts are used up; others fail at once.
 pub fn failures_are_tried_again_up_to_the_cap(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
@@ -92,14 +93,14 @@ pub fn failures_are_tried_again_up_to_the_cap(open: Open<'_>) {
     assert_eq!(get(&queue, &ann(), &hopeless).attempts_used, 1);
     assert!(nothing_to_claim(&queue));
 
-    // A success after a failure leaves no trace of it.
+    // After a success, the failure of an earlier attempt is no longer reported.
     let lucky = submit(&queue, job(&ann()));
     assert!(wait(queue.fail(&claim(&queue).lease, failure(), true)).is_ok());
     assert_eq!(complete(&queue, &claim(&queue)), JobStatus::Completed);
     assert_eq!(get(&queue, &ann(), &lucky).failure, None);
 }
 
-/// A release gives the job back as it was, after the delay.
+/// A release returns the job to the queue unchanged, after the delay.
 pub fn release_uses_up_no_attempt(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));
@@ -135,7 +136,7 @@ pub fn final_states_are_final(open: Open<'_>) {
     assert_eq!(get(&queue, &ann(), &id), before);
 }
 
-/// An ended job can be forgotten, then it was never there; one that has not ended cannot.
+/// An ended job can be forgotten and is unknown afterwards; a job that has not ended cannot be forgotten.
 pub fn forgotten_jobs_are_gone(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, with_key(job(&ann()), "k", 1));
@@ -153,7 +154,7 @@ pub fn forgotten_jobs_are_gone(open: Open<'_>) {
     assert!(!fresh[0].existing);
 }
 
-/// The hook of the options hears of each forgotten job and its file, whether its owner or retention forgot it.
+/// The hook of the options is called for each forgotten job with its file, whether the owner or the retention policy removed it.
 pub fn forgotten_jobs_are_reported(open: Open<'_>) {
     let reported = Arc::new(Mutex::new(Vec::new()));
     let hook = {
@@ -168,7 +169,7 @@ pub fn forgotten_jobs_are_reported(open: Open<'_>) {
         complete(&queue, &claim(&queue));
     }
     wait(queue.forget(&ann(), &ids[2])).expect("forgotten");
-    // The hook runs after the answer, and before that of a later request.
+    // The hook runs after the response to its request and before the response to a later one.
     wait(queue.counts()).expect("counts");
     let expected =
         [&ids[0], &ids[2]].map(|id| Forgotten { id: id.clone(), output_path: Some(format!("{id}.mp4")) });

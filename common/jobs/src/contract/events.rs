@@ -48,7 +48,7 @@ pub fn events_are_numbered_and_resumed(open: Open<'_>) {
     let first = next(&mut resumed);
     assert_eq!(first, events[2]);
     assert_eq!(all(resumed), events[3..]);
-    // The same from the store, when everything is over.
+    // After the end of the job, the stored events are the same.
     assert_eq!(all(subscribe(&queue, &id, 1)), events);
     assert_eq!(get(&queue, &ann(), &id).sequence, 7);
 }
@@ -65,7 +65,8 @@ pub fn streams_end_with_the_job(open: Open<'_>) {
     assert_eq!(wait(queue.subscribe(&ann(), &nobody, 0)).map(|_| ()), Err(QueueError::NotFound));
 }
 
-/// Progress shows in the record, never goes back inside an attempt, and starts again with the next. Warnings are kept once.
+/// Progress is part of the record, never decreases within an attempt, and starts again with the next one. Equal warnings
+/// are stored once.
 pub fn progress_goes_forward(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let id = submit(&queue, job(&ann()));

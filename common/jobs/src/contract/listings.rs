@@ -1,11 +1,11 @@
-//! Checks of what owners and operators see.
+//! Checks of listings, counts and totals.
 
 use videosdgx_api::JobStatus;
 
 use super::{Open, support::*};
 use crate::{Cursor, ListQuery, QueueConfig, QueueError, wait};
 
-/// Own jobs, newest first, page after page, by status; new jobs do not disturb the pages.
+/// The caller's own jobs are listed newest first, by page and by status; new jobs do not change later pages.
 pub fn lists_are_newest_first_in_pages(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let mut ids: Vec<_> = (0..7).map(|_| submit(&queue, job(&ann()))).collect();
@@ -52,7 +52,7 @@ pub fn other_peoples_jobs_are_not_found(open: Open<'_>) {
     assert_eq!(status(&queue, &ann(), &id), JobStatus::Queued);
 }
 
-/// Counts tell where jobs are, totals what became of them.
+/// Counts give the number of jobs in each state, totals the outcomes of all jobs.
 pub fn counts_and_totals_add_up(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     for priority in [0, 5, 5, 9, 9, 9] {

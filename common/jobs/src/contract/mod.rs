@@ -4,7 +4,7 @@
 //! videosdgx_jobs::contract_tests!(|options| Fixture::new(MyQueue::empty(options), ()));
 //! ```
 //!
-//! Each check opens an empty queue with the settings it needs, and panics with what is wrong.
+//! Each check opens an empty queue with the settings that it needs, and panics with a description of what is wrong.
 
 mod bounds;
 mod claims;
@@ -40,7 +40,7 @@ use std::{any::Any, fmt, ops::Deref, sync::Arc};
 
 use crate::{Queue, QueueOptions};
 
-/// An empty queue, with whatever has to live as long (a temporary folder, a server).
+/// An empty queue, and the resources that must exist as long as it does (a temporary folder, a server).
 pub struct Fixture {
     queue: Arc<dyn Queue>,
     _keep: Box<dyn Any + Send + Sync>,

@@ -1,4 +1,4 @@
-//! Checks of what goes in.
+//! Checks of submissions.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use videosdgx_api::{JobId, JobStatus};
 use super::{Open, support::*};
 use crate::{Principal, QueueConfig, QueueError, wait};
 
-/// A submitted job is there, as it was sent, with its place.
+/// A submitted job can be read with its submitted values and its position in the queue.
 pub fn submitted_job_is_found(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let mut sent = with_priority(job(&ann()), 7);
@@ -33,7 +33,7 @@ pub fn submitted_job_is_found(open: Open<'_>) {
     assert_eq!(wait(queue.find(&nobody)), Ok(None));
 }
 
-/// A batch that cannot be taken whole is not taken at all.
+/// A batch is accepted completely or not at all.
 pub fn batches_are_all_or_none(open: Open<'_>) {
     let queue = open(QueueConfig { max_queued: 3, ..QueueConfig::default() }.into());
     let four: Vec<_> = (0..4).map(|_| job(&ann())).collect();
@@ -90,7 +90,7 @@ pub fn many_clients_with_one_key_make_one_job(open: Open<'_>) {
     assert_eq!(wait(queue.totals()).expect("totals").submitted, 1);
 }
 
-/// The large part of a request is given to the worker, byte for byte.
+/// The attachment of a request is part of the claim only, byte for byte.
 pub fn attachments_come_with_the_claim_only(open: Open<'_>) {
     let queue = open(QueueConfig::default().into());
     let image: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();

@@ -1,4 +1,4 @@
-//! Short names for what checks do all the time.
+//! Functions that the checks share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ pub(super) fn with_key(mut submission: Submission, key: &str, body: u8) -> Submi
     submission
 }
 
-/// Leases that a check can wait for to end.
+/// Settings with leases that are short enough for a check to wait for their end.
 pub(super) fn short_leases() -> QueueConfig {
     QueueConfig { lease: Duration::from_millis(200), ..QueueConfig::default() }
 }
@@ -63,12 +63,12 @@ pub(super) fn submit(queue: &Arc<dyn Queue>, submission: Submission) -> JobId {
     answers.into_iter().next().expect("one answer a submission").id
 }
 
-/// Claims a job that must be there or come soon.
+/// Claims a job that is waiting or is about to be submitted.
 pub(super) fn claim(queue: &Arc<dyn Queue>) -> Claim {
     wait(queue.claim("worker", SOON)).expect("claims work").expect("there is a job to claim")
 }
 
-/// There is no job to claim now.
+/// Whether no job can be claimed now.
 pub(super) fn nothing_to_claim(queue: &Arc<dyn Queue>) -> bool {
     wait(queue.claim("worker", Duration::ZERO)).expect("claims work").is_none()
 }

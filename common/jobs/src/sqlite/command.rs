@@ -21,10 +21,10 @@ pub(super) struct Context<'a> {
     pub(super) waiting_workers: u64,
 }
 
-/// Called when the transaction of the step's batch has ended, one way or the other.
+/// Called with the result of the transaction that contains the step.
 pub(super) type AfterCommit = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
 
-/// Applies a change to the machine, or is given the error when there is none.
+/// Applies a change to the state machine; gets an error instead when there is no state machine.
 pub(super) type Step = Box<dyn FnOnce(Result<Context<'_>, QueueError>) -> AfterCommit + Send>;
 
 /// A worker that waits for a job.

@@ -2,7 +2,7 @@
 //! reading thread.
 //!
 //! The state folder has one owner at a time (an exclusive lock on `jobs.lock`). Leases found in the database at start belong to
-//! a process that is gone, so they are taken back at once, under the next attempt.
+//! a process that has ended, so their jobs are queued again at once, for the next attempt.
 
 mod command;
 mod names;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{QueueError, StorageError};
 
-/// Held as long as the queue is open; the operating system releases it when the process ends in any way.
+/// Held as long as the queue is open; the operating system releases it however the process ends.
 #[derive(Debug)]
 pub(super) struct OwnerLock(#[expect(dead_code, reason = "open as long as the lock is held")] File);
 

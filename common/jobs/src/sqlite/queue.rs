@@ -32,7 +32,8 @@ use crate::{
 pub struct SqliteOptions {
     /// State folder, made if it is missing; holds `jobs.sqlite` and `jobs.lock`.
     pub folder: PathBuf,
-    /// Most bytes of the database file; beyond them submissions are answered `StorageFull`. `None` = as the disk allows.
+    /// Maximum size of the database file in bytes; beyond it submissions fail with `StorageFull`. `None`: only the disk
+    /// limits it.
     pub max_database_bytes: Option<u64>,
 }
 
@@ -42,7 +43,7 @@ impl SqliteOptions {
         Self { folder: folder.into(), max_database_bytes: None }
     }
 
-    /// Sets the most bytes of the database file.
+    /// Sets the maximum size of the database file in bytes.
     #[must_use]
     pub fn with_max_database_bytes(mut self, bytes: u64) -> Self {
         self.max_database_bytes = Some(bytes);
@@ -66,14 +67,14 @@ impl QueueDriver for SqliteOptions {
 /// assert_eq!(wait(queue.counts())?.queued(), 0);
 /// # Ok::<(), videosdgx_jobs::QueueError>(())
 /// ```
-/// Dropping it ends its threads after everything asked before is answered, and frees the folder.
+/// Dropping it answers all earlier requests, then ends its threads and releases the folder.
 #[derive(Debug)]
 pub struct SqliteQueue {
     threads: Threads,
     joined: Vec<JoinHandle<()>>,
 }
 
-/// The way to the two threads.
+/// The channels to the two threads.
 #[derive(Debug, Clone)]
 struct Threads {
     commands: Sender<Command>,
@@ -81,10 +82,10 @@ struct Threads {
 }
 
 impl SqliteQueue {
-    /// Takes the state folder, restores the queue and starts its threads.
+    /// Locks the state folder, restores the queue and starts its threads.
     ///
     /// # Errors
-    /// `Locked` when another process has the folder, `TooNew`, `StorageFull`, `Storage`.
+    /// `Locked` when another process uses the folder, `TooNew`, `StorageFull`, `Storage`.
     #[expect(
         clippy::disallowed_methods,
         reason = "sending must not block a runtime; callers wait for their answers, which bounds the messages"
@@ -121,7 +122,7 @@ impl SqliteQueue {
 
 impl Drop for SqliteQueue {
     fn drop(&mut self) {
-        // Threads that are already gone need no telling.
+        // Fails only when the threads have already ended.
         drop(self.threads.commands.send(Command::Shutdown));
         drop(self.threads.questions.send(Question::Shutdown));
         for thread in self.joined.drain(..) {
@@ -135,7 +136,7 @@ impl Drop for SqliteQueue {
 impl Threads {
     fn command<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
         let (reply, answered) = oneshot::channel();
-        // A writer that is gone drops the reply, which answers `Closed`.
+        // If the writer has ended, the reply is dropped and the answer is `Closed`.
         drop(self.commands.send(command(reply)));
         answer(answered)
     }
@@ -146,7 +147,7 @@ impl Threads {
         answer(answered)
     }
 
-    /// Fills in the places of the jobs that wait: only the machine knows them.
+    /// Fills in the queue positions of waiting jobs, which only the state machine knows.
     async fn place(&self, jobs: &mut [JobRecord]) -> Result<(), QueueError> {
         let mut waiting: Vec<&mut JobRecord> =
             jobs.iter_mut().filter(|job| job.status == JobStatus::Queued).collect();

@@ -18,7 +18,7 @@ pub(super) enum Question {
     Shutdown,
 }
 
-/// Answers until every sender is gone.
+/// Answers questions until every sender has been dropped.
 pub(super) fn run(connection: &Connection, questions: &Receiver<Question>) {
     // A caller that dropped its answer does not need it.
     for question in questions {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{QueueError, StorageError};
 
-/// One script a version; `user_version` counts the scripts that ran.
+/// One script per version; `user_version` counts the scripts that ran.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
 
 /// Opens the database for writing, creates or upgrades it.
@@ -23,7 +23,7 @@ pub(super) fn open_writer(path: &Path, max_bytes: Option<u64>) -> Result<Connect
         let page_size: u64 =
             connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(failure)?;
         let pages = (max_bytes / page_size.max(1)).max(1);
-        // Answers with the new bound, hence a query; never below what the file has already.
+        // A query, because the pragma returns the new limit; it is never below the present size of the file.
         connection
             .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0))
             .map_err(failure)?;
@@ -31,7 +31,7 @@ pub(super) fn open_writer(path: &Path, max_bytes: Option<u64>) -> Result<Connect
     Ok(connection)
 }
 
-/// Opens it for reading beside the writer.
+/// Opens the database for reading, in addition to the writer.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
@@ -41,7 +41,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, QueueError> {
 
 fn settings(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
-    // Services promise a small process before the first load.
+    // A small cache: services should need little memory before the first load.
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "foreign_keys", true)

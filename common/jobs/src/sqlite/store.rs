@@ -68,7 +68,7 @@ impl Store {
             let mut totals = self.connection.prepare_cached("SELECT totals, last_number FROM totals")?;
             for stored in totals.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))? {
                 let (totals, last_number) = stored?;
-                // Aggregates of a form that is not known any more are begun anew; jobs matter more.
+                // Totals in an unknown format are reset, so that the jobs can still be restored.
                 let totals: Totals = serde_json::from_str(&totals).unwrap_or_default();
                 machine.restore_totals(totals, last_number);
             }

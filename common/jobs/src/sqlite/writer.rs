@@ -28,7 +28,7 @@ const IDLE_TICK: Duration = Duration::from_secs(60);
 /// Interval between attempts to restore after a failed transaction.
 const REPAIR_EVERY: Duration = Duration::from_millis(500);
 
-/// A claim on its way to a worker.
+/// A claim that has not been sent to its worker yet.
 struct Grant {
     granted: Granted,
     worker: String,
@@ -52,10 +52,10 @@ pub(super) struct Writer {
     epoch: Instant,
     waiters: VecDeque<Waiter>,
     claims_closed: bool,
-    /// Signals of the claims that are out, by (job, attempt).
+    /// Signals of the current claims, by (job, attempt).
     cancels: HashMap<(u64, u32), CancelSignal>,
     listeners: HashMap<u64, Vec<mpsc::Sender<JobEvent>>>,
-    /// Claims whose worker was gone before it received them.
+    /// Claims whose worker had stopped waiting before it received them.
     unreceived: Vec<Lease>,
     on_forgotten: Option<ForgottenHook>,
     _lock: OwnerLock,
@@ -144,7 +144,7 @@ impl Writer {
 
     fn restore(&self) -> Result<Machine, QueueError> {
         let mut machine = self.store.restore(self.config.clone(), Timestamp::now().as_millisecond())?;
-        // Tells the machine's clock where the ticks are, so that time passes from now on.
+        // Initialises the machine's clock with the present ticks, so that time passes from now on.
         machine.tick(self.time());
         Ok(machine)
     }
@@ -152,7 +152,7 @@ impl Writer {
     fn ensure_machine(&mut self) -> Result<(), QueueError> {
         if self.machine.is_none() {
             let machine = self.restore()?;
-            // Only claims that were stored are still good.
+            // Only claims that were stored are still valid.
             self.cancels.retain(|(number, attempt), cancel| {
                 let holds = machine
                     .job(*number)
@@ -198,7 +198,7 @@ impl Writer {
         let time = self.time();
         if let Some(machine) = &mut self.machine {
             for lease in self.unreceived.drain(..) {
-                // Refused only when the job has moved on by itself.
+                // Refused only when the attempt has already ended.
                 let _ = machine.release(time, &lease, Duration::ZERO);
             }
             // Renewals that wait in the channel come before leases are found to have ended.

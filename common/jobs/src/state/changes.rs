@@ -11,15 +11,15 @@ use crate::{Forgotten, JobOutput, Signal};
 pub struct Changes {
     /// Jobs whose record is to be written as the machine has it now (new ones among them).
     pub touched: BTreeSet<u64>,
-    /// Events to be stored and, once they are, sent to who listens; in order.
+    /// Events to be stored, and sent to subscribers once they are stored; in order.
     pub events: Vec<(u64, JobEvent)>,
-    /// Warnings to be added, each text once a job.
+    /// Warnings to be added, each text once per job.
     pub warnings: Vec<(u64, String)>,
     /// Results to be stored.
     pub outputs: Vec<(u64, JobOutput)>,
     /// Jobs to be removed with all their rows.
     pub forgotten: Vec<(u64, Forgotten)>,
-    /// Workers to be told once it is durable, by (job, attempt).
+    /// Signals to be sent to workers once the changes are durable, by (job, attempt).
     pub signals: Vec<((u64, u32), Signal)>,
     /// The totals changed.
     pub totals: bool,

@@ -1,4 +1,4 @@
-//! Time that neither goes back nor leaps.
+//! A clock that never goes back and never jumps.
 
 use jiff::Timestamp;
 
@@ -11,9 +11,9 @@ pub struct Time {
     pub wall: Timestamp,
 }
 
-/// Makes queue time, in milliseconds, out of [`Time::ticks`]. Time in which the queue itself was not asked anything (its process
-/// was stopped, a disk hung, the clock was set) counts for at most [`Clock::MAX_GAP`]: workers could not renew then either,
-/// so their leases must not end by it. Hence a driver has to call at least every [`Clock::TICK`] while leases are out.
+/// Derives queue time, in milliseconds, from [`Time::ticks`]. A period without calls (the process was stopped, a disk did not
+/// respond, the clock was set) counts for at most [`Clock::MAX_GAP`]: workers could not renew their leases either, so leases
+/// must not end because of it. Therefore a driver must call at least every [`Clock::TICK`] while there are leases.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     now: i64,
@@ -23,10 +23,10 @@ pub struct Clock {
 impl Clock {
     /// How often a driver must call.
     pub const TICK: i64 = 2_000;
-    /// The most that one call moves the time.
+    /// Maximum advance of queue time in one call.
     pub const MAX_GAP: i64 = 5_000;
 
-    /// Begins at `now`.
+    /// A clock that starts at `now`.
     #[must_use]
     pub fn new(now: i64) -> Self {
         Self { now, last_ticks: None }

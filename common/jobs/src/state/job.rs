@@ -1,21 +1,21 @@
-//! One job, as the machine knows it: everything decisions need, nothing else.
+//! One job in the state machine: only what its decisions depend on.
 
 use jiff::Timestamp;
 use videosdgx_api::{EventKind, JobEvent, JobId, JobStatus, Priority};
 
 use crate::{IdempotencyKey, JobFailure, Lease, Principal, Progress};
 
-/// Where a job is, with what belongs to that place. Times are queue times in milliseconds.
+/// The state of a job, with its times: queue times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Waiting, not to be claimed before then.
+    /// Waiting; cannot be claimed before `not_before`.
     Queued {
-        /// Zero = now.
+        /// 0: can be claimed now.
         not_before: i64,
     },
-    /// A worker has it.
+    /// Claimed by a worker.
     Running {
-        /// When it is taken back.
+        /// When the lease ends unless it is renewed.
         lease_until: i64,
         /// When this attempt began.
         started: i64,
@@ -41,19 +41,19 @@ impl Phase {
 pub struct Job {
     /// Grows with each job of the queue.
     pub number: u64,
-    /// Its name.
+    /// Its id.
     pub id: JobId,
     /// Its owner.
     pub principal: Principal,
-    /// How urgent.
+    /// Its priority.
     pub priority: Priority,
-    /// How to know it again.
+    /// Identifies a repeated submission.
     pub idempotency: Option<IdempotencyKey>,
     /// Length of the prompt.
     pub prompt_characters: u64,
     /// Queue time of its submission.
     pub enqueued: i64,
-    /// Where it is.
+    /// Its state.
     pub phase: Phase,
     /// Number of the newest claim: the fencing token. Only grows.
     pub attempt: u32,
@@ -61,7 +61,7 @@ pub struct Job {
     pub attempts_used: u32,
     /// The owner requested cancellation.
     pub cancel_requested: bool,
-    /// Where the newest attempt is or was.
+    /// Progress of the newest attempt.
     pub progress: Option<Progress>,
     /// Sequence number of the newest event.
     pub sequence: u64,

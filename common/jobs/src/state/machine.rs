@@ -1,4 +1,4 @@
-//! The state machine: what owners do.
+//! The state machine: operations of owners.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,7 +13,7 @@ use crate::{
     Totals,
 };
 
-/// A job handed out by [`Machine::claim`].
+/// A job claimed by [`Machine::claim`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
     /// The job's number.
@@ -24,7 +24,7 @@ pub struct Granted {
     pub lease_for: Duration,
 }
 
-/// All jobs that are kept, and the rules.
+/// The state machine: all stored jobs, and the rules for them.
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub(super) config: QueueConfig,
@@ -86,30 +86,30 @@ impl Machine {
         self.jobs.get(self.numbers.get(id)?)
     }
 
-    /// All jobs, in no order.
+    /// All jobs, in no particular order.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values()
     }
 
-    /// How many jobs are where.
+    /// Number of jobs in each state.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Aggregates.
+    /// Totals since the queue was created.
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
-    /// The highest number ever given.
+    /// The highest job number so far.
     #[must_use]
     pub fn last_number(&self) -> u64 {
         self.next_number - 1
     }
 
-    /// 1 = next; 0 = not waiting.
+    /// Position in the queue: 1 = next; 0 = not waiting.
     #[must_use]
     pub fn position(&self, id: &JobId) -> u64 {
         let Some(job) = self.find(id) else { return 0 };
@@ -119,7 +119,7 @@ impl Machine {
         1 + self.order.ahead(&job.principal, job.number, job.enqueued, job.priority, self.claim_every())
     }
 
-    /// Enqueues all, or none.
+    /// Enqueues all submissions or none.
     ///
     /// # Errors
     /// `QueueFull`, `IdempotencyConflict`, `DuplicateId`; then nothing has changed.
@@ -128,7 +128,7 @@ impl Machine {
         let known = self.check_submissions(submissions)?;
         let mut answers = Vec::with_capacity(submissions.len());
         for (submission, known) in submissions.iter().zip(known) {
-            // An earlier submission of this very batch may have made the key known.
+            // An earlier submission of the same batch may have the same key.
             let known = known.or_else(|| self.known_key(submission));
             let (number, existing) = match known {
                 Some(number) => (number, true),
@@ -149,7 +149,7 @@ impl Machine {
         Ok(answers)
     }
 
-    /// Cancels: a waiting job at once, a running one when its worker looks.
+    /// Cancels a waiting job at once, a running one when its worker checks.
     ///
     /// # Errors
     /// `NotFound`, `AlreadyEnded`.
@@ -197,7 +197,7 @@ impl Machine {
         self.find(id).filter(|job| job.principal == *principal).ok_or(QueueError::NotFound)
     }
 
-    /// The jobs that the submissions are already known as; errors leave everything as it was.
+    /// For each submission, the job that already exists for its idempotency key. Changes nothing.
     fn check_submissions(&self, submissions: &[Submission]) -> Result<Vec<Option<u64>>, QueueError> {
         let mut known = Vec::with_capacity(submissions.len());
         let mut fresh_ids: HashMap<&JobId, ()> = HashMap::new();
@@ -258,7 +258,7 @@ impl Machine {
         self.order.len() + self.delayed.len()
     }
 
-    /// Milliseconds between claims, from what the completed jobs took.
+    /// Estimated milliseconds between claims, from the durations of completed jobs.
     fn claim_every(&self) -> i64 {
         let seconds = self.totals.duration_seconds_avg().unwrap_or(10.0).clamp(0.001, 86_400.0);
         (seconds * 1_000.0) as i64 / i64::from(self.config.workers.max(1))
@@ -314,7 +314,7 @@ fn same_body(job: &JobId, known: Option<[u8; 32]>, sent: [u8; 32]) -> Result<(),
     if known == Some(sent) { Ok(()) } else { Err(QueueError::IdempotencyConflict { job: job.clone() }) }
 }
 
-/// Milliseconds of a setting, at most some 292 million years.
+/// A setting in milliseconds; `i64::MAX` if it is longer.
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
 //! The queue's rules, without I/O: the same [`Machine`] runs in the simulation and behind the SQLite driver.
 //!
-//! A driver calls one method for each thing that happens, takes the [`Changes`], makes them durable, and only then answers
-//! the caller. When it cannot make them durable it throws the machine away and restores one from what is stored.
+//! A driver calls one method for each event, takes the [`Changes`], makes them durable, and only then answers the caller.
+//! If it cannot make them durable, it discards the machine and restores one from the stored state.
 
 mod changes;
 mod clock;

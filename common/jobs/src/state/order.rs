@@ -1,15 +1,17 @@
-//! Who goes next.
+//! The order of claims.
 //!
-//! Each principal has a line of its own. Inside it the job with the least `submitted − priority · ageing_step` goes first: one
-//! step of priority is worth one ageing step of waiting (60 s by default), equal priorities are first in, first out.
+//! Each principal has its own line of jobs. In a line, the job with the smallest `submitted − priority · ageing_step` is first:
+//! one step of priority is worth one ageing step of waiting (60 s by default), and equal priorities are first in, first out.
 //!
-//! Between the lines the one whose first job has the least `turn − priority · ageing_step` goes first, where `turn` is when that
-//! job was submitted or when its principal was last served, whichever is later; ties go to who was served longest ago.
+//! Of all lines, the one whose first job has the smallest `turn − priority · ageing_step` is served next. `turn` is the time at
+//! which that job was submitted or its principal was last served, whichever is later; ties go to the principal that was served
+//! longest ago.
 //!
-//! What follows, whatever others submit:
-//! - **Ageing bound.** A job of priority `p` waits behind jobs of its own principal submitted at most `(9 − p) · ageing_step` after
-//!   it. Once it is first in its line, and `(9 − p) · ageing_step` after its turn began, at most one more job of each other
-//!   principal goes before it. So nothing starves, at 9 minutes by default for priority 0.
+//! This guarantees, whatever others submit:
+//! - **Ageing bound.** A job of priority `p` waits only behind jobs of its own principal that were submitted at most
+//!   `(9 − p) · ageing_step` after it. Once it is first in its line and `(9 − p) · ageing_step` have passed since its turn
+//!   began, at most one more job of each other principal is claimed before it. So no job starves; for priority 0 the bound is
+//!   9 minutes by default.
 //! - **Fairness.** At equal priority principals are served in turn, one job each, however many one of them has submitted.
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,7 +36,7 @@ struct Line {
     last_claim: u64,
 }
 
-/// The jobs that could be claimed, in lines.
+/// The jobs that can be claimed, in one line per principal.
 #[derive(Debug, Clone)]
 pub struct FairOrder {
     ageing_step: i64,
@@ -44,19 +46,19 @@ pub struct FairOrder {
 }
 
 impl FairOrder {
-    /// Empty; one step of priority is worth `ageing_step` milliseconds.
+    /// An empty order, in which one step of priority is worth `ageing_step` milliseconds.
     #[must_use]
     pub fn new(ageing_step: i64) -> Self {
         Self { ageing_step, lines: HashMap::new(), queued: 0, claims: 0 }
     }
 
-    /// Jobs that could be claimed.
+    /// Number of jobs that can be claimed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.queued
     }
 
-    /// Whether no job could be claimed.
+    /// Whether no job can be claimed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queued == 0
@@ -71,7 +73,7 @@ impl FairOrder {
         }
     }
 
-    /// Removes a job; whether it was there.
+    /// Removes a job; returns whether it was present.
     pub fn remove(&mut self, principal: &Principal, number: u64, enqueued: i64, priority: Priority) -> bool {
         let key = (self.key(enqueued, priority), number);
         let Some(line) = self.lines.get_mut(principal) else { return false };
@@ -85,7 +87,7 @@ impl FairOrder {
         found
     }
 
-    /// Takes the job whose turn it is.
+    /// Removes and returns the next job.
     pub fn pop(&mut self, now: i64) -> Option<u64> {
         let (principal, key) = self
             .lines
@@ -108,8 +110,9 @@ impl FairOrder {
         Some(key.1)
     }
 
-    /// About how many jobs go before this one, were nothing else submitted and were a job claimed every `claim_every` ms: exact
-    /// inside its own line, and for the others as many turns as it takes, with a head start for higher priorities.
+    /// Estimated number of jobs that are claimed before this one, if nothing else is submitted and a job is claimed every
+    /// `claim_every` ms. Exact for its own line; other principals count with one job for each turn, and with further ones if
+    /// their priority is higher.
     #[must_use]
     pub fn ahead(
         &self,

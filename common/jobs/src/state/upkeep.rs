@@ -1,4 +1,4 @@
-//! The state machine: time, books and restoring.
+//! The state machine: passing of time, indexes and restoring.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::{Clock, Job, Machine, Phase, Time, machine::millis};
 use crate::{Forgotten, Totals};
 
 impl Machine {
-    /// Lets time pass: takes back leases that ended, lets delayed jobs in, forgets what is too old.
+    /// Advances the time: ends expired leases, makes delayed jobs claimable, forgets old jobs.
     pub fn tick(&mut self, time: Time) {
         self.advance(time);
         self.retain(time.wall);
     }
 
-    /// How long until something happens by itself; never more than [`Clock::TICK`] while leases are out.
+    /// Time until the next change that needs no call; at most [`Clock::TICK`] while there are leases.
     #[must_use]
     pub fn next_tick(&self) -> Option<Duration> {
         let now = self.clock.now();
@@ -25,7 +25,7 @@ impl Machine {
         Some(Duration::from_millis(u64::try_from(due).unwrap_or(0)))
     }
 
-    /// Puts a stored job back, as it was stored. A running one gets a fresh lease: its worker may still live.
+    /// Restores a stored job. A running one gets a new lease, because its worker may still be running.
     pub fn restore(&mut self, mut job: Job) {
         self.clock.at_least(job.enqueued);
         self.next_number = self.next_number.max(job.number + 1);
@@ -35,13 +35,13 @@ impl Machine {
         self.insert(job);
     }
 
-    /// Puts the stored aggregates back, and the highest number ever given.
+    /// Restores the totals and the highest job number.
     pub fn restore_totals(&mut self, totals: Totals, last_number: u64) {
         self.totals = totals;
         self.next_number = self.next_number.max(last_number + 1);
     }
 
-    /// All workers are known to be gone (their process was the owner before us): takes every lease back at once.
+    /// Ends every lease at once: all workers have ended with the process that owned the queue before.
     pub fn lose_all_workers(&mut self, time: Time) {
         self.advance(time);
         let running: Vec<u64> = self.leases.iter().map(|(_, number)| *number).collect();
@@ -74,7 +74,7 @@ impl Machine {
         }
     }
 
-    /// A job comes to its end; from here nothing changes any more but that it may be forgotten.
+    /// Ends a job. Afterwards it does not change; it can only be forgotten.
     pub(super) fn end(&mut self, time: Time, number: u64, status: JobStatus) {
         let now = self.clock.now();
         let Some(job) = self.jobs.get(&number) else { return };
@@ -107,7 +107,7 @@ impl Machine {
         self.emit(number, EventKind::State);
     }
 
-    /// Takes a job out of all books.
+    /// Removes a job from all indexes.
     pub(super) fn drop_job(&mut self, number: u64) -> Option<Forgotten> {
         let job = self.jobs.remove(&number)?;
         self.numbers.remove(&job.id);
@@ -125,7 +125,7 @@ impl Machine {
         Some(forgotten)
     }
 
-    /// Enters a job into all books.
+    /// Adds a job to all indexes.
     pub(super) fn insert(&mut self, job: Job) {
         let number = job.number;
         self.numbers.insert(job.id.clone(), number);
@@ -168,7 +168,7 @@ impl Machine {
         }
     }
 
-    /// The books about waiting jobs, but for the order itself.
+    /// Removes a job from the indexes of waiting jobs, except the order of claims.
     pub(super) fn leave_waiting(&mut self, number: u64) {
         let Some(job) = self.jobs.get(&number) else { return };
         if let Some(count) = self.waiting.get_mut(&job.principal) {

@@ -1,4 +1,5 @@
-//! The state machine: what workers do. Everything but a claim carries the attempt, and a stale one is refused.
+//! The state machine: operations of workers. Each of them except a claim carries the attempt; a stale attempt
+//! is refused.
 
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use crate::{Ended, JobFailure, JobOutput, Lease, Progress, QueueError, Signal};
 const WORKER_LOST: &str = "worker_lost";
 
 impl Machine {
-    /// Hands out the job whose turn it is.
+    /// Claims the next job.
     pub fn claim(&mut self, time: Time) -> Option<Granted> {
         self.advance(time);
         let now = self.clock.now();
         let number = self.order.pop(now)?;
         let lease_until = now.saturating_add(millis(self.config.lease));
-        // The order has given the job up already; the rest of its books follow.
+        // The job has already left the order of claims; remove it from the other indexes.
         self.leave_waiting(number);
         let job = self.jobs.get_mut(&number)?;
         job.phase = Phase::Running { lease_until, started: now };
@@ -48,7 +49,7 @@ impl Machine {
         Ok(self.signal(number))
     }
 
-    /// Takes down where the job is; never backwards inside an attempt.
+    /// Records the progress, which never decreases within an attempt.
     ///
     /// # Errors
     /// `Stale`.
@@ -96,7 +97,7 @@ impl Machine {
         Ok(Ended { status: JobStatus::Completed })
     }
 
-    /// The attempt failed: the job is tried again, if that makes sense and attempts are left.
+    /// The attempt failed: the job is queued again if `retry` is set and attempts are left.
     ///
     /// # Errors
     /// `Stale`.
@@ -126,7 +127,8 @@ impl Machine {
         Ok(Ended { status })
     }
 
-    /// The worker stopped because the owner cancelled. Without a request for it, the job is given back.
+    /// The worker stopped because the owner cancelled. Without a cancellation request the job returns to the
+    /// queue.
     ///
     /// # Errors
     /// `Stale`.
@@ -134,7 +136,7 @@ impl Machine {
         self.release(time, lease, Duration::ZERO)
     }
 
-    /// Gives the job back without using up an attempt.
+    /// Returns the job to the queue without using up an attempt.
     ///
     /// # Errors
     /// `Stale`.
@@ -148,7 +150,7 @@ impl Machine {
         Ok(Ended { status: JobStatus::Queued })
     }
 
-    /// The worker of this job is gone: the attempt is used up.
+    /// The worker of this job has died: the attempt is used up.
     pub(super) fn lose_worker(&mut self, time: Time, number: u64) {
         self.totals.leases_lost += 1;
         self.changes.totals = true;
@@ -201,7 +203,7 @@ impl Machine {
         Some(Ended { status: JobStatus::Cancelled })
     }
 
-    /// Back into the line, at the place its submission gives it.
+    /// Returns the job to the queue, in the order of its submission time.
     fn requeue(&mut self, number: u64, delay: Duration) {
         self.leave_running(number);
         let now = self.clock.now();

@@ -1,4 +1,4 @@
-//! The finished file: parts of it, unchanged or not, and flat in memory.
+//! Download of the finished file: ranges, conditional requests, and little memory whatever the size.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
     service::Service,
 };
 
-/// Read at once.
+/// Bytes read at a time.
 const CHUNK: usize = 128 * 1024;
 
 /// The video
@@ -156,7 +156,8 @@ fn read(file: File, first: u64, taken: u64) -> impl Stream<Item = io::Result<web
                 Ok(chunk) => chunk,
                 Err(_) => Err(io::Error::other("the service is shutting down")),
             };
-            // After an error the connection is closed: a short answer cannot pass for a whole one.
+            // After an error the connection is closed, so that an incomplete response cannot be mistaken for
+            // a complete one.
             let left = if chunk.is_ok() { left - size as u64 } else { 0 };
             Some((chunk.map(web::Bytes::from), (at + size as u64, left)))
         }

@@ -1,4 +1,4 @@
-//! Progress as server-sent events, resumable and never silent for long.
+//! Progress as server-sent events, which can be resumed; comments are sent when nothing happens.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use videosdgx_shell::{Caller, Failure, HandlerResult, Query, Read};
 use crate::{job_path::JobPath, problem_response::queue_failure, service::Service};
 
 const LAST_EVENT_ID: &str = "Last-Event-ID";
-/// What a client waits before it reconnects.
+/// How long a client waits before it reconnects.
 const RETRY_MILLISECONDS: u32 = 2_000;
 
 /// Progress as server-sent events
@@ -37,7 +37,7 @@ pub(crate) async fn events(
     let after = last_event_id(&request)?;
     let record = service.queue.get(&caller.principal, &id.0).await.map_err(queue_failure)?;
     if record.status.is_terminal() && after >= record.sequence {
-        // Tells an `EventSource` that it need not come again.
+        // 204 makes an `EventSource` stop reconnecting.
         return Ok(HttpResponse::NoContent().finish());
     }
     let events = service.queue.subscribe(&caller.principal, &id.0, after).await.map_err(queue_failure)?;
@@ -121,7 +121,7 @@ impl<C> Open<C> {
     }
 }
 
-/// The stream's text. `count` lives as long as it.
+/// The text of the stream; `count` is dropped with it.
 fn sse<C>(
     events: EventStream,
     draining: watch::Receiver<bool>,

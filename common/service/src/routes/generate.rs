@@ -1,4 +1,4 @@
-//! Submitting jobs: nothing invalid is ever enqueued, and `202` is answered when the job is on the disk.
+//! Submitting jobs: nothing invalid is ever enqueued, and `202` is sent once the job is durable.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use videosdgx_shell::{
 
 use crate::{estimate, problem_response::queue_failure, service::Service};
 
-/// Most requests of a batch.
+/// Maximum number of requests of a batch.
 const MAX_BATCH: usize = 64;
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-/// Most characters of an idempotency key.
+/// Maximum number of characters of an idempotency key.
 const MAX_KEY: usize = 255;
 
 /// Submit a job
@@ -125,7 +125,7 @@ async fn submit(
         .into_iter()
         .map(|prepared| (prepared.submission, (prepared.checkpoint, prepared.warnings)))
         .unzip();
-    // Looked at before, or a worker that is quick would be counted as ahead of its own job.
+    // Read before submitting: otherwise a fast worker's job could be counted as ahead of itself.
     let totals = service.queue.totals().await.map_err(queue_failure)?;
     let running = service.queue.counts().await.map_err(queue_failure)?.running;
     let submitted = service.queue.submit(submissions).await.map_err(queue_failure)?;
@@ -149,7 +149,7 @@ fn prepare_all(
             problem
         })?;
         let idempotency = idempotency.map(|given| IdempotencyKey {
-            // A control character is in no header, so a batch's keys meet nobody else's.
+            // Headers cannot contain control characters, so the keys of a batch never equal those of other requests.
             key: if is_batch { format!("{}\u{1f}{index}", given.key) } else { given.key.clone() },
             body_hash: given.body_hash,
         });

@@ -1,4 +1,4 @@
-//! Figures for Prometheus, or as JSON.
+//! Metrics for Prometheus, or as JSON.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::MetricsReport;

@@ -1,4 +1,4 @@
-//! What a video service says of itself, beside the shell.
+//! Status routes of a video service, in addition to the shell's.
 
 use actix_web::{HttpResponse, web};
 use videosdgx_api::{Info, QueueStatus};

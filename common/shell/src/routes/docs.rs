@@ -1,4 +1,5 @@
-//! The API for people: the document, Swagger UI (vendored, nothing is fetched), public keys.
+//! Documentation of the API: the OpenAPI document, Swagger UI (part of the program, nothing is fetched),
+//! public keys.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +9,7 @@ use videosdgx_api::Code;
 
 use crate::{Failure, HandlerResult, Shell};
 
-/// Swagger UI needs styles in place; nothing else from anywhere else.
+/// Swagger UI needs inline styles; everything else is loaded from this host only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       connect-src 'self'; font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 

@@ -1,4 +1,4 @@
-//! Loading and unloading by hand.
+//! Loading and unloading the model on request.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use videosdgx_api::{Freed, LoaderReport, LoaderState};
 
 use crate::{Admin, Caller, Failure, Generate, HandlerResult, Query, Shell, body, run_blocking};
 
-/// A load that fails at once is answered, not only logged.
+/// A load that fails within this time is reported in the response, not only in the log.
 const FAILS_AT_ONCE: Duration = Duration::from_millis(300);
 /// How long an unload waits for the job that uses the model.
 const UNLOAD_WAIT_SECONDS: u64 = 30;

@@ -1,4 +1,4 @@
-//! What every service says of itself.
+//! Status routes of every service.
 
 use actix_web::{HttpResponse, web};
 use videosdgx_api::{Health, LoaderState, Readiness, ServiceRoot};

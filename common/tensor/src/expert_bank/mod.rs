@@ -139,7 +139,7 @@ struct Stack<'a> {
     weights: &'a Weights,
     name: &'a str,
     shape: [i64; 3],
-    /// HostWeight as `[experts, inputs, outputs]`.
+    /// Whether the weights are stored as `[experts, inputs, outputs]`.
     transposed: bool,
     tensor: OnceCell<Tensor>,
 }

@@ -125,8 +125,8 @@ impl KvCache {
     /// Changes the number of blocks: blocks below the new number keep their content, the memory of the others is
     /// released.
     ///
+    /// # Errors
     /// [`TensorError::OutOfMemory`]; the cache is then unchanged.
-    /// [`TensorError::OutOfMemory`]; the cache is then as before.
     pub fn resize(&mut self, blocks: usize) -> Result<(), TensorError> {
         match &mut self.storage {
             CacheStorage::Host(store) => store.resize(blocks)?,

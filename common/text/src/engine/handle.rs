@@ -256,7 +256,7 @@ impl TextEngine {
         &self.shared().language
     }
 
-    /// LatencyHistogram, throughput and errors of the streams.
+    /// Latencies, throughput and errors of the streams.
     #[must_use]
     pub fn telemetry(&self) -> &StreamingTelemetryCollector {
         &self.shared().telemetry

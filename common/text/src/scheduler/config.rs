@@ -16,7 +16,7 @@ pub(crate) struct SchedulerConfig {
     pub(crate) slow_reader_limit: Duration,
 }
 
-/// StepLimits of the next step.
+/// Limits of the next step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLimits {
     /// Maximum number of running sequences.

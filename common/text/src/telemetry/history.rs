@@ -15,11 +15,11 @@ pub struct SessionRecord {
     pub reason: FinishReason,
     /// Numbers of tokens.
     pub usage: Usage,
-    /// LatencyHistogram, throughput and memory.
+    /// Latencies, throughput and memory.
     pub summary: StreamSummary,
     /// Errors during the stream.
     pub errors: Vec<ErrorRecord>,
-    /// LatencyHistogram of the first tokens in order, at most 512; empty when the stream was not sampled.
+    /// Latencies of the first tokens in order, at most 512; empty when the stream was not sampled.
     pub token_latencies: Vec<Duration>,
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 use videosdgx_tensor::{CheckpointError, read_bounded, read_json};
 
-/// Most tokens of a prompt, including the end token.
+/// Maximum number of tokens of a prompt, including the end token.
 pub const MAX_TOKENS: usize = 512;
 /// Largest `tokenizer.json` that is read, in bytes; UMT5's has 17 MB.
 const MAX_FILE_BYTES: u64 = 128 << 20;

@@ -59,7 +59,7 @@ impl StoredDtype {
         })
     }
 
-    /// The type for a ggml type: plain types have a variant here, quantised ones are [`StoredDtype::Ggml`].
+    /// The type for a ggml type: plain types have a variant here, quantised ones are [`StoredDtype::Packed`].
     pub(super) fn of_ggml(kind: GgmlType) -> Self {
         match kind {
             GgmlType::F64 => Self::F64,
