@@ -1,9 +1,8 @@
 //! Latents on the disk between denoising and decoding: when decoding fails, the next attempt does not denoise again.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use videosdgx_tensor::{Checkpoint, Kind, Tensor, TensorError};
+use videosdgx_tensor::{Checkpoint, Kind, Tensor, TensorError, write_f32_tensors};
 
 use crate::PipelineError;
 
@@ -86,17 +85,15 @@ impl LatentFile {
     /// # Errors
     /// [`PipelineError::Scratch`].
     pub fn write(&self, latents: &Latents) -> Result<(), PipelineError> {
-        let temporary = self.path.with_extension("tmp");
-        let scratch = |source| PipelineError::Scratch { path: self.path.clone(), source };
-        Tensor::write_safetensors(&latents.0, &temporary)
-            .map_err(|error| scratch(std::io::Error::other(error)))?;
-        File::open(&temporary).and_then(|file| file.sync_all()).map_err(scratch)?;
-        fs::rename(&temporary, &self.path).map_err(scratch)
+        write_f32_tensors(&self.path, &latents.0)
+            .map_err(|source| PipelineError::Scratch { path: self.path.clone(), source })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use videosdgx_tensor::Device;
 

@@ -7,7 +7,7 @@ use videosdgx_service::ServiceConfig;
 use videosdgx_tensor::{Quantization, TensorError, resolve_device, resolve_kind};
 
 /// Folder of the demonstration checkpoints in a container.
-const INSTALLED_DEMONSTRATIONS: &str = "/usr/share/videosdgx";
+const INSTALLED_DEMONSTRATIONS: &str = "/opt/videosdgx/checkpoints";
 
 /// The part of a service's configuration that decides what is loaded.
 #[derive(Debug, Clone)]

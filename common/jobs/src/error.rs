@@ -12,7 +12,7 @@ use videosdgx_api::{JobId, JobStatus};
 
 /// Which limit of the queue was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FullScope {
+pub enum QueueLimit {
     /// All jobs that wait.
     Queue,
     /// The jobs of this principal that wait.
@@ -49,7 +49,7 @@ pub enum QueueError {
     #[error("the queue is full ({limit} jobs wait), try again in {} s", retry_after.as_secs())]
     QueueFull {
         /// Which limit.
-        scope: FullScope,
+        scope: QueueLimit,
         /// The value of the limit.
         limit: usize,
         /// Time until there is space again, as an estimate; at least 1 s.

@@ -27,12 +27,14 @@ mod totals;
 
 pub use claim::{CancelSignal, Claim, Lease, Signal};
 pub use config::{QueueConfig, RetentionPolicy};
-pub use error::{FullScope, QueueError, StorageError};
+pub use error::{QueueError, QueueLimit, StorageError};
 pub use event::EventStream;
 pub use keeper::LeaseKeeper;
 pub use options::{ForgottenHook, QueueDriver, QueueOptions};
 pub use queue::{Answer, Queue, wait};
-pub use record::{Cursor, Ended, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, ListQuery, Progress};
+pub use record::{
+    AttemptOutcome, Cursor, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, ListQuery, Progress,
+};
 pub use submission::{IdempotencyKey, Submission, Submitted};
 pub use totals::{Counts, Totals};
 pub use videosdgx_api::Principal;

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use videosdgx_api::{JobId, JobStatus};
 
 use crate::{
-    Claim, Counts, Ended, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, Lease,
+    AttemptOutcome, Claim, Counts, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, Lease,
     ListQuery, Principal, Progress, QueueError, Signal, Submission, Submitted, Totals,
 };
 
@@ -70,17 +70,17 @@ pub trait Queue: Send + Sync + 'static {
     /// Completes a job whose file is synced under its final name. The name must contain the attempt unless it is the first, so
     /// that a delayed attempt cannot overwrite the result of another. If this returns `Cancelled` or fails with `Stale`, remove
     /// the file; on `StorageFull` or `Storage` try again (renewals still succeed, because they need no disk).
-    fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<Ended>;
+    fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<AttemptOutcome>;
 
     /// The attempt failed. With `retry` the job is queued again until its attempts are used up, then `Failed`.
-    fn fail(&self, lease: &Lease, failure: JobFailure, retry: bool) -> Answer<Ended>;
+    fn fail(&self, lease: &Lease, failure: JobFailure, retry: bool) -> Answer<AttemptOutcome>;
 
     /// The worker stopped because of [`Signal::Cancel`].
-    fn cancelled(&self, lease: &Lease) -> Answer<Ended>;
+    fn cancelled(&self, lease: &Lease) -> Answer<AttemptOutcome>;
 
     /// Returns the job to the queue without using up an attempt (shutdown, no memory for the model); it cannot be claimed for
     /// `delay`.
-    fn release(&self, lease: &Lease, delay: Duration) -> Answer<Ended>;
+    fn release(&self, lease: &Lease, delay: Duration) -> Answer<AttemptOutcome>;
 
     /// Refuses claims from now on: waiting workers get `None`. Everything else continues.
     fn close_claims(&self);

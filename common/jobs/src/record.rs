@@ -140,7 +140,7 @@ pub struct JobPage {
 
 /// Result of a write that ends an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct AttemptOutcome {
     /// Status of the job now. After `complete`: `Completed`, or `Cancelled` if the owner had requested that first (then remove
     /// the file). After `fail`: `Queued` (it is retried) or `Failed`. After `release`: `Queued` or `Cancelled`.
     pub status: JobStatus,

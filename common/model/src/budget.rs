@@ -94,13 +94,13 @@ impl MemoryBudget {
     ///
     /// # Errors
     /// When the memory is still insufficient.
-    pub fn admit(&self, needed: u64) -> Result<Permit, Shortage> {
+    pub fn admit(&self, needed: u64) -> Result<LoadPermit, Shortage> {
         let turn = LoadingToken::take(&self.loading);
         loop {
             let available = self.available();
             if needed <= available {
                 let before = self.probe.memory().map_or(0, |memory| memory.available);
-                return Ok(Permit {
+                return Ok(LoadPermit {
                     needed,
                     available_before: before,
                     promised: Arc::clone(&self.promised),
@@ -116,7 +116,7 @@ impl MemoryBudget {
     }
 
     /// The load under `permit` succeeded: memory that it declared and has not taken stays reserved until the permit is dropped.
-    pub fn settle(&self, permit: &mut Permit) {
+    pub fn settle(&self, permit: &mut LoadPermit) {
         let after = self.probe.memory().map_or(0, |memory| memory.available);
         let taken = permit.available_before.saturating_sub(after);
         permit.promise = permit.needed.saturating_sub(taken);
@@ -147,7 +147,7 @@ impl fmt::Debug for MemoryBudget {
 /// The permission to load, and afterwards the reservation of memory that the loaded model may still take. Keep it as long as the
 /// model.
 #[derive(Debug)]
-pub struct Permit {
+pub struct LoadPermit {
     needed: u64,
     available_before: u64,
     promised: Arc<Mutex<u64>>,
@@ -155,7 +155,7 @@ pub struct Permit {
     turn: Option<Turn>,
 }
 
-impl Drop for Permit {
+impl Drop for LoadPermit {
     fn drop(&mut self) {
         let mut promised = lock(&self.promised);
         *promised = promised.saturating_sub(self.promise);

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{Freed, Load, LoaderError, Permit, freed::Held, loader::Shared, machine::Event};
+use crate::{Freed, Load, LoadPermit, LoaderError, freed::Held, loader::Shared, machine::Event};
 
 pub(crate) type Failure<L> = LoaderError<<L as Load>::Error>;
 /// A use of the model: called with the model, or with the reason why there is none.
@@ -28,7 +28,7 @@ pub(crate) enum Work<L: Load> {
 /// The inference thread: the only one that ever sees the model.
 pub(crate) struct Inference<L: Load> {
     shared: Arc<Shared<L>>,
-    model: Option<(L::Model, Permit)>,
+    model: Option<(L::Model, LoadPermit)>,
 }
 
 impl<L: Load> Inference<L> {
@@ -70,7 +70,7 @@ impl<L: Load> Inference<L> {
         self.shared.tell(event);
     }
 
-    fn try_load(&self) -> Result<(L::Model, Permit), Failure<L>> {
+    fn try_load(&self) -> Result<(L::Model, LoadPermit), Failure<L>> {
         let shared = &*self.shared;
         let guarded =
             |message: Box<dyn std::any::Any + Send>| LoaderError::Panicked(panic_message(message.as_ref()));

@@ -18,7 +18,7 @@ pub mod machine;
 mod memory;
 mod snapshot;
 
-pub use budget::{Evictable, MemoryBudget, Permit, Shortage, ShortageHook};
+pub use budget::{Evictable, LoadPermit, MemoryBudget, Shortage, ShortageHook};
 pub use error::{GENERATION_FAILED, LoaderError, ModelError};
 pub use host::Host;
 pub use load::{Load, LoaderConfig, ReleaseHook};

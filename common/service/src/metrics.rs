@@ -102,7 +102,7 @@ impl JobMetrics {
     }
 
     /// Copies the queue's counts.
-    pub(crate) fn take_over(&self, totals: &Totals, counts: &Counts) {
+    pub(crate) fn copy_from(&self, totals: &Totals, counts: &Counts) {
         for (status, value) in [
             (JobStatus::Completed, totals.successful),
             (JobStatus::Failed, totals.failed),

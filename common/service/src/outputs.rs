@@ -29,7 +29,11 @@ impl Outputs {
 
     /// Where attempt `attempt` writes until it is finished.
     pub(crate) fn temporary(&self, job: &JobId, attempt: u32) -> PathBuf {
-        self.folder.join(format!(".{job}.{attempt}.part.mp4"))
+        self.folder.join(Self::temporary_name(job, attempt))
+    }
+
+    fn temporary_name(job: &JobId, attempt: u32) -> String {
+        format!(".{job}.{attempt}.part.mp4")
     }
 
     /// The result's file name. A later attempt has a name of its own, so that a late first one cannot write over it.
@@ -64,6 +68,11 @@ impl Outputs {
     /// Path of a listed file.
     pub(crate) fn location(&self, file: &OutputFile) -> PathBuf {
         self.folder.join(&file.name)
+    }
+
+    /// Removes a listed file.
+    pub(crate) fn remove_listed(&self, file: &OutputFile) {
+        remove_file(&self.location(file));
     }
 
     /// Removes a result if it exists.
@@ -147,7 +156,14 @@ impl OutputFile {
             Some((job, attempt)) => (job, attempt.parse().ok()?),
             None => (stem, 1),
         };
-        Some(Self { name: name.to_owned(), job: job.parse().ok()?, attempt, unfinished })
+        let job: JobId = job.parse().ok()?;
+        // Other spellings of the same attempt (`01`, `+1`) are not ours.
+        let ours = if unfinished {
+            Outputs::temporary_name(&job, attempt) == name
+        } else {
+            Outputs::file_name(&job, attempt) == name
+        };
+        ours.then(|| Self { name: name.to_owned(), job, attempt, unfinished })
     }
 }
 
@@ -174,7 +190,18 @@ mod tests {
             let file = OutputFile::parse(temporary.file_name().unwrap().to_str().unwrap()).unwrap();
             assert_eq!((&file.job, file.attempt, file.unfinished), (&job, attempt, true));
         }
-        for other in ["notes.txt", ".hidden", "x.mp4.bak", "A.mp4", ".x.part.mp4.1", "a.b.c.mp4"] {
+        for other in [
+            "notes.txt",
+            ".hidden",
+            "x.mp4.bak",
+            "A.mp4",
+            ".x.part.mp4.1",
+            "a.b.c.mp4",
+            "a.1.mp4",
+            "a.02.mp4",
+            ".a.part.mp4",
+            ".a.+1.part.mp4",
+        ] {
             assert_eq!(OutputFile::parse(other), None, "{other}");
         }
     }

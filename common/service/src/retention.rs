@@ -68,11 +68,7 @@ pub(crate) fn sweep_outputs(service: &Service) {
         };
         if is_orphan(&file, record.as_ref(), age(&service.outputs, &file), max_age) {
             tracing::info!(job_id = %file.job, attempt = file.attempt, file = file.name, "orphan_removed");
-            if file.unfinished {
-                service.outputs.discard(&file.job, file.attempt);
-            } else {
-                service.outputs.remove(&file.name);
-            }
+            service.outputs.remove_listed(&file);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use videosdgx_api::{Code, JobId};
-use videosdgx_jobs::{Answer, Claim, Ended, JobFailure, Lease, LeaseKeeper, QueueError, wait};
+use videosdgx_jobs::{Answer, AttemptOutcome, Claim, JobFailure, Lease, LeaseKeeper, QueueError, wait};
 use videosdgx_model::{GENERATION_FAILED, LoaderError, ModelError, ModelLoader};
 use videosdgx_shell::loader_code;
 
@@ -136,10 +136,10 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Reports the file, which has its final name, to the queue; removes it when the queue refuses it.
-    fn complete(&self, claim: &Claim, finished: Finished) -> Result<Ended, QueueError> {
+    fn complete(&self, claim: &Claim, finished: Finished) -> Result<AttemptOutcome, QueueError> {
         let name = finished.output.path.clone();
         let seconds = finished.seconds;
-        let ended = self.insist(|| self.service.queue.complete(&claim.lease, finished.output.clone()));
+        let ended = self.retry_write(|| self.service.queue.complete(&claim.lease, finished.output.clone()));
         match &ended {
             Ok(ended) if ended.status == videosdgx_api::JobStatus::Completed => {
                 self.service.metrics.observe_job(seconds, &finished.stages);
@@ -164,13 +164,18 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn fail(&mut self, lease: &Lease, interrupt: &Interrupt, fault: Fault) -> Result<Ended, QueueError> {
+    fn fail(
+        &mut self,
+        lease: &Lease,
+        interrupt: &Interrupt,
+        fault: Fault,
+    ) -> Result<AttemptOutcome, QueueError> {
         let queue = Arc::clone(&self.service.queue);
-        let give_back = || self.insist(|| queue.release(lease, Duration::ZERO));
+        let give_back = || self.retry_write(|| queue.release(lease, Duration::ZERO));
         match fault {
             Fault::Engine(error) => match *error {
                 EngineError::Cancelled => match interrupt.reason() {
-                    Some(InterruptReason::Cancelled) => self.insist(|| queue.cancelled(lease)),
+                    Some(InterruptReason::Cancelled) => self.retry_write(|| queue.cancelled(lease)),
                     Some(InterruptReason::Draining) => give_back(),
                     Some(InterruptReason::LeaseLost) => {
                         Err(QueueError::Stale { job: lease.job.clone(), attempt: lease.attempt })
@@ -183,7 +188,7 @@ impl<E: Engine> Worker<E> {
                     ),
                 },
                 EngineError::StorageFull(source) => {
-                    self.wait_out(lease, Code::StorageFull.as_str(), &source.to_string())
+                    self.requeue_after_shortage(lease, Code::StorageFull.as_str(), &source.to_string())
                 }
                 error => {
                     self.give_up(lease, error.code(), &error.to_string(), error.is_worth_another_attempt())
@@ -191,7 +196,7 @@ impl<E: Engine> Worker<E> {
             },
             Fault::Loader(LoaderError::Closed) => give_back(),
             Fault::Loader(error @ LoaderError::InsufficientMemory { .. }) => {
-                self.wait_out(lease, Code::InsufficientMemory.as_str(), &error.to_string())
+                self.requeue_after_shortage(lease, Code::InsufficientMemory.as_str(), &error.to_string())
             }
             Fault::Loader(error) => self.give_up(lease, &loader_code(&error), &error.to_string(), true),
             Fault::Unreadable(reason) => self.give_up(lease, Code::Internal.as_str(), &reason, false),
@@ -199,23 +204,34 @@ impl<E: Engine> Worker<E> {
     }
 
     /// A temporary shortage: the job waits without using up an attempt while others run.
-    fn wait_out(&mut self, lease: &Lease, code: &str, reason: &str) -> Result<Ended, QueueError> {
+    fn requeue_after_shortage(
+        &mut self,
+        lease: &Lease,
+        code: &str,
+        reason: &str,
+    ) -> Result<AttemptOutcome, QueueError> {
         let since = *self.short.entry(lease.job.clone()).or_insert_with(Instant::now);
         if since.elapsed() > SHORTAGE_PATIENCE {
             return self.give_up(lease, code, reason, false);
         }
         tracing::warn!(code, reason, "job_waits");
-        self.insist(|| self.service.queue.release(lease, SHORTAGE_DELAY))
+        self.retry_write(|| self.service.queue.release(lease, SHORTAGE_DELAY))
     }
 
-    fn give_up(&self, lease: &Lease, code: &str, message: &str, retry: bool) -> Result<Ended, QueueError> {
+    fn give_up(
+        &self,
+        lease: &Lease,
+        code: &str,
+        message: &str,
+        retry: bool,
+    ) -> Result<AttemptOutcome, QueueError> {
         tracing::warn!(code, message, retry, "attempt_failed");
         let failure = JobFailure { code: code.to_owned(), message: message.to_owned() };
-        self.insist(|| self.service.queue.fail(lease, failure.clone(), retry))
+        self.retry_write(|| self.service.queue.fail(lease, failure.clone(), retry))
     }
 
     /// Repeats a write to the queue until its storage works again; the lease is renewed meanwhile.
-    fn insist(&self, tell: impl Fn() -> Answer<Ended>) -> Result<Ended, QueueError> {
+    fn retry_write(&self, tell: impl Fn() -> Answer<AttemptOutcome>) -> Result<AttemptOutcome, QueueError> {
         loop {
             match wait(tell()) {
                 Err(error @ (QueueError::StorageFull | QueueError::Storage(_)))

@@ -41,20 +41,20 @@ impl Drain {
         self.draining.subscribe()
     }
 
-    /// Counts a response as open until [`Drain::answer_ended`]; a download or a stream is one response.
-    pub fn answer_began(&self) {
+    /// Counts a response as open until [`Drain::response_ended`]; a download or a stream is one response.
+    pub fn response_began(&self) {
         self.answers.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The response was sent completely, or its client has disconnected.
-    pub fn answer_ended(&self) {
+    pub fn response_ended(&self) {
         if self.answers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.answers_done.notify_waiters();
         }
     }
 
     /// Waits until no response is open; `false` when that takes longer than `limit`.
-    pub async fn answers_over(&self, limit: Duration) -> bool {
+    pub async fn wait_for_responses(&self, limit: Duration) -> bool {
         let over = async {
             loop {
                 let done = self.answers_done.notified();
@@ -79,15 +79,15 @@ mod tests {
     #[tokio::test]
     async fn answers_are_waited_for() {
         let drain = Arc::new(Drain::default());
-        drain.answer_began();
-        drain.answer_began();
-        assert!(!drain.answers_over(Duration::from_millis(1)).await);
+        drain.response_began();
+        drain.response_began();
+        assert!(!drain.wait_for_responses(Duration::from_millis(1)).await);
         let waiting = tokio::spawn({
             let drain = Arc::clone(&drain);
-            async move { drain.answers_over(Duration::from_secs(60)).await }
+            async move { drain.wait_for_responses(Duration::from_secs(60)).await }
         });
-        drain.answer_ended();
-        drain.answer_ended();
+        drain.response_ended();
+        drain.response_ended();
         assert!(waiting.await.unwrap());
     }
 }

@@ -126,14 +126,14 @@ struct CountedAnswer(web::Data<Shell>);
 
 impl CountedAnswer {
     fn new(shell: web::Data<Shell>) -> Self {
-        shell.drain.answer_began();
+        shell.drain.response_began();
         Self(shell)
     }
 }
 
 impl Drop for CountedAnswer {
     fn drop(&mut self) {
-        self.0.drain.answer_ended();
+        self.0.drain.response_ended();
     }
 }
 

@@ -100,7 +100,7 @@ pub fn serve(
 
 /// Waits for open responses until `deadline`, then stops serving.
 pub async fn close_server(shell: &Shell, server: &ServerHandle, deadline: Instant) {
-    if !shell.drain.answers_over(deadline.saturating_duration_since(Instant::now())).await {
+    if !shell.drain.wait_for_responses(deadline.saturating_duration_since(Instant::now())).await {
         tracing::warn!("open_answers_are_cut");
     }
     server.stop(true).await;

@@ -41,7 +41,7 @@ mod weight_cache;
 mod weights;
 
 pub use attention::attention;
-pub use checkpoint::{Checkpoint, StoredDtype, TensorEntry, read_bounded, read_json};
+pub use checkpoint::{Checkpoint, StoredDtype, TensorEntry, read_bounded, read_json, write_f32_tensors};
 pub use code_pages::release_code_pages;
 pub use cpu::{
     BlockFormat, BlockMatrix, CodeBits, RotaryAngles, RotaryStyle, RowBlocks, ScaleKind, ZeroPoint,

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{Open, support::*};
-use crate::{FullScope, Principal, QueueConfig, QueueError, wait};
+use crate::{Principal, QueueConfig, QueueError, QueueLimit, wait};
 
 /// A full queue refuses a submission and names the limit and the time of a retry; once a job has left, it
 /// accepts the next one.
@@ -20,10 +20,10 @@ pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
         }
         other => panic!("not refused: {other:?}"),
     };
-    assert_eq!(refused(&ann()), (FullScope::Principal, 3));
+    assert_eq!(refused(&ann()), (QueueLimit::Principal, 3));
     submit(&queue, job(&bob()));
     submit(&queue, job(&bob()));
-    assert_eq!(refused(&bob()), (FullScope::Queue, 5));
+    assert_eq!(refused(&bob()), (QueueLimit::Queue, 5));
     drop(claim(&queue));
     submit(&queue, job(&Principal::new("carol")));
 }

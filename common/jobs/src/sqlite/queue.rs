@@ -22,9 +22,9 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Answer, Claim, Counts, Ended, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, Lease,
-    ListQuery, Principal, Progress, Queue, QueueDriver, QueueError, QueueOptions, Signal, StorageError,
-    Submission, Submitted, Totals,
+    Answer, AttemptOutcome, Claim, Counts, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord,
+    Lease, ListQuery, Principal, Progress, Queue, QueueDriver, QueueError, QueueOptions, Signal,
+    StorageError, Submission, Submitted, Totals,
 };
 
 /// Where SQLite stores a queue.
@@ -263,22 +263,22 @@ impl Queue for SqliteQueue {
         self.step(move |context| context.machine.warn(context.time, &lease, warning))
     }
 
-    fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<Ended> {
+    fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<AttemptOutcome> {
         let lease = lease.clone();
         self.step(move |context| context.machine.complete(context.time, &lease, output))
     }
 
-    fn fail(&self, lease: &Lease, failure: JobFailure, retry: bool) -> Answer<Ended> {
+    fn fail(&self, lease: &Lease, failure: JobFailure, retry: bool) -> Answer<AttemptOutcome> {
         let lease = lease.clone();
         self.step(move |context| context.machine.fail(context.time, &lease, failure, retry))
     }
 
-    fn cancelled(&self, lease: &Lease) -> Answer<Ended> {
+    fn cancelled(&self, lease: &Lease) -> Answer<AttemptOutcome> {
         let lease = lease.clone();
         self.step(move |context| context.machine.cancelled(context.time, &lease))
     }
 
-    fn release(&self, lease: &Lease, delay: Duration) -> Answer<Ended> {
+    fn release(&self, lease: &Lease, delay: Duration) -> Answer<AttemptOutcome> {
         let lease = lease.clone();
         self.step(move |context| context.machine.release(context.time, &lease, delay))
     }

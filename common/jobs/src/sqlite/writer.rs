@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     CancelSignal, Claim, EventStream, ForgottenHook, Lease, QueueConfig, QueueError, Signal, StorageError,
-    state::{Changes, Granted, Machine, Time},
+    state::{Changes, GrantedClaim, Machine, Time},
 };
 
 /// Most commands in one transaction.
@@ -30,7 +30,7 @@ const REPAIR_EVERY: Duration = Duration::from_millis(500);
 
 /// A claim that has not been sent to its worker yet.
 struct Grant {
-    granted: Granted,
+    granted: GrantedClaim,
     worker: String,
     reply: Reply<Option<Claim>>,
     cancel: CancelSignal,
@@ -83,7 +83,7 @@ impl Writer {
             _lock: lock,
         };
         let mut machine = writer.restore()?;
-        machine.lose_all_workers(writer.time());
+        machine.expire_all_leases(writer.time());
         machine.tick(writer.time());
         writer.machine = Some(machine);
         writer.commit(Batch::default())?;
@@ -301,7 +301,7 @@ impl Writer {
     }
 
     fn hand_out(&mut self, grant: Grant, body: String, attachment: Option<Vec<u8>>) {
-        let Granted { number, lease, lease_for } = grant.granted;
+        let GrantedClaim { number, lease, lease_for } = grant.granted;
         let Some(job) = self.machine.as_ref().and_then(|machine| machine.job(number)) else { return };
         tracing::info!(job_id = %lease.job, attempt = lease.attempt, worker = grant.worker, "job_claimed");
         let lease_for = SignedDuration::try_from(lease_for).unwrap_or(SignedDuration::MAX);

@@ -9,13 +9,13 @@ use videosdgx_api::{EventKind, JobId, JobStatus};
 
 use super::{Changes, Clock, Job, Phase, Time, order::FairOrder};
 use crate::{
-    Counts, Forgotten, FullScope, Lease, Principal, QueueConfig, QueueError, Signal, Submission, Submitted,
+    Counts, Forgotten, Lease, Principal, QueueConfig, QueueError, QueueLimit, Signal, Submission, Submitted,
     Totals,
 };
 
 /// A job claimed by [`Machine::claim`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Granted {
+pub struct GrantedClaim {
     /// The job's number.
     pub number: u64,
     /// The right to write to it.
@@ -237,14 +237,14 @@ impl Machine {
             |scope, limit| QueueError::QueueFull { scope, limit, retry_after: self.room_expected_in() };
         let all: usize = fresh.values().sum();
         if all > 0 && self.waiting_in_all() + all > self.config.max_queued {
-            return Err(full(FullScope::Queue, self.config.max_queued));
+            return Err(full(QueueLimit::Queue, self.config.max_queued));
         }
         let limit = self.config.max_queued_per_principal;
         let over = |(principal, new): (&&Principal, &usize)| {
             self.waiting.get(*principal).copied().unwrap_or(0) + new > limit
         };
         if fresh.iter().any(over) {
-            return Err(full(FullScope::Principal, limit));
+            return Err(full(QueueLimit::Principal, limit));
         }
         Ok(())
     }

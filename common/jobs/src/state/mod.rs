@@ -14,4 +14,4 @@ mod worker;
 pub use changes::Changes;
 pub use clock::{Clock, Time};
 pub use job::{Job, Phase};
-pub use machine::{Granted, Machine};
+pub use machine::{GrantedClaim, Machine};

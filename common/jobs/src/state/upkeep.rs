@@ -42,7 +42,7 @@ impl Machine {
     }
 
     /// Ends every lease at once: all workers have ended with the process that owned the queue before.
-    pub fn lose_all_workers(&mut self, time: Time) {
+    pub fn expire_all_leases(&mut self, time: Time) {
         self.advance(time);
         let running: Vec<u64> = self.leases.iter().map(|(_, number)| *number).collect();
         for number in running {

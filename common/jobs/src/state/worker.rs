@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use videosdgx_api::{EventKind, JobStatus};
 
-use super::{Granted, Machine, Phase, Time, machine::millis};
-use crate::{Ended, JobFailure, JobOutput, Lease, Progress, QueueError, Signal};
+use super::{GrantedClaim, Machine, Phase, Time, machine::millis};
+use crate::{AttemptOutcome, JobFailure, JobOutput, Lease, Progress, QueueError, Signal};
 
 /// The code of a job whose worker died in each of its attempts.
 const WORKER_LOST: &str = "worker_lost";
 
 impl Machine {
     /// Claims the next job.
-    pub fn claim(&mut self, time: Time) -> Option<Granted> {
+    pub fn claim(&mut self, time: Time) -> Option<GrantedClaim> {
         self.advance(time);
         let now = self.clock.now();
         let number = self.order.pop(now)?;
@@ -29,7 +29,7 @@ impl Machine {
         self.leases.insert((lease_until, number));
         self.counts.running += 1;
         self.emit(number, EventKind::State);
-        Some(Granted { number, lease, lease_for: self.config.lease })
+        Some(GrantedClaim { number, lease, lease_for: self.config.lease })
     }
 
     /// Whether a claim would get a job now.
@@ -82,7 +82,12 @@ impl Machine {
     ///
     /// # Errors
     /// `Stale`.
-    pub fn complete(&mut self, time: Time, lease: &Lease, output: JobOutput) -> Result<Ended, QueueError> {
+    pub fn complete(
+        &mut self,
+        time: Time,
+        lease: &Lease,
+        output: JobOutput,
+    ) -> Result<AttemptOutcome, QueueError> {
         self.advance(time);
         let number = self.held(lease)?;
         if let Some(ended) = self.end_if_cancelled(time, number) {
@@ -94,7 +99,7 @@ impl Machine {
         }
         self.changes.outputs.push((number, output));
         self.end(time, number, JobStatus::Completed);
-        Ok(Ended { status: JobStatus::Completed })
+        Ok(AttemptOutcome { status: JobStatus::Completed })
     }
 
     /// The attempt failed: the job is queued again if `retry` is set and attempts are left.
@@ -107,7 +112,7 @@ impl Machine {
         lease: &Lease,
         failure: JobFailure,
         retry: bool,
-    ) -> Result<Ended, QueueError> {
+    ) -> Result<AttemptOutcome, QueueError> {
         self.advance(time);
         let number = self.held(lease)?;
         if let Some(ended) = self.end_if_cancelled(time, number) {
@@ -124,7 +129,7 @@ impl Machine {
             self.end(time, number, JobStatus::Failed);
             JobStatus::Failed
         };
-        Ok(Ended { status })
+        Ok(AttemptOutcome { status })
     }
 
     /// The worker stopped because the owner cancelled. Without a cancellation request the job returns to the
@@ -132,7 +137,7 @@ impl Machine {
     ///
     /// # Errors
     /// `Stale`.
-    pub fn cancelled(&mut self, time: Time, lease: &Lease) -> Result<Ended, QueueError> {
+    pub fn cancelled(&mut self, time: Time, lease: &Lease) -> Result<AttemptOutcome, QueueError> {
         self.release(time, lease, Duration::ZERO)
     }
 
@@ -140,14 +145,19 @@ impl Machine {
     ///
     /// # Errors
     /// `Stale`.
-    pub fn release(&mut self, time: Time, lease: &Lease, delay: Duration) -> Result<Ended, QueueError> {
+    pub fn release(
+        &mut self,
+        time: Time,
+        lease: &Lease,
+        delay: Duration,
+    ) -> Result<AttemptOutcome, QueueError> {
         self.advance(time);
         let number = self.held(lease)?;
         if let Some(ended) = self.end_if_cancelled(time, number) {
             return Ok(ended);
         }
         self.requeue(number, delay);
-        Ok(Ended { status: JobStatus::Queued })
+        Ok(AttemptOutcome { status: JobStatus::Queued })
     }
 
     /// The worker of this job has died: the attempt is used up.
@@ -195,12 +205,12 @@ impl Machine {
         }
     }
 
-    fn end_if_cancelled(&mut self, time: Time, number: u64) -> Option<Ended> {
+    fn end_if_cancelled(&mut self, time: Time, number: u64) -> Option<AttemptOutcome> {
         if !self.jobs.get(&number)?.cancel_requested {
             return None;
         }
         self.end(time, number, JobStatus::Cancelled);
-        Some(Ended { status: JobStatus::Cancelled })
+        Some(AttemptOutcome { status: JobStatus::Cancelled })
     }
 
     /// Returns the job to the queue, in the order of its submission time.

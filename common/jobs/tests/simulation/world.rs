@@ -392,7 +392,7 @@ impl World {
         self.seen.restarts += 1;
         self.seen.lost_leases += self.machine.counts().running;
         self.restore();
-        self.machine.lose_all_workers(self.time);
+        self.machine.expire_all_leases(self.time);
         self.commit_surely();
         assert_eq!(self.machine.counts().running, 0);
     }

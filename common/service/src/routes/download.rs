@@ -27,9 +27,9 @@ use crate::{
 /// Bytes read at a time.
 const CHUNK: usize = 128 * 1024;
 
-/// The video
+/// Download the video
 ///
-/// One range of bytes can be asked for; the ETag never changes, so `If-Range` and `If-None-Match` work.
+/// Supports one byte range. The ETag never changes, so `If-Range` and `If-None-Match` work.
 #[utoipa::path(method(get, head), path = "/jobs/{id}/download", tag = "jobs",
     params(("id" = String, Path, description = "The job's id"),
         ("Range" = Option<String>, Header, description = "For example `bytes=0-1023` or `bytes=-500`"),
@@ -38,7 +38,7 @@ const CHUNK: usize = 128 * 1024;
     responses(
         (status = 200, description = "The whole file", content_type = "video/mp4", body = Vec<u8>,
             headers(("etag" = String), ("accept-ranges" = String), ("content-disposition" = String))),
-        (status = 206, description = "The part that was asked for", content_type = "video/mp4", body = Vec<u8>,
+        (status = 206, description = "The requested range", content_type = "video/mp4", body = Vec<u8>,
             headers(("etag" = String), ("content-range" = String))),
         (status = 304, description = "The client has it already")))]
 pub(crate) async fn download(

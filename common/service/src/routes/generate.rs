@@ -6,8 +6,8 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use videosdgx_api::{
-    BatchAccepted, BatchRequest, GenerateAccepted, GenerateRequest, JobId, LoaderState, Problem,
-    ResolvedRequest,
+    BatchAccepted, BatchRequest, GenerateAccepted, GenerateRequest, JobId, LoaderReport, LoaderState,
+    Problem, ResolvedRequest,
 };
 use videosdgx_jobs::{IdempotencyKey, Principal, Submission, Submitted, Totals};
 use videosdgx_shell::{
@@ -26,13 +26,13 @@ const MAX_KEY: usize = 255;
 
 /// Submit a job
 ///
-/// Answers when the job is on the disk. Only `prompt` is needed: the checkpoint's defaults fill in the rest, and the job
-/// says what was used. The same `Idempotency-Key` with the same body answers with the job made first.
+/// Responds once the job is stored on disk. Only `prompt` is required: the checkpoint's defaults fill in the rest, and the job
+/// shows the values that were used. The same `Idempotency-Key` with the same body returns the first job.
 #[utoipa::path(post, path = "/generate", tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
         description = "The same key with the same body is the same job; with another body it is refused (422)")),
     request_body = GenerateRequest,
-    responses((status = 202, description = "Accepted, and on the disk", body = GenerateAccepted,
+    responses((status = 202, description = "Accepted and stored on disk", body = GenerateAccepted,
         headers(("location" = String, description = "The job's path")))))]
 pub(crate) async fn generate(
     caller: Caller<Generate>,
@@ -54,7 +54,7 @@ pub(crate) async fn generate(
 
 /// Submit many jobs, all or none
 ///
-/// A problem's `field` says which request is at fault, for example `requests[3].fps`.
+/// The `field` of a problem names the invalid request, for example `requests[3].fps`.
 #[utoipa::path(post, path = "/generate/batch", tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
         description = "The same key with the same body is the same batch; with another body it is refused (422)")),
@@ -125,11 +125,13 @@ async fn submit(
         .into_iter()
         .map(|prepared| (prepared.submission, (prepared.checkpoint, prepared.warnings)))
         .unzip();
-    // Read before submitting: otherwise a fast worker's job could be counted as ahead of itself.
+    // Read before submitting: a fast worker could already have loaded the model for this job, and the job would be counted as
+    // ahead of itself.
     let totals = service.queue.totals().await.map_err(queue_failure)?;
     let running = service.queue.counts().await.map_err(queue_failure)?.running;
+    let loader = service.shell.loader.report();
     let submitted = service.queue.submit(submissions).await.map_err(queue_failure)?;
-    Ok(accepted(service, submitted, notes, &totals, running))
+    Ok(accepted(service, submitted, notes, &QueueState { totals, running, loader }))
 }
 
 /// Resolves all requests, or names the first that cannot be.
@@ -180,14 +182,19 @@ fn prepare(
     Ok(Prepared { submission, checkpoint: resolved.checkpoint, warnings: resolved.warnings })
 }
 
+/// Queue and loader just before a submission, for the estimate.
+struct QueueState {
+    totals: Totals,
+    running: u64,
+    loader: LoaderReport,
+}
+
 fn accepted(
     service: &Service,
     submitted: Vec<Submitted>,
     notes: Vec<(String, Vec<String>)>,
-    totals: &Totals,
-    running: u64,
+    before: &QueueState,
 ) -> Vec<GenerateAccepted> {
-    let loader = service.shell.loader.report();
     let answers = submitted.into_iter().zip(notes).map(|(submitted, (checkpoint, warnings))| {
         tracing::info!(
             job_id = %submitted.id, model = service.name(), existing = submitted.existing,
@@ -196,14 +203,14 @@ fn accepted(
         GenerateAccepted {
             estimated_time_seconds: estimate::seconds_until_done(
                 submitted.queue_position,
-                running,
-                totals,
-                &loader,
+                before.running,
+                &before.totals,
+                &before.loader,
             ),
             job_id: submitted.id,
             status: submitted.status,
             queue_position: submitted.queue_position,
-            model_loaded: loader.state == LoaderState::Loaded,
+            model_loaded: before.loader.state == LoaderState::Loaded,
             checkpoint,
             warnings,
         }

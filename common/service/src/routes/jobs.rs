@@ -71,15 +71,15 @@ pub(crate) async fn job(caller: Caller<Read>, id: JobPath, service: web::Data<Se
     Ok(HttpResponse::Ok().json(job_view::job(service.name(), record)?))
 }
 
-/// Cancel a job, or forget it with its file
+/// Cancel a job, or delete it with its file
 ///
-/// A waiting job is cancelled at once, a running one at its next step (the answer still says `processing`). A job that was
-/// cancelled before is answered as it is; one that ended otherwise is refused with 409 `already_ended`. With `forget=true` a job
-/// that has ended is forgotten and its file removed, one that has not is cancelled first; the answer is the job as it last was.
+/// A waiting job is cancelled at once, a running one at its next step (the response then still shows `processing`). A job that is
+/// already cancelled is returned unchanged; one that ended otherwise gives 409 `already_ended`. With `forget=true` a job that has
+/// ended is deleted with its file, and an unfinished one is cancelled first; the response is its last state.
 #[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs",
     params(("id" = String, Path, description = "The job's id"),
-        ("forget" = Option<bool>, Query, description = "Forget the job and remove its file")),
-    responses((status = 200, description = "Cancelled, being cancelled, or forgotten", body = Job)))]
+        ("forget" = Option<bool>, Query, description = "Delete the job and its file")),
+    responses((status = 200, description = "Cancelled, being cancelled, or deleted", body = Job)))]
 pub(crate) async fn delete(
     caller: Caller<Generate>,
     id: JobPath,

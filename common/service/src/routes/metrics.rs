@@ -11,7 +11,7 @@ use crate::{problem_response::queue_failure, service::Service};
 ///
 /// JSON with `Accept: application/json`. Totals survive a restart.
 #[utoipa::path(get, path = "/metrics", tag = "status",
-    responses((status = 200, description = "OpenMetrics text, or JSON when asked for", content(
+    responses((status = 200, description = "OpenMetrics text, or JSON on request", content(
         (String = "application/openmetrics-text"), (MetricsReport = "application/json")))))]
 pub(crate) async fn metrics(
     _: Caller<Read>,
@@ -26,7 +26,7 @@ pub(crate) async fn metrics(
     if wants_json(&request) {
         return Ok(HttpResponse::Ok().json(report(totals, &counts, process)));
     }
-    service.metrics.take_over(&totals, &counts);
+    service.metrics.copy_from(&totals, &counts);
     let text = service.shell.metrics.encode(&process).map_err(Failure::internal)?;
     Ok(HttpResponse::Ok().content_type(OPENMETRICS).body(text))
 }

@@ -6,7 +6,7 @@ use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, run_blocking};
 
 use crate::service::Service;
 
-/// System, model, loader, queue
+/// System, model, loader and queue
 #[utoipa::path(get, path = "/info", tag = "status", responses((status = 200, body = Info)))]
 pub(crate) async fn info(_: Caller<Read>, service: web::Data<Service>) -> HandlerResult {
     let queue = service.queue_status().await?;
@@ -29,7 +29,7 @@ pub(crate) async fn info(_: Caller<Read>, service: web::Data<Service>) -> Handle
     }))
 }
 
-/// Depth by state and priority, estimated wait
+/// Queue length by state and priority, and the estimated wait
 #[utoipa::path(get, path = "/queue/status", tag = "status", responses((status = 200, body = QueueStatus)))]
 pub(crate) async fn queue(_: Caller<Read>, service: web::Data<Service>) -> HandlerResult {
     Ok(HttpResponse::Ok().json(service.queue_status().await?))

@@ -27,10 +27,10 @@ pub async fn openapi(shell: web::Data<Shell>) -> HandlerResult {
     Ok(HttpResponse::Ok().content_type("application/json").body(text.as_str()))
 }
 
-/// Leads to /docs/
+/// Redirects to /docs/
 #[utoipa::path(get, path = "/docs", tag = "docs", responses(
     (status = 308, description = "See /docs/"),
-    (status = 200, description = "What clients see that follow", content_type = "text/html", body = String)))]
+    (status = 200, description = "The page, for clients that follow redirects", content_type = "text/html", body = String)))]
 pub async fn leads_to_docs() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "docs/")).finish()
 }
@@ -44,7 +44,7 @@ pub async fn page() -> HandlerResult {
 
 /// A file of Swagger UI
 #[utoipa::path(get, path = "/docs/{file}", tag = "docs",
-    params(("file" = String, Path, description = "Its name", example = "index.html")),
+    params(("file" = String, Path, description = "Name of the file", example = "index.html")),
     responses((status = 200, description = "Scripts, styles, pictures", content(
         (String = "text/html"), (String = "text/javascript"), (String = "text/css"), (String = "image/png"),
         (String = "application/json")))))]

@@ -43,7 +43,7 @@ pub async fn load(
     Ok(response.json(report))
 }
 
-/// Unload the model and say what that freed
+/// Unload the model; the response says how much memory was freed
 ///
 /// Waits for the job that uses it, at most `wait_seconds`; then 409 `model_busy`.
 #[utoipa::path(post, path = "/unload", tag = "model",

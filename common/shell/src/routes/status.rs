@@ -18,16 +18,16 @@ pub async fn root(shell: web::Data<Shell>) -> HandlerResult {
     }))
 }
 
-/// The process answers; touches nothing else
+/// Whether the process responds; nothing else is checked
 #[utoipa::path(get, path = "/health", tag = "status", responses((status = 200, body = Health)))]
 pub async fn health() -> HttpResponse {
     HttpResponse::Ok().json(Health { status: "ok".to_owned() })
 }
 
-/// Whether the model is loaded, and why not
+/// Whether the model is loaded; if not, the reason
 ///
-/// The model is loaded by the first job or by `POST /load`, so a fresh service is not ready and takes jobs all the same:
-/// `accepting_jobs` says that.
+/// The model is loaded by the first job or by `POST /load`. A service that has just started is therefore not ready, but accepts
+/// jobs: see `accepting_jobs`.
 #[utoipa::path(get, path = "/ready", tag = "status", responses(
     (status = 200, description = "The model is loaded", body = Readiness),
     (status = 503, description = "It is not, or the service is shutting down", body = Readiness),

@@ -16,6 +16,7 @@ use tch::{Device, Tensor};
 use videosdgx_gguf::{Gguf, GgufError};
 
 pub use header::{StoredDtype, TensorEntry};
+pub use writer::write_f32_tensors;
 pub(crate) use writer::{PARTIAL, SafetensorsWriter};
 
 use crate::{CheckpointError, TensorError};

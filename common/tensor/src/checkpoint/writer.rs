@@ -5,8 +5,12 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use tch::{Kind, Tensor};
+
 /// Bytes reserved for the header at first; a longer header requires one copy of the file at the end.
 const RESERVED_HEADER_BYTES: u64 = 1 << 20;
+/// Bytes reserved for the header of a file with few tensors.
+const SMALL_HEADER_BYTES: u64 = 4096 - 8;
 /// The data begin at a multiple of this, as the format recommends.
 const ALIGNMENT: u64 = 64;
 
@@ -92,6 +96,35 @@ impl SafetensorsWriter {
         io::copy(&mut from.take(self.written), &mut to)?;
         Ok(to)
     }
+}
+
+/// Writes tensors as a safetensors file of f32 values: under a temporary name in the folder of `path`, synced, then renamed. A failed
+/// write leaves nothing behind.
+///
+/// ```
+/// use videosdgx_tensor::{Checkpoint, Tensor, write_f32_tensors};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("latents.safetensors");
+/// write_f32_tensors(&path, &[("latents", Tensor::from_slice(&[1f32, 2.0]))])?;
+/// assert_eq!(Checkpoint::open_file(&path)?.read("latents")?, Tensor::from_slice(&[1f32, 2.0]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The system's error with its kind, so that a full disk can be recognised; an error of libtorch as
+/// [`io::ErrorKind::Other`].
+pub fn write_f32_tensors(path: &Path, tensors: &[(&str, Tensor)]) -> io::Result<()> {
+    let mut writer = SafetensorsWriter::with_reserved_header(path, SMALL_HEADER_BYTES)?;
+    for (name, tensor) in tensors {
+        let shape: Result<Vec<usize>, _> = tensor.size().into_iter().map(usize::try_from).collect();
+        let values = tensor.f_to_kind(Kind::Float).and_then(|tensor| tensor.f_contiguous());
+        let values = values.and_then(|tensor| Vec::<f32>::try_from(tensor.f_flatten(0, -1)?));
+        let bytes: Vec<u8> =
+            values.map_err(io::Error::other)?.into_iter().flat_map(f32::to_le_bytes).collect();
+        writer.add(name, "F32", &shape.map_err(io::Error::other)?, &bytes)?;
+    }
+    writer.finish()
 }
 
 impl Drop for SafetensorsWriter {

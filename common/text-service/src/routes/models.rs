@@ -20,7 +20,7 @@ async fn model(service: &TextService) -> HandlerResult<Model> {
     })
 }
 
-/// The models that there are: one
+/// The model of this service, as a list
 #[utoipa::path(get, path = "/v1/models", tag = "completions", responses((status = 200, body = ModelList)))]
 pub(crate) async fn list(_: Caller<Read>, service: web::Data<TextService>) -> HandlerResult {
     let data = vec![model(&service).await?];

@@ -120,7 +120,7 @@ pub(crate) struct SessionError {
     recovered: bool,
 }
 
-/// What streams took: the newest sessions, sums, regressions
+/// Measurements of streams: recent sessions, totals, regressions
 #[utoipa::path(get, path = "/telemetry", tag = "status",
     params(
         ("sessions" = Option<u64>, Query, minimum = 0, maximum = 512, description = "Sessions to list; default: 50"),
@@ -215,7 +215,7 @@ fn session(session: &SessionRecord, latencies: bool) -> Session {
     }
 }
 
-/// A page that shows the engine at work
+/// Dashboard page
 ///
 /// The page itself contains no data: it asks for an access token with the scope `read` and polls `/telemetry` with it.
 #[utoipa::path(get, path = "/dashboard", tag = "docs", responses(

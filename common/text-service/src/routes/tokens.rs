@@ -17,7 +17,7 @@ use crate::{
     service::TextService,
 };
 
-/// Tokens of a text or a conversation
+/// Convert a text or a conversation to tokens
 #[utoipa::path(post, path = "/tokenize", tag = "completions", request_body = TokenizeRequest,
     responses((status = 200, body = TokenizeAnswer)))]
 pub(crate) async fn tokenize(
@@ -70,7 +70,7 @@ fn encode(runtime: &ModelRuntime, text: &str, prefix: bool) -> Result<Vec<u32>, 
     Ok(tokens)
 }
 
-/// Text of tokens
+/// Convert tokens to text
 #[utoipa::path(post, path = "/detokenize", tag = "completions", request_body = DetokenizeRequest,
     responses((status = 200, body = DetokenizeAnswer)))]
 pub(crate) async fn detokenize(
