@@ -1,6 +1,6 @@
 //! The gateway of VideosDGX: the only service that is reachable from outside.
 //!
-//! A request passes the layers of [`stack`] in the order in which they are written there, is routed by its model and
+//! A request passes the layers of `stack` in the order in which they are written there, is routed by its model and
 //! forwarded to the least busy healthy service. `/models/{model}/…` are the services' own paths, `/v1/…` is OpenAI's API
 //! over all of them. The gateway keeps no state that must survive a restart.
 

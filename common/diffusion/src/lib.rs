@@ -3,8 +3,8 @@
 //! A video service implements [`DiffusionModel`] (which checkpoints it reads, how it describes them, how much memory
 //! each stage needs) and [`Pipeline`] (encode, denoise, decode). [`DiffusionEngine`] makes a
 //! [`videosdgx_service::Engine`] of it: it finds the checkpoint, decides what stays in memory ([`Residency`]), resumes
-//! from latents on the disk ([`LatentFile`]), writes the MP4 file and maps errors. [`schedulers`], [`noise`],
-//! [`guidance`] and [`denoise`] are the arithmetic that does not depend on the model.
+//! from latents on the disk ([`LatentFile`]), writes the MP4 file and maps errors. [`schedulers`], noise,
+//! guidance and [`denoise`] are the arithmetic that does not depend on the model.
 
 mod checkpoint;
 mod demonstration;

@@ -63,7 +63,7 @@ pub fn verifier(config: &AuthConfig) -> Result<Verifier, AuthError> {
     }
 }
 
-/// Serves the routes that `configure` adds, with `shell` as their `web::Data<Shell>`, inside [`edge`]. Await the server.
+/// Serves the routes that `configure` adds, with `shell` as their `web::Data<Shell>`, inside the outermost middleware. Await the server.
 ///
 /// # Errors
 /// When a thread cannot be started or the socket cannot be used.
