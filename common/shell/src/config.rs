@@ -41,7 +41,7 @@ pub enum LogFormat {
 /// Configuration that every service has.
 ///
 /// ```
-/// let config = videosdgx_shell::ServiceConfig::from_lookup("wan21", 8002, |_| None)?;
+/// let config = videosdgx_shell::ServiceConfig::from_lookup("wan21", |_| None)?;
 /// assert_eq!(config.listen.to_string(), "127.0.0.1:8002");
 /// # Ok::<(), videosdgx_shell::ConfigError>(())
 /// ```

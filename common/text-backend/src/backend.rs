@@ -23,7 +23,7 @@ const DEMONSTRATION: &str = "smollm2-135m";
 /// use videosdgx_text_backend::{DecoderBackend, Settings};
 /// use videosdgx_text_service::TextBackend as _;
 ///
-/// let config = ServiceConfig::from_lookup("qwen3-4b", 8006, videosdgx_shell::environment)?;
+/// let config = ServiceConfig::from_lookup("qwen3-4b", videosdgx_shell::environment)?;
 /// let backend = DecoderBackend::new(Settings::from_config(&config)?);
 /// println!("{} bytes", backend.declared_peak()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
