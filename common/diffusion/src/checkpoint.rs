@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use videosdgx_model::CheckpointLocation;
 use videosdgx_tensor::{Checkpoint, CheckpointError, read_json};
 
 use crate::Demonstration;
@@ -25,7 +26,7 @@ pub struct CheckpointLayout {
 pub struct CheckpointFolder {
     /// Path of the folder.
     pub path: PathBuf,
-    /// Name of the checkpoint, shown in every job: `demo.json`'s, else the folder's.
+    /// Name of the checkpoint, shown in every job: `demo.json`'s, else the one it was found by.
     pub name: String,
     /// Pipeline class, for example `WanPipeline`.
     pub architecture: String,
@@ -46,7 +47,8 @@ impl CheckpointFolder {
     ///
     /// # Errors
     /// Names the file that is missing or broken.
-    pub fn open(path: &Path, layout: &CheckpointLayout) -> Result<Self, CheckpointError> {
+    pub fn open(location: &CheckpointLocation, layout: &CheckpointLayout) -> Result<Self, CheckpointError> {
+        let path = &location.path;
         let index_path = path.join("model_index.json");
         let ModelIndex { class_name } = read_json(&index_path)?;
         let Some((_, components)) = layout.classes.iter().find(|(class, _)| *class == class_name) else {
@@ -67,12 +69,12 @@ impl CheckpointFolder {
         let demonstration_path = path.join("demo.json");
         let demonstration: Option<Demonstration> =
             demonstration_path.is_file().then(|| read_json(&demonstration_path)).transpose()?;
-        let folder_name =
-            path.file_name().map_or_else(|| class_name.clone(), |name| name.to_string_lossy().into_owned());
         let parameters = components.iter().map(|name| Ok((*name, parameters(&path.join(name))?)));
         Ok(Self {
             path: path.to_owned(),
-            name: demonstration.as_ref().map_or(folder_name, |demonstration| demonstration.name.clone()),
+            name: demonstration
+                .as_ref()
+                .map_or_else(|| location.name.clone(), |demonstration| demonstration.name.clone()),
             architecture: class_name,
             demonstration,
             parameters: parameters.collect::<Result<_, CheckpointError>>()?,

@@ -50,7 +50,7 @@ impl<M: DiffusionModel> DiffusionEngine<M> {
     }
 
     fn folder(&self) -> Result<CheckpointFolder, ModelError> {
-        CheckpointFolder::open(&self.settings.folder(), &M::LAYOUT)
+        CheckpointFolder::open(&self.settings.location()?, &M::LAYOUT)
             .map_err(|error| checkpoint_error(M::NAME, error))
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tch::{Device, Kind};
+use videosdgx_model::{CheckpointFormat, CheckpointLocation, CheckpointSearch, ModelError};
 use videosdgx_service::ServiceConfig;
 use videosdgx_tensor::{Quantization, TensorError, resolve_device, resolve_kind};
 
@@ -14,9 +15,9 @@ const INSTALLED_DEMONSTRATIONS: &str = "/opt/videosdgx/checkpoints";
 pub struct Settings {
     /// `VIDEOSDGX_CHECKPOINT`: when set, the only folder that is used.
     pub checkpoint: Option<PathBuf>,
-    /// `VIDEOSDGX_MODELS_DIR/<service>`, used when it exists.
+    /// `VIDEOSDGX_MODELS_DIR/<service>`, used when anything is there.
     pub installed: PathBuf,
-    /// The demonstration checkpoint, used when there is no other.
+    /// The demonstration checkpoint, used when nothing is at `installed`.
     pub demonstration: PathBuf,
     /// Device of all tensors.
     pub device: Device,
@@ -49,13 +50,17 @@ impl Settings {
 
     /// The folder to serve. It is searched at each call, so that a checkpoint that is installed while the service runs is
     /// used from the next load on.
-    #[must_use]
-    pub fn folder(&self) -> PathBuf {
-        match &self.checkpoint {
-            Some(folder) => folder.clone(),
-            None if self.installed.join("model_index.json").is_file() => self.installed.clone(),
-            None => self.demonstration.clone(),
-        }
+    ///
+    /// # Errors
+    /// As [`CheckpointSearch::locate`].
+    pub fn location(&self) -> Result<CheckpointLocation, ModelError> {
+        let search = CheckpointSearch {
+            configured: self.checkpoint.as_deref(),
+            installed: &self.installed,
+            demonstration: &self.demonstration,
+            format: CheckpointFormat::Diffusers,
+        };
+        search.locate()
     }
 
     /// The device as `/info` shows it, for example `cuda:0`.

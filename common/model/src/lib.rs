@@ -7,6 +7,7 @@
 //! Does not link libtorch: the model is any type [`Load::Model`].
 
 mod budget;
+mod checkpoint;
 mod error;
 mod freed;
 pub mod gpu;
@@ -19,6 +20,7 @@ mod memory;
 mod snapshot;
 
 pub use budget::{Evictable, LoadPermit, MemoryBudget, Shortage, ShortageHook};
+pub use checkpoint::{CheckpointFormat, CheckpointLocation, CheckpointSearch, CheckpointVersion};
 pub use error::{GENERATION_FAILED, LoaderError, ModelError};
 pub use host::Host;
 pub use load::{Load, LoaderConfig, ReleaseHook};

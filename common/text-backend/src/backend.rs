@@ -1,13 +1,12 @@
 //! Serves a language model's checkpoint as a [`TextBackend`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use videosdgx_api::TextModelDescription;
 use videosdgx_decoder::{LoadError, Source, TextModel};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
-use videosdgx_model::ModelError;
+use videosdgx_model::{CheckpointLocation, CheckpointVersion, ModelError};
 use videosdgx_tensor::{CheckpointError, Device, Kind, TensorError, release_code_pages};
 use videosdgx_text_service::TextBackend;
 
@@ -30,8 +29,8 @@ const DEMONSTRATION: &str = "smollm2-135m";
 /// ```
 pub struct DecoderBackend {
     settings: Settings,
-    /// The last checkpoint that was read: its path, its modification time, its summary.
-    cached: Mutex<Option<(PathBuf, SystemTime, CheckpointSummary)>>,
+    /// The last checkpoint that was read.
+    cached: Mutex<Option<(CheckpointLocation, CheckpointVersion, CheckpointSummary)>>,
 }
 
 /// Description and memory demand of a checkpoint.
@@ -73,32 +72,30 @@ impl DecoderBackend {
         Self { settings, cached: Mutex::new(None) }
     }
 
-    fn open(&self) -> Result<Source, ModelError> {
-        let (path, _) = self.settings.location();
-        Source::open(&path).map_err(|error| self.load_error(error))
+    fn open(&self, location: &CheckpointLocation) -> Result<Source, ModelError> {
+        Source::open(&location.path).map_err(|error| self.load_error(error))
     }
 
-    /// The checkpoint's summary; the checkpoint is read again only if its path or its files have changed.
+    /// The checkpoint's summary; the checkpoint is read again only if it is another one or its files have changed.
     fn summary(&self) -> Result<CheckpointSummary, ModelError> {
-        let (path, demonstration) = self.settings.location();
-        let time = modified(&path);
+        let location = self.settings.location()?;
+        // When the files cannot be examined, opening them says why.
+        let version = CheckpointVersion::of(&location.path).ok();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*cached, time) {
-            (Some((known_path, known_time, summary)), Some(time))
-                if *known_path == path && *known_time == time =>
-            {
-                return Ok(summary.clone());
-            }
-            _ => {}
+        if let Some((known, known_version, summary)) = &*cached
+            && *known == location
+            && Some(*known_version) == version
+        {
+            return Ok(summary.clone());
         }
-        let source = self.open()?;
+        let source = self.open(&location)?;
         let options = &self.settings.options(&source);
         source.vision().map_err(|error| self.load_error(error))?;
         let description = TextModelDescription {
             name: self.settings.name.clone(),
-            checkpoint: if demonstration { DEMONSTRATION.to_owned() } else { name_of(&path) },
+            checkpoint: if location.demonstration { DEMONSTRATION.to_owned() } else { location.name.clone() },
             architecture: source.config().family.architecture().to_owned(),
-            demonstration,
+            demonstration: location.demonstration,
             device: device_name(options.device),
             dtype: kind_name(options.kind).to_owned(),
             quantization: source.format(options),
@@ -107,7 +104,7 @@ impl DecoderBackend {
             vision: source.config().vision.is_some(),
         };
         let summary = CheckpointSummary { description, peak: source.memory(options).peak() };
-        *cached = time.map(|time| (path, time, summary.clone()));
+        *cached = version.map(|version| (location, version, summary.clone()));
         Ok(summary)
     }
 
@@ -145,7 +142,7 @@ impl TextBackend for DecoderBackend {
     }
 
     fn location(&self) -> Result<PathBuf, ModelError> {
-        Ok(self.open()?.path().to_owned())
+        Ok(self.open(&self.settings.location()?)?.path().to_owned())
     }
 
     fn declared_peak(&self) -> Result<u64, ModelError> {
@@ -153,7 +150,7 @@ impl TextBackend for DecoderBackend {
     }
 
     fn load(&self) -> Result<LoadedModel, ModelError> {
-        let source = self.open()?;
+        let source = self.open(&self.settings.location()?)?;
         let memory = source.memory(&self.settings.options(&source));
         tracing::info!(
             checkpoint = %source.path().display(),
@@ -165,19 +162,6 @@ impl TextBackend for DecoderBackend {
         let options = self.settings.options(&source);
         source.load(&options).map(LoadedModel).map_err(|error| self.load_error(error))
     }
-}
-
-/// The modification time of a checkpoint: the later one of the path itself (which changes when files are added to the folder) and
-/// of its `config.json`.
-fn modified(path: &Path) -> Option<SystemTime> {
-    let time = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
-    time(path).max(time(&path.join("config.json")))
-}
-
-/// The name of a folder, or of a file without its extension.
-fn name_of(path: &Path) -> String {
-    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    name.map_or_else(|| "checkpoint".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 fn device_name(device: Device) -> String {

@@ -1,8 +1,9 @@
 //! Which checkpoint is served, on which device and in which number format.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use videosdgx_decoder::{LoadOptions, Source};
+use videosdgx_model::{CheckpointFormat, CheckpointLocation, CheckpointSearch, ModelError};
 use videosdgx_shell::{ConfigError, ServiceConfig, Variables, environment};
 use videosdgx_tensor::{Device, DtypeChoice, Quantization, TensorError, resolve_device};
 
@@ -35,9 +36,9 @@ pub struct Settings {
     pub name: String,
     /// `VIDEOSDGX_CHECKPOINT`: a folder or a GGUF file. If set, no other checkpoint is used, even if it is missing.
     pub checkpoint: Option<PathBuf>,
-    /// `VIDEOSDGX_MODELS_DIR`/`name`, used if it contains a checkpoint and `checkpoint` is not set.
+    /// `VIDEOSDGX_MODELS_DIR`/`name`, used if anything is there and `checkpoint` is not set.
     pub installed: PathBuf,
-    /// The demonstration checkpoint, used if there is no other one.
+    /// The demonstration checkpoint, used if nothing is at `installed`.
     pub demonstration: PathBuf,
     /// Where the model is computed.
     pub device: Device,
@@ -83,39 +84,25 @@ impl Settings {
         LoadOptions { weight_cache: self.weight_cache.clone(), ..options }
     }
 
-    /// The folder or file to serve, and whether it is the demonstration checkpoint. Every call checks the file system, so that the
-    /// next load uses a checkpoint that was installed while the service runs.
-    #[must_use]
-    pub fn location(&self) -> (PathBuf, bool) {
-        match &self.checkpoint {
-            Some(path) => (path.clone(), same(path, &self.demonstration)),
-            None if holds_checkpoint(&self.installed) => (self.installed.clone(), false),
-            None => (self.demonstration.clone(), true),
-        }
+    /// The folder or file to serve. Every call searches the file system, so that the next load uses a checkpoint that was
+    /// installed while the service runs.
+    ///
+    /// # Errors
+    /// As [`CheckpointSearch::locate`].
+    pub fn location(&self) -> Result<CheckpointLocation, ModelError> {
+        let search = CheckpointSearch {
+            configured: self.checkpoint.as_deref(),
+            installed: &self.installed,
+            demonstration: &self.demonstration,
+            format: CheckpointFormat::Text,
+        };
+        search.locate()
     }
 }
 
 /// A path from the environment; an empty value counts as not set.
 fn variable(name: &str) -> Option<PathBuf> {
     environment(name).filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-/// Whether a folder contains `config.json` or a GGUF file.
-fn holds_checkpoint(folder: &Path) -> bool {
-    if folder.join("config.json").is_file() {
-        return true;
-    }
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files
-        .map(|file| file.path())
-        .any(|file| file.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")))
-}
-
-fn same(left: &Path, right: &Path) -> bool {
-    match (left.canonicalize(), right.canonicalize()) {
-        (Ok(left), Ok(right)) => left == right || left.parent() == Some(&right),
-        _ => false,
-    }
 }
 
 /// `checkpoints/smollm2-135m` in the working directory, else in the repository of this build, else the container image's.
@@ -127,38 +114,6 @@ fn default_demonstration() -> PathBuf {
     [Some(relative), beside_build]
         .into_iter()
         .flatten()
-        .find(|folder| holds_checkpoint(folder))
+        .find(|folder| CheckpointFormat::Text.is_in(folder))
         .unwrap_or_else(|| PathBuf::from(INSTALLED_DEMONSTRATION))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configured_checkpoint_precedes_the_installed_one_and_the_demonstration() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = |name: &str| folder.path().join(name);
-        for name in ["configured", "installed", "demonstration"] {
-            std::fs::create_dir(path(name)).expect("creates");
-        }
-        let mut settings = Settings {
-            name: "qwen3-4b".into(),
-            checkpoint: None,
-            installed: path("installed"),
-            demonstration: path("demonstration"),
-            device: Device::Cpu,
-            dtype: DtypeChoice::Auto,
-            cache_dtype: DtypeChoice::Auto,
-            quantization: Quantization::None,
-            weight_cache: None,
-        };
-        assert_eq!(settings.location(), (path("demonstration"), true), "an empty folder is not a checkpoint");
-        std::fs::write(path("installed").join("model.gguf"), b"").expect("writes");
-        assert_eq!(settings.location(), (path("installed"), false));
-        settings.checkpoint = Some(path("configured"));
-        assert_eq!(settings.location(), (path("configured"), false), "even if it is empty");
-        settings.checkpoint = Some(path("demonstration"));
-        assert!(settings.location().1);
-    }
 }
