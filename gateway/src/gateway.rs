@@ -1,10 +1,12 @@
 //! The state that all handlers and layers share.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,8 @@ use crate::{GatewayConfig, GatewayError, openapi};
 
 /// How often the rate limiters drop keys that have been idle.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Pause before a background task that panicked is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Idle connections kept to each service.
 const IDLE_CONNECTIONS: usize = 128;
 /// Shorter than the services' own idle timeout, so that a pooled connection is rarely closed while a request is sent.
@@ -114,20 +118,27 @@ impl Gateway {
         let interval = duration(self.config.limits.health_seconds);
         for model in self.models.iter() {
             for upstream in &model.upstreams {
-                let gateway = Arc::clone(self);
-                let on_document = move || gateway.document_stale.store(true, Ordering::Release);
-                let (client, model, upstream) =
-                    (self.client.clone(), Arc::clone(model), Arc::clone(upstream));
-                self.spawn(upstream::watch(client, model, upstream, interval, on_document));
+                let (gateway, model, upstream) = (Arc::clone(self), Arc::clone(model), Arc::clone(upstream));
+                self.spawn("health", move || {
+                    let gateway = Arc::clone(&gateway);
+                    let client = gateway.client.clone();
+                    let on_document = move || gateway.document_stale.store(true, Ordering::Release);
+                    upstream::watch(client, Arc::clone(&model), Arc::clone(&upstream), interval, on_document)
+                });
             }
         }
-        self.spawn(rate::evict_idle(Arc::clone(&self.peer_rate), EVICTION_INTERVAL));
-        self.spawn(rate::evict_idle(Arc::clone(&self.principal_rate), EVICTION_INTERVAL));
+        let (peers, principals) = (Arc::clone(&self.peer_rate), Arc::clone(&self.principal_rate));
+        self.spawn("peer_rate", move || rate::evict_idle(Arc::clone(&peers), EVICTION_INTERVAL));
+        self.spawn("principal_rate", move || rate::evict_idle(Arc::clone(&principals), EVICTION_INTERVAL));
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a background task until [`Gateway::stop_background_tasks`]; one that panics is started again.
+    fn spawn<T>(&self, name: &'static str, task: impl Fn() -> T + Send + 'static)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
         let stopped = self.stopped.clone();
-        tokio::spawn(async move { stopped.run_until_cancelled(task).await });
+        tokio::spawn(async move { stopped.run_until_cancelled(restarted(name, task)).await });
     }
 
     pub(crate) fn stop_background_tasks(&self) {
@@ -164,5 +175,26 @@ impl Gateway {
                 document.insert(Bytes::from(json)).clone()
             }
         }
+    }
+}
+
+/// Runs `task`, again whenever it panics.
+async fn restarted<T: Future<Output = ()>>(name: &'static str, task: impl Fn() -> T) {
+    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
+        tracing::error!(event = "background_task_panicked", task = name);
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_background_task_that_panics_is_started_again() {
+        let runs = std::sync::atomic::AtomicU32::new(0);
+        let task = || async { assert!(runs.fetch_add(1, Ordering::Relaxed) >= 2, "a bug") };
+        restarted("test", task).await;
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
     }
 }

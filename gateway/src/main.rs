@@ -15,9 +15,9 @@ fn main() -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = Server::start(config).await?;
+        // Standard output may be closed; the gateway runs without it.
         let mut stdout = std::io::stdout();
-        writeln!(stdout, "listening on http://{}", server.address())?;
-        stdout.flush()?;
+        let _ = writeln!(stdout, "listening on http://{}", server.address()).and_then(|()| stdout.flush());
         server
             .run(async move {
                 tokio::select! {
@@ -38,6 +38,9 @@ fn start_log() {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written (disk full, pipe or terminal closed) is lost. Reporting that on standard error, as
+        // the library does by default, would panic in the task that logs.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     if std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
         log.json().init();

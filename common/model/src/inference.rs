@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use videosdgx_threads::panic_message;
+
 use crate::{Freed, Load, LoadPermit, LoaderError, freed::Held, loader::Shared, machine::Event};
 
 pub(crate) type Failure<L> = LoaderError<<L as Load>::Error>;
@@ -124,13 +126,4 @@ impl<L: Load> Inference<L> {
             release();
         }
     }
-}
-
-/// The message of a panic.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }

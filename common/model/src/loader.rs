@@ -10,10 +10,11 @@ use std::{
 };
 
 use futures::{channel::oneshot, future::BoxFuture};
+use videosdgx_threads::{panic_message, spawn_vital};
 
 use crate::{
     Evictable, Freed, Load, LoaderConfig, LoaderError, Snapshot,
-    inference::{Done, Failure, Inference, Task, Work, panic_message},
+    inference::{Done, Failure, Inference, Task, Work},
     machine::{Action, Event, Machine, Ticket},
 };
 
@@ -110,10 +111,9 @@ impl<L: Load> ModelLoader<L> {
         let weak: Weak<dyn Evictable> = Arc::<Shared<L>>::downgrade(&shared);
         shared.config.budget.register(weak);
         let inference = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name(format!("inference-{}", shared.config.name))
-            .spawn(move || Inference::new(inference).run())?;
-        std::thread::Builder::new().name("loader-clock".to_owned()).spawn(move || shared.run_clock())?;
+        let name = format!("inference-{}", shared.config.name);
+        spawn_vital(name, move || Inference::new(inference).run())?;
+        spawn_vital("loader-clock", move || shared.run_clock())?;
         Ok(Self(Arc::new(handle)))
     }
 

@@ -364,3 +364,14 @@ fn the_shortage_hook_is_asked_last() {
     block_on(loader.warm_up()).unwrap();
     assert_eq!(memory.used.load(Ordering::SeqCst), 50 + 40);
 }
+
+/// Panics of the model's own code are caught; another panic of the inference thread is known to the process.
+#[test]
+fn an_inference_thread_that_panics_is_recorded_for_the_process() {
+    let config = LoaderConfig::new("fake").with_release(Arc::new(|| panic!("a bug")));
+    let loader = ModelLoader::new(FakeLoad::default(), config).expect("there are threads");
+    block_on(loader.warm_up()).expect("it loads");
+    let unloading = loader.unload(SOON);
+    assert_eq!(block_on(videosdgx_threads::thread_failure()).name, "inference-fake");
+    drop(unloading);
+}

@@ -1,6 +1,6 @@
 //! `main` of every service: the command line, the environment, signals.
 
-use std::{fmt::Display, io::Write as _, process::ExitCode};
+use std::{fmt::Display, io::Write as _, process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,6 +10,11 @@ const USAGE: &str = "usage: <service> [health | openapi | --version]
   (nothing)   serve; configuration comes from the environment
   health      exit 0 when the service at VIDEOSDGX_LISTEN answers GET /health
   openapi     print the OpenAPI document";
+
+/// Exit status after one of the threads that the service cannot work without has panicked (`EX_SOFTWARE` of sysexits.h).
+const THREAD_FAILED: i32 = 70;
+/// Time that open responses get after that.
+const FAILED_GRACE: Duration = Duration::from_secs(5);
 
 /// A service that runs and can be stopped.
 pub trait Stoppable {
@@ -30,7 +35,7 @@ pub fn main<E, R: Stoppable, X: Display>(
     start: impl AsyncFnOnce(E, ServiceConfig) -> Result<R, X>,
 ) -> ExitCode {
     let refuse = |message: String| {
-        eprintln!("{name}: {message}");
+        print_error(&format!("{name}: {message}"));
         ExitCode::FAILURE
     };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -50,7 +55,7 @@ pub fn main<E, R: Stoppable, X: Display>(
             };
         }
         _ => {
-            eprintln!("{USAGE}");
+            print_error(USAGE);
             return ExitCode::from(2);
         }
     }
@@ -67,21 +72,22 @@ pub fn main<E, R: Stoppable, X: Display>(
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once. When a vital thread has panicked the
+/// process ends too, with the status [`THREAD_FAILED`], since whoever supervises it can start it again.
 fn run<R: Stoppable, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result<R, X>) -> ExitCode {
     actix_web::rt::System::new().block_on(async move {
         let (mut terminate, mut interrupt) =
             match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
                 (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
                 (Err(error), _) | (_, Err(error)) => {
-                    eprintln!("{name}: cannot watch for signals: {error}");
+                    print_error(&format!("{name}: cannot watch for signals: {error}"));
                     return ExitCode::FAILURE;
                 }
             };
         let running = match start().await {
             Ok(running) => running,
             Err(error) => {
-                eprintln!("{name}: {error}");
+                print_error(&format!("{name}: {error}"));
                 return ExitCode::FAILURE;
             }
         };
@@ -89,6 +95,11 @@ fn run<R: Stoppable, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            failed = videosdgx_threads::thread_failure() => {
+                tracing::error!(thread = failed.name, "the_process_ends");
+                let _ = tokio::time::timeout(FAILED_GRACE, running.drain()).await;
+                end_now(THREAD_FAILED);
+            }
         }
         tokio::select! {
             over = running.drain() => {
@@ -99,6 +110,7 @@ fn run<R: Stoppable, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result
             }
             _ = terminate.recv() => end_now(1),
             _ = interrupt.recv() => end_now(1),
+            _ = videosdgx_threads::thread_failure() => end_now(THREAD_FAILED),
         }
     })
 }
@@ -112,9 +124,53 @@ fn print(line: &str) -> ExitCode {
     }
 }
 
+/// Prints a line on standard error, which may be closed or on a full disk: then the line is lost.
+pub(crate) fn print_error(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Ends the process while the inference thread may still compute: destructors of libraries must not run under it.
 fn end_now(status: i32) -> ! {
     tracing::warn!(status, "ended_without_waiting");
     // SAFETY: `_exit` only ends the process; everything durable was synced when it was written.
     unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    struct FakeService;
+
+    impl Stoppable for FakeService {
+        fn url(&self) -> String {
+            "http://127.0.0.1:0".to_owned()
+        }
+
+        async fn drain(self) -> bool {
+            true
+        }
+    }
+
+    const CHILD: &str = "VIDEOSDGX_TEST_FAILING_SERVICE";
+
+    /// The test starts itself as the process of a service one of whose threads panics.
+    #[test]
+    fn the_process_ends_when_a_vital_thread_has_panicked() {
+        if crate::environment(CHILD).is_some() {
+            let _ = run("fake", async || {
+                videosdgx_threads::spawn_vital("worker", || panic!("a bug"))?;
+                Ok::<_, std::io::Error>(FakeService)
+            });
+            unreachable!("the process has ended");
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "main_loop::tests::the_process_ends_when_a_vital_thread_has_panicked"])
+            .env(CHILD, "1")
+            .spawn()
+            .unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(THREAD_FAILED));
+    }
 }

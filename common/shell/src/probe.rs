@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::main_loop::print_error;
+
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// 0 when the service that listens on `listen` answers `GET /health` with 200.
@@ -14,11 +16,11 @@ pub(crate) fn health(listen: SocketAddr) -> ExitCode {
     match status(reachable(listen)) {
         Ok(200) => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!("GET /health answered {status}");
+            print_error(&format!("GET /health answered {status}"));
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("GET /health: {error}");
+            print_error(&format!("GET /health: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -30,12 +30,15 @@ pub async fn health() -> HttpResponse {
 /// jobs: see `accepting_jobs`.
 #[utoipa::path(get, path = "/ready", tag = "status", responses(
     (status = 200, description = "The model is loaded", body = Readiness),
-    (status = 503, description = "It is not, or the service is shutting down", body = Readiness),
+    (status = 503, description = "It is not, the service is shutting down, or one of its threads has failed", body = Readiness),
 ))]
 pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
     let loader = shell.loader.report();
     let draining = shell.drain.has_begun();
-    let reason = if draining {
+    let failed = videosdgx_threads::failed_thread();
+    let reason = if let Some(failed) = failed {
+        Some(format!("{failed}; the process has to be started again"))
+    } else if draining {
         Some("the service is shutting down".to_owned())
     } else {
         match loader.state {
@@ -52,5 +55,10 @@ pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
         }
     };
     let mut response = if reason.is_none() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
-    response.json(Readiness { ready: reason.is_none(), reason, accepting_jobs: !draining, loader })
+    response.json(Readiness {
+        ready: reason.is_none(),
+        reason,
+        accepting_jobs: !draining && failed.is_none(),
+        loader,
+    })
 }

@@ -36,7 +36,7 @@ impl Watchdog {
     pub(super) fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let watching = Arc::clone(&shared);
-        std::thread::Builder::new().name("constraint-watch".to_owned()).spawn(move || watching.run())?;
+        videosdgx_threads::spawn_vital("constraint-watch", move || watching.run())?;
         Ok(Self { shared })
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use videosdgx_model::{Load, ModelLoader};
+use videosdgx_threads::spawn_vital;
 
 use super::delivery::{Delivery, Message, StreamSink};
 use super::sequence_state::SequenceState;
@@ -107,13 +108,9 @@ impl TextEngine {
         let name = config.model.clone();
         let shared = Arc::new(Shared::new(config, hooks, language, telemetry, sender));
         let delivery = Delivery::new(Arc::clone(&shared));
-        std::thread::Builder::new()
-            .name(format!("delivery-{name}"))
-            .spawn(move || delivery.run(&messages))?;
+        spawn_vital(format!("delivery-{name}"), move || delivery.run(&messages))?;
         let driven = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name(format!("driver-{name}"))
-            .spawn(move || driver::run(&driven, &loader))?;
+        spawn_vital(format!("driver-{name}"), move || driver::run(&driven, &loader))?;
         Ok(Self(Arc::new(Handle(shared))))
     }
 

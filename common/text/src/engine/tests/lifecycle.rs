@@ -173,3 +173,21 @@ fn an_idle_engine_does_nothing() {
     assert_eq!(rig.stage.script().steps.len(), steps);
     assert!(matches!(rig.loader.snapshot().state, videosdgx_model::State::Loaded { in_use: 0, .. }));
 }
+
+/// A panic outside the code of one stream ends the delivery thread, which is known to the process.
+#[test]
+fn a_delivery_thread_that_panics_is_recorded_for_the_process() {
+    struct Bomb;
+    impl futures::task::ArcWake for Bomb {
+        fn wake_by_ref(_: &std::sync::Arc<Self>) {
+            panic!("a bug");
+        }
+    }
+    let rig = Rig::new(Script { closed: true, ..Script::default() }, config());
+    let mut stream = rig.engine.submit(request("a", 1, 10, 5)).unwrap();
+    let waker = futures::task::waker(std::sync::Arc::new(Bomb));
+    assert!(stream.poll_next_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
+    rig.stage.open();
+    let failed = block_on(videosdgx_threads::thread_failure());
+    assert!(failed.name.starts_with("delivery-"), "{failed:?}");
+}
