@@ -18,6 +18,7 @@ mod error;
 mod event;
 mod keeper;
 mod options;
+mod private;
 mod queue;
 mod record;
 pub mod sqlite;
@@ -31,6 +32,7 @@ pub use error::{QueueError, QueueLimit, StorageError};
 pub use event::EventStream;
 pub use keeper::LeaseKeeper;
 pub use options::{ForgottenHook, QueueDriver, QueueOptions};
+pub use private::private_folder;
 pub use queue::{Answer, Queue, wait};
 pub use record::{
     AttemptOutcome, Cursor, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, ListQuery, Progress,

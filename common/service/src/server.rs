@@ -7,9 +7,10 @@ use std::{
 };
 
 use actix_web::{dev::ServerHandle, web};
-use videosdgx_jobs::{QueueError, sqlite::SqliteOptions};
+use videosdgx_jobs::{QueueError, private_folder, sqlite::SqliteOptions};
 use videosdgx_model::ModelLoader;
 use videosdgx_shell::{ServiceConfig, Shell, Stoppable, system};
+use videosdgx_threads::spawn_vital;
 
 use crate::{
     Engine, VideoSettings,
@@ -68,8 +69,7 @@ impl Running {
         let info = Arc::new(VideoServiceInfo(Arc::clone(&erased)));
         let shell = Arc::new(Shell::new(config, info, Arc::new(loader.clone()))?);
         let config = &shell.config;
-        std::fs::create_dir_all(&config.state_dir)
-            .map_err(system(format!("make {}", config.state_dir.display())))?;
+        private_folder(&config.state_dir).map_err(system(format!("make {}", config.state_dir.display())))?;
         let outputs =
             Outputs::open(&settings.outputs_dir, &config.state_dir).map_err(system("use the folders"))?;
         let queue = retention::open_queue(SqliteOptions::new(&config.state_dir), &settings, &outputs)?;
@@ -98,10 +98,7 @@ impl Running {
         let handle = server.handle();
         actix_web::rt::spawn(server);
         let worker = Worker::new(Arc::clone(&service), engine, loader);
-        std::thread::Builder::new()
-            .name("worker".to_owned())
-            .spawn(move || worker.run())
-            .map_err(system("start the worker"))?;
+        spawn_vital("worker", move || worker.run()).map_err(system("start the worker"))?;
         tracing::info!(model = service.name(), %address, "service_started");
         Ok(Self { address, service, server: handle, gone })
     }

@@ -1,11 +1,11 @@
 //! The exclusive lock on a state folder.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     path::Path,
 };
 
-use crate::{QueueError, StorageError};
+use crate::{QueueError, StorageError, private::private_file};
 
 /// Held as long as the queue is open; the operating system releases it however the process ends.
 #[derive(Debug)]
@@ -15,8 +15,7 @@ impl OwnerLock {
     pub(super) fn take(folder: &Path) -> Result<Self, QueueError> {
         let path = folder.join("jobs.lock");
         let storage = |error: std::io::Error| QueueError::Storage(StorageError::new(error).at(&path));
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(storage)?;
+        let file = private_file(&path).map_err(storage)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(QueueError::Locked { path }),

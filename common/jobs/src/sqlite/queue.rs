@@ -12,6 +12,7 @@ use std::{
 
 use futures::channel::oneshot;
 use videosdgx_api::{JobId, JobStatus};
+use videosdgx_threads::spawn_vital;
 
 use super::{
     command::{Command, Context, Reply, Subscription, Waiter},
@@ -25,6 +26,7 @@ use crate::{
     Answer, AttemptOutcome, Claim, Counts, EventStream, Forgotten, JobFailure, JobOutput, JobPage, JobRecord,
     Lease, ListQuery, Principal, Progress, Queue, QueueDriver, QueueError, QueueOptions, Signal,
     StorageError, Submission, Submitted, Totals,
+    private::{private_file, private_folder, restrict_companions},
 };
 
 /// Where SQLite stores a queue.
@@ -94,20 +96,19 @@ impl SqliteQueue {
         let SqliteOptions { folder, max_database_bytes } = storage;
         let QueueOptions { config, on_forgotten } = options.into();
         let storage = |error: std::io::Error| QueueError::Storage(StorageError::new(error).at(&folder));
-        std::fs::create_dir_all(&folder).map_err(storage)?;
+        private_folder(&folder).map_err(storage)?;
         let lock = OwnerLock::take(&folder)?;
         let path = folder.join("jobs.sqlite");
+        private_file(&path).map_err(storage)?;
+        restrict_companions(&path);
         let store = Store::new(schema::open_writer(&path, max_database_bytes)?, &config);
         let reading = schema::open_reader(&path)?;
         let writer = Writer::open(store, config, on_forgotten, lock)?;
         let (commands, commanded) = channel();
         let (questions, asked) = channel();
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(storage)
-        };
         let joined = vec![
-            spawn("jobs-writer", Box::new(move || writer.run(&commanded)))?,
-            spawn("jobs-reader", Box::new(move || reader::run(&reading, &asked)))?,
+            spawn_vital("jobs-writer", move || writer.run(&commanded)).map_err(storage)?,
+            spawn_vital("jobs-reader", move || reader::run(&reading, &asked)).map_err(storage)?,
         ];
         Ok(Self { threads: Threads { commands, questions }, joined })
     }

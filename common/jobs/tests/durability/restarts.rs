@@ -142,3 +142,41 @@ fn unknown_files_are_refused_and_left_alone() {
     );
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("not a database"));
 }
+
+/// A writing thread that panics is known to the process; its callers are answered.
+#[test]
+fn a_writer_that_panics_is_recorded_for_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = QueueOptions::default().with_on_forgotten(|_| panic!("a bug"));
+    let queue = SqliteQueue::open(SqliteOptions::new(folder.path()), options).unwrap();
+    let id = submit(&queue, job());
+    complete(&queue, &claim(&queue));
+    let failure = std::thread::spawn(|| futures::executor::block_on(videosdgx_threads::thread_failure()));
+    // The answer is sent before the hook is called.
+    wait(queue.forget(&ann(), &id)).unwrap();
+    assert_eq!(failure.join().unwrap().name, "jobs-writer");
+    assert_eq!(wait(queue.counts()).err(), Some(QueueError::Closed));
+}
+
+/// Jobs hold prompts and pictures: nobody else on the machine can read them, whoever made the folder before.
+#[test]
+fn folder_and_files_belong_to_the_user_alone() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("shared/wan21");
+    let names = ["jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-shm", "jobs.lock"];
+    for round in ["new", "made by an older version"] {
+        let queue = open(&folder);
+        submit(&queue, job());
+        assert_eq!(mode(&folder), 0o700, "{round}");
+        for name in names {
+            assert_eq!(mode(&folder.join(name)), 0o600, "{round}: {name}");
+        }
+        drop(queue);
+        for name in ["jobs.sqlite", "jobs.lock"] {
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
