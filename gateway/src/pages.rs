@@ -168,5 +168,5 @@ pub(crate) struct KeySetDocument {
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "jwks", tag = "Gateway", security(()),
     responses((status = 200, description = "The key set.", body = KeySetDocument)))]
 pub(crate) async fn jwks(State(gateway): State<Arc<Gateway>>) -> Response {
-    ([(CACHE_CONTROL, "public, max-age=300")], Json(gateway.verifier.public_jwks())).into_response()
+    ([(CACHE_CONTROL, "public, max-age=60")], Json(gateway.verifier.public_jwks())).into_response()
 }

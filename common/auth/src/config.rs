@@ -19,13 +19,14 @@ pub struct AuthConfig {
     pub public_key_file: Option<PathBuf>,
     /// `VIDEOSDGX_JWKS_FILE`.
     pub jwks_file: Option<PathBuf>,
-    /// `VIDEOSDGX_JWKS_URL`, read again when a token has an unknown key id, at most every `refresh_interval`.
+    /// `VIDEOSDGX_JWKS_URL`.
     pub jwks_url: Option<String>,
     /// `VIDEOSDGX_JWT_ISSUER`: what `iss` must be.
     pub issuer: String,
     /// `VIDEOSDGX_JWT_AUDIENCE`: what `aud` must be or contain.
     pub audience: String,
-    /// Shortest time between two readings of changeable key sources: 60 s.
+    /// A key that is removed from the key folder, JWKS file or JWKS URL is refused within this time, and they are not read more
+    /// often than at half of it; for a token with an unknown key at most once within it. 60 s.
     pub refresh_interval: Duration,
 }
 

@@ -58,6 +58,12 @@ impl KeySet {
         })
     }
 
+    /// Whether both have the same keys in the same order. Shared secrets come from the configuration and do not change.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        let facts = |key: &VerifyingKey| (key.id.clone(), key.algorithm, key.public.clone());
+        self.keys.iter().map(facts).eq(other.keys.iter().map(facts))
+    }
+
     pub(crate) fn public(&self) -> JwkSet {
         JwkSet { keys: self.keys.iter().filter_map(|key| key.public.clone()).collect() }
     }

@@ -1,5 +1,6 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::Validation;
 use jsonwebtoken::jwk::JwkSet;
@@ -20,6 +21,9 @@ pub struct Verifier {
 
 struct Inner {
     config: AuthConfig,
+    created: Instant,
+    /// When changeable sources were last read, in milliseconds since `created`.
+    read_at: AtomicU64,
     fetcher: Option<Box<dyn JwksFetcher>>,
     keys: RwLock<Arc<KeySet>>,
     /// Keys as last fetched from the URL: kept when a later fetch fails.
@@ -65,6 +69,8 @@ impl Verifier {
         let keys = load_files(config)?;
         let inner = Inner {
             config: config.clone(),
+            created: Instant::now(),
+            read_at: AtomicU64::new(0),
             fetcher,
             keys: RwLock::new(Arc::new(keys)),
             fetched: Mutex::default(),
@@ -75,8 +81,8 @@ impl Verifier {
 
     /// Verifies the request's `Authorization` header, given all its values as bytes.
     ///
-    /// If the key of a token is unknown, the key folder, JWKS file and JWKS URL are read again, at most once
-    /// per refresh interval.
+    /// The key folder, JWKS file and JWKS URL are read again when half of the refresh interval has passed, so that a key that
+    /// was removed from them is refused within that interval; and if the key of a token is unknown, at most once per interval.
     ///
     /// # Errors
     /// [`Denied::Unauthenticated`], whatever is wrong.
@@ -85,6 +91,7 @@ impl Verifier {
         values: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Identity, Denied> {
         let token = bearer_token(values)?;
+        self.refresh_old_keys().await;
         match self.verify(token) {
             Err(denied) if denied == UNKNOWN_KEY => {
                 if self.refresh_if_due().await {
@@ -170,6 +177,32 @@ impl Verifier {
         true
     }
 
+    /// Reads changeable sources again when their keys are older than half of the refresh interval. Other requests continue with
+    /// the present keys meanwhile, unless these have reached the whole interval.
+    async fn refresh_old_keys(&self) {
+        let interval = self.inner.config.refresh_interval;
+        if self.age() < interval / 2 || !self.can_change() {
+            return;
+        }
+        let mut refresh = match self.inner.fetched.try_lock() {
+            Ok(refresh) => refresh,
+            Err(_) if self.age() < interval => return,
+            Err(_) => self.inner.fetched.lock().await,
+        };
+        // Another request may have read them while this one waited.
+        if self.age() >= interval / 2
+            && let Err(error) = self.refresh_locked(&mut refresh).await
+        {
+            tracing::warn!(event = "key_refresh_failed", %error);
+        }
+    }
+
+    /// Time since changeable sources were last read.
+    fn age(&self) -> Duration {
+        let read_at = Duration::from_millis(self.inner.read_at.load(Ordering::Relaxed));
+        self.inner.created.elapsed().saturating_sub(read_at)
+    }
+
     async fn refresh_locked(&self, refresh: &mut Refresh) -> Result<(), AuthError> {
         let config = &self.inner.config;
         let mut outcome = Ok(());
@@ -184,10 +217,15 @@ impl Verifier {
             }
         }
         refresh.last = Some(Instant::now());
+        let read_at = u64::try_from(self.inner.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.inner.read_at.store(read_at, Ordering::Relaxed);
         let mut keys = load_files(config)?;
         keys.keys.extend(refresh.keys.keys.iter().cloned());
-        *self.inner.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-        self.inner.seen.clear();
+        if !keys.is_same_as(&self.keys()) {
+            tracing::info!(event = "keys_changed", keys = keys.keys.len());
+            *self.inner.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            self.inner.seen.clear();
+        }
         outcome
     }
 

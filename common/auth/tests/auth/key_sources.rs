@@ -264,3 +264,52 @@ fn a_shared_secret_signs_and_verifies_for_its_own_audience_only() {
     assert!(verifier.verify(theirs.unwrap().expose_secret()).is_err());
     assert!(verifier.public_jwks().keys.is_empty(), "a secret is never published");
 }
+
+#[tokio::test]
+async fn a_key_that_is_removed_from_its_source_is_refused_within_the_interval() {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    let (kept, removed) = (TestKey::ed25519(), TestKey::p256());
+    let before = jwks_of(&[(&kept, "kept"), (&removed, "removed")]);
+    let after = jwks_of(&[(&kept, "kept")]);
+    let header = |key: &TestKey, kid: &str| {
+        let mut header = key.header();
+        header["kid"] = json!(kid);
+        format!("Bearer {}", key.sign(&header, &claims()))
+    };
+    let (kept, removed) = (header(&kept, "kept"), header(&removed, "removed"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("jwks.json");
+    std::fs::write(&file, &before).unwrap();
+    let config =
+        AuthConfig { jwks_file: Some(file.clone()), refresh_interval: INTERVAL, ..AuthConfig::default() };
+    let of_file = Verifier::from_config(&config).unwrap();
+    let fetcher = FakeFetcher::default();
+    fetcher.state.lock().unwrap().1 = Some(before);
+    let config = AuthConfig {
+        jwks_url: Some("https://id.example/jwks".into()),
+        refresh_interval: INTERVAL,
+        ..AuthConfig::default()
+    };
+    let of_url = Verifier::with_fetcher(&config, fetcher.clone()).unwrap();
+    for verifier in [&of_file, &of_url] {
+        for token in [&kept, &removed] {
+            verifier.authenticate([token.as_bytes()]).await.unwrap();
+        }
+    }
+
+    std::fs::write(&file, &after).unwrap();
+    fetcher.state.lock().unwrap().1 = Some(after);
+    tokio::time::sleep(INTERVAL).await;
+    for verifier in [&of_file, &of_url] {
+        assert!(verifier.authenticate([removed.as_bytes()]).await.is_err(), "also the first request");
+        verifier.authenticate([kept.as_bytes()]).await.unwrap();
+    }
+    // A source that cannot be read leaves the keys as they are.
+    std::fs::write(&file, "{").unwrap();
+    fetcher.state.lock().unwrap().1 = None;
+    tokio::time::sleep(INTERVAL).await;
+    for verifier in [&of_file, &of_url] {
+        verifier.authenticate([kept.as_bytes()]).await.unwrap();
+    }
+}
