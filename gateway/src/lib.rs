@@ -27,6 +27,7 @@ mod server;
 mod stack;
 mod timed_stream;
 mod tunnel;
+mod unread_body;
 mod upstream;
 mod upstream_client;
 

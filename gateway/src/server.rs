@@ -20,6 +20,7 @@ use crate::config::duration;
 use crate::guarded_body::GuardedBody;
 use crate::layers::request_id::Peer;
 use crate::timed_stream::{IdleOnDrop, Phase, TimedStream, Timeouts};
+use crate::unread_body::UnreadBody;
 use crate::{Gateway, GatewayConfig, GatewayError, stack};
 
 /// Largest header of a request and size of the read buffer, in bytes.
@@ -185,13 +186,15 @@ async fn respond(
     phase: Phase,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     phase.busy();
-    let mut request = request.map(Body::new);
+    let (mut request, unread) = UnreadBody::observe(request);
     request.extensions_mut().insert(Peer(peer));
-    let response = router.call(request).await?;
+    let mut response = router.call(request).await?;
     // An upgraded connection has no further requests, so no request timeouts apply.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
+    let status = response.status();
+    unread.announce_close(status, response.headers_mut());
     let guard = IdleOnDrop(phase);
     Ok(response.map(|body| GuardedBody::wrap(body, guard)))
 }

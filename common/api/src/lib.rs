@@ -25,7 +25,7 @@ pub use event::{EventKind, JobEvent};
 pub use generation::{GenerateRequest, GenerationSettings, InvalidAttachments, OutputFormat, SchedulerName};
 pub use ids::{InvalidId, JobId, Priority};
 pub use job::{Job, JobList, JobStatus, Stage};
-pub use media_type::{accepted_media_types, media_type};
+pub use media_type::{NOT_ENCODED, accepted_media_types, is_encoded, media_type};
 pub use metrics::{InferenceRecord, MetricsReport};
 pub use model::{FrameRule, ModelDescription, ModelLimits, Support};
 pub use principal::Principal;

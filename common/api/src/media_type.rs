@@ -21,9 +21,37 @@ pub fn accepted_media_types(header: &str) -> impl Iterator<Item = Mime> {
     header.split(',').filter_map(media_type)
 }
 
+/// The detail of the refusal of a body with a content coding.
+pub const NOT_ENCODED: &str = "send the body without a content encoding";
+
+/// Whether a `Content-Encoding` header names a coding of the body: anything but `identity`.
+///
+/// ```
+/// assert!(videosdgx_api::is_encoded("gzip") && !videosdgx_api::is_encoded("identity"));
+/// ```
+#[must_use]
+pub fn is_encoded(header: &str) -> bool {
+    let mut codings = header.split(',').map(str::trim).filter(|coding| !coding.is_empty());
+    codings.any(|coding| !coding.eq_ignore_ascii_case("identity"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn identity_is_no_coding() {
+        for (header, encoded) in [
+            ("gzip", true),
+            ("identity, br", true),
+            ("x", true),
+            ("Identity", false),
+            ("", false),
+            (" , ", false),
+        ] {
+            assert_eq!(is_encoded(header), encoded, "{header:?}");
+        }
+    }
 
     #[test]
     fn the_essence_is_in_lower_case_and_without_parameters() {

@@ -8,7 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
 };
-use videosdgx_api::{Code, Problem, media_type};
+use videosdgx_api::{Code, NOT_ENCODED, Problem, is_encoded, media_type};
 
 use crate::{Failure, HandlerResult};
 
@@ -34,10 +34,20 @@ pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> HandlerR
     if !is_json {
         return Err(Failure::new(Code::UnsupportedMediaType, "send the body as application/json"));
     }
-    if request.headers().contains_key(header::CONTENT_ENCODING) {
-        return Err(Failure::new(Code::UnsupportedMediaType, "send the body without a content encoding"));
-    }
+    refuse_encoded(request)?;
     read(request, payload).await
+}
+
+/// Refuses a body with a content coding.
+///
+/// # Errors
+/// 415 `unsupported_media_type`.
+pub fn refuse_encoded(request: &HttpRequest) -> HandlerResult<()> {
+    let mut codings = request.headers().get_all(header::CONTENT_ENCODING);
+    if codings.any(|codings| codings.to_str().map_or(true, is_encoded)) {
+        return Err(Failure::new(Code::UnsupportedMediaType, NOT_ENCODED));
+    }
+    Ok(())
 }
 
 /// The whole body.

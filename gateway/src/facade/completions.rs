@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use videosdgx_api::Code;
 use videosdgx_api::openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest, ModelKind};
 
+use super::create_body::refuse_encoded;
 use super::model_lookup::find_model;
 use crate::Gateway;
 use crate::failure::Failure;
@@ -59,6 +60,7 @@ pub(crate) async fn create_completion(
 }
 
 async fn route(gateway: &Gateway, request: Request, path: &str) -> Result<Response, Failure> {
+    refuse_encoded(request.headers())?;
     let (mut parts, body) = request.into_parts();
     let buffered = BufferedBody::read(gateway, body).await?;
     let name = model_name(&buffered.bytes)?;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use axum::extract::{FromRequest, Multipart, Request};
 use base64::Engine as _;
-use http::header::CONTENT_TYPE;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use mime::Mime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{Object, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
-use videosdgx_api::{Code, GenerateRequest, Problem, media_type};
+use videosdgx_api::{Code, GenerateRequest, NOT_ENCODED, Problem, is_encoded, media_type};
 
 use super::shape::{SETTING_NAMES, in_openai_names};
 use crate::failure::Failure;
@@ -139,6 +140,7 @@ pub(crate) struct VideoRequest {
 impl VideoRequest {
     /// Reads JSON or a form, by the content type.
     pub(crate) async fn read(request: Request) -> Result<Self, Failure> {
+        refuse_encoded(request.headers())?;
         let content_type =
             request.headers().get(CONTENT_TYPE).and_then(|value| media_type(value.to_str().ok()?));
         match content_type.as_ref().map(Mime::essence_str) {
@@ -149,6 +151,15 @@ impl VideoRequest {
             }
         }
     }
+}
+
+/// Fails with 415 when the body has a content coding, as services do.
+pub(crate) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|codings| codings.to_str().map_or(true, is_encoded)) {
+        return Err(Failure::new(Code::UnsupportedMediaType, NOT_ENCODED));
+    }
+    Ok(())
 }
 
 /// The fields of a body that have not been read yet.

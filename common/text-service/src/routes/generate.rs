@@ -60,6 +60,7 @@ pub(crate) async fn generate(
     let principal = caller.principal.as_str().to_owned();
     let heartbeat = service.shell.config.heartbeat;
     let results = if is_lines(&request) {
+        body::refuse_encoded(&request)?;
         let runtime = service.loaded_runtime().await?;
         results(runtime, principal, lines(payload).boxed_local())
     } else {
