@@ -14,8 +14,9 @@ use super::frames::{BAD_GATEWAY, FrameTracker, GOING_AWAY, close};
 
 /// Size of the buffer of one direction, in bytes.
 const BUFFER: usize = 16 * 1024;
-/// While the gateway drains, a connection whose service has been silent for this time is closed.
-const SILENCE: Duration = Duration::from_secs(2);
+/// While the gateway drains, a connection whose service has been silent for this time is closed. A text service is silent for
+/// at most two seconds while a generation is open, also while that waits, loads the model or computes its prompt.
+const SILENCE: Duration = Duration::from_secs(6);
 /// Time that one end has to close after the other one has closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -272,7 +273,7 @@ mod tests {
         let (mut client, mut service, _task) = relayed(&draining);
         draining.cancel();
         for _ in 0..5 {
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            tokio::time::sleep(SILENCE - Duration::from_secs(1)).await;
             service.write_all(&[0x81, 1, b'x']).await.unwrap();
         }
         let last = Instant::now();

@@ -33,6 +33,9 @@ const MAX_SOCKETS: usize = 1024;
 const QUEUED_MESSAGES: usize = 16;
 /// Pings sent within the idle time, after which a silent client is disconnected.
 const PINGS_PER_IDLE_TIME: u32 = 3;
+/// While a generation is open, a ping is sent if there was no message for this time: a gateway that shuts down keeps the connections
+/// whose service is not silent.
+const OPEN_GENERATION_PING: Duration = Duration::from_secs(1);
 /// Invalid messages after which the connection is closed.
 const MAX_INVALID_MESSAGES: u32 = 100;
 /// Time for sending the last messages and the close frame.
@@ -78,6 +81,8 @@ pub(super) struct ConnectionDriver {
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     /// The queue was full at the last attempt to deliver.
     pub(super) blocked: bool,
+    /// A message was queued since the last tick of [`OPEN_GENERATION_PING`].
+    pub(super) spoke: bool,
     invalid_messages: u32,
 }
 
@@ -105,6 +110,7 @@ pub(crate) async fn serve(connection: Connection, session: Session, incoming: Ag
         pending: HashMap::new(),
         wake: Arc::new(Notify::new()),
         blocked: false,
+        spoke: false,
         invalid_messages: 0,
         outgoing,
         connection,
@@ -128,6 +134,8 @@ impl ConnectionDriver {
         let idle = self.connection.service.settings.socket_idle;
         let mut pings = interval_at(Instant::now() + idle / PINGS_PER_IDLE_TIME, idle / PINGS_PER_IDLE_TIME);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut signs = interval_at(Instant::now() + OPEN_GENERATION_PING, OPEN_GENERATION_PING);
+        signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = self.connection.service.shell.drain.watch();
         let mut drain_seen = false;
         let mut last_message = Instant::now();
@@ -172,6 +180,11 @@ impl ConnectionDriver {
                     // If the queue is full, the client does not read and the ping would not arrive either.
                     let _ = self.outgoing.try_send(Outgoing::Ping);
                     unanswered_pings += 1;
+                }
+                _ = signs.tick(), if !self.generations.is_empty() => {
+                    if !std::mem::take(&mut self.spoke) {
+                        let _ = self.outgoing.try_send(Outgoing::Ping);
+                    }
                 }
                 seen = draining.wait_for(|draining| *draining), if !drain_seen => {
                     drop(seen);

@@ -35,6 +35,7 @@ impl ConnectionDriver {
                 };
                 let message = ServerMessage { request_id: generation.request_id.clone(), index: None, event };
                 permit.send(Outgoing::Message(self.connection.format.encode(&message)));
+                self.spoke = true;
                 progress = true;
             }
         }

@@ -1,10 +1,11 @@
 //! Shutdown: new requests are refused, streams may finish, the others end with an error.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::json;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use crate::support::{TestService, TextClient as _, chat, text_of};
 
@@ -92,4 +93,30 @@ async fn a_stream_whose_client_is_lost_does_not_delay_the_shutdown() {
             return;
         }
     }
+}
+
+/// A generation that is silent (here while the model loads) is known to be open by its pings: a gateway that shuts down cuts connections
+/// whose service is silent.
+#[actix_web::test]
+async fn a_silent_generation_is_heard_of_and_an_idle_connection_is_not() {
+    let service = TestService::start_with(|test| test.backend.load_time = Duration::from_secs(5)).await;
+    let tester = service.tester();
+    let mut idle = tester.socket().await;
+    let mut socket = tester.socket().await;
+    socket.say(json!({"type": "generate", "prompt": "abc", "max_tokens": 2})).await;
+    let (mut pings, mut last, mut longest) = (0, Instant::now(), Duration::ZERO);
+    loop {
+        let frame = tokio::time::timeout(Duration::from_secs(30), socket.socket.next()).await.unwrap();
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        match frame.unwrap().unwrap() {
+            Message::Ping(_) => pings += 1,
+            Message::Text(text) if text.contains("\"complete\"") => break,
+            _ => {}
+        }
+    }
+    assert!(pings >= 2, "{pings} pings");
+    assert!(longest < Duration::from_millis(3500), "silent for {longest:?}");
+    let heard = tokio::time::timeout(Duration::from_millis(2500), idle.socket.next()).await;
+    assert!(heard.is_err(), "{heard:?}");
 }
