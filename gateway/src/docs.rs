@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
-use http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use utoipa_swagger_ui::Config;
 use videosdgx_api::Code;
 
@@ -15,7 +15,7 @@ const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src
                       font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    let config = Config::from("/openapi.json").persist_authorization(true).try_it_out_enabled(true);
+    let config = Config::from("/openapi.json").persist_authorization(false).try_it_out_enabled(true);
     Arc::new(config.validator_url("none"))
 });
 
@@ -35,7 +35,7 @@ pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Failure> 
     let content_type = file.content_type.parse().map_err(|_| not_found())?;
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CONTENT_SECURITY_POLICY, http::HeaderValue::from_static(CONTENT_SECURITY));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, http::HeaderValue::from_static("no-cache"));
     if file.gzpipped {
         headers.insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,19 +17,22 @@ use crate::layers::cors;
 use crate::layers::in_flight::InFlightPermit;
 use crate::layers::rate::{self, ByPeer, ByPrincipal};
 use crate::layers::request_id::{self, REQUEST_ID};
+use crate::layers::security_headers;
 use crate::layers::timeout::with_timeout;
 use crate::layers::trace::Trace;
 use crate::{Gateway, panic_response, routes, tunnel};
 
 /// All routes with their layers. Limits of connections (number, slow headers, idling) come before, in [`crate::Server`].
 pub(crate) fn stack(gateway: &Arc<Gateway>) -> Router {
+    let cors = cors::layer(&gateway.config.cors_origins);
+    let cors = cors.map(|layer| (from_fn(cors::keep_allowed_headers), layer));
     let layers = ServiceBuilder::new()
         // Request id, tracing, metrics and problem bodies, for every request.
         .layer(from_fn_with_state(Arc::clone(gateway), observe))
         // A panic in a handler becomes a 500 of one request.
         .layer(CatchPanicLayer::custom(panic_response))
         // CORS: only the configured origins; answers preflights.
-        .option_layer(cors::layer(&gateway.config.cors_origins))
+        .option_layer(cors)
         // Limits, authentication, timeouts.
         .layer(from_fn_with_state(Arc::clone(gateway), enforce));
     routes::router(gateway).layer(layers)
@@ -45,6 +48,7 @@ async fn observe(State(gateway): State<Arc<Gateway>>, mut request: Request, next
     // Problems get their body here, once, in the error format of the path.
     let mut response = render(response, format, &id);
     response.headers_mut().insert(REQUEST_ID, id);
+    security_headers::set(response.headers_mut());
     trace.end(&gateway, &response);
     response
 }

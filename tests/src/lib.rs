@@ -4,12 +4,14 @@
 //! talks to them over HTTP only. Published Python clients run from the environment of `scripts/test`.
 
 mod api;
+mod browser;
 mod chat;
 mod process;
 mod python;
 mod stack;
 
 pub use api::Api;
+pub use browser::PageServer;
 pub use chat::{ChatEvents, StreamedText};
 pub use process::{Process, binary};
 pub use python::{root, run_python};

@@ -1,18 +1,7 @@
 //! A page in a real browser uses a WebSocket through the gateway.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
-
-use anyhow::{Context, Result};
-use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-};
-use videosdgx_tests::{Service, Stack};
+use anyhow::Result;
+use videosdgx_tests::{PageServer, Service, Stack};
 
 /// A page that opens a WebSocket with its token as a subprotocol, requests a generation, and posts what it received to this test.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><script type="module">
@@ -40,26 +29,12 @@ await report({ good, bad });
 
 #[tokio::test]
 async fn a_page_of_a_listed_origin_generates_over_a_websocket() -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let origin = format!("http://{}", listener.local_addr()?);
-    let stack = Stack::of(Service::FakeText).gateway_env("VIDEOSDGX_CORS_ORIGINS", &origin).start()?;
+    let server = PageServer::start().await?;
+    let stack =
+        Stack::of(Service::FakeText).gateway_env("VIDEOSDGX_CORS_ORIGINS", server.origin()).start()?;
     let socket = format!("{}{}/stream", stack.gateway.url().replacen("http", "ws", 1), stack.prefix());
     let page = PAGE.replace("SOCKET", &socket).replace("TOKEN", &stack.token("page", "generate")?);
-
-    let profile = tempfile::tempdir()?;
-    let mut browser = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(["--remote-debugging-port=0", &origin])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot run chromium: scripts/test installs it where it may")?;
-    let reported = tokio::time::timeout(Duration::from_secs(60), serve(&listener, &page)).await;
-    browser.kill()?;
-    browser.wait()?;
-    let reported = reported.context("the page did not report")??;
+    let reported = server.report_of(&page).await?;
 
     let good = &reported["good"];
     assert_eq!(good["protocol"], "videosdgx.v1.json", "{reported}");
@@ -74,52 +49,4 @@ async fn a_page_of_a_listed_origin_generates_over_a_websocket() -> Result<()> {
         "{reported}"
     );
     Ok(())
-}
-
-/// Serves the page until it has posted its report. A browser also opens connections that it may never use.
-async fn serve(listener: &TcpListener, page: &str) -> Result<Value> {
-    let (reports, mut reported) = mpsc::channel(1);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (page, reports) = (page.to_owned(), reports.clone());
-                tokio::spawn(async move {
-                    if let Ok(Some(report)) = answer(accepted?.0, &page).await {
-                        reports.send(report).await?;
-                    }
-                    Ok::<_, anyhow::Error>(())
-                });
-            }
-            report = reported.recv() => return report.context("no report"),
-        }
-    }
-}
-
-async fn answer(mut stream: TcpStream, page: &str) -> Result<Option<Value>> {
-    let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::new(reader);
-    let mut first = String::new();
-    let mut length = 0;
-    reader.read_line(&mut first).await?;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).await? == 0 || line.trim().is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse()?;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).await?;
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        page.len()
-    );
-    writer.write_all(head.as_bytes()).await?;
-    writer.write_all(page.as_bytes()).await?;
-    writer.shutdown().await?;
-    if first.starts_with("POST /report ") { Ok(Some(serde_json::from_slice(&body)?)) } else { Ok(None) }
 }

@@ -7,5 +7,6 @@ pub(crate) mod cors;
 pub(crate) mod in_flight;
 pub(crate) mod rate;
 pub(crate) mod request_id;
+pub(crate) mod security_headers;
 pub(crate) mod timeout;
 pub(crate) mod trace;

@@ -166,3 +166,67 @@ async fn only_listed_origins_are_allowed() {
     assert_eq!(refused.status(), 401);
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://studio.example");
 }
+
+/// The preflight request of a page that uses OpenAI's JavaScript library.
+#[tokio::test]
+async fn pages_of_listed_origins_may_send_the_headers_of_openais_library() {
+    let service = Service::start("fake").await;
+    let gateway = TestGateway::with(vec![crate::test_gateway::model("fake", &[&service])], |config| {
+        config.cors_origins = vec!["http://localhost:5173".to_owned()];
+    })
+    .await;
+    let asked = "authorization,content-type,openai-organization,openai-project,x-stainless-arch,x-stainless-lang,\
+                 x-stainless-os,x-stainless-package-version,x-stainless-retry-count,x-stainless-runtime,\
+                 x-stainless-runtime-version,x-stainless-timeout";
+    let preflight = async |origin: &str, headers: &str| {
+        let request = gateway
+            .client
+            .request(Method::OPTIONS, gateway.url("/v1/chat/completions"))
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", headers);
+        request.send().await.unwrap()
+    };
+    let answer = preflight("http://localhost:5173", asked).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["access-control-allow-headers"], asked);
+    assert_eq!(answer.headers()["access-control-allow-origin"], "http://localhost:5173");
+    let answer = preflight("http://localhost:5173", "x-stainless-lang,cookie,x-forwarded-for").await;
+    assert_eq!(answer.headers()["access-control-allow-headers"], "x-stainless-lang");
+    let answer = preflight("https://evil.example", asked).await;
+    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_protect_browsers() {
+    let service = Service::start("fake").await;
+    let gateway = TestGateway::in_front_of(&service).await;
+    gateway.ready().await;
+    for (path, cache) in [
+        ("/", "no-store"),
+        ("/health", "no-store"),
+        ("/openapi.json", "no-store"),
+        ("/v1/models", "no-store"),
+        ("/metrics", "no-store"),
+        ("/nothing", "no-store"),
+        ("/models/fake/echo", "no-store"),
+        ("/models/none/echo", "no-store"),
+        ("/.well-known/jwks.json", "public, max-age=60"),
+        ("/docs", "no-store"),
+        ("/docs/", "no-cache"),
+        ("/docs/swagger-ui.css", "no-cache"),
+    ] {
+        for response in [gateway.get(path), gateway.client.get(gateway.url(path))] {
+            let response = response.send().await.unwrap();
+            let headers = response.headers();
+            assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
+            assert_eq!(headers["referrer-policy"], "no-referrer", "{path}");
+            let expected = if response.status() == 401 { "no-store" } else { cache };
+            assert_eq!(headers["cache-control"], expected, "{path}");
+        }
+    }
+    let settings = gateway.client.get(gateway.url("/docs/swagger-initializer.js")).send().await.unwrap();
+    let settings = settings.text().await.unwrap();
+    assert!(settings.contains("/openapi.json"), "{settings}");
+    assert!(!settings.contains("\"persistAuthorization\": true"), "tokens are not stored: {settings}");
+}

@@ -62,7 +62,6 @@ fn swagger(name: &str) -> HandlerResult {
         .content_type(file.content_type)
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::X_FRAME_OPTIONS, "DENY"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(file.bytes.into_owned()))
 }
