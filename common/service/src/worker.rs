@@ -9,7 +9,7 @@ use std::{
 use videosdgx_api::{Code, JobId};
 use videosdgx_jobs::{Answer, AttemptOutcome, Claim, JobFailure, Lease, LeaseKeeper, QueueError, wait};
 use videosdgx_model::{GENERATION_FAILED, LoaderError, ModelError, ModelLoader};
-use videosdgx_shell::loader_code;
+use videosdgx_shell::{hide_folders, loader_code};
 
 use crate::{
     Engine, EngineError, Interrupt, InterruptReason,
@@ -226,7 +226,7 @@ impl<E: Engine> Worker<E> {
         retry: bool,
     ) -> Result<AttemptOutcome, QueueError> {
         tracing::warn!(code, message, retry, "attempt_failed");
-        let failure = JobFailure { code: code.to_owned(), message: message.to_owned() };
+        let failure = JobFailure { code: code.to_owned(), message: hide_folders(message).into_owned() };
         self.retry_write(|| self.service.queue.fail(lease, failure.clone(), retry))
     }
 

@@ -18,7 +18,8 @@ use tracing::Instrument as _;
 use videosdgx_api::{Problem, routes::ErrorFormat};
 
 use crate::{
-    Shell,
+    Shell, hide_folders,
+    identity::IsAdmin,
     problem_response::{self, PROBLEM_JSON},
 };
 
@@ -73,6 +74,9 @@ pub(crate) async fn edge(
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(header::REFERRER_POLICY) {
+        headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
+    }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     }
@@ -96,8 +100,10 @@ fn request_id(request: &ServiceRequest) -> String {
 /// Turns every error response, the framework's included, into a problem document that names the request.
 fn with_problem(response: ServiceResponse<BoxBody>, id: &str, openai: bool) -> ServiceResponse<BoxBody> {
     let known = response.response().extensions().get::<Problem>().cloned();
+    let is_admin = response.request().extensions().get::<IsAdmin>().is_some();
     let problem = match known {
-        Some(problem) => problem,
+        Some(problem) if is_admin => problem,
+        Some(problem) => Problem { detail: hide_folders(&problem.detail).into_owned(), ..problem },
         None if is_bare_refusal(response.response()) => {
             problem_response::of_status(response.status(), response.request().path())
         }

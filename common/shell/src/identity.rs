@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::header, web};
 use futures::future::LocalBoxFuture;
 use videosdgx_api::Principal;
 use videosdgx_auth::Scope;
@@ -34,6 +34,10 @@ impl RequiredScope for Read {
 impl RequiredScope for Admin {
     const SCOPE: Scope = Scope::Admin;
 }
+
+/// In the extensions of a request whose token has the scope `admin`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IsAdmin;
 
 /// The verified caller, whose token has the scope `S`.
 #[derive(Debug)]
@@ -70,5 +74,8 @@ pub async fn authenticate<'a, S: RequiredScope>(
         .ok_or_else(|| Failure::internal("the routes were registered without their shell"))?;
     let identity = shell.verifier.authenticate(values).await?;
     identity.require(S::SCOPE)?;
+    if identity.require(Scope::Admin).is_ok() {
+        request.extensions_mut().insert(IsAdmin);
+    }
     Ok(identity.principal().clone())
 }

@@ -8,7 +8,7 @@ use videosdgx_model::{
     Freed, GENERATION_FAILED, Load, LoaderConfig, LoaderError, MemoryBudget, ModelError, ModelLoader,
 };
 
-use crate::ServiceConfig;
+use crate::{ServiceConfig, hide_folders};
 
 /// A [`ModelLoader`] without its type parameters.
 pub trait Loader: Send + Sync {
@@ -24,7 +24,9 @@ pub trait Loader: Send + Sync {
 
 impl<L: Load<Error = ModelError>> Loader for ModelLoader<L> {
     fn report(&self) -> LoaderReport {
-        self.snapshot().report(loader_code)
+        let mut report = self.snapshot().report(loader_code);
+        report.error = report.error.map(|error| hide_folders(&error).into_owned());
+        report
     }
 
     fn warm_up(&self) -> BoxFuture<'static, Result<(), Problem>> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use videosdgx_api::{Code, Problem, StreamProblem};
+use videosdgx_shell::hide_folders;
 use videosdgx_text::{ErrorCode, FinishReason, StreamError};
 
 /// The problem of a response whose generation ended with an error. `error`: the error that ended it, if one was reported.
@@ -26,7 +27,7 @@ pub(crate) fn generation_problem(error: Option<&StreamError>, reason: FinishReas
 pub(crate) fn stream_problem(error: &StreamError) -> StreamProblem {
     StreamProblem {
         code: error.code.as_str().to_owned(),
-        message: error.message.clone(),
+        message: hide_folders(&error.message).into_owned(),
         recoverable: error.recoverable,
         field: None,
         line: None,
@@ -42,7 +43,7 @@ pub(crate) fn refusal(problem: Problem) -> StreamProblem {
             tracing::error!(error = problem.detail, "internal_error");
             "an internal error occurred; see the service's log".to_owned()
         } else {
-            problem.detail
+            hide_folders(&problem.detail).into_owned()
         },
         recoverable: matches!(problem.status, 429 | 503),
         code: problem.code,
@@ -60,7 +61,7 @@ pub(crate) fn chunk_error(error: &StreamError) -> Value {
         "type": "error",
         "error": {
             "code": error.code.as_str(),
-            "message": error.message,
+            "message": hide_folders(&error.message),
             "recoverable": error.recoverable,
             "type": kind,
             "param": null,

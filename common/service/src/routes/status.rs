@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use videosdgx_api::{Info, QueueStatus};
-use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, run_blocking};
+use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, hide_folders, run_blocking};
 
 use crate::service::Service;
 
@@ -15,7 +15,7 @@ pub(crate) async fn info(_: Caller<Read>, service: web::Data<Service>) -> Handle
         run_blocking(move || (shared.engine.describe(), shared.shell.host.report())).await?;
     let (model, model_error) = match described {
         Ok(model) => (Some(model), None),
-        Err(error) => (None, Some(error.to_string())),
+        Err(error) => (None, Some(hide_folders(&error.to_string()).into_owned())),
     };
     Ok(HttpResponse::Ok().json(Info {
         name: service.name().to_owned(),

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use videosdgx_api::TextInfo;
-use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, run_blocking};
+use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, hide_folders, run_blocking};
 
 use crate::service::TextService;
 
@@ -14,7 +14,7 @@ pub(crate) async fn info(_: Caller<Read>, service: web::Data<TextService>) -> Ha
         run_blocking(move || (shared.backend.describe(), shared.shell.host.report())).await?;
     let (model, model_error) = match described {
         Ok(model) => (Some(model), None),
-        Err(error) => (None, Some(error.to_string())),
+        Err(error) => (None, Some(hide_folders(&error.to_string()).into_owned())),
     };
     Ok(HttpResponse::Ok().json(TextInfo {
         name: service.name().to_owned(),

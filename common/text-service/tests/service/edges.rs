@@ -110,3 +110,29 @@ async fn neither_prompts_nor_answers_nor_tokens_are_logged() {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
 }
+
+/// Messages name the file that is wrong; only an operator, who has the scope `admin`, is told in which folder it is.
+#[actix_web::test]
+async fn folders_of_the_machine_are_shown_to_admins_only() {
+    let service = TestService::start().await;
+    let broken = service.folder.path().join("checkpoint/broken");
+    std::fs::write(&broken, "").unwrap();
+    let (user, admin) = (service.client("ada", "generate read"), service.tester());
+    let folder = service.folder.path().to_str().unwrap();
+    for path in ["/v1/chat/completions", "/load?wait=true"] {
+        let body = chat("say a", json!({}));
+        let shown = user.post(path, body.clone()).await;
+        assert_eq!(shown.status, 503, "{}", shown.text());
+        let shown = shown.text();
+        assert!(shown.contains("…/checkpoint/broken") && !shown.contains(folder), "{path}: {shown}");
+        assert!(admin.post(path, body).await.text().contains(broken.to_str().unwrap()), "{path}");
+    }
+    for path in ["/ready", "/info"] {
+        let shown = user.get(path).await.text();
+        assert!(shown.contains("…/checkpoint/broken") && !shown.contains(folder), "{path}: {shown}");
+    }
+    let mut socket = user.socket().await;
+    socket.say(json!({"type": "generate", "prompt": "abc"})).await;
+    let refused = socket.hear_until("error").await.pop().unwrap().to_string();
+    assert!(refused.contains("…/checkpoint/broken") && !refused.contains(folder), "{refused}");
+}
