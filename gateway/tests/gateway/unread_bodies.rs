@@ -53,7 +53,7 @@ async fn a_long_rest_closes_the_connection_and_the_answer_says_so() {
         .flat_map(|(head, status)| framings.map(|framing| (format!("{head}{framing}\r\n\r\n"), status)));
     let address = gateway.address;
     // The connection stays open for a moment, so that the client can read.
-    futures::future::join_all(cases.map(async |(request, status)| {
+    futures::future::join_all(cases.map(|(request, status)| async move {
         let mut raw = Raw::connect(address).await;
         raw.send(&request).await;
         let answer = raw.read_to_close(Duration::from_secs(5)).await.expect("it is closed");
