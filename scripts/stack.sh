@@ -47,7 +47,7 @@ build_programs() {
     use_libtorch
     say "Building"
     if [ ! -e "$bin/videosdgx-gateway" ]; then
-        note "the first build compiles everything: about 15 minutes on 2 cores; later builds take seconds"
+        note "the first build compiles everything: about 16 minutes on 2 cores; later builds take seconds"
     fi
     (cd "$root" && cargo build --release --locked --workspace --exclude videosdgx-tests --bins) </dev/null ||
         die "the build failed; its messages are above"

@@ -19,6 +19,8 @@ SCHEDULERS = {
     "unipc-order1": UniPCMultistepScheduler(**FLOW, flow_shift=3.0, solver_order=1),
     "euler-shift3": FlowMatchEulerDiscreteScheduler(shift=3.0),
     "euler-shift1": FlowMatchEulerDiscreteScheduler(),
+    "euler-ancestral-shift3": FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True),
+    "euler-ancestral-shift1": FlowMatchEulerDiscreteScheduler(stochastic_sampling=True),
 }
 STEPS = (1, 2, 10, 30)
 
@@ -39,11 +41,18 @@ def main() -> None:
             scheduler.set_timesteps(steps)
             golden[f"sigmas_{steps}"] = scheduler.sigmas
             golden[f"timesteps_{steps}"] = scheduler.timesteps.float()
-            sample, samples = noise, []
+            stochastic = scheduler.config.get("stochastic_sampling", False)
+            # Two generators of one seed: the reference draws from the first, the fixture stores what the second draws.
+            used, stored = (torch.Generator().manual_seed(32) for _ in range(2))
+            sample, samples, step_noise = noise, [], []
             for timestep in scheduler.timesteps:
-                sample = scheduler.step(velocity(sample, timestep), timestep, sample).prev_sample
+                arguments = dict(generator=used) if stochastic else {}
+                step_noise.append(torch.randn(noise.shape, generator=stored))
+                sample = scheduler.step(velocity(sample, timestep), timestep, sample, **arguments).prev_sample
                 samples.append(sample)
             golden[f"samples_{steps}"] = torch.stack(samples[-10:])
+            if stochastic:
+                golden[f"step_noise_{steps}"] = torch.stack(step_noise)
         assert all(value.isfinite().all() for value in golden.values()), name
         print(name, {steps: f"{golden[f'samples_{steps}'][-1].std():.3f}" for steps in STEPS})
         save(folder, golden)

@@ -7,53 +7,52 @@ use utoipa::ToSchema;
 
 use crate::{ModelDescription, Priority, Resolution};
 
-/// Codec of the MP4 file's video track.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputFormat {
-    /// H.264, supported by every player.
-    #[default]
-    #[serde(alias = "mp4")]
-    H264,
-    /// AV1, royalty-free.
-    Av1,
+/// Makes an enum of names: each variant with the name that it has in JSON, in OpenAPI and on the command line.
+macro_rules! named_choice {
+    ($(#[$attribute:meta])* $choice:ident { $($(#[$variant_attribute:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        pub enum $choice {
+            $($(#[$variant_attribute])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl $choice {
+            /// Every choice.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name in requests and answers.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl OutputFormat {
-    /// Every codec.
-    pub const ALL: [Self; 2] = [Self::H264, Self::Av1];
-
-    /// The name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::H264 => "h264",
-            Self::Av1 => "av1",
-        }
+named_choice! {
+    /// Codec of the MP4 file's video track.
+    #[derive(Default)]
+    OutputFormat {
+        /// H.264, supported by every player.
+        #[default]
+        #[serde(alias = "mp4")]
+        H264 = "h264",
+        /// AV1, royalty-free.
+        Av1 = "av1",
     }
 }
 
-/// Scheduler (sampler) of a flow-matching model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SchedulerName {
-    /// UniPC multistep, order 2.
-    Unipc,
-    /// Flow-match Euler.
-    Euler,
-}
-
-impl SchedulerName {
-    /// Every scheduler.
-    pub const ALL: [Self; 2] = [Self::Unipc, Self::Euler];
-
-    /// The name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unipc => "unipc",
-            Self::Euler => "euler",
-        }
+named_choice! {
+    /// Scheduler (sampler) of a flow-matching model.
+    SchedulerName {
+        /// UniPC multistep, order 2.
+        Unipc = "unipc",
+        /// Flow-match Euler.
+        Euler = "euler",
+        /// Flow-match Euler with new noise at every step.
+        EulerAncestral = "euler_ancestral",
     }
 }
 
@@ -367,12 +366,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_wire() {
+    fn names_in_json_are_those_of_as_str() {
         for format in OutputFormat::ALL {
             assert_eq!(serde_json::to_value(format).unwrap(), format.as_str());
         }
         for scheduler in SchedulerName::ALL {
             assert_eq!(serde_json::to_value(scheduler).unwrap(), scheduler.as_str());
         }
+        assert_eq!(serde_json::from_value::<OutputFormat>("mp4".into()).unwrap(), OutputFormat::H264);
     }
 }

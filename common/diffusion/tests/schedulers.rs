@@ -42,16 +42,28 @@ fn check(name: &str) {
             let error = relative_error(&Tensor::from_slice(got), &want.to_kind(Kind::Double));
             assert!(error < 1e-6, "{name}: {key} of {steps} steps: {error:e}");
         }
+        let step_noise = golden.get(&format!("step_noise_{steps}"));
+        let mut step = 0;
+        let mut noise = |shape: &[i64]| {
+            let noise = step_noise.expect("only stochastic schedulers use noise").get(step);
+            assert_eq!(noise.size(), shape);
+            step += 1;
+            noise
+        };
         let mut sample = golden["noise"].shallow_clone();
         let mut samples = Vec::new();
         for timestep in scheduler.timesteps().to_vec() {
-            sample = scheduler.step(&velocity(&sample, timestep), &sample, &mut no_noise);
+            sample = scheduler.step(&velocity(&sample, timestep), &sample, &mut noise);
             samples.push(sample.shallow_clone());
         }
         let last = &samples[samples.len().saturating_sub(10)..];
         let error = relative_error(&Tensor::stack(last, 0), &golden[&format!("samples_{steps}")]);
         println!("{name}, {steps} steps: {error:.1e}");
         assert!(error < TOLERANCE, "{name}: trajectory of {steps} steps: {error:e}");
+        assert!(
+            step_noise.is_none_or(|stored| stored.size()[0] == step),
+            "{name}: noise of every step is used"
+        );
         // After the last step the sample does not change.
         let after = scheduler.step(&velocity(&sample, 0.0), &sample, &mut no_noise);
         assert_eq!(relative_error(&after, &sample), 0.0);
@@ -69,6 +81,12 @@ fn unipc_follows_the_reference() {
 fn euler_follows_the_reference() {
     check("euler-shift3");
     check("euler-shift1");
+}
+
+#[test]
+fn euler_ancestral_follows_the_reference() {
+    check("euler-ancestral-shift3");
+    check("euler-ancestral-shift1");
 }
 
 #[test]

@@ -123,11 +123,23 @@ fn the_same_seed_gives_the_same_bytes(#[values(Kind::Float, Kind::BFloat16)] kin
     for other in [
         Generation { seed: 6, ..generation.clone() },
         Generation { guidance: 1.0, ..generation.clone() },
-        Generation { scheduler: Some(SchedulerName::Euler), ..generation.clone() },
         Generation { shift: Some(7.0), ..generation.clone() },
         Generation { prompt: "a cat".to_owned(), ..generation.clone() },
     ] {
         assert_ne!(run(&mut pipeline, &other, None).0, first, "{other:?}");
+    }
+}
+
+#[test]
+fn every_scheduler_repeats_itself_and_differs_from_the_others() {
+    let mut pipeline = load("pipeline-t2v", Kind::Float, Residency::Whole);
+    let mut videos = Vec::new();
+    for &scheduler in SchedulerName::ALL {
+        let generation = Generation { scheduler: Some(scheduler), ..generation(None) };
+        let (video, ..) = run(&mut pipeline, &generation, None);
+        assert_eq!(run(&mut pipeline, &generation, None).0, video, "{scheduler:?}");
+        assert!(!videos.contains(&video), "{scheduler:?}");
+        videos.push(video);
     }
 }
 

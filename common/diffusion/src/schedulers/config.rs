@@ -6,7 +6,9 @@ use serde::Deserialize;
 use videosdgx_api::SchedulerName;
 use videosdgx_tensor::{CheckpointError, read_json};
 
-use super::{FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SolverType, UniPc, UniPcConfig};
+use super::{
+    FlowMatchEuler, FlowMatchEulerAncestral, FlowMatchEulerConfig, Scheduler, SolverType, UniPc, UniPcConfig,
+};
 
 /// A scheduler with its settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +17,8 @@ pub enum SchedulerConfig {
     UniPc(UniPcConfig),
     /// `FlowMatchEulerDiscreteScheduler`.
     FlowMatchEuler(FlowMatchEulerConfig),
+    /// `FlowMatchEulerDiscreteScheduler` with `stochastic_sampling`.
+    FlowMatchEulerAncestral(FlowMatchEulerConfig),
 }
 
 impl SchedulerConfig {
@@ -32,7 +36,9 @@ impl SchedulerConfig {
     fn schedule(&self) -> (u32, f64) {
         match self {
             Self::UniPc(config) => (config.num_train_timesteps, config.flow_shift),
-            Self::FlowMatchEuler(config) => (config.num_train_timesteps, config.shift),
+            Self::FlowMatchEuler(config) | Self::FlowMatchEulerAncestral(config) => {
+                (config.num_train_timesteps, config.shift)
+            }
         }
     }
 
@@ -41,9 +47,9 @@ impl SchedulerConfig {
     pub fn with_scheduler(&self, name: SchedulerName) -> Self {
         let (num_train_timesteps, shift) = self.schedule();
         match (name, self) {
-            (SchedulerName::Unipc, Self::UniPc(_)) | (SchedulerName::Euler, Self::FlowMatchEuler(_)) => {
-                self.clone()
-            }
+            (SchedulerName::Unipc, Self::UniPc(_))
+            | (SchedulerName::Euler, Self::FlowMatchEuler(_))
+            | (SchedulerName::EulerAncestral, Self::FlowMatchEulerAncestral(_)) => self.clone(),
             (SchedulerName::Unipc, _) => Self::UniPc(UniPcConfig {
                 num_train_timesteps,
                 flow_shift: shift,
@@ -56,6 +62,9 @@ impl SchedulerConfig {
             (SchedulerName::Euler, _) => {
                 Self::FlowMatchEuler(FlowMatchEulerConfig { num_train_timesteps, shift })
             }
+            (SchedulerName::EulerAncestral, _) => {
+                Self::FlowMatchEulerAncestral(FlowMatchEulerConfig { num_train_timesteps, shift })
+            }
         }
     }
 
@@ -64,7 +73,7 @@ impl SchedulerConfig {
     pub fn with_shift(mut self, shift: f64) -> Self {
         match &mut self {
             Self::UniPc(config) => config.flow_shift = shift,
-            Self::FlowMatchEuler(config) => config.shift = shift,
+            Self::FlowMatchEuler(config) | Self::FlowMatchEulerAncestral(config) => config.shift = shift,
         }
         self
     }
@@ -74,6 +83,7 @@ impl SchedulerConfig {
         match self {
             Self::UniPc(config) => Box::new(UniPc::new(config, steps)),
             Self::FlowMatchEuler(config) => Box::new(FlowMatchEuler::new(config, steps)),
+            Self::FlowMatchEulerAncestral(config) => Box::new(FlowMatchEulerAncestral::new(config, steps)),
         }
     }
 }
@@ -143,7 +153,6 @@ impl Settings {
             ("use_dynamic_shifting", self.use_dynamic_shifting),
             ("thresholding", self.thresholding),
             ("invert_sigmas", self.invert_sigmas),
-            ("stochastic_sampling", self.stochastic_sampling),
             ("shift_terminal", self.shift_terminal.is_some_and(|terminal| terminal != 0.0)),
             ("solver_p", self.solver_p.is_some()),
         ];
@@ -155,10 +164,16 @@ impl Settings {
         }
         match self._class_name.as_str() {
             "UniPCMultistepScheduler" => self.unipc().map(SchedulerConfig::UniPc),
-            "FlowMatchEulerDiscreteScheduler" => Ok(SchedulerConfig::FlowMatchEuler(FlowMatchEulerConfig {
-                num_train_timesteps: self.num_train_timesteps,
-                shift: positive("shift", self.shift)?,
-            })),
+            "FlowMatchEulerDiscreteScheduler" => {
+                let config = FlowMatchEulerConfig {
+                    num_train_timesteps: self.num_train_timesteps,
+                    shift: positive("shift", self.shift)?,
+                };
+                Ok(match self.stochastic_sampling {
+                    true => SchedulerConfig::FlowMatchEulerAncestral(config),
+                    false => SchedulerConfig::FlowMatchEuler(config),
+                })
+            }
             other => Err(format!(
                 "scheduler {other:?} is not supported; use UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler"
             )),

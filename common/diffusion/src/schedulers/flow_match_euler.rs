@@ -24,16 +24,22 @@ pub struct FlowMatchEuler {
 impl FlowMatchEuler {
     /// A schedule of `steps` steps.
     pub fn new(config: &FlowMatchEulerConfig, steps: usize) -> Self {
-        let train = f64::from(config.num_train_timesteps);
-        // The reference shifts the ends of its training schedule, spaces the steps between them, and shifts those.
-        let [last, first] = [1.0 / train, 1.0].map(|sigma| round_f32(shifted(sigma, config.shift)));
-        let spacing = (last - first) / steps.saturating_sub(1).max(1) as f64;
-        let sigma = |index: usize| round_f32(shifted(first + spacing * index as f64, config.shift));
-        let mut sigmas: Vec<f64> = (0..steps).map(sigma).collect();
-        let timesteps = sigmas.iter().map(|sigma| round_f32(sigma * train)).collect();
-        sigmas.push(0.0);
+        let (timesteps, sigmas) = schedule(config, steps);
         Self { timesteps, sigmas, index: 0 }
     }
+}
+
+/// The timesteps and sigmas of `steps` steps.
+pub(super) fn schedule(config: &FlowMatchEulerConfig, steps: usize) -> (Vec<f64>, Vec<f64>) {
+    let train = f64::from(config.num_train_timesteps);
+    // The reference shifts the ends of its training schedule, spaces the steps between them, and shifts those.
+    let [last, first] = [1.0 / train, 1.0].map(|sigma| round_f32(shifted(sigma, config.shift)));
+    let spacing = (last - first) / steps.saturating_sub(1).max(1) as f64;
+    let sigma = |index: usize| round_f32(shifted(first + spacing * index as f64, config.shift));
+    let mut sigmas: Vec<f64> = (0..steps).map(sigma).collect();
+    let timesteps = sigmas.iter().map(|sigma| round_f32(sigma * train)).collect();
+    sigmas.push(0.0);
+    (timesteps, sigmas)
 }
 
 impl Scheduler for FlowMatchEuler {

@@ -21,10 +21,12 @@
 
 mod config;
 mod flow_match_euler;
+mod flow_match_euler_ancestral;
 mod unipc;
 
 pub use config::SchedulerConfig;
 pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig};
+pub use flow_match_euler_ancestral::FlowMatchEulerAncestral;
 pub use unipc::{SolverType, UniPc, UniPcConfig};
 
 use tch::Tensor;

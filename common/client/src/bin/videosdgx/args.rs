@@ -214,7 +214,7 @@ pub(crate) struct Health {
 }
 
 /// Parses a word as the API spells it.
-pub(crate) fn named<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, String> {
+fn named<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, String> {
     let word = serde_json::Value::String(word.to_lowercase());
     serde_json::from_value(word).map_err(|error| error.to_string())
 }

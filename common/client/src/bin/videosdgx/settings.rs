@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use videosdgx_api::{GenerateRequest, OutputFormat, Priority, Resolution, SchedulerName};
 
-use crate::{
-    args::named,
-    failure::{Exit, Failure},
-};
+use crate::failure::{Exit, Failure};
 
 /// Largest image in bytes that the API accepts.
 const MAX_IMAGE_BYTES: u64 = 10 << 20;
@@ -47,11 +45,11 @@ pub(crate) struct SettingArgs {
     /// First frame, for image-to-video models: a PNG, JPEG or WebP file.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Codec: h264 or av1.
-    #[arg(long, value_parser = named::<OutputFormat>)]
+    /// Codec of the video.
+    #[arg(long, ignore_case = true, value_parser = choice(OutputFormat::ALL, OutputFormat::as_str))]
     format: Option<OutputFormat>,
-    /// Scheduler: unipc or euler.
-    #[arg(long, value_parser = named::<SchedulerName>)]
+    /// Scheduler (sampler).
+    #[arg(long, ignore_case = true, value_parser = choice(SchedulerName::ALL, SchedulerName::as_str))]
     scheduler: Option<SchedulerName>,
 }
 
@@ -85,6 +83,17 @@ fn image(path: &Path) -> Result<String, Failure> {
     }
     let bytes = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
     Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+/// Parser of one of `all`, which the help lists by their names.
+fn choice<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|&value| name(value))).try_map(move |text| {
+        let found = all.iter().copied().find(|&value| name(value).eq_ignore_ascii_case(&text));
+        found.ok_or_else(|| format!("unknown name {text:?}"))
+    })
 }
 
 fn priority(text: &str) -> Result<Priority, String> {
