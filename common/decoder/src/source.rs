@@ -58,7 +58,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens a transformers folder (`config.json` and safetensors), a GGUF file, or a folder that holds one.
+    /// Opens a transformers folder (`config.json` and safetensors), a GGUF file, or a folder that holds one (beside the
+    /// original model's `config.json`, too).
     ///
     /// # Errors
     /// [`LoadError::Config`] for a model that is not supported; [`LoadError::Tensor`] naming a missing or invalid
@@ -150,19 +151,12 @@ fn find(path: &Path) -> Result<(PathBuf, Layout), LoadError> {
             _ => Err(CheckpointError::invalid(path, "is neither a folder nor a GGUF file").into()),
         };
     }
+    if let Some(file) = videosdgx_gguf::file_in(path).map_err(CheckpointError::from)? {
+        return Ok((file, Layout::Gguf));
+    }
     let config = path.join("config.json");
     if config.is_file() {
         return Ok((config, Layout::Transformers));
     }
-    let entries = std::fs::read_dir(path).map_err(|error| CheckpointError::io(path, error))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")));
-    match files.as_slice() {
-        [file] => Ok((file.clone(), Layout::Gguf)),
-        [] => Err(CheckpointError::Missing { path: config }.into()),
-        several => {
-            let reason = format!("holds {} GGUF files, name the one to use", several.len());
-            Err(CheckpointError::invalid(path, reason).into())
-        }
-    }
+    Err(CheckpointError::Missing { path: config }.into())
 }

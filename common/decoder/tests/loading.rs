@@ -90,8 +90,9 @@ fn paths_without_a_checkpoint_are_missing_or_invalid() {
     assert!(refusal(empty.path()).contains("a.gguf"));
     std::fs::write(empty.path().join("b.gguf"), b"GGUF").expect("writes");
     assert!(refusal(empty.path()).contains("holds 2 GGUF files"));
+    std::fs::write(empty.path().join("model.safetensors"), b"").expect("writes");
     std::fs::write(empty.path().join("config.json"), b"{").expect("writes");
-    assert!(refusal(empty.path()).contains("config.json"));
+    assert!(refusal(empty.path()).contains("config.json"), "safetensors come first");
 }
 
 /// A configuration with one layer fewer leaves tensors unused, which is reported.

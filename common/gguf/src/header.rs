@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::folder::{SPLIT, lfs_pointer};
 use crate::reader::Reader;
 use crate::{GgmlType, GgufError, TensorInfo, Value};
 
@@ -13,6 +15,8 @@ const MAGIC: u32 = u32::from_le_bytes(*b"GGUF");
 const MAX_NAME_BYTES: usize = 65_535;
 /// Maximum number of dimensions of a tensor: ggml's limit.
 const MAX_RANK: u32 = 4;
+/// Bytes that are enough to recognise a Git LFS pointer.
+const LFS_PREFIX_BYTES: usize = 64;
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 20;
 /// Smallest size of a metadata entry, in bytes: the length of a key, a type and one byte of value.
@@ -62,10 +66,18 @@ impl Gguf {
     /// As [`Gguf::open`].
     pub fn read(path: &Path, file: &File) -> Result<Self, GgufError> {
         let file_bytes = file.metadata().map_err(|error| GgufError::io(path, error))?.len();
+        let mut start = [0; LFS_PREFIX_BYTES];
+        let read = file.read_at(&mut start, 0).map_err(|error| GgufError::io(path, error))?;
+        if let Some(reason) = lfs_pointer(&start[..read]) {
+            return Err(GgufError::invalid(path, reason));
+        }
         let mut reader = Reader::new(path, file, file_bytes);
         let version = version(&mut reader)?;
         let tensor_count = reader.count("tensors", LEAST_TENSOR_BYTES)?;
         let metadata = metadata(&mut reader)?;
+        if metadata.get("split.count").and_then(Value::as_u64).is_some_and(|count| count > 1) {
+            return Err(reader.invalid(SPLIT));
+        }
         let alignment = alignment(&reader, &metadata)?;
         let mut tensors = Vec::new();
         for _ in 0..tensor_count {

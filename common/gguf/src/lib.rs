@@ -15,6 +15,7 @@
 //! header with false lengths.
 
 mod error;
+mod folder;
 mod ggml_type;
 mod header;
 mod metadata;
@@ -23,6 +24,7 @@ mod tensor;
 mod value;
 
 pub use error::GgufError;
+pub use folder::{file_in, lfs_pointer};
 pub use ggml_type::GgmlType;
 pub use header::Gguf;
 pub use reader::MAX_HEADER_BYTES;

@@ -191,3 +191,41 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
     }
     Ok(())
 }
+
+#[test]
+fn a_git_lfs_pointer_and_a_part_of_a_split_file_say_what_to_do() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1234567\n";
+    assert!(refusal(pointer).contains("is a Git LFS pointer"), "{}", refusal(pointer));
+    let part = good().with("split.count", Metadata::U32(2)).build().0;
+    assert!(refusal(&part).contains("merge the parts with `llama-gguf-split --merge"), "{}", refusal(&part));
+    assert!(open(&good().with("split.count", Metadata::U32(1)).build().0).is_ok());
+}
+
+#[test]
+fn the_gguf_file_of_a_folder_is_found_or_the_folder_is_refused_with_the_reason() {
+    for (files, expected) in [
+        (&["m.Q4_1.gguf", "README.md"][..], Ok(Some("m.Q4_1.gguf"))),
+        (&["m.gguf", "config.json"], Ok(Some("m.gguf"))),
+        (&["m.gguf", "config.json", "model.safetensors"], Ok(None)),
+        (&["m.gguf", "config.json", "model.safetensors.index.json"], Ok(None)),
+        (&["config.json"], Ok(None)),
+        (&["m-00001-of-00001.gguf"], Ok(Some("m-00001-of-00001.gguf"))),
+        (
+            &["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"],
+            Err("m-00001-of-00002.gguf: is a part of a split"),
+        ),
+        (&["m-00002-of-00002.gguf"], Err("is a part of a split")),
+        (&["m.gguf", "mmproj-m-f16.gguf"], Err("mmproj-m-f16.gguf: is a picture encoder (mmproj)")),
+        (&["a.gguf", "b.gguf"], Err("holds 2 GGUF files; name the one to use")),
+    ] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        for file in files {
+            std::fs::write(folder.path().join(file), b"").expect("writes");
+        }
+        match (videosdgx_gguf::file_in(folder.path()), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected.map(|name| folder.path().join(name))),
+            (Err(error), Err(reason)) => assert!(error.to_string().contains(reason), "{error}"),
+            (found, _) => panic!("{files:?}: {found:?}"),
+        }
+    }
+}

@@ -35,7 +35,7 @@ fn a_folder_with_one_gguf_file_is_a_checkpoint() {
 
     fs::copy(fixture(), folder.path().join("other.gguf")).expect("copies");
     let error = Checkpoint::open(folder.path()).err().expect("which one").to_string();
-    assert!(error.contains("several GGUF files"), "{error}");
+    assert!(error.contains("holds 2 GGUF files"), "{error}");
     assert!(Checkpoint::open(folder.path().join("other.gguf")).is_ok(), "the file itself says which");
 
     Tensor::write_safetensors(&[("a", Tensor::from_slice(&[1f32]))], folder.path().join("model.safetensors"))

@@ -56,7 +56,8 @@ struct Shard {
 
 impl Checkpoint {
     /// Opens `path`: a folder with one `*.safetensors` file, with the shards that a `*.safetensors.index.json` lists,
-    /// or with one `*.gguf` file; or a single such file. Checks every header.
+    /// or with one `*.gguf` file; or a single such file. Checks every header. An index beside a whole file with a
+    /// published name is not used.
     ///
     /// # Errors
     /// [`CheckpointError::Missing`] with the path that does not exist, [`CheckpointError::Invalid`] with the file
@@ -321,7 +322,10 @@ impl Shard {
 /// [`CheckpointError::Missing`] when the file does not exist, [`CheckpointError::Invalid`] when it cannot be parsed.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
     let bytes = read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|error| CheckpointError::caused_by(path, error))
+    serde_json::from_slice(&bytes).map_err(|error| match videosdgx_gguf::lfs_pointer(&bytes) {
+        Some(reason) => CheckpointError::invalid(path, reason),
+        None => CheckpointError::caused_by(path, error),
+    })
 }
 
 /// Reads a complete file of at most `limit` bytes.

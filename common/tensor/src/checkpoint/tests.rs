@@ -106,3 +106,66 @@ fn damaged_headers_never_panic() {
         }
     }
 }
+
+#[test]
+fn an_index_beside_a_whole_file_is_not_used() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    write(&folder.path().join("model.safetensors"), &[("a", numbers(4))]);
+    let index = folder.path().join("model.safetensors.index.json");
+    fs::write(&index, r#"{"weight_map":{"a":"model-00001-of-00002.safetensors"}}"#).expect("writes");
+    assert_eq!(Checkpoint::open(folder.path()).expect("opens").read("a").expect("reads"), numbers(4));
+}
+
+#[test]
+fn a_sharded_variant_is_found_through_its_index() {
+    for (shard, index) in [
+        ("model-00001-of-00002.fp16.safetensors", "model.safetensors.index.fp16.json"),
+        ("model.fp16-00001-of-00002.safetensors", "model.fp16.safetensors.index.json"),
+    ] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        write(&folder.path().join(shard), &[("a", numbers(4))]);
+        write(&folder.path().join(shard.replace("00001", "00002")), &[("b", numbers(6))]);
+        let second = shard.replace("00001", "00002");
+        let weight_map = format!(r#"{{"weight_map":{{"a":"{shard}","b":"{second}"}}}}"#);
+        fs::write(folder.path().join(index), &weight_map).expect("writes");
+        assert_eq!(Checkpoint::open(folder.path()).expect("opens").read("b").expect("reads"), numbers(6));
+        fs::write(folder.path().join(format!("x{index}")), &weight_map).expect("writes");
+        let error = Checkpoint::open(folder.path()).err().expect("which one").to_string();
+        assert!(error.contains("holds several indexes"), "{error}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_with_what_to_do() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1234567\n";
+    for (files, reason) in [
+        (
+            &[("model-00001-of-00002.safetensors", ""), ("model-00002-of-00002.safetensors", "")][..],
+            "no index: model.safetensors.index.json is missing",
+        ),
+        (
+            &[("diffusion_pytorch_model-00001-of-00002.safetensors", "")],
+            "no index: diffusion_pytorch_model.safetensors.index.json is missing",
+        ),
+        (
+            &[("a.safetensors", ""), ("b.safetensors", "")],
+            "none with a published name (diffusion_pytorch_model.safetensors",
+        ),
+        (&[("model.safetensors", pointer)], "model.safetensors: is a Git LFS pointer"),
+        (&[("model.safetensors.index.json", pointer)], "index.json: is a Git LFS pointer"),
+        (&[("model.gguf", pointer)], "model.gguf: is a Git LFS pointer"),
+        (&[("pytorch_model.bin", "")], "holds pytorch_model.bin; PyTorch's own files are not read"),
+        (&[("m-00001-of-00002.gguf", ""), ("m-00002-of-00002.gguf", "")], "is a part of a split GGUF file"),
+    ] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        for (name, content) in files {
+            fs::write(folder.path().join(name), content).expect("writes");
+        }
+        match Checkpoint::open(folder.path()).err().expect("refused") {
+            error @ CheckpointError::Invalid { .. } => {
+                assert!(error.to_string().contains(reason), "{error}");
+            }
+            error => panic!("{error}"),
+        }
+    }
+}

@@ -20,7 +20,7 @@ const END_TOKENS: [&str; 9] = [
     "</s>",
 ];
 
-/// `path` if it is a GGUF file, or the only GGUF file in a folder without `config.json`.
+/// `path` if it is a GGUF file, or the GGUF file of a folder (see [`videosdgx_gguf::file_in`]).
 pub(super) fn file_of(path: &Path) -> Result<Option<PathBuf>, AssetsError> {
     let is_gguf =
         |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
@@ -32,26 +32,21 @@ pub(super) fn file_of(path: &Path) -> Result<Option<PathBuf>, AssetsError> {
             Err(AssetsError::invalid(path, "is neither a folder nor a GGUF file"))
         };
     }
-    if path.join("config.json").exists() {
-        return Ok(None);
-    }
-    let entries = std::fs::read_dir(path).map_err(|error| AssetsError::io(path, error))?;
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
-    match files.len() {
-        0 => Ok(None),
-        1 => Ok(files.pop()),
-        count => Err(AssetsError::invalid(path, format!("contains {count} GGUF files; specify one of them"))),
+    videosdgx_gguf::file_in(path).map_err(|error| unusable(path, error))
+}
+
+/// The error about `path`, or about the file that `error` names.
+fn unusable(path: &Path, error: GgufError) -> AssetsError {
+    match error {
+        GgufError::Io { .. } => {
+            AssetsError::Unreadable { path: path.to_owned(), source: std::sync::Arc::new(error) }
+        }
+        GgufError::Invalid { file, reason } => AssetsError::invalid(file, reason),
     }
 }
 
 pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
-    let file = Gguf::open(path).map_err(|error| match error {
-        GgufError::Io { .. } => {
-            AssetsError::Unreadable { path: path.to_owned(), source: std::sync::Arc::new(error) }
-        }
-        GgufError::Invalid { .. } => AssetsError::invalid(path, error),
-    })?;
+    let file = Gguf::open(path).map_err(|error| unusable(path, error))?;
     let family = file.architecture().unwrap_or_default().to_owned();
     let key = file.model_key("context_length");
     let context_length = file

@@ -210,6 +210,11 @@ pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, TensorEnt
     let file_bytes = file.metadata().map_err(|error| CheckpointError::io(path, error))?.len();
     let mut length = [0u8; 8];
     file.read_exact_at(&mut length, 0).map_err(|_| invalid("shorter than a safetensors header".into()))?;
+    let mut start = [0u8; 64];
+    let read = file.read_at(&mut start, 0).map_err(|error| CheckpointError::io(path, error))?;
+    if let Some(reason) = videosdgx_gguf::lfs_pointer(&start[..read]) {
+        return Err(invalid(reason.into()));
+    }
     let header_bytes = u64::from_le_bytes(length);
     if header_bytes > MAX_HEADER_BYTES || header_bytes > file_bytes.saturating_sub(8) {
         return Err(invalid(format!("header of {header_bytes} bytes in a file of {file_bytes}")));
