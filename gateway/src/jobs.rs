@@ -1,8 +1,9 @@
 //! Jobs of several services: finding one of them, and listing all of them by time.
 
-use std::collections::VecDeque;
+use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use videosdgx_api::{Code, Job, JobId, JobList};
 
 use crate::Gateway;
@@ -10,10 +11,8 @@ use crate::failure::Failure;
 use crate::upstream::{Model, Upstream};
 use crate::upstream_client::UpstreamClient;
 
-/// Jobs per page that is requested from a service.
-const PAGE: usize = 100;
-/// Maximum number of jobs that a listing reads from one service.
-const MAX_JOBS: usize = 20_000;
+/// Most jobs that a service lists in one answer.
+const MAX_PAGE: usize = 200;
 
 /// A job and the service that has it.
 pub(crate) struct LocatedJob {
@@ -89,113 +88,92 @@ pub(crate) struct ListOptions {
     pub(crate) status: Option<String>,
 }
 
-/// One page of the caller's jobs at all of these services, and whether there are more. A service that does not answer
-/// is skipped, unless none answers.
+/// One page of the caller's jobs at all of these services, and whether there are more. Each service is asked once, for one
+/// job more than the page has. A service that does not answer is skipped, unless none answers.
 pub(crate) async fn list(
     gateway: &Gateway,
     client: &UpstreamClient,
     upstreams: &[Arc<Upstream>],
     options: &ListOptions,
 ) -> Result<(Vec<LocatedJob>, bool), Failure> {
-    let mut lists: Vec<JobPages<'_>> =
-        upstreams.iter().map(|upstream| JobPages::new(upstream, options.status.clone())).collect();
+    let after = match &options.after {
+        Some(id) => Some(find(gateway, client, upstreams, id).await.map_err(unknown_after)?),
+        None => None,
+    };
+    let after = after.as_ref().and_then(|job| {
+        let at = upstreams.iter().position(|upstream| Arc::ptr_eq(upstream, &job.upstream))?;
+        Some((at, &job.job))
+    });
+    let requests = upstreams.iter().enumerate().map(|(at, upstream)| async move {
+        let answer = client.get::<JobList>(gateway, upstream, &first_jobs(options, after, at)).await;
+        answer.map(|list| (at, list))
+    });
     let mut failure = None;
-    let mut all_failed = !lists.is_empty();
-    for list in &mut lists {
-        match list.fill(gateway, client).await {
-            Ok(()) => all_failed = false,
+    let mut found: Vec<(usize, Job)> = Vec::new();
+    let (mut all_failed, mut more) = (!upstreams.is_empty(), false);
+    for answer in futures::future::join_all(requests).await {
+        match answer {
+            Ok((at, list)) => {
+                all_failed = false;
+                more |= list.next_cursor.is_some();
+                found.extend(list.jobs.into_iter().map(|job| (at, job)));
+            }
             Err(error) => failure = Some(error),
         }
     }
     if let (true, Some(failure)) = (all_failed, failure) {
         return Err(failure);
     }
-    let mut skipping = options.after.is_some() && !options.oldest_first;
-    let mut page: Vec<LocatedJob> = Vec::new();
-    while let Some(newest) = newest_of(&lists) {
-        let list = &mut lists[newest];
-        let Some(job) = list.ahead.pop_front() else { break };
-        if list.ahead.is_empty() {
-            // A service that fails now contributes what it has already listed.
-            let _ = list.fill(gateway, client).await;
-        }
-        if skipping {
-            skipping = options.after.as_ref() != Some(&job.job_id);
-            continue;
-        }
-        let upstream = Arc::clone(list.upstream);
-        page.push(LocatedJob { upstream, job });
-        if !options.oldest_first && page.len() > options.limit {
-            break;
-        }
-    }
+    // The sort is stable: jobs of one service that were accepted in the same millisecond stay in its order.
     if options.oldest_first {
-        page.reverse();
-        if let Some(after) = &options.after {
-            let at = page.iter().position(|found| found.job.job_id == *after);
-            skipping = at.is_none();
-            page = at.map(|at| page.split_off(at + 1)).unwrap_or_default();
-        }
+        found.sort_by_key(|(at, job)| (job.created_at, Reverse(*at)));
+    } else {
+        found.sort_by_key(|(at, job)| (Reverse(job.created_at), *at));
     }
-    if skipping {
-        return Err(Failure::field("after", "there is no such job to continue after"));
-    }
-    let more = page.len() > options.limit;
-    page.truncate(options.limit);
-    for found in &page {
-        gateway.job_locations.put(found.job.job_id.as_str(), &found.upstream);
-    }
-    Ok((page, more))
+    more |= found.len() > options.limit;
+    found.truncate(options.limit);
+    let page = found.into_iter().filter_map(|(at, job)| {
+        let upstream = Arc::clone(upstreams.get(at)?);
+        gateway.job_locations.put(job.job_id.as_str(), &upstream);
+        Some(LocatedJob { upstream, job })
+    });
+    Ok((page.collect(), more))
 }
 
-fn newest_of(lists: &[JobPages<'_>]) -> Option<usize> {
-    let heads = lists.iter().enumerate().filter_map(|(at, list)| Some((list.ahead.front()?.created_at, at)));
-    heads.max_by_key(|(created_at, at)| (*created_at, std::cmp::Reverse(*at))).map(|(_, at)| at)
+/// Path of the first jobs of service `at` after the job `after`, which another service may have. Of jobs with the same time,
+/// the newest first are those of the service that is listed first, and the oldest first in the reverse order.
+fn first_jobs(options: &ListOptions, after: Option<(usize, &Job)>, at: usize) -> String {
+    let mut query = url::form_urlencoded::Serializer::for_suffix(String::from("/jobs?"), "/jobs?".len());
+    query.append_pair("limit", &(options.limit + 1).min(MAX_PAGE).to_string());
+    query.append_pair("order", if options.oldest_first { "asc" } else { "desc" });
+    if let Some(status) = &options.status {
+        query.append_pair("status", status);
+    }
+    if let Some((owner, job)) = after {
+        let created = job.created_at;
+        // Services know times in milliseconds.
+        let millisecond = SignedDuration::from_millis(1);
+        match (at.cmp(&owner), options.oldest_first) {
+            (Ordering::Equal, _) => query.append_pair("after", job.job_id.as_str()),
+            (Ordering::Less, false) => query.append_pair("created_before", &created.to_string()),
+            (Ordering::Greater, false) => {
+                let later = created.saturating_add(millisecond).unwrap_or(created);
+                query.append_pair("created_before", &later.to_string())
+            }
+            (Ordering::Greater, true) => query.append_pair("created_after", &created.to_string()),
+            (Ordering::Less, true) => {
+                let earlier = created.saturating_sub(millisecond).unwrap_or(created);
+                query.append_pair("created_after", &earlier.to_string())
+            }
+        };
+    }
+    query.finish()
 }
 
-/// The jobs of one service, newest first, read page by page.
-struct JobPages<'a> {
-    upstream: &'a Arc<Upstream>,
-    status: Option<String>,
-    /// Jobs that have been read and not been used yet.
-    ahead: VecDeque<Job>,
-    cursor: Option<String>,
-    /// Number of jobs read so far.
-    read: usize,
-    ended: bool,
-}
-
-impl<'a> JobPages<'a> {
-    fn new(upstream: &'a Arc<Upstream>, status: Option<String>) -> Self {
-        Self { upstream, status, ahead: VecDeque::new(), cursor: None, read: 0, ended: false }
-    }
-
-    /// Reads the next page, if there is one.
-    async fn fill(&mut self, gateway: &Gateway, client: &UpstreamClient) -> Result<(), Failure> {
-        if self.ended {
-            return Ok(());
-        }
-        let path = self.next_page();
-        let page = client.get::<JobList>(gateway, self.upstream, &path).await;
-        self.ended = true;
-        let page = page?;
-        self.read += page.jobs.len();
-        self.ended = page.next_cursor.is_none() || page.jobs.is_empty() || self.read >= MAX_JOBS;
-        self.cursor = page.next_cursor;
-        self.ahead.extend(page.jobs);
-        Ok(())
-    }
-
-    fn next_page(&self) -> String {
-        let mut query = url::form_urlencoded::Serializer::for_suffix(String::from("/jobs?"), "/jobs?".len());
-        query.append_pair("limit", &PAGE.to_string());
-        if let Some(status) = &self.status {
-            query.append_pair("status", status);
-        }
-        if let Some(cursor) = &self.cursor {
-            query.append_pair("cursor", cursor);
-        }
-        query.finish()
+fn unknown_after(failure: Failure) -> Failure {
+    match failure.problem().status {
+        404 => Failure::field("after", "there is no such job to continue after"),
+        _ => failure,
     }
 }
 

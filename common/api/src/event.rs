@@ -18,7 +18,7 @@ pub struct JobEvent {
     pub status: JobStatus,
     /// Progress in percent, 0 to 100.
     pub progress: u8,
-    /// Present stage; absent unless the job is running.
+    /// Present stage; absent when the job waits only for its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
     /// Completed steps of this stage.
@@ -29,7 +29,7 @@ pub struct JobEvent {
     pub stage_steps: Option<u32>,
     /// Number of the attempt, from 1; 0 before the first.
     pub attempt: u32,
-    /// Why the job failed.
+    /// Why the job or its last attempt failed, or what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ModelDescription, Priority, Resolution};
+use crate::{ModelDescription, Priority, Resolution, whole_number::RequestValue};
 
 /// Makes an enum of names: each variant with the name that it has in JSON, in OpenAPI and on the command line.
 macro_rules! named_choice {
@@ -91,7 +91,11 @@ macro_rules! generation_settings {
             $($(#[$required_attribute])* pub $required: $required_type,)*
             $(
                 $(#[$defaulted_attribute])*
-                #[serde(default, skip_serializing_if = "Option::is_none")]
+                #[serde(
+                    default,
+                    skip_serializing_if = "Option::is_none",
+                    deserialize_with = "RequestValue::deserialize_optional"
+                )]
                 #[schema(value_type = Option<$schema>)]
                 pub $defaulted: Option<$defaulted_type>,
             )*
@@ -151,6 +155,27 @@ macro_rules! generation_settings {
             }
         }
 
+        impl GenerateRequest {
+            /// The request without its attachments, which are not copied.
+            #[must_use]
+            pub fn without_attachments(&self) -> Self {
+                Self {
+                    $($required: Clone::clone(&self.$required),)*
+                    $($defaulted: Clone::clone(&self.$defaulted),)*
+                    $($optional: Clone::clone(&self.$optional),)*
+                    $($attachment: None,)*
+                    $($request: Clone::clone(&self.$request),)*
+                }
+            }
+
+            /// The request with the attachments of `settings`.
+            #[must_use]
+            pub fn with_attachments_of(mut self, settings: &GenerationSettings) -> Self {
+                $(self.$attachment.clone_from(&settings.$attachment);)*
+                self
+            }
+        }
+
         impl GenerationSettings {
             fn attachments_mut(&mut self) -> Vec<(&'static str, &mut Option<String>)> {
                 vec![$((stringify!($attachment), &mut self.$attachment),)*]
@@ -185,8 +210,10 @@ generation_settings! {
         /// Scale of classifier-free guidance, 1 (none) to 20.
         #[schema(minimum = 1.0, maximum = 20.0)]
         guidance_scale: f64 as f64 = |model| model.default_guidance_scale,
-        /// Seed of the noise. The same seed, machine and number format produce the same bytes. Default: random, drawn when
-        /// the request is accepted, so that a second attempt makes the same video.
+        /// Seed of the noise. The same request with the same seed produces the same bytes on the same machine with the same
+        /// program, checkpoint, dtype and quantization; above 256 pixels per side only if the model also fits into memory whole
+        /// (or does not) both times. Default: random, drawn when the request is accepted, so that a second attempt makes the
+        /// same video.
         #[schema(minimum = 0)]
         seed: u64 as u64 = |_| random_seed(),
         /// Codec of the MP4 file's video track, one of the model's `formats` in `/info`.
@@ -196,8 +223,8 @@ generation_settings! {
     }
     optional {}
     attachments {
-        /// First frame for image-to-video checkpoints: PNG, JPEG or WebP as a data URI or plain base64, at most 10 MiB
-        /// decoded.
+        /// First frame for image-to-video checkpoints: PNG, JPEG or WebP as a data URI or plain base64; at most 10 MiB, 8192
+        /// pixels per side and 16,777,216 pixels.
         image,
     }
     request_only {
@@ -316,6 +343,39 @@ mod tests {
     fn unknown_fields_are_refused_by_name() {
         let error = serde_json::from_str::<GenerateRequest>(r#"{"prompt":"a","guidance":3}"#).unwrap_err();
         assert!(error.to_string().contains("unknown field `guidance`"), "{error}");
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_decimal_point() {
+        let fields = ["fps", "num_frames", "steps", "seed", "priority"];
+        for (text, number) in [("8.0", 8), ("8", 8), ("8e0", 8), ("0.08e2", 8), ("0.0", 0)] {
+            for field in fields {
+                let body = format!(r#"{{"prompt":"a","{field}":{text}}}"#);
+                let request: GenerateRequest = serde_json::from_str(&body).unwrap();
+                let stored = serde_json::to_value(request).unwrap();
+                assert_eq!(stored[field], json!(number), "{body}");
+            }
+        }
+        for text in
+            ["8.5", "-1.0", "-1", "1e300", "9007199254740994.0", "18446744073709551616", "\"8\"", "true"]
+        {
+            for field in fields {
+                let body = format!(r#"{{"prompt":"a","{field}":{text}}}"#);
+                assert!(serde_json::from_str::<GenerateRequest>(&body).is_err(), "{body}");
+            }
+        }
+        let error = serde_json::from_str::<GenerateRequest>(r#"{"prompt":"a","fps":8.5}"#).unwrap_err();
+        assert!(error.to_string().contains("a whole number"), "{error}");
+        for field in
+            ["fps", "negative_prompt", "resolution", "format", "scheduler", "guidance_scale", "priority"]
+        {
+            let body = format!(r#"{{"prompt":"a","{field}":null}}"#);
+            let request: GenerateRequest = serde_json::from_str(&body).unwrap();
+            assert_eq!(request, GenerateRequest { prompt: "a".into(), ..Default::default() }, "{body}");
+        }
+        let seed: GenerateRequest =
+            serde_json::from_str(r#"{"prompt":"a","seed":18446744073709551615}"#).unwrap();
+        assert_eq!(seed.seed, Some(u64::MAX));
     }
 
     #[test]

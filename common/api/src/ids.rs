@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::whole_number::Whole;
+
 /// Id of a job: `<service>-<12 base-36 characters>`, for example `wan21-0k3f9a7c21xz`. Safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
@@ -77,7 +79,7 @@ impl fmt::Display for JobId {
 
 /// Urgency of a job: 0 (least) to 9 (most). Default: 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "u8", into = "u8")]
+#[serde(try_from = "Whole<u8>", into = "u8")]
 #[schema(value_type = u8, minimum = 0, maximum = 9, example = 5)]
 pub struct Priority(u8);
 
@@ -109,6 +111,14 @@ impl TryFrom<u8> for Priority {
 
     fn try_from(value: u8) -> Result<Self, String> {
         Self::new(value).ok_or_else(|| format!("priority is 0 to 9, not {value}"))
+    }
+}
+
+impl TryFrom<Whole<u8>> for Priority {
+    type Error = String;
+
+    fn try_from(value: Whole<u8>) -> Result<Self, String> {
+        Self::try_from(value.0)
     }
 }
 

@@ -50,10 +50,12 @@ impl JobStatus {
     }
 }
 
-/// Stage of a running job.
+/// Stage of a running job, or of one that waits for memory or disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
+    /// Queued until there is enough memory or disk space; `error` and `error_code` say which. Uses up no attempt.
+    Waiting,
     /// Waiting for the model to be loaded.
     Loading,
     /// Encoding prompt and image to embeddings.
@@ -68,12 +70,14 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of a job.
-    pub const ALL: [Self; 5] = [Self::Loading, Self::Encoding, Self::Denoising, Self::Decoding, Self::Saving];
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Loading, Self::Encoding, Self::Denoising, Self::Decoding, Self::Saving];
 
     /// The name in JSON, metrics and the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Loading => "loading",
             Self::Encoding => "encoding",
             Self::Denoising => "denoising",
@@ -86,7 +90,8 @@ impl Stage {
     #[must_use]
     pub fn percent(self, step: u32, steps: u32) -> u8 {
         let (from, to) = match self {
-            Self::Loading => (0_u32, 5_u32),
+            Self::Waiting => (0_u32, 0_u32),
+            Self::Loading => (0, 5),
             Self::Encoding => (5, 8),
             Self::Denoising => (8, 88),
             Self::Decoding => (88, 98),
@@ -104,7 +109,7 @@ pub struct Job {
     pub job_id: JobId,
     /// The service that runs it.
     pub model_name: String,
-    /// The checkpoint that was configured when it was accepted.
+    /// The checkpoint that made it; before it is completed, the one that it was accepted for.
     pub checkpoint: String,
     /// Its status.
     pub status: JobStatus,
@@ -130,14 +135,14 @@ pub struct Job {
     pub download_url: Option<String>,
     /// Size of the file, once completed.
     pub output_bytes: Option<u64>,
-    /// Why the job failed.
+    /// Why the job failed; of a job that is not finished, why its last attempt failed or what it waits for.
     pub error: Option<String>,
-    /// Stable error code of the failure.
+    /// Stable error code of `error`.
     pub error_code: Option<String>,
     /// Progress in percent, 0 to 100.
     #[schema(minimum = 0, maximum = 100)]
     pub progress: u8,
-    /// Present stage.
+    /// Present stage; absent when the job waits only for its turn.
     pub stage: Option<Stage>,
     /// Completed steps of this stage.
     pub step: Option<u32>,

@@ -19,6 +19,7 @@ mod status;
 mod stream;
 mod submission;
 mod text;
+mod whole_number;
 
 pub use compute::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 pub use event::{EventKind, JobEvent};

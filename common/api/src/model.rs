@@ -14,6 +14,8 @@ pub struct ModelDescription {
     pub name: String,
     /// The checkpoint's name.
     pub checkpoint: String,
+    /// Identifies the checkpoint's files: it changes when they are exchanged, also under the same name.
+    pub fingerprint: String,
     /// Architecture class in the checkpoint's configuration.
     pub architecture: String,
     /// Whether this is the small demonstration checkpoint.

@@ -90,8 +90,12 @@ pub enum Code {
     CheckpointMissing,
     /// The checkpoint cannot be used.
     CheckpointInvalid,
+    /// The checkpoint was exchanged before the job ran, and the new one cannot run it.
+    CheckpointChanged,
     /// The model does not fit into the available memory.
     InsufficientMemory,
+    /// The model computed NaN or infinity.
+    NumericalFailure,
     /// The disk is full.
     StorageFull,
     /// The model is in use.
@@ -133,7 +137,9 @@ impl Code {
             Self::Draining => "draining",
             Self::CheckpointMissing => "checkpoint_missing",
             Self::CheckpointInvalid => "checkpoint_invalid",
+            Self::CheckpointChanged => "checkpoint_changed",
             Self::InsufficientMemory => "insufficient_memory",
+            Self::NumericalFailure => "numerical_failure",
             Self::StorageFull => "storage_full",
             Self::ModelBusy => "model_busy",
             Self::UpstreamUnavailable => "upstream_unavailable",
@@ -151,7 +157,7 @@ impl Code {
             Self::InsufficientScope | Self::OriginNotAllowed => 403,
             Self::JobNotFound | Self::ModelNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::NotCompleted | Self::AlreadyEnded | Self::ModelBusy => 409,
+            Self::NotCompleted | Self::AlreadyEnded | Self::ModelBusy | Self::CheckpointChanged => 409,
             Self::OutputMissing => 410,
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
@@ -159,7 +165,7 @@ impl Code {
             Self::RangeNotSatisfiable => 416,
             Self::IdempotencyConflict => 422,
             Self::QueueFull | Self::RateLimited => 429,
-            Self::Internal => 500,
+            Self::Internal | Self::NumericalFailure => 500,
             Self::UpstreamUnavailable => 502,
             Self::Overloaded
             | Self::Draining

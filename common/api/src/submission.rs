@@ -13,6 +13,14 @@ pub struct ResolvedRequest {
     pub settings: GenerationSettings,
     /// Name of the checkpoint that the defaults are from.
     pub checkpoint: String,
+    /// [`ModelDescription::fingerprint`](crate::ModelDescription::fingerprint) of that checkpoint; absent in rows that earlier
+    /// versions stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// The request as it was sent, without attachments and with its seed: if the checkpoint is exchanged before the job runs, it
+    /// is resolved anew. Absent in rows that earlier versions stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<GenerateRequest>>,
     /// Warnings for the caller, for example words outside the checkpoint's vocabulary.
     #[serde(default)]
     pub warnings: Vec<String>,

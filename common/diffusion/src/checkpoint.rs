@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use videosdgx_model::CheckpointLocation;
-use videosdgx_tensor::{Checkpoint, CheckpointError, read_json};
+use videosdgx_tensor::{Checkpoint, CheckpointError, folder_fingerprint, read_json};
 
 use crate::Demonstration;
 
@@ -28,6 +28,8 @@ pub struct CheckpointFolder {
     pub path: PathBuf,
     /// Name of the checkpoint, shown in every job: `demo.json`'s, else the one it was found by.
     pub name: String,
+    /// Identifies its files, see [`folder_fingerprint`].
+    pub fingerprint: String,
     /// Pipeline class, for example `WanPipeline`.
     pub architecture: String,
     /// `demo.json`, of a demonstration checkpoint.
@@ -71,6 +73,7 @@ impl CheckpointFolder {
             demonstration_path.is_file().then(|| read_json(&demonstration_path)).transpose()?;
         let parameters = components.iter().map(|name| Ok((*name, parameters(&path.join(name))?)));
         Ok(Self {
+            fingerprint: folder_fingerprint(path)?,
             path: path.to_owned(),
             name: demonstration
                 .as_ref()

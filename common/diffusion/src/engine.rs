@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use videosdgx_api::{GenerateRequest, ModelDescription, OutputFormat, Problem, ResolvedRequest, Stage};
 use videosdgx_model::{MemoryProbe, ModelError, SystemMemory};
 use videosdgx_mp4::{Mp4Error, VideoFormat, VideoWriter};
-use videosdgx_service::{Engine, EngineError, GenerateContext, limits};
-use videosdgx_tensor::{CheckpointError, Quantization, TensorError, release_code_pages};
+use videosdgx_service::{Engine, EngineError, GenerateContext, is_storage_shortage, limits};
+use videosdgx_tensor::{CheckpointError, Kind, Quantization, TensorError, release_code_pages};
 
 use crate::pipeline::generate;
 use crate::{
@@ -33,7 +33,12 @@ pub struct DiffusionEngine<M> {
 }
 
 /// A loaded pipeline. Dropping it also releases libtorch's code pages.
-pub struct LoadedPipeline<P>(P);
+pub struct LoadedPipeline<P> {
+    pipeline: P,
+    residency: Residency,
+    /// Of the files that it was loaded from.
+    fingerprint: String,
+}
 
 impl<P> Drop for LoadedPipeline<P> {
     fn drop(&mut self) {
@@ -112,6 +117,9 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
         };
         let pipeline =
             M::Pipeline::load(&folder.path, options).map_err(|error| model_error(M::NAME, error))?;
+        if self.folder()?.fingerprint != folder.fingerprint {
+            return Err(ModelError::failed("the checkpoint's files changed while they were loaded"));
+        }
         tracing::info!(
             checkpoint = folder.name,
             ?residency,
@@ -119,7 +127,11 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
             transformer_mb = pipeline.transformer_bytes() / 1_000_000,
             "pipeline_loaded"
         );
-        Ok(LoadedPipeline(pipeline))
+        Ok(LoadedPipeline { pipeline, residency, fingerprint: folder.fingerprint })
+    }
+
+    fn fingerprint(&self, model: &Self::Model) -> String {
+        model.fingerprint.clone()
     }
 
     fn generate(
@@ -129,11 +141,19 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
         context: &GenerateContext,
     ) -> Result<(), EngineError> {
         let generation = Generation::from_job(job).map_err(EngineError::InvalidInput)?;
-        let written = self.write_video(&mut model.0, &generation, job, context);
+        let written = self.write_video(&mut model.pipeline, &generation, job, context);
         written.map_err(|stop| match stop {
             Stop::Cancelled => EngineError::Cancelled,
-            Stop::Pipeline(error) => engine_error(M::NAME, error),
-        })
+            Stop::Pipeline(error) => {
+                engine_error(M::NAME, self.settings.kind, self.settings.quantization, error)
+            }
+        })?;
+        // In this case the weights of a stage are read again during the job.
+        let is_exchanged = || self.folder().is_ok_and(|folder| folder.fingerprint != model.fingerprint);
+        if model.residency == Residency::Staged && is_exchanged() {
+            return Err(EngineError::failed("the checkpoint's files changed while the job ran"));
+        }
+        Ok(())
     }
 }
 
@@ -193,21 +213,33 @@ impl From<Mp4Error> for Stop {
     }
 }
 
-fn engine_error(service: &str, error: PipelineError) -> EngineError {
+fn engine_error(service: &str, kind: Kind, quantization: Quantization, error: PipelineError) -> EngineError {
     match error {
         PipelineError::Input { field, reason } => EngineError::InvalidInput(Problem::field(field, reason)),
         // The job waits for disk space.
         PipelineError::Scratch { source, .. } | PipelineError::Mp4(Mp4Error::Io(source))
-            if is_full(&source) =>
+            if is_storage_shortage(&source) =>
         {
             EngineError::StorageFull(source)
+        }
+        PipelineError::Tensor(error @ TensorError::NotFinite { .. }) => {
+            EngineError::Numerical(format!("{error}; {}", numerical_advice(kind, quantization)))
         }
         other => model_error(service, other).into(),
     }
 }
 
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+/// What to change when a model computes NaN or infinity.
+fn numerical_advice(kind: Kind, quantization: Quantization) -> String {
+    let dtype = match kind {
+        Kind::Half => "the model ran in f16, set VIDEOSDGX_DTYPE to bf16 or f32",
+        Kind::BFloat16 => "the model ran in bf16, set VIDEOSDGX_DTYPE to f32",
+        _ => "the model ran in f32, so its weights may be damaged: compare their checksums",
+    };
+    match quantization {
+        Quantization::None => dtype.to_owned(),
+        other => format!("{dtype}, or VIDEOSDGX_QUANTIZATION (now {other}) to none"),
+    }
 }
 
 fn model_error(service: &str, error: PipelineError) -> ModelError {
@@ -244,18 +276,39 @@ mod tests {
 
     #[test]
     fn errors_keep_what_the_queue_decides_by() {
-        let full = || io::Error::from(io::ErrorKind::StorageFull);
-        for error in [
-            PipelineError::Mp4(Mp4Error::Io(full())),
-            PipelineError::Scratch { path: "latents".into(), source: full() },
-        ] {
-            assert!(matches!(engine_error("wan21", error), EngineError::StorageFull(_)));
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+
+        let engine_error = |error| engine_error("wan21", Kind::BFloat16, Quantization::None, error);
+        for kind in [StorageFull, QuotaExceeded, ReadOnlyFilesystem] {
+            for error in [
+                PipelineError::Mp4(Mp4Error::Io(kind.into())),
+                PipelineError::Scratch { path: "latents".into(), source: kind.into() },
+            ] {
+                assert!(matches!(engine_error(error), EngineError::StorageFull(_)), "{kind:?}");
+            }
         }
-        let other = PipelineError::Mp4(Mp4Error::Io(io::Error::from(io::ErrorKind::PermissionDenied)));
-        assert!(engine_error("wan21", other).is_worth_another_attempt());
+        let other = PipelineError::Mp4(Mp4Error::Io(PermissionDenied.into()));
+        assert!(engine_error(other).is_worth_another_attempt());
         let input = PipelineError::Input { field: "width", reason: "is too large".to_owned() };
-        assert!(matches!(engine_error("wan21", input), EngineError::InvalidInput(problem)
+        assert!(matches!(engine_error(input), EngineError::InvalidInput(problem)
             if problem.field.as_deref() == Some("width")));
+    }
+
+    #[test]
+    fn numerical_failures_name_the_stage_and_the_dtype_to_try() {
+        for (kind, quantization, words) in [
+            (Kind::Half, Quantization::None, ["denoising", "bf16 or f32"]),
+            (Kind::BFloat16, Quantization::None, ["denoising", "VIDEOSDGX_DTYPE to f32"]),
+            (Kind::Float, Quantization::None, ["denoising", "checksums"]),
+            (Kind::BFloat16, Quantization::Fp8, ["f32", "VIDEOSDGX_QUANTIZATION (now fp8) to none"]),
+        ] {
+            let error = TensorError::NotFinite { what: "the latents after denoising" };
+            let error = engine_error("wan21", kind, quantization, error.into());
+            assert_eq!((error.code(), error.is_worth_another_attempt()), ("numerical_failure", false));
+            for word in words {
+                assert!(error.to_string().contains(word), "{error}");
+            }
+        }
     }
 
     #[test]

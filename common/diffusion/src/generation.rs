@@ -28,13 +28,15 @@ pub struct Generation {
     pub steps: u32,
     /// Scale of classifier-free guidance (Ho & Salimans 2022); 1 is none.
     pub guidance: f64,
-    /// Seed of the noise. The same seed on the same machine in the same type gives the same bytes.
+    /// Seed of the noise. The same seed gives the same bytes on the same machine with the same program, checkpoint and
+    /// [`crate::PipelineOptions`].
     pub seed: u64,
     /// Scheduler; default: the checkpoint's.
     pub scheduler: Option<SchedulerName>,
     /// Shift of the schedule towards noise; default: the checkpoint's.
     pub shift: Option<f64>,
-    /// Hash of all settings of the job, including those that have no field above; `None` outside a queue.
+    /// Hash of all settings of the job, including those that have no field above, and of its checkpoint; `None` outside a
+    /// queue.
     pub job_fingerprint: Option<u64>,
 }
 
@@ -63,7 +65,7 @@ impl Generation {
             seed: settings.seed,
             scheduler: Some(settings.scheduler),
             shift: None,
-            job_fingerprint: Some(settings.fingerprint()),
+            job_fingerprint: Some(job_fingerprint(job)),
         })
     }
 
@@ -144,6 +146,13 @@ impl Generation {
         (guidance.to_bits(), shift.map(f64::to_bits)).hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// Latents of one checkpoint are not decoded by another: they have another name.
+fn job_fingerprint(job: &ResolvedRequest) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (job.settings.fingerprint(), &job.fingerprint).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use videosdgx_tensor::{Checkpoint, Kind, Tensor, TensorError, write_f32_tensors};
+use videosdgx_tensor::{Checkpoint, Kind, Tensor, TensorError, check_finite, write_f32_tensors};
 
 use crate::PipelineError;
 
@@ -24,6 +24,11 @@ impl Latents {
     #[must_use]
     pub fn new(tensors: Vec<(&'static str, Tensor)>) -> Self {
         Self(tensors)
+    }
+
+    /// Fails if a tensor contains NaN or infinity.
+    pub(crate) fn check_finite(&self) -> Result<(), TensorError> {
+        self.0.iter().try_for_each(|(_, tensor)| check_finite(tensor, "the latents after denoising"))
     }
 
     /// The tensor of that name.

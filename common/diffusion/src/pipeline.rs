@@ -93,7 +93,7 @@ pub trait Pipeline: Sized + Send + 'static {
     /// Decodes latents and passes each frame to `on_frame` as `width · height · 3` bytes of RGB.
     ///
     /// # Errors
-    /// [`PipelineError`], or what a callback returned.
+    /// [`PipelineError`], also when the frames contain NaN or infinity before they become bytes, or what a callback returned.
     fn decode<E: From<PipelineError>>(
         &mut self,
         latents: &Latents,
@@ -107,7 +107,7 @@ pub trait Pipeline: Sized + Send + 'static {
 /// and read from it when an earlier attempt of the same request stored them.
 ///
 /// # Errors
-/// [`PipelineError`], or what a callback returned.
+/// [`PipelineError`], also when the latents contain NaN or infinity, or what a callback returned.
 pub fn generate<P: Pipeline, E: From<PipelineError>>(
     pipeline: &mut P,
     generation: &Generation,
@@ -126,6 +126,7 @@ pub fn generate<P: Pipeline, E: From<PipelineError>>(
         None => {
             let conditions = pipeline.encode(generation, &mut summary)?;
             let latents = pipeline.denoise(generation, &conditions, &mut on_progress)?;
+            latents.check_finite().map_err(PipelineError::from)?;
             if let Some(file) = &file {
                 file.write(&latents)?;
             }

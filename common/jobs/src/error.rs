@@ -15,8 +15,19 @@ use videosdgx_api::{JobId, JobStatus};
 pub enum QueueLimit {
     /// All jobs that wait.
     Queue,
-    /// The jobs of this principal that wait.
+    /// The jobs of this principal that wait: its share of the queue.
     Principal,
+}
+
+impl QueueLimit {
+    fn reached(self, limit: usize) -> String {
+        match self {
+            Self::Queue => format!("the queue is full ({limit} jobs wait)"),
+            Self::Principal => {
+                format!("your share of the queue is used up ({limit} waiting jobs at present)")
+            }
+        }
+    }
 }
 
 /// Errors of the queue. `Clone`, because one failed commit is reported to many callers.
@@ -46,7 +57,7 @@ pub enum QueueError {
         job: JobId,
     },
     /// A limit was reached; nothing of the submission was enqueued.
-    #[error("the queue is full ({limit} jobs wait), try again in {} s", retry_after.as_secs())]
+    #[error("{}, try again in {} s", scope.reached(*limit), retry_after.as_secs())]
     QueueFull {
         /// Which limit.
         scope: QueueLimit,

@@ -35,7 +35,8 @@ pub use options::{ForgottenHook, QueueDriver, QueueOptions};
 pub use private::private_folder;
 pub use queue::{Answer, Queue, wait};
 pub use record::{
-    AttemptOutcome, Cursor, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, ListQuery, Progress,
+    AttemptOutcome, Cursor, Forgotten, JobFailure, JobOutput, JobPage, JobRecord, ListOrder, ListQuery,
+    Progress,
 };
 pub use submission::{IdempotencyKey, Submission, Submitted};
 pub use totals::{Counts, Totals};

@@ -31,7 +31,8 @@ pub trait Queue: Send + Sync + 'static {
     /// A job of `principal`.
     fn get(&self, principal: &Principal, job: &JobId) -> Answer<JobRecord>;
 
-    /// The jobs of `principal`, newest first.
+    /// The jobs of `principal`, one page in the order of the query. Errors: `NotFound` when `query.after` is not a job of
+    /// `principal`.
     fn list(&self, principal: &Principal, query: ListQuery) -> Answer<JobPage>;
 
     /// Cancels a queued job at once (returns `Cancelled`), a running one as soon as its worker checks (returns `Running`).
@@ -72,15 +73,21 @@ pub trait Queue: Send + Sync + 'static {
     /// the file; on `StorageFull` or `Storage` try again (renewals still succeed, because they need no disk).
     fn complete(&self, lease: &Lease, output: JobOutput) -> Answer<AttemptOutcome>;
 
-    /// The attempt failed. With `retry` the job is queued again until its attempts are used up, then `Failed`.
+    /// The attempt failed. With `retry` the job is queued again until its attempts are used up, then `Failed`; before each retry
+    /// it waits for [`QueueConfig::retry_delays`](crate::QueueConfig::retry_delays).
     fn fail(&self, lease: &Lease, failure: JobFailure, retry: bool) -> Answer<AttemptOutcome>;
 
     /// The worker stopped because of [`Signal::Cancel`].
     fn cancelled(&self, lease: &Lease) -> Answer<AttemptOutcome>;
 
-    /// Returns the job to the queue without using up an attempt (shutdown, no memory for the model); it cannot be claimed for
-    /// `delay`.
-    fn release(&self, lease: &Lease, delay: Duration) -> Answer<AttemptOutcome>;
+    /// Returns the job to the queue without using up an attempt; it cannot be claimed for `delay`. `waits_for` is what the job
+    /// waits for (memory, disk space), shown to its owner until the next claim; `None` at a shutdown.
+    fn release(
+        &self,
+        lease: &Lease,
+        waits_for: Option<JobFailure>,
+        delay: Duration,
+    ) -> Answer<AttemptOutcome>;
 
     /// Refuses claims from now on: waiting workers get `None`. Everything else continues.
     fn close_claims(&self);

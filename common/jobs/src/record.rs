@@ -73,7 +73,7 @@ pub struct JobRecord {
     pub attempts_used: u32,
     /// The owner requested cancellation and the worker has not yet confirmed it.
     pub cancel_requested: bool,
-    /// Progress of the newest attempt.
+    /// Progress of the newest attempt; of a job that waits for memory or disk space, the stage [`Stage::Waiting`].
     pub progress: Option<Progress>,
     /// 0 to 100; 100 only when completed.
     pub percent: u8,
@@ -85,7 +85,7 @@ pub struct JobRecord {
     pub warnings: Vec<String>,
     /// The file, once completed.
     pub output: Option<JobOutput>,
-    /// Why it failed or died; while it waits for another attempt, why the last one failed.
+    /// Why it failed or died; while it waits for another attempt, why the last one failed or what the job waits for.
     pub failure: Option<JobFailure>,
 }
 
@@ -107,13 +107,31 @@ impl FromStr for Cursor {
     }
 }
 
-/// Filter and page of a listing, newest first.
+/// Order of a listing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ListOrder {
+    /// The newest job first.
+    #[default]
+    NewestFirst,
+    /// The oldest job first.
+    OldestFirst,
+}
+
+/// Filter, order and page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListQuery {
     /// Only these statuses; empty = all.
     pub statuses: Vec<JobStatus>,
-    /// Jobs older than this place; `None` = from the newest.
+    /// Order of the jobs.
+    pub order: ListOrder,
+    /// Jobs after this place in the order; `None` = from the first.
     pub cursor: Option<Cursor>,
+    /// Jobs after this one in the order.
+    pub after: Option<JobId>,
+    /// Jobs that were submitted before this time.
+    pub created_before: Option<Timestamp>,
+    /// Jobs that were submitted after this time.
+    pub created_after: Option<Timestamp>,
     /// Most jobs on the page; clamped to 1..=[`ListQuery::MAX_LIMIT`].
     pub limit: usize,
 }
@@ -125,14 +143,22 @@ impl ListQuery {
 
 impl Default for ListQuery {
     fn default() -> Self {
-        Self { statuses: Vec::new(), cursor: None, limit: 20 }
+        Self {
+            statuses: Vec::new(),
+            order: ListOrder::default(),
+            cursor: None,
+            after: None,
+            created_before: None,
+            created_after: None,
+            limit: 20,
+        }
     }
 }
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobPage {
-    /// Newest first.
+    /// In the order of the query.
     pub jobs: Vec<JobRecord>,
     /// Where the next page begins; `None` on the last.
     pub next: Option<Cursor>,

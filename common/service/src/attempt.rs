@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use videosdgx_api::{LoaderState, ResolvedRequest, Stage};
@@ -13,11 +13,17 @@ use videosdgx_shell::Loader as _;
 use crate::{
     Engine, EngineError, GenerateContext, Interrupt, InterruptReason,
     engine::EngineLoad,
+    exchange::{self, Generated},
     job_view::{self, Used},
     outputs::Outputs,
     service::Service,
     worker::Fault,
 };
+
+/// How often the model is loaded for one attempt while its checkpoint is being exchanged.
+const MAX_LOADS: u32 = 3;
+/// How long the unloading of an exchanged model waits for other uses, which the worker's own loader does not have.
+const UNLOAD_TIME: Duration = Duration::from_secs(60);
 
 /// A file under its final name that has not been reported to the queue yet.
 #[derive(Debug)]
@@ -41,6 +47,7 @@ impl<E: Engine> Attempt<'_, E> {
         let request = Self::request(claim)?;
         let temporary = outputs.temporary(job, attempt);
         let scratch = outputs.scratch(job)?;
+        Outputs::check_room(&temporary, &scratch)?;
         let clock = Arc::new(Mutex::new(StageClock::default()));
         let context = GenerateContext::new(
             job.clone(),
@@ -53,14 +60,14 @@ impl<E: Engine> Attempt<'_, E> {
         if self.loader.report().state != LoaderState::Loaded {
             context.progress(Stage::Loading, 0, 1);
         }
-        self.generate(request, context)?;
+        let resolved_anew = self.generate(request, context)?;
         self.report(claim, &clock, Stage::Saving, 0, 1);
         let bytes = Outputs::sync(&temporary)?;
         self.still_holds(claim, interrupt)?;
         let path = Outputs::file_name(job, attempt);
         outputs.publish(&temporary, &path)?;
         let stages = clock.lock().unwrap_or_else(PoisonError::into_inner).stop();
-        let used = Used { stage_seconds: stages.clone() };
+        let used = Used { stage_seconds: stages.clone(), resolved_anew };
         let used = serde_json::to_string(&used).map_err(|error| Fault::Unreadable(error.to_string()))?;
         let output = JobOutput { path, bytes, used };
         Ok(Finished { output, stages, seconds: began.elapsed().as_secs_f64() })
@@ -78,17 +85,33 @@ impl<E: Engine> Attempt<'_, E> {
         Ok(request)
     }
 
-    /// Generates on the inference thread, loading the model if needed.
-    fn generate(&self, request: ResolvedRequest, context: GenerateContext) -> Result<(), Fault> {
-        let engine = Arc::clone(self.engine);
-        let span = tracing::Span::current();
-        let generated = self.loader.run_blocking(move |model| {
-            let _entered = span.enter();
-            // The job may have been cancelled while the model was loaded.
-            context.check_cancelled()?;
-            engine.generate(model, &request, &context)
-        })?;
-        generated.map_err(Fault::from)
+    /// Generates on the inference thread, loading the model if needed; the request that was run, if it is not `request`.
+    fn generate(
+        &self,
+        request: ResolvedRequest,
+        context: GenerateContext,
+    ) -> Result<Option<ResolvedRequest>, Fault> {
+        let shared = Arc::new((request, context));
+        for _ in 0..MAX_LOADS {
+            let (engine, shared, span) =
+                (Arc::clone(self.engine), Arc::clone(&shared), tracing::Span::current());
+            let generated = self.loader.run_blocking(move |model| {
+                let _entered = span.enter();
+                let (request, context) = &*shared;
+                // The job may have been cancelled while the model was loaded.
+                context.check_cancelled()?;
+                exchange::generate(&*engine, model, request, context)
+            })?;
+            match generated? {
+                Generated::AsAccepted => return Ok(None),
+                Generated::ResolvedAnew(request) => return Ok(Some(*request)),
+                Generated::ModelIsStale => {
+                    tracing::info!("checkpoint_exchanged");
+                    futures::executor::block_on(self.loader.unload(UNLOAD_TIME))?;
+                }
+            }
+        }
+        Err(EngineError::failed("the checkpoint's files change again and again; is a copy under way?").into())
     }
 
     /// Only the holder of the lease may give a file its final name.

@@ -1,6 +1,6 @@
 //! The interface between serving and inference.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, sync::Arc};
 
 use videosdgx_api::{Code, GenerateRequest, ModelDescription, Problem, ResolvedRequest};
 use videosdgx_model::{Load, ModelError};
@@ -38,6 +38,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Why the model cannot be loaded; the process continues and the next use tries again.
     fn load(&self) -> Result<Self::Model, ModelError>;
 
+    /// Identifies the checkpoint that `model` was loaded from, as [`ModelDescription::fingerprint`] does: when the installed
+    /// checkpoint has another fingerprint, the model is loaded anew before the next job.
+    fn fingerprint(&self, model: &Self::Model) -> String;
+
     /// Runs one job on the inference thread; writes the finished file to [`GenerateContext::output_path`].
     ///
     /// # Errors
@@ -73,9 +77,12 @@ pub enum EngineError {
     /// The model cannot be used. [`ModelError::Failed`] is tried again, up to the limit of attempts; the others fail the job.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The disk is full; the job waits and is tried again without using up an attempt.
-    #[error("no space left: {0}")]
+    /// The disk is full or read-only; the job waits and is tried again without using up an attempt.
+    #[error("{words} {0}", words = storage_words(.0))]
     StorageFull(#[source] std::io::Error),
+    /// The model computed NaN or infinity; another attempt would do the same. The text names the stage and what to change.
+    #[error("{0}")]
+    Numerical(String),
     /// The job was stopped: the error of [`GenerateContext::check_cancelled`], passed on with `?`.
     #[error("cancelled")]
     Cancelled,
@@ -98,6 +105,7 @@ impl EngineError {
             Self::Cancelled => "cancelled",
             Self::InvalidInput(problem) => &problem.code,
             Self::StorageFull(_) => Code::StorageFull.as_str(),
+            Self::Numerical(_) => Code::NumericalFailure.as_str(),
         }
     }
 
@@ -114,12 +122,45 @@ impl From<Cancelled> for EngineError {
     }
 }
 
-/// Files that an engine writes: a full disk is distinguished from other failures.
+/// Files that an engine writes: a disk that is full or read-only is distinguished from other failures.
 impl From<std::io::Error> for EngineError {
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::StorageFull(error),
-            _ => Self::failed(error),
+        if is_storage_shortage(&error) { Self::StorageFull(error) } else { Self::failed(error) }
+    }
+}
+
+/// Whether a write failed because the disk is full, a quota is reached or the file system is read-only: what an operator
+/// puts right while jobs wait.
+#[must_use]
+pub fn is_storage_shortage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
+}
+
+fn storage_words(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => "the disk for videos and intermediate results is read-only:",
+        ErrorKind::QuotaExceeded => "the quota for videos and intermediate results is used up:",
+        _ => "the disk for videos and intermediate results is full:",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_or_read_only_is_no_failure_of_the_job() {
+        for (kind, word) in [
+            (ErrorKind::StorageFull, "full"),
+            (ErrorKind::QuotaExceeded, "quota"),
+            (ErrorKind::ReadOnlyFilesystem, "read-only"),
+        ] {
+            let error = EngineError::from(std::io::Error::from(kind));
+            assert!(matches!(error, EngineError::StorageFull(_)), "{kind:?}");
+            assert_eq!((error.code(), error.is_worth_another_attempt()), ("storage_full", false));
+            assert!(error.to_string().contains(word), "{error}");
         }
+        let other = EngineError::from(std::io::Error::from(ErrorKind::BrokenPipe));
+        assert!(other.is_worth_another_attempt());
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{
     fs::File,
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,8 +20,10 @@ use videosdgx_model::ModelError;
 use crate::{Engine, EngineError, GenerateContext, limits};
 
 /// Makes a small file (MP4 boxes without a track) in a fifth of a second. The prompt's first word can make it `abort` the
-/// process, `panic`, `fail`, be `invalid`, run out of memory (`oom`) or disk (`full`), take longer (`slow 30` seconds), or take
-/// longer and ignore cancellation (`stubborn 30`). Any other prompt succeeds.
+/// process, `panic`, `fail`, be `invalid`, compute NaN (`nan`), run out of memory (`oom`), find the disk `full` or `readonly`,
+/// take longer (`slow 30` seconds), or take longer and ignore cancellation (`stubborn 30`). Any other prompt succeeds.
+///
+/// The file `name` of its checkpoint, if there is one, has the checkpoint's name; one called `small` has other defaults and limits.
 #[derive(Debug, Clone)]
 pub struct FakeEngine {
     /// Time of an ordinary job.
@@ -30,12 +32,21 @@ pub struct FakeEngine {
     pub load_time: Duration,
     /// Bytes that it declares to need.
     pub declared_peak: u64,
-    /// Must exist when set; a file `broken` in it makes loads fail.
+    /// Must exist when set; a file `broken` in it makes loads fail, a file `name` has its name.
     pub checkpoint: Option<PathBuf>,
     /// Limits of requests.
     pub limits: ModelLimits,
     /// Loads so far.
     pub loads: Arc<AtomicU64>,
+    /// Whether the disk that `full` and `readonly` find in that state has been put right.
+    pub disk_is_mended: Arc<AtomicBool>,
+}
+
+/// What [`FakeEngine`] loads.
+#[derive(Debug)]
+pub struct FakeModel {
+    checkpoint: String,
+    _weights: Vec<u8>,
 }
 
 impl Default for FakeEngine {
@@ -62,20 +73,28 @@ impl Default for FakeEngine {
                 formats: OutputFormat::ALL.to_vec(),
             },
             loads: Arc::default(),
+            disk_is_mended: Arc::default(),
         }
     }
 }
 
 impl Engine for FakeEngine {
-    type Model = Vec<u8>;
+    type Model = FakeModel;
 
     fn describe(&self) -> Result<ModelDescription, ModelError> {
         if let Some(path) = self.checkpoint.clone().filter(|path| !path.exists()) {
             return Err(ModelError::CheckpointMissing { path, hint: "make the folder".to_owned() });
         }
+        let checkpoint = self.name();
+        let mut limits = self.limits.clone();
+        let is_small = checkpoint == "small";
+        if is_small {
+            limits.max_side = 64;
+        }
         Ok(ModelDescription {
             name: "fake".to_owned(),
-            checkpoint: "fake".to_owned(),
+            fingerprint: format!("fingerprint of {checkpoint}"),
+            checkpoint,
             architecture: "FakePipeline".to_owned(),
             demonstration: true,
             tasks: vec!["text-to-video".to_owned()],
@@ -86,12 +105,12 @@ impl Engine for FakeEngine {
             default_resolution: Resolution { width: 64, height: 64 },
             default_num_frames: 17,
             default_fps: 8,
-            default_steps: 10,
+            default_steps: if is_small { 4 } else { 10 },
             default_guidance_scale: 3.0,
             default_scheduler: SchedulerName::Unipc,
             default_format: OutputFormat::H264,
             example_prompt: "anything".to_owned(),
-            limits: self.limits.clone(),
+            limits,
         })
     }
 
@@ -108,7 +127,7 @@ impl Engine for FakeEngine {
         Ok(self.declared_peak)
     }
 
-    fn load(&self) -> Result<Vec<u8>, ModelError> {
+    fn load(&self) -> Result<FakeModel, ModelError> {
         self.describe()?;
         pause(self.load_time);
         if let Some(file) =
@@ -117,12 +136,16 @@ impl Engine for FakeEngine {
             return Err(ModelError::CheckpointInvalid { file, reason: "it says so itself".to_owned() });
         }
         self.loads.fetch_add(1, Ordering::Relaxed);
-        Ok(vec![1; 1 << 20])
+        Ok(FakeModel { checkpoint: self.name(), _weights: vec![1; 1 << 20] })
+    }
+
+    fn fingerprint(&self, model: &FakeModel) -> String {
+        format!("fingerprint of {}", model.checkpoint)
     }
 
     fn generate(
         &self,
-        _: &mut Vec<u8>,
+        model: &mut FakeModel,
         job: &ResolvedRequest,
         context: &GenerateContext,
     ) -> Result<(), EngineError> {
@@ -139,8 +162,14 @@ impl Engine for FakeEngine {
                 return Err(EngineError::InvalidInput(Problem::field("prompt", "the prompt said so")));
             }
             "oom" => return Err(ModelError::OutOfMemory("the prompt said so".to_owned()).into()),
+            "nan" => return Err(EngineError::Numerical("the prompt said so".to_owned())),
             "full" => {
-                return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, "the prompt said so").into());
+                self.write_to_disk(ErrorKind::StorageFull)?;
+                self.job_time
+            }
+            "readonly" => {
+                self.write_to_disk(ErrorKind::ReadOnlyFilesystem)?;
+                self.job_time
             }
             "slow" | "stubborn" => Duration::try_from_secs_f64(seconds).unwrap_or(self.job_time),
             _ => self.job_time,
@@ -148,9 +177,24 @@ impl Engine for FakeEngine {
         context.progress(Stage::Encoding, 1, 1);
         denoise(job, context, time, word == "stubborn")?;
         context.progress(Stage::Decoding, 0, 1);
-        write(job, context)?;
+        write(model, job, context)?;
         context.progress(Stage::Decoding, 1, 1);
         Ok(())
+    }
+}
+
+impl FakeEngine {
+    fn name(&self) -> String {
+        let name =
+            self.checkpoint.as_ref().and_then(|folder| std::fs::read_to_string(folder.join("name")).ok());
+        name.unwrap_or_else(|| "fake".to_owned())
+    }
+
+    fn write_to_disk(&self, fault: ErrorKind) -> std::io::Result<()> {
+        if self.disk_is_mended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(std::io::Error::new(fault, "the prompt said so"))
     }
 }
 
@@ -185,10 +229,12 @@ fn denoise(
     Ok(())
 }
 
-/// `ftyp`, `moov` with only an `mvhd`, and an `mdat` that seed and prompt determine.
-fn write(job: &ResolvedRequest, context: &GenerateContext) -> Result<(), EngineError> {
+/// `ftyp`, `moov` with only an `mvhd`, and an `mdat` that checkpoint, seed, steps and prompt determine.
+fn write(model: &FakeModel, job: &ResolvedRequest, context: &GenerateContext) -> Result<(), EngineError> {
     let mut file = File::create(context.output_path())?;
-    let mut media = format!("{} {} ", job.settings.seed, job.settings.prompt).into_bytes();
+    let settings = &job.settings;
+    let made = format!("{} {} {} {} ", settings.seed, settings.prompt, model.checkpoint, settings.steps);
+    let mut media = made.into_bytes();
     if let Some(image) = &job.settings.image {
         media.extend_from_slice(image.as_bytes());
     }

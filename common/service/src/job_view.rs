@@ -11,6 +11,9 @@ use videosdgx_shell::{Failure, HandlerResult};
 pub(crate) struct Used {
     /// Seconds spent in each stage, in order.
     pub(crate) stage_seconds: Vec<(Stage, f64)>,
+    /// The request that was run, if it was resolved anew because the checkpoint was exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resolved_anew: Option<ResolvedRequest>,
 }
 
 /// The request as it is stored.
@@ -20,12 +23,19 @@ pub(crate) fn request(body: &str) -> Result<ResolvedRequest, serde_json::Error> 
 
 /// The job of the service `model_name`.
 pub(crate) fn job(model_name: &str, record: JobRecord) -> HandlerResult<Job> {
-    let request = request(&record.body)
+    let mut request = request(&record.body)
         .map_err(|error| Failure::internal(format!("job {} cannot be read: {error}", record.id)))?;
     let completed = record.status == JobStatus::Completed;
+    if let Some(output) = record.output.as_ref().filter(|_| completed) {
+        // Without it, the job is shown as it was accepted.
+        let used: Used = serde_json::from_str(&output.used).unwrap_or_default();
+        request = used.resolved_anew.unwrap_or(request);
+    }
     let active = !record.status.is_terminal();
     let attempt = attempt(&record);
-    let progress = record.progress.filter(|_| record.status == JobStatus::Running);
+    let progress = record
+        .progress
+        .filter(|progress| record.status == JobStatus::Running || progress.stage == Stage::Waiting);
     let output = record.output.filter(|_| completed);
     let failure = record.failure.filter(|_| !completed && record.status != JobStatus::Cancelled);
     let mut warnings = request.warnings.clone();

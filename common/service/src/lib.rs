@@ -8,6 +8,7 @@ mod attempt;
 mod context;
 mod engine;
 mod estimate;
+mod exchange;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub mod first_frame;
@@ -29,7 +30,7 @@ mod settings;
 mod worker;
 
 pub use context::{Cancelled, GenerateContext, Interrupt, InterruptReason};
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, is_storage_shortage};
 pub use main_loop::main;
 pub use openapi::document as openapi_document;
 pub use server::{Running, StartError};

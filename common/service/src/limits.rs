@@ -42,7 +42,16 @@ pub fn resolve(request: &GenerateRequest, model: &ModelDescription) -> Result<Re
     check_choice("format", settings.format.as_str(), formats)?;
     check_support("image", settings.image.is_some(), limits.image)?;
     settings.image = settings.image.as_deref().map(first_frame::checked).transpose()?;
-    Ok(ResolvedRequest { settings, checkpoint: model.checkpoint.clone(), warnings: Vec::new() })
+    let mut sent = request.without_attachments();
+    // A seed that was drawn stays the same, whichever checkpoint runs the request.
+    sent.seed = Some(settings.seed);
+    Ok(ResolvedRequest {
+        settings,
+        checkpoint: model.checkpoint.clone(),
+        fingerprint: Some(model.fingerprint.clone()),
+        request: Some(Box::new(sent)),
+        warnings: Vec::new(),
+    })
 }
 
 fn check_text(field: &str, text: &str, limits: &ModelLimits) -> Result<(), Problem> {

@@ -7,6 +7,7 @@ fn model() -> ModelDescription {
     ModelDescription {
         name: "fake".into(),
         checkpoint: "tiny".into(),
+        fingerprint: "1".into(),
         architecture: "Fake".into(),
         demonstration: true,
         tasks: vec!["text-to-video".into()],

@@ -8,6 +8,9 @@ use std::{
 
 use videosdgx_api::JobId;
 
+/// Bytes that must be free before an attempt begins.
+const LEAST_ROOM: usize = 1 << 20;
+
 /// The outputs folder and the scratch folders.
 #[derive(Debug, Clone)]
 pub(crate) struct Outputs {
@@ -57,6 +60,18 @@ impl Outputs {
         }
         file.sync_all()?;
         Ok(bytes)
+    }
+
+    /// Fails when the disks of the outputs or of the scratch folders are full or read-only, before anything is computed. Leaves
+    /// nothing behind.
+    pub(crate) fn check_room(temporary: &Path, scratch: &Path) -> io::Result<()> {
+        let in_scratch = scratch.join("room");
+        for file in [temporary, in_scratch.as_path()] {
+            let written = fs::write(file, vec![0; LEAST_ROOM]);
+            remove_file(file);
+            written?;
+        }
+        Ok(())
     }
 
     /// Gives a synced temporary file its final name, durably.

@@ -134,7 +134,7 @@ impl Running {
         }
         if !over && let Some(lease) = job.lease() {
             // The engine did not stop: from now on the queue refuses all writes of this attempt.
-            if let Err(error) = service.queue.release(&lease, Duration::ZERO).await {
+            if let Err(error) = service.queue.release(&lease, None, Duration::ZERO).await {
                 tracing::warn!(job_id = %lease.job, %error, "job_not_given_back");
             }
         }

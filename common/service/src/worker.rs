@@ -24,8 +24,8 @@ const CLAIM_WAIT: Duration = Duration::from_secs(30);
 const AFTER_QUEUE_ERROR: Duration = Duration::from_secs(1);
 /// Delay before a job that found no memory or disk space is tried again.
 const SHORTAGE_DELAY: Duration = Duration::from_secs(2);
-/// A job fails after waiting this long for memory or disk space.
-const SHORTAGE_PATIENCE: Duration = Duration::from_secs(600);
+/// A job fails after waiting this long for memory. For disk space it waits as long as it takes.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Why an attempt did not produce a file.
@@ -65,7 +65,7 @@ pub(crate) struct Worker<E: Engine> {
     service: Arc<Service>,
     engine: Arc<E>,
     loader: ModelLoader<EngineLoad<E>>,
-    /// Since when a job has been waiting for memory or disk.
+    /// Since when a job has been waiting for memory.
     short: HashMap<JobId, Instant>,
 }
 
@@ -171,7 +171,7 @@ impl<E: Engine> Worker<E> {
         fault: Fault,
     ) -> Result<AttemptOutcome, QueueError> {
         let queue = Arc::clone(&self.service.queue);
-        let give_back = || self.retry_write(|| queue.release(lease, Duration::ZERO));
+        let give_back = || self.retry_write(|| queue.release(lease, None, Duration::ZERO));
         match fault {
             Fault::Engine(error) => match *error {
                 EngineError::Cancelled => match interrupt.reason() {
@@ -187,8 +187,8 @@ impl<E: Engine> Worker<E> {
                         true,
                     ),
                 },
-                EngineError::StorageFull(source) => {
-                    self.requeue_after_shortage(lease, Code::StorageFull.as_str(), &source.to_string())
+                error @ EngineError::StorageFull(_) => {
+                    self.wait_for(lease, Code::StorageFull, &error.to_string())
                 }
                 error => {
                     self.give_up(lease, error.code(), &error.to_string(), error.is_worth_another_attempt())
@@ -196,26 +196,24 @@ impl<E: Engine> Worker<E> {
             },
             Fault::Loader(LoaderError::Closed) => give_back(),
             Fault::Loader(error @ LoaderError::InsufficientMemory { .. }) => {
-                self.requeue_after_shortage(lease, Code::InsufficientMemory.as_str(), &error.to_string())
+                let since = *self.short.entry(lease.job.clone()).or_insert_with(Instant::now);
+                if since.elapsed() > MEMORY_PATIENCE {
+                    self.give_up(lease, Code::InsufficientMemory.as_str(), &error.to_string(), false)
+                } else {
+                    self.wait_for(lease, Code::InsufficientMemory, &error.to_string())
+                }
             }
             Fault::Loader(error) => self.give_up(lease, &loader_code(&error), &error.to_string(), true),
             Fault::Unreadable(reason) => self.give_up(lease, Code::Internal.as_str(), &reason, false),
         }
     }
 
-    /// A temporary shortage: the job waits without using up an attempt while others run.
-    fn requeue_after_shortage(
-        &mut self,
-        lease: &Lease,
-        code: &str,
-        reason: &str,
-    ) -> Result<AttemptOutcome, QueueError> {
-        let since = *self.short.entry(lease.job.clone()).or_insert_with(Instant::now);
-        if since.elapsed() > SHORTAGE_PATIENCE {
-            return self.give_up(lease, code, reason, false);
-        }
+    /// A temporary shortage: the job says what it waits for and uses up no attempt, while others run.
+    fn wait_for(&self, lease: &Lease, code: Code, reason: &str) -> Result<AttemptOutcome, QueueError> {
+        let code = code.as_str();
         tracing::warn!(code, reason, "job_waits");
-        self.retry_write(|| self.service.queue.release(lease, SHORTAGE_DELAY))
+        let waits_for = JobFailure { code: code.to_owned(), message: reason.to_owned() };
+        self.retry_write(|| self.service.queue.release(lease, Some(waits_for.clone()), SHORTAGE_DELAY))
     }
 
     fn give_up(

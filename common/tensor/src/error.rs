@@ -59,6 +59,12 @@ pub enum TensorError {
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Libtorch(String),
+    /// A result contains NaN or infinity.
+    #[error("{what} contain NaN or infinity")]
+    NotFinite {
+        /// Which result, in the plural, and the stage that it is of.
+        what: &'static str,
+    },
     /// The configured device does not exist.
     #[error("device {0} is not available; use auto or cpu")]
     Device(String),
@@ -82,6 +88,15 @@ impl TensorError {
             Self::Libtorch(first)
         }
     }
+}
+
+/// Fails if `tensor` contains NaN or infinity; `what` names it in the plural.
+///
+/// # Errors
+/// [`TensorError::NotFinite`], or [`TensorError::Libtorch`].
+pub fn check_finite(tensor: &tch::Tensor, what: &'static str) -> Result<(), TensorError> {
+    let is_finite = bool::try_from(tensor.f_isfinite()?.f_all()?)?;
+    if is_finite { Ok(()) } else { Err(TensorError::NotFinite { what }) }
 }
 
 /// Runs `compute` without gradients and turns a failure inside libtorch into an error. tch's operators return tensors,
@@ -122,6 +137,15 @@ mod tests {
         let ones = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
         let result = catch_libtorch_errors(|| Ok::<_, TensorError>(ones.matmul(&ones)));
         assert!(matches!(result, Err(TensorError::Libtorch(_))), "{result:?}");
+    }
+
+    #[test]
+    fn nan_and_infinity_are_found() {
+        assert!(check_finite(&Tensor::from_slice(&[1f32, -2.0]), "numbers").is_ok());
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = check_finite(&Tensor::from_slice(&[1.0, bad]), "numbers").unwrap_err();
+            assert_eq!(error.to_string(), "numbers contain NaN or infinity");
+        }
     }
 
     #[test]

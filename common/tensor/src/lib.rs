@@ -41,7 +41,9 @@ mod weight_cache;
 mod weights;
 
 pub use attention::attention;
-pub use checkpoint::{Checkpoint, StoredDtype, TensorEntry, read_bounded, read_json, write_f32_tensors};
+pub use checkpoint::{
+    Checkpoint, StoredDtype, TensorEntry, folder_fingerprint, read_bounded, read_json, write_f32_tensors,
+};
 pub use code_pages::release_code_pages;
 pub use cpu::{
     BlockFormat, BlockMatrix, CodeBits, RotaryAngles, RotaryStyle, RowBlocks, ScaleKind, ZeroPoint,
@@ -49,7 +51,7 @@ pub use cpu::{
 };
 pub use device::{cpu_has_bf16, resolve_device, resolve_kind, set_threads, use_passive_waiting};
 pub use embedding::Embedding;
-pub use error::{CheckpointError, TensorError, catch_libtorch_errors};
+pub use error::{CheckpointError, TensorError, catch_libtorch_errors, check_finite};
 pub use expert_bank::{ExpertBank, ExpertShape};
 pub use half::{bf16, f16};
 pub use host::{HostElement, HostFloat};

@@ -211,6 +211,8 @@ async fn lists_cover_all_models_by_pages_in_both_orders() {
     }
     orders[1].reverse();
     assert_eq!(orders[0], orders[1]);
+    // Jobs of both services have the same times, so that the order of the services decides: "two" comes after "one".
+    assert_eq!(orders[0][..3], ["two-0004", "one-0003", "two-0003"]);
     for (query, param) in
         [("limit=0", "limit"), ("limit=101", "limit"), ("after=one-9999", "after"), ("after=%00", "after")]
     {
@@ -218,6 +220,34 @@ async fn lists_cover_all_models_by_pages_in_both_orders() {
         assert_eq!((status, &error["error"]["param"]), (400, &json!(param)), "{query}");
     }
     assert_eq!(get(&gateway, "/v1/videos?order=up").await.0, 400);
+}
+
+/// One job more than the page has is read from each service, however many it has, in both orders and wherever the page begins.
+#[tokio::test]
+async fn a_page_reads_no_more_jobs_than_it_needs() {
+    let (one, two) = (Service::start("one").await, Service::start("two").await);
+    let gateway = TestGateway::with(vec![model("one", &[&one]), model("two", &[&two])], |_| {}).await;
+    for number in 0..60 {
+        create(&gateway, json!({"prompt": "p", "model": if number % 2 == 0 { "one" } else { "two" }})).await;
+    }
+    for (query, first) in [
+        ("order=asc", "two-0001"),
+        ("order=desc", "one-0030"),
+        ("order=asc&after=one-0029", "two-0030"),
+        ("order=desc&after=one-0002", "two-0002"),
+    ] {
+        let counted = || one.requests() + two.requests();
+        let listed = || {
+            let of = |service: &Service| service.state.jobs_listed.load(std::sync::atomic::Ordering::SeqCst);
+            of(&one) + of(&two)
+        };
+        let (requests, jobs) = (counted(), listed());
+        let (status, page) = get(&gateway, &format!("/v1/videos?limit=1&{query}")).await;
+        assert_eq!((status, &page["data"][0]["id"]), (200, &json!(first)), "{query}");
+        assert_eq!((page["data"].as_array().unwrap().len(), &page["has_more"]), (1, &json!(true)), "{query}");
+        assert!(listed() - jobs <= 4, "{query}: {} jobs were read", listed() - jobs);
+        assert!(counted() - requests <= 3, "{query}: {} requests", counted() - requests);
+    }
 }
 
 #[tokio::test]

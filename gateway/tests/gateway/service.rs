@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     /// Releases `/held`.
     pub(crate) held: watch::Sender<usize>,
     pub(crate) bytes_in: AtomicUsize,
+    /// Number of jobs in all answers of `/jobs`.
+    pub(crate) jobs_listed: AtomicUsize,
 }
 
 impl Drop for Service {
@@ -67,6 +69,7 @@ impl Service {
             seen: Mutex::default(),
             held: watch::channel(0).0,
             bytes_in: AtomicUsize::new(0),
+            jobs_listed: AtomicUsize::new(0),
         });
         let app = Router::new()
             .route("/generate", post(generate))
@@ -219,9 +222,13 @@ async fn generate(State(state): State<Arc<Inner>>, headers: HeaderMap, body: Byt
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ListQuery {
     limit: usize,
-    cursor: Option<usize>,
+    order: Option<String>,
+    after: Option<String>,
+    created_before: Option<Timestamp>,
+    created_after: Option<Timestamp>,
 }
 
 async fn list(
@@ -231,12 +238,19 @@ async fn list(
 ) -> Json<JobList> {
     let owner = owner(&headers);
     let jobs = state.jobs.lock().unwrap();
-    let mine: Vec<&Job> = jobs.iter().rev().filter(|(of, _)| *of == owner).map(|(_, job)| job).collect();
-    let from = query.cursor.unwrap_or(0);
-    // A small page, so that the gateway has to follow the cursor.
-    let to = (from + query.limit.min(2)).min(mine.len());
-    let jobs = mine[from..to].iter().map(|job| (*job).clone()).collect();
-    Json(JobList { jobs, next_cursor: (to < mine.len()).then(|| to.to_string()) })
+    let mut mine: Vec<&Job> = jobs.iter().filter(|(of, _)| *of == owner).map(|(_, job)| job).collect();
+    if query.order.as_deref() != Some("asc") {
+        mine.reverse();
+    }
+    if let Some(after) = query.after {
+        let at = mine.iter().position(|job| job.job_id.as_str() == after).unwrap();
+        mine.drain(..=at);
+    }
+    mine.retain(|job| query.created_before.is_none_or(|time| job.created_at < time));
+    mine.retain(|job| query.created_after.is_none_or(|time| job.created_at > time));
+    state.jobs_listed.fetch_add(mine.len().min(query.limit), Ordering::SeqCst);
+    let jobs = mine.iter().take(query.limit).map(|job| (*job).clone()).collect();
+    Json(JobList { jobs, next_cursor: (mine.len() > query.limit).then(|| "1".to_owned()) })
 }
 
 async fn job(State(state): State<Arc<Inner>>, Path(id): Path<String>, headers: HeaderMap) -> Response {

@@ -6,7 +6,9 @@
 use videosdgx_api::{
     FrameRule, ModelDescription, ModelLimits, OutputFormat, Resolution, SchedulerName, Support,
 };
+use videosdgx_diffusion::schedulers::SchedulerConfig;
 use videosdgx_diffusion::{CheckpointFolder, Settings};
+use videosdgx_tensor::CheckpointError;
 use videosdgx_video::wan_vae::TEMPORAL_FACTOR;
 
 use crate::memory::WanSizes;
@@ -18,13 +20,16 @@ const HIDDEN_14B: u64 = 5120;
 pub(crate) const FRAME_RULE: FrameRule = FrameRule { step: TEMPORAL_FACTOR as u32, offset: 1 };
 
 /// Describes the checkpoint `folder` as `settings` load it.
-#[must_use]
+///
+/// # Errors
+/// Names the configuration file that is missing or broken.
 pub(crate) fn describe(
     service: &str,
     folder: &CheckpointFolder,
     sizes: &WanSizes,
     settings: &Settings,
-) -> ModelDescription {
+) -> Result<ModelDescription, CheckpointError> {
+    let scheduler = SchedulerConfig::read(&folder.path)?.name();
     let takes_image = folder.has("image_encoder");
     let defaults = match &folder.demonstration {
         Some(demonstration) => Defaults {
@@ -54,9 +59,10 @@ pub(crate) fn describe(
         },
     };
     let tasks: &[&str] = if takes_image { &["image-to-video"] } else { &["text-to-video", "text-to-image"] };
-    ModelDescription {
+    Ok(ModelDescription {
         name: service.to_owned(),
         checkpoint: folder.name.clone(),
+        fingerprint: folder.fingerprint.clone(),
         architecture: folder.architecture.clone(),
         demonstration: folder.demonstration.is_some(),
         tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
@@ -69,7 +75,7 @@ pub(crate) fn describe(
         default_fps: defaults.fps,
         default_steps: defaults.steps,
         default_guidance_scale: defaults.guidance_scale,
-        default_scheduler: SchedulerName::Unipc,
+        default_scheduler: scheduler,
         default_format: OutputFormat::H264,
         example_prompt: defaults.prompt,
         limits: ModelLimits {
@@ -88,7 +94,7 @@ pub(crate) fn describe(
             schedulers: SchedulerName::ALL.to_vec(),
             formats: OutputFormat::ALL.to_vec(),
         },
-    }
+    })
 }
 
 struct Defaults {

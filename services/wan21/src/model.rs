@@ -31,12 +31,12 @@ impl DiffusionModel for Wan21 {
     };
 
     fn describe(folder: &CheckpointFolder, settings: &Settings) -> Result<ModelDescription, CheckpointError> {
-        Ok(describe(Self::NAME, folder, &WanSizes::read(folder)?, settings))
+        describe(Self::NAME, folder, &WanSizes::read(folder)?, settings)
     }
 
     fn memory(folder: &CheckpointFolder, settings: &Settings) -> Result<MemoryEstimate, CheckpointError> {
         let sizes = WanSizes::read(folder)?;
-        let model = describe(Self::NAME, folder, &sizes, settings);
+        let model = describe(Self::NAME, folder, &sizes, settings)?;
         Ok(estimate(folder, &sizes, settings, model.default_resolution, model.default_num_frames))
     }
 }

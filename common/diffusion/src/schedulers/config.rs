@@ -32,6 +32,16 @@ impl SchedulerConfig {
         settings.parse().map_err(|reason| CheckpointError::invalid(&path, reason))
     }
 
+    /// The name by which a request selects it.
+    #[must_use]
+    pub fn name(&self) -> SchedulerName {
+        match self {
+            Self::UniPc(_) => SchedulerName::Unipc,
+            Self::FlowMatchEuler(_) => SchedulerName::Euler,
+            Self::FlowMatchEulerAncestral(_) => SchedulerName::EulerAncestral,
+        }
+    }
+
     /// Number of training timesteps and shift towards noise, which every scheduler has.
     fn schedule(&self) -> (u32, f64) {
         match self {

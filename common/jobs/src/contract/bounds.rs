@@ -2,15 +2,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use videosdgx_api::JobStatus;
+
 use super::{Open, support::*};
-use crate::{Principal, QueueConfig, QueueError, QueueLimit, wait};
+use crate::{ListQuery, Principal, QueueConfig, QueueError, QueueLimit, wait};
 
 /// A full queue refuses a submission and names the limit and the time of a retry; once a job has left, it
 /// accepts the next one.
 pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
     let queue =
-        open(QueueConfig { max_queued: 5, max_queued_per_principal: 3, ..QueueConfig::default() }.into());
-    for _ in 0..3 {
+        open(QueueConfig { max_queued: 5, max_queued_per_principal: 2, ..QueueConfig::default() }.into());
+    for _ in 0..2 {
         submit(&queue, job(&ann()));
     }
     let refused = |principal: &Principal| match wait(queue.submit(vec![job(principal)])) {
@@ -20,12 +22,52 @@ pub fn full_queue_says_when_to_come_back(open: Open<'_>) {
         }
         other => panic!("not refused: {other:?}"),
     };
-    assert_eq!(refused(&ann()), (QueueLimit::Principal, 3));
-    submit(&queue, job(&bob()));
-    submit(&queue, job(&bob()));
+    assert_eq!(refused(&ann()), (QueueLimit::Principal, 2));
+    for name in ["bob", "carol", "dave"] {
+        submit(&queue, job(&Principal::new(name)));
+    }
     assert_eq!(refused(&bob()), (QueueLimit::Queue, 5));
     drop(claim(&queue));
-    submit(&queue, job(&Principal::new("carol")));
+    submit(&queue, job(&Principal::new("erin")));
+}
+
+/// However small the queue, one principal that submits as much as it can leaves places for others, and `n` principals have
+/// equal shares.
+pub fn no_principal_fills_the_queue(open: Open<'_>) {
+    let fill = |queue: &super::Fixture, principal: &Principal| {
+        let mut accepted = 0;
+        loop {
+            match wait(queue.submit(vec![job(principal)])) {
+                Ok(_) => accepted += 1,
+                Err(QueueError::QueueFull { scope, .. }) => return (accepted, scope),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    for capacity in [2, 3, 8, 30] {
+        let queue = open(QueueConfig { max_queued: capacity, ..QueueConfig::default() }.into());
+        assert_eq!(fill(&queue, &ann()), ((capacity / 2).max(1), QueueLimit::Principal), "{capacity}");
+        let (bobs, _) = fill(&queue, &bob());
+        assert!(bobs >= 1, "{capacity}: nothing was left");
+        // As jobs of the first leave, others take the places until the shares are equal.
+        for _ in 0..3 * capacity {
+            complete(&queue, &claim(&queue));
+            fill(&queue, &bob());
+            fill(&queue, &ann());
+        }
+        let waiting = |principal: &Principal| {
+            let query = ListQuery { statuses: vec![JobStatus::Queued], limit: 200, ..ListQuery::default() };
+            wait(queue.list(principal, query)).expect("a page").jobs.len()
+        };
+        let (anns, bobs) = (waiting(&ann()), waiting(&bob()));
+        assert!(
+            anns.abs_diff(bobs) <= 1 && anns.min(bobs) >= (capacity / 3).max(1),
+            "{capacity}: {anns} {bobs}"
+        );
+        if capacity > 2 {
+            submit(&queue, job(&Principal::new("carol")));
+        }
+    }
 }
 
 /// Ten principals, one with a hundred jobs: each gets its turn before any principal gets a second.

@@ -79,7 +79,7 @@ pub fn lost_lease_is_given_to_another(open: Open<'_>) {
     assert!(is_stale(&wait(queue.warn(&lost.lease, "late".to_owned()))));
     assert!(is_stale(&wait(queue.complete(&lost.lease, output("late.mp4")))));
     assert!(is_stale(&wait(queue.fail(&lost.lease, failure(), true))));
-    assert!(is_stale(&wait(queue.release(&lost.lease, Duration::ZERO))));
+    assert!(is_stale(&wait(queue.release(&lost.lease, None, Duration::ZERO))));
     assert!(is_stale(&wait(queue.cancelled(&lost.lease))));
     assert_eq!(complete(&queue, &again), JobStatus::Completed);
     assert!(is_stale(&wait(queue.complete(&lost.lease, output("late.mp4")))));

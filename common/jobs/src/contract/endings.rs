@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use videosdgx_api::{JobId, JobStatus};
+use futures::StreamExt;
+use videosdgx_api::{JobId, JobStatus, Stage};
 
 use super::{Open, support::*};
 use crate::{Forgotten, QueueConfig, QueueError, QueueOptions, RetentionPolicy, Signal, wait};
@@ -76,12 +77,18 @@ pub fn cancel_of_a_running_job_reaches_its_worker(open: Open<'_>) {
 
 /// Temporary failures are retried until the attempts are used up; others fail at once.
 pub fn failures_are_tried_again_up_to_the_cap(open: Open<'_>) {
-    let queue = open(QueueConfig::default().into());
+    let delays = [60, 120, 1].map(Duration::from_millis);
+    let queue = open(QueueConfig { retry_delays: delays, ..QueueConfig::default() }.into());
     let id = submit(&queue, job(&ann()));
+    let mut failed_at = Instant::now();
     for (attempt, then) in [(1, JobStatus::Queued), (2, JobStatus::Queued), (3, JobStatus::Failed)] {
         let claimed = claim(&queue);
         assert_eq!(claimed.lease.attempt, attempt);
+        let delay = if attempt == 1 { Duration::ZERO } else { delays[attempt as usize - 2] };
+        assert!(failed_at.elapsed() >= delay.mul_f64(0.9), "attempt {attempt}: {:?}", failed_at.elapsed());
         assert_eq!(wait(queue.fail(&claimed.lease, failure(), true)).map(|ended| ended.status), Ok(then));
+        failed_at = Instant::now();
+        assert!(nothing_to_claim(&queue), "attempt {attempt} is not followed by the next one at once");
         assert_eq!(get(&queue, &ann(), &id).failure, Some(failure()));
     }
     let hopeless = submit(&queue, job(&ann()));
@@ -107,17 +114,42 @@ pub fn release_uses_up_no_attempt(open: Open<'_>) {
     for attempt in 1..=5 {
         let claimed = claim(&queue);
         assert_eq!((claimed.lease.attempt, claimed.attempts_used), (attempt, 0));
-        let released = wait(queue.release(&claimed.lease, Duration::ZERO));
+        let released = wait(queue.release(&claimed.lease, None, Duration::ZERO));
         assert_eq!(released.map(|ended| ended.status), Ok(JobStatus::Queued));
         assert!(is_stale(&wait(queue.renew(&claimed.lease))));
     }
     let claimed = claim(&queue);
     let begun = Instant::now();
-    assert!(wait(queue.release(&claimed.lease, Duration::from_millis(150))).is_ok());
+    assert!(wait(queue.release(&claimed.lease, None, Duration::from_millis(150))).is_ok());
     assert!(nothing_to_claim(&queue));
     assert_eq!(status(&queue, &ann(), &id), JobStatus::Queued);
     assert_eq!(claim(&queue).lease.job, id);
     assert!(begun.elapsed() >= Duration::from_millis(140), "{:?}", begun.elapsed());
+}
+
+/// A job that was released because something is missing says so until it is claimed again.
+pub fn released_job_says_what_it_waits_for(open: Open<'_>) {
+    let queue = open(QueueConfig::default().into());
+    let id = submit(&queue, job(&ann()));
+    let claimed = claim(&queue);
+    assert!(wait(queue.release(&claimed.lease, Some(failure()), Duration::ZERO)).is_ok());
+    let record = get(&queue, &ann(), &id);
+    assert_eq!(
+        (record.status, record.attempts_used, record.failure),
+        (JobStatus::Queued, 0, Some(failure()))
+    );
+    assert_eq!(record.progress.map(|progress| progress.stage), Some(Stage::Waiting));
+    let stream = wait(queue.subscribe(&ann(), &id, 2)).expect("a stream");
+    let event = futures::executor::block_on(stream.into_future()).0.expect("an event");
+    assert_eq!((event.status, event.stage), (JobStatus::Queued, Some(Stage::Waiting)));
+    assert_eq!(event.error, Some(failure().message));
+
+    let claimed = claim(&queue);
+    let record = get(&queue, &ann(), &id);
+    assert_eq!((record.status, record.failure, record.progress), (JobStatus::Running, None, None));
+    assert!(wait(queue.release(&claimed.lease, None, Duration::ZERO)).is_ok());
+    let record = get(&queue, &ann(), &id);
+    assert_eq!((record.status, record.failure, record.progress), (JobStatus::Queued, None, None));
 }
 
 /// Nothing leaves a final state.
@@ -129,7 +161,7 @@ pub fn final_states_are_final(open: Open<'_>) {
     let before = get(&queue, &ann(), &id);
     assert!(is_stale(&wait(queue.complete(&claimed.lease, output("again.mp4")))));
     assert!(is_stale(&wait(queue.fail(&claimed.lease, failure(), true))));
-    assert!(is_stale(&wait(queue.release(&claimed.lease, Duration::ZERO))));
+    assert!(is_stale(&wait(queue.release(&claimed.lease, None, Duration::ZERO))));
     let cancelled = wait(queue.cancel(&ann(), &id));
     assert_eq!(cancelled, Err(QueueError::AlreadyEnded { status: JobStatus::Completed }));
     assert!(nothing_to_claim(&queue));

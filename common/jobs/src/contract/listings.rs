@@ -1,9 +1,11 @@
 //! Checks of listings, counts and totals.
 
-use videosdgx_api::JobStatus;
+use std::time::{Duration, Instant};
+
+use videosdgx_api::{JobId, JobStatus};
 
 use super::{Open, support::*};
-use crate::{Cursor, ListQuery, QueueConfig, QueueError, wait};
+use crate::{Cursor, ListOrder, ListQuery, QueueConfig, QueueError, wait};
 
 /// The caller's own jobs are listed newest first, by page and by status; new jobs do not change later pages.
 pub fn lists_are_newest_first_in_pages(open: Open<'_>) {
@@ -38,6 +40,64 @@ pub fn lists_are_newest_first_in_pages(open: Open<'_>) {
     let page = wait(queue.list(&ann(), waiting)).expect("a page");
     assert_eq!(page.jobs.len(), 1);
     assert!(page.jobs[0].queue_position.is_some() && page.next.is_some());
+}
+
+/// A listing goes in either order, and begins after a place, a job or a time; jobs of others do not count.
+pub fn lists_begin_anywhere_in_both_orders(open: Open<'_>) {
+    let queue = open(QueueConfig::default().into());
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        // Jobs of one batch have the same time; the next batch has a later one.
+        let jobs: Vec<_> = (0..3).map(|_| job(&ann())).collect();
+        ids.extend(jobs.iter().map(|job| job.id.clone()));
+        wait(queue.submit(jobs)).expect("accepted");
+        submit(&queue, job(&bob()));
+        let submitted = Instant::now();
+        while submitted.elapsed() < Duration::from_millis(3) {
+            std::thread::yield_now();
+        }
+    }
+    let list = |query: ListQuery| wait(queue.list(&ann(), query));
+    let names = |query: ListQuery| -> Vec<JobId> {
+        list(query).expect("a page").jobs.into_iter().map(|record| record.id).collect()
+    };
+    let of = |order| ListQuery { order, ..ListQuery::default() };
+    let reversed: Vec<JobId> = ids.iter().rev().cloned().collect();
+    assert_eq!(names(of(ListOrder::NewestFirst)), reversed);
+    assert_eq!(names(of(ListOrder::OldestFirst)), ids);
+    for (at, id) in ids.iter().enumerate() {
+        let after = |order| ListQuery { after: Some(id.clone()), ..of(order) };
+        assert_eq!(names(after(ListOrder::OldestFirst)), ids[at + 1..]);
+        assert_eq!(names(after(ListOrder::NewestFirst)), reversed[ids.len() - at..]);
+        let created = get(&queue, &ann(), id).created_at;
+        let first_of_batch = at / 3 * 3;
+        for order in [ListOrder::OldestFirst, ListOrder::NewestFirst] {
+            let sorted = |names: &[JobId]| match order {
+                ListOrder::OldestFirst => names.to_vec(),
+                ListOrder::NewestFirst => names.iter().rev().cloned().collect(),
+            };
+            let before = ListQuery { created_before: Some(created), ..of(order) };
+            assert_eq!(names(before), sorted(&ids[..first_of_batch]), "{at} {order:?}");
+            let later = ListQuery { created_after: Some(created), ..of(order) };
+            assert_eq!(names(later), sorted(&ids[first_of_batch + 3..]), "{at} {order:?}");
+        }
+    }
+    let mut query = ListQuery { limit: 2, ..of(ListOrder::OldestFirst) };
+    let mut seen = Vec::new();
+    loop {
+        let page = list(query.clone()).expect("a page");
+        seen.extend(page.jobs.into_iter().map(|record| record.id));
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ids);
+    let (bobs, nobodys) = (submit(&queue, job(&bob())), "test-000000000000".parse().expect("an id"));
+    for unknown in [bobs, nobodys] {
+        let query = ListQuery { after: Some(unknown), ..ListQuery::default() };
+        assert_eq!(list(query), Err(QueueError::NotFound));
+    }
 }
 
 /// Jobs of other principals are answered as unknown.

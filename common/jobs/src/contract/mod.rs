@@ -16,6 +16,7 @@ mod support;
 
 pub use bounds::{
     full_queue_says_when_to_come_back, greedy_principal_gets_its_share, low_priorities_do_not_starve,
+    no_principal_fills_the_queue,
 };
 pub use claims::{
     claims_are_in_order, closed_claims_get_nothing, dead_after_the_last_attempt,
@@ -26,10 +27,12 @@ pub use endings::{
     cancel_of_a_running_job_reaches_its_worker, cancel_of_a_waiting_job_is_at_once,
     completed_job_has_its_output, failures_are_tried_again_up_to_the_cap, final_states_are_final,
     forgotten_jobs_are_gone, forgotten_jobs_are_reported, release_uses_up_no_attempt,
+    released_job_says_what_it_waits_for,
 };
 pub use events::{events_are_numbered_and_resumed, progress_goes_forward, streams_end_with_the_job};
 pub use listings::{
-    counts_and_totals_add_up, lists_are_newest_first_in_pages, other_peoples_jobs_are_not_found,
+    counts_and_totals_add_up, lists_are_newest_first_in_pages, lists_begin_anywhere_in_both_orders,
+    other_peoples_jobs_are_not_found,
 };
 pub use submissions::{
     attachments_come_with_the_claim_only, batches_are_all_or_none, idempotency_keys_make_one_job,
@@ -75,15 +78,16 @@ pub type Open<'a> = &'a dyn Fn(QueueOptions) -> Fixture;
 macro_rules! contract_tests {
     ($open:expr) => {
         $crate::contract_tests!(@each $open;
+            no_principal_fills_the_queue
             full_queue_says_when_to_come_back greedy_principal_gets_its_share low_priorities_do_not_starve
             claims_are_in_order closed_claims_get_nothing dead_after_the_last_attempt dropped_claim_claims_nothing
             lost_lease_is_given_to_another renewed_lease_is_kept waiting_claim_is_woken
             cancel_of_a_running_job_reaches_its_worker cancel_of_a_waiting_job_is_at_once completed_job_has_its_output
             failures_are_tried_again_up_to_the_cap final_states_are_final forgotten_jobs_are_gone
             forgotten_jobs_are_reported
-            release_uses_up_no_attempt
+            release_uses_up_no_attempt released_job_says_what_it_waits_for
             events_are_numbered_and_resumed progress_goes_forward streams_end_with_the_job
-            counts_and_totals_add_up lists_are_newest_first_in_pages other_peoples_jobs_are_not_found
+            counts_and_totals_add_up lists_are_newest_first_in_pages lists_begin_anywhere_in_both_orders other_peoples_jobs_are_not_found
             attachments_come_with_the_claim_only batches_are_all_or_none idempotency_keys_make_one_job
             many_clients_with_one_key_make_one_job submitted_job_is_found
         );

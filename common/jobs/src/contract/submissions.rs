@@ -35,10 +35,13 @@ pub fn submitted_job_is_found(open: Open<'_>) {
 
 /// A batch is accepted completely or not at all.
 pub fn batches_are_all_or_none(open: Open<'_>) {
-    let queue = open(QueueConfig { max_queued: 3, ..QueueConfig::default() }.into());
+    let queue = open(QueueConfig { max_queued: 7, ..QueueConfig::default() }.into());
     let four: Vec<_> = (0..4).map(|_| job(&ann())).collect();
     let first = four[0].id.clone();
-    assert!(matches!(wait(queue.submit(four)), Err(QueueError::QueueFull { limit: 3, .. })));
+    assert!(
+        matches!(wait(queue.submit(four)), Err(QueueError::QueueFull { limit: 3, .. })),
+        "its share is 3"
+    );
     assert_eq!(wait(queue.get(&ann(), &first)), Err(QueueError::NotFound));
 
     let twice = job(&ann());

@@ -279,9 +279,14 @@ impl Queue for SqliteQueue {
         self.step(move |context| context.machine.cancelled(context.time, &lease))
     }
 
-    fn release(&self, lease: &Lease, delay: Duration) -> Answer<AttemptOutcome> {
+    fn release(
+        &self,
+        lease: &Lease,
+        waits_for: Option<JobFailure>,
+        delay: Duration,
+    ) -> Answer<AttemptOutcome> {
         let lease = lease.clone();
-        self.step(move |context| context.machine.release(context.time, &lease, delay))
+        self.step(move |context| context.machine.release(context.time, &lease, waits_for, delay))
     }
 
     fn close_claims(&self) {

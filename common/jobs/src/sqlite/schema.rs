@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::{QueueError, StorageError};
 
 /// One script per version; `user_version` counts the scripts that ran.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// Opens the database for writing, creates or upgrades it.
 pub(super) fn open_writer(path: &Path, max_bytes: Option<u64>) -> Result<Connection, QueueError> {

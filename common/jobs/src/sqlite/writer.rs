@@ -199,7 +199,7 @@ impl Writer {
         if let Some(machine) = &mut self.machine {
             for lease in self.unreceived.drain(..) {
                 // Refused only when the attempt has already ended.
-                let _ = machine.release(time, &lease, Duration::ZERO);
+                let _ = machine.release(time, &lease, None, Duration::ZERO);
             }
             // Renewals that wait in the channel come before leases are found to have ended.
             if caught_up {

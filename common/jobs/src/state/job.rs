@@ -61,11 +61,11 @@ pub struct Job {
     pub attempts_used: u32,
     /// The owner requested cancellation.
     pub cancel_requested: bool,
-    /// Progress of the newest attempt.
+    /// Progress of the newest attempt, or [`Stage::Waiting`](videosdgx_api::Stage::Waiting) of a released one.
     pub progress: Option<Progress>,
     /// Sequence number of the newest event.
     pub sequence: u64,
-    /// Why it, or its last attempt, failed.
+    /// Why it, or its last attempt, failed, or what it waits for.
     pub failure: Option<JobFailure>,
     /// Wall time of its submission.
     pub created_at: Timestamp,

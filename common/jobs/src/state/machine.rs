@@ -239,14 +239,21 @@ impl Machine {
         if all > 0 && self.waiting_in_all() + all > self.config.max_queued {
             return Err(full(QueueLimit::Queue, self.config.max_queued));
         }
-        let limit = self.config.max_queued_per_principal;
-        let over = |(principal, new): (&&Principal, &usize)| {
-            self.waiting.get(*principal).copied().unwrap_or(0) + new > limit
-        };
-        if fresh.iter().any(over) {
-            return Err(full(QueueLimit::Principal, limit));
+        for (principal, new) in fresh {
+            let own = self.waiting.get(*principal).copied().unwrap_or(0);
+            let limit = self.share(own);
+            if own + new > limit {
+                return Err(full(QueueLimit::Principal, limit));
+            }
         }
         Ok(())
+    }
+
+    /// Maximum number of waiting jobs of a principal that has `own` now: as many as places would be left for others, at least
+    /// one.
+    fn share(&self, own: usize) -> usize {
+        let left_by_others = (self.config.max_queued + own).saturating_sub(self.waiting_in_all());
+        (left_by_others / 2).clamp(1, self.config.max_queued_per_principal.max(1))
     }
 
     fn known_key(&self, submission: &Submission) -> Option<u64> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use videosdgx_api::{EventKind, JobStatus};
+use videosdgx_api::{EventKind, JobStatus, Stage};
 
 use super::{GrantedClaim, Machine, Phase, Time, machine::millis};
 use crate::{AttemptOutcome, JobFailure, JobOutput, Lease, Progress, QueueError, Signal};
@@ -21,6 +21,10 @@ impl Machine {
         // The job has already left the order of claims; remove it from the other indexes.
         self.leave_waiting(number);
         let job = self.jobs.get_mut(&number)?;
+        if job.progress.is_some_and(|progress| progress.stage == Stage::Waiting) {
+            // What it waited for may be there now.
+            job.failure = None;
+        }
         job.phase = Phase::Running { lease_until, started: now };
         job.attempt += 1;
         job.progress = None;
@@ -123,7 +127,8 @@ impl Machine {
         job.attempts_used += 1;
         job.failure = Some(failure);
         let status = if retry && job.attempts_used < max_attempts {
-            self.requeue(number, Duration::ZERO);
+            let delay = self.config.retry_delay(job.attempts_used);
+            self.requeue(number, None, delay);
             JobStatus::Queued
         } else {
             self.end(time, number, JobStatus::Failed);
@@ -138,10 +143,10 @@ impl Machine {
     /// # Errors
     /// `Stale`.
     pub fn cancelled(&mut self, time: Time, lease: &Lease) -> Result<AttemptOutcome, QueueError> {
-        self.release(time, lease, Duration::ZERO)
+        self.release(time, lease, None, Duration::ZERO)
     }
 
-    /// Returns the job to the queue without using up an attempt.
+    /// Returns the job to the queue without using up an attempt; `waits_for` is shown to its owner.
     ///
     /// # Errors
     /// `Stale`.
@@ -149,6 +154,7 @@ impl Machine {
         &mut self,
         time: Time,
         lease: &Lease,
+        waits_for: Option<JobFailure>,
         delay: Duration,
     ) -> Result<AttemptOutcome, QueueError> {
         self.advance(time);
@@ -156,7 +162,7 @@ impl Machine {
         if let Some(ended) = self.end_if_cancelled(time, number) {
             return Ok(ended);
         }
-        self.requeue(number, delay);
+        self.requeue(number, waits_for, delay);
         Ok(AttemptOutcome { status: JobStatus::Queued })
     }
 
@@ -171,7 +177,7 @@ impl Machine {
         if job.cancel_requested {
             self.end(time, number, JobStatus::Cancelled);
         } else if job.attempts_used < max_attempts {
-            self.requeue(number, Duration::ZERO);
+            self.requeue(number, None, Duration::ZERO);
         } else {
             let message = format!("its worker died or stopped answering in each of {max_attempts} attempts");
             job.failure = Some(JobFailure { code: WORKER_LOST.to_owned(), message });
@@ -214,13 +220,14 @@ impl Machine {
     }
 
     /// Returns the job to the queue, in the order of its submission time.
-    fn requeue(&mut self, number: u64, delay: Duration) {
+    fn requeue(&mut self, number: u64, waits_for: Option<JobFailure>, delay: Duration) {
         self.leave_running(number);
         let now = self.clock.now();
         let Some(job) = self.jobs.get_mut(&number) else { return };
         let not_before = if delay.is_zero() { 0 } else { now.saturating_add(millis(delay)) };
         job.phase = Phase::Queued { not_before };
-        job.progress = None;
+        job.progress = waits_for.as_ref().map(|_| Progress { stage: Stage::Waiting, step: 0, steps: 1 });
+        job.failure = waits_for.or(job.failure.take());
         self.enter_waiting(number);
         self.emit(number, EventKind::State);
     }

@@ -130,7 +130,7 @@ fn unknown_files_are_refused_and_left_alone() {
     file.pragma_update(None, "user_version", 99).unwrap();
     drop(file);
     let newer = SqliteQueue::open(SqliteOptions::new(folder.path()), QueueOptions::default()).err();
-    assert_eq!(newer, Some(QueueError::TooNew { found: 99, known: 1 }));
+    assert_eq!(newer, Some(QueueError::TooNew { found: 99, known: 2 }));
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jobs.sqlite");

@@ -52,6 +52,48 @@ fn no_job_waits_beyond_the_ageing_bound() {
     }
 }
 
+/// At equal priority a principal that submits one job at a time waits for one job of each other principal at most, however
+/// many those have waiting.
+#[test]
+fn a_modest_principal_waits_for_one_job_of_each_other() {
+    for seed in 0..64 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut order = FairOrder::new(STEP);
+        let greedy: Vec<Principal> =
+            (0..rng.random_range(1..6)).map(|n| Principal::new(format!("g{n}"))).collect();
+        let modest = Principal::new("modest");
+        let (mut now, mut number) = (0, 0);
+        let mut owners = HashMap::new();
+        for _ in 0..50 {
+            for principal in &greedy {
+                for _ in 0..rng.random_range(2..30) {
+                    number += 1;
+                    order.insert(principal, number, now, priority(5));
+                    owners.insert(number, principal.clone());
+                }
+            }
+            for _ in 0..rng.random_range(0..4) {
+                now += rng.random_range(1..20_000);
+                order.pop(now);
+            }
+            now += rng.random_range(0..5);
+            number += 1;
+            order.insert(&modest, number, now, priority(5));
+            let mut passed: HashMap<Principal, u32> = HashMap::new();
+            loop {
+                now += rng.random_range(1..20_000);
+                let taken = order.pop(now).expect("a job waits");
+                if taken == number {
+                    break;
+                }
+                let times = passed.entry(owners[&taken].clone()).or_default();
+                *times += 1;
+                assert!(*times <= 1, "seed {seed}: passed {times} times by one principal");
+            }
+        }
+    }
+}
+
 /// In one's own line a flood of urgent jobs delays an old one by the ageing bound, not longer.
 #[test]
 fn ageing_holds_within_a_line() {

@@ -284,7 +284,11 @@ impl World {
             }
             10 => {
                 let delay = Duration::from_millis(self.rng.random_range(0..2) * 7_000);
-                self.machine.release(self.time, &lease, delay).map(|_| ())
+                let waits_for = self
+                    .rng
+                    .random_ratio(1, 2)
+                    .then(|| JobFailure { code: "storage_full".to_owned(), message: "m".to_owned() });
+                self.machine.release(self.time, &lease, waits_for, delay).map(|_| ())
             }
             _ => self.machine.cancelled(self.time, &lease).map(|_| ()),
         };

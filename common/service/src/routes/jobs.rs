@@ -4,22 +4,30 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use videosdgx_api::{EventKind, Job, JobList, JobStatus, Problem};
-use videosdgx_jobs::{Cursor, ListQuery, QueueError};
+use videosdgx_jobs::{Cursor, ListOrder, ListQuery, QueueError};
 use videosdgx_shell::{Caller, Failure, Generate, HandlerResult, Query, Read};
 
 use crate::{job_path::JobPath, job_view, problem_response::queue_failure, service::Service};
 
+const LIST_PARAMETERS: [&str; 7] =
+    ["status", "limit", "order", "cursor", "after", "created_before", "created_after"];
 /// How long a DELETE that forgets waits for a running job to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Your jobs, newest first
+/// Your jobs by time, page by page
 #[utoipa::path(get, path = "/jobs", tag = "jobs",
     params(
         ("status" = Option<String>, Query, pattern = "^(queued|processing|completed|failed|cancelled|dead)(,(queued|processing|completed|failed|cancelled|dead))*$",
             description = "Only these, separated by commas", example = "queued,processing"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 200, description = "Jobs per page, default 20"),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`next_cursor` of the page before"),
+        ("order" = Option<String>, Query, pattern = "^(asc|desc)$", description = "`desc` (default): newest first; `asc`: oldest first"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$",
+            description = "`next_cursor` of the page before, with the same order"),
+        ("after" = Option<String>, Query, description = "Id of a job: the jobs after it in the order"),
+        ("created_before" = Option<String>, Query, description = "RFC 3339 time: only jobs that were accepted before it"),
+        ("created_after" = Option<String>, Query, description = "RFC 3339 time: only jobs that were accepted after it"),
     ),
     responses((status = 200, body = JobList)))]
 pub(crate) async fn list(
@@ -27,8 +35,12 @@ pub(crate) async fn list(
     request: HttpRequest,
     service: web::Data<Service>,
 ) -> HandlerResult {
-    let query = Query::of(&request, &["status", "limit", "cursor"])?;
-    let page = service.queue.list(&caller.principal, list_query(&query)?).await.map_err(queue_failure)?;
+    let query = Query::of(&request, &LIST_PARAMETERS)?;
+    let page =
+        service.queue.list(&caller.principal, list_query(&query)?).await.map_err(|error| match error {
+            QueueError::NotFound => unknown_after(),
+            error => queue_failure(error),
+        })?;
     let jobs = page
         .jobs
         .into_iter()
@@ -59,7 +71,28 @@ fn list_query(query: &Query) -> HandlerResult<ListQuery> {
             Failure(Problem::field("cursor", "cursor is the next_cursor of the page before"))
         })?);
     }
+    list.order = match query.get("order") {
+        None | Some("desc") => ListOrder::NewestFirst,
+        Some("asc") => ListOrder::OldestFirst,
+        Some(_) => return Err(Failure(Problem::field("order", "order is asc or desc"))),
+    };
+    if let Some(after) = query.get("after") {
+        list.after = Some(after.parse().map_err(|_| unknown_after())?);
+    }
+    list.created_before = time(query, "created_before")?;
+    list.created_after = time(query, "created_after")?;
     Ok(list)
+}
+
+fn time(query: &Query, name: &str) -> HandlerResult<Option<Timestamp>> {
+    let Some(text) = query.get(name) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        Failure(Problem::field(name, format!("{name} is an RFC 3339 time, for example 2026-01-31T12:00:00Z")))
+    })
+}
+
+fn unknown_after() -> Failure {
+    Failure(Problem::field("after", "there is no such job to continue after"))
 }
 
 /// A job with its progress

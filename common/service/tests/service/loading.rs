@@ -98,14 +98,16 @@ async fn what_does_not_fit_is_refused_with_the_numbers_and_jobs_wait() {
     assert!(limit["available_bytes"].as_u64().unwrap() > 0);
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     let id = tester.submit_prompt("a").await;
-    // It is claimed, finds no memory, and is queued again without using up an attempt.
+    // It is claimed, finds no memory, says so, and is queued again without using up an attempt.
     loop {
         let events = tester.get("/metrics").await;
         assert_eq!(events.status, 200);
         let job = tester.job(&id).await;
         assert!(job["status"] == "queued" || job["status"] == "processing", "{job}");
         if job["started_at"] != Value::Null && job["status"] == "queued" {
-            assert_eq!(job["attempt"], 0);
+            assert_eq!((&job["attempt"], &job["stage"]), (&json!(0), &json!("waiting")), "{job}");
+            assert_eq!(job["error_code"], "insufficient_memory");
+            assert!(job["error"].as_str().unwrap().contains("bytes"), "{job}");
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -7,6 +7,7 @@ mod downloads;
 mod drains;
 mod edges;
 mod events;
+mod exchanges;
 mod jobs;
 mod loading;
 mod logs;

@@ -194,8 +194,7 @@ async fn urgent_jobs_go_first() {
 #[actix_web::test]
 async fn a_full_queue_says_when_to_come_again() {
     let service = TestService::start_in(folder(), quick(), |_, settings| {
-        settings.queue.max_queued = 2;
-        settings.queue.max_queued_per_principal = 2;
+        settings.queue.max_queued = 5;
     })
     .await;
     let tester = service.tester();
@@ -204,10 +203,12 @@ async fn a_full_queue_says_when_to_come_again() {
     let first = tester.submit_prompt("a").await;
     let batch = tester.post("/generate/batch", json!({"requests": [{"prompt": "b"}, {"prompt": "c"}]})).await;
     assert_eq!(batch.code(429), "queue_full", "all or none");
+    assert_eq!(batch.json()["limit"], 2, "half of the queue is left to others");
     tester.submit_prompt("d").await;
     let refused = tester.post("/generate", json!({"prompt": "e"})).await;
     assert_eq!(refused.code(429), "queue_full");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    service.client("other", "generate read").submit_prompt("mine").await;
     tester.delete(&format!("/jobs/{first}")).await.expect(200);
     tester.submit_prompt("f").await;
     tester.delete(&format!("/jobs/{blocker}")).await;

@@ -26,6 +26,7 @@ pub(crate) fn configuration(folder: &TempDir) -> (ServiceConfig, VideoSettings) 
     config.drain = Duration::from_secs(5);
     let mut settings = VideoSettings::from_lookup("fake", |_| None).unwrap();
     settings.outputs_dir = folder.path().join("outputs");
+    settings.queue.retry_delays = [Duration::from_millis(1); 3];
     (config, settings)
 }
 

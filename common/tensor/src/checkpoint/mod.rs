@@ -1,6 +1,7 @@
 //! Published checkpoints, unchanged: a diffusers or transformers folder of safetensors files, single or sharded, or a
 //! GGUF file.
 
+mod fingerprint;
 mod header;
 mod layout;
 mod writer;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 use videosdgx_gguf::{Gguf, GgufError};
 
+pub use fingerprint::folder_fingerprint;
 pub use header::{StoredDtype, TensorEntry};
 pub use writer::write_f32_tensors;
 pub(crate) use writer::{PARTIAL, SafetensorsWriter};

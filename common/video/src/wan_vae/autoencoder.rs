@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
-use videosdgx_tensor::{Checkpoint, CheckpointError, Quantization, TensorError, Weights};
+use videosdgx_tensor::{Checkpoint, CheckpointError, Quantization, TensorError, Weights, check_finite};
 
 use super::config::{TEMPORAL_FACTOR, WanVaeConfig};
 use super::decoder::Decoder;
@@ -168,7 +168,8 @@ impl WanVae {
     /// frame: one for the first, then four each, `[t, 8h, 8w, 3]` f32 from -1 to 1. Memory does not depend on `k`.
     ///
     /// # Errors
-    /// [`TensorError::Libtorch`] for latents of a different shape, and an error of `on_chunk`, which ends the decoding.
+    /// [`TensorError::Libtorch`] for latents of a different shape, [`TensorError::NotFinite`] for frames with NaN or infinity,
+    /// and an error of `on_chunk`, which ends the decoding.
     pub fn decode_chunks<E: From<TensorError>>(
         &self,
         latents: &Tensor,
@@ -189,7 +190,9 @@ impl WanVae {
             let latent = latent.to_device(self.device).to_kind(self.kind);
             let tiles = grid.cut(&latent).into_iter().zip(&mut caches);
             let tiles = tiles.map(|(tile, cache)| self.decoder.forward(&tile.contiguous(), cache)).collect();
-            on_chunk(pixels.join(tiles).clamp(-1.0, 1.0))?;
+            let frames = pixels.join(tiles);
+            check_finite(&frames, "the frames after decoding")?;
+            on_chunk(frames.clamp(-1.0, 1.0))?;
         }
         Ok(())
     }

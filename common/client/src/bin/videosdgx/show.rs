@@ -37,7 +37,8 @@ impl JobBar {
         let message = describe(progress);
         self.bar.set_position(u64::from(progress.percent));
         self.bar.set_message(message.clone());
-        let stage = progress.stage.filter(|_| progress.status == JobStatus::Running);
+        let stage =
+            progress.stage.filter(|stage| progress.status == JobStatus::Running || *stage == Stage::Waiting);
         let state = (progress.status, stage, progress.attempt);
         if self.hidden && self.last != Some(state) {
             eprintln!("{:>3} % {message}", progress.percent);
@@ -52,7 +53,9 @@ impl JobBar {
 
 fn describe(progress: &Progress) -> String {
     let mut text = match (progress.status, progress.stage) {
+        (JobStatus::Queued, Some(Stage::Waiting)) => "waiting for memory or disk space",
         (JobStatus::Running, Some(stage)) => match stage {
+            Stage::Waiting => "waiting",
             Stage::Loading => "loading the model",
             Stage::Encoding => "encoding the prompt",
             Stage::Denoising => "denoising",

@@ -1,0 +1,94 @@
+//! Which files a checkpoint folder has now, without reading them.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::CheckpointError;
+
+/// Deepest folder below a checkpoint's that is looked into, so that links cannot lead round in a circle.
+const MAX_DEPTH: usize = 4;
+
+/// Identifies the files of a checkpoint: their names, sizes, times and inodes, links followed. It changes when a file is
+/// exchanged, added or removed; hidden files do not count. It is stable within one build of a program only.
+///
+/// # Errors
+/// [`CheckpointError::Missing`] or [`CheckpointError::Invalid`] when the folder cannot be listed.
+pub fn folder_fingerprint(folder: &Path) -> Result<String, CheckpointError> {
+    let mut files = Vec::new();
+    list(folder, folder, MAX_DEPTH, &mut files)?;
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    files.hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// Path below the folder, size, time of the last change, inode.
+type File = (PathBuf, u64, (i64, i64), u64);
+
+fn list(root: &Path, folder: &Path, depth: usize, files: &mut Vec<File>) -> Result<(), CheckpointError> {
+    let io = |error| CheckpointError::io(folder, error);
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        // A link to nothing, or a file that was removed just now.
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_dir() {
+            if depth > 0 {
+                list(root, &path, depth - 1, files)?;
+            }
+            continue;
+        }
+        let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
+        files.push((name, metadata.len(), (metadata.mtime(), metadata.mtime_nsec()), metadata.ino()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn an_exchanged_file_changes_the_fingerprint_and_a_hidden_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let fingerprint = || folder_fingerprint(folder.path()).unwrap();
+        assert!(matches!(
+            folder_fingerprint(&folder.path().join("none")),
+            Err(CheckpointError::Missing { .. })
+        ));
+        let mut seen = vec![fingerprint()];
+        let mut changes = |what: &str| {
+            assert!(!seen.contains(&fingerprint()), "{what}");
+            seen.push(fingerprint());
+            assert_eq!(seen.last(), Some(&fingerprint()));
+        };
+        fs::create_dir(folder.path().join("vae")).unwrap();
+        fs::write(folder.path().join("vae/weights"), "1").unwrap();
+        changes("a file is added");
+        fs::write(folder.path().join("vae/weights.new"), "2").unwrap();
+        fs::rename(folder.path().join("vae/weights.new"), folder.path().join("vae/weights")).unwrap();
+        changes("a file is replaced by one of the same size");
+        fs::write(other.path().join("a"), "1").unwrap();
+        fs::write(other.path().join("b"), "1").unwrap();
+        symlink(other.path().join("a"), folder.path().join("config")).unwrap();
+        changes("a link is added");
+        fs::remove_file(folder.path().join("config")).unwrap();
+        symlink(other.path().join("b"), folder.path().join("config")).unwrap();
+        changes("the link leads to another file");
+        fs::create_dir(folder.path().join(".cache")).unwrap();
+        fs::write(folder.path().join(".cache/lock"), "").unwrap();
+        symlink(folder.path(), folder.path().join("vae/loop")).unwrap();
+        symlink("nowhere", folder.path().join("dangling")).unwrap();
+        fingerprint();
+        fs::remove_file(folder.path().join("vae/loop")).unwrap();
+        assert_eq!(seen.last(), Some(&fingerprint()), "hidden files and dangling links do not count");
+    }
+}
