@@ -55,7 +55,7 @@ fn short_form(path: &str) -> Option<&str> {
     let first = names.split('/').next()?;
     let is_api = ANY_SERVICE.iter().any(|route| route.path.split('/').nth(1) == Some(first));
     let (parent, _) = names.rsplit_once('/').filter(|_| !is_api && !first.is_empty())?;
-    let kept = parent.rfind('/').map_or(parent.len(), |at| at);
+    let kept = parent.rfind('/').unwrap_or(parent.len());
     Some(&names[kept + 1..])
 }
 
