@@ -15,6 +15,8 @@
 mod cache;
 mod cached_encoder;
 mod clean;
+mod ftfy;
+mod html;
 mod tokenizer;
 mod umt5;
 
