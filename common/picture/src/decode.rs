@@ -4,9 +4,10 @@
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use image::error::{DecodingError, ImageFormatHint};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use crate::Picture;
+use crate::{Picture, jpeg};
 
 /// Limits of a file and of its decoded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +99,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits, background: Background) -> Re
 /// picture.
 ///
 /// # Errors
-/// As [`decode`]; damage after the header is not detected.
+/// As [`decode`]; damage after the header is not detected, except a truncated JPEG file.
 pub fn dimensions(bytes: &[u8], limits: &DecodeLimits) -> Result<[usize; 2], DecodeError> {
     use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let mut decoder = open(bytes, limits)?;
@@ -128,6 +129,10 @@ fn open<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Box<dyn ImageDecod
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > limits.pixels || decoder.total_bytes() > limits.memory {
         return Err(DecodeError::TooManyPixels(*limits));
+    }
+    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
+        let why = DecodingError::new(ImageFormatHint::Exact(format), "the file is truncated");
+        return Err(decode_error(ImageError::Decoding(why), limits));
     }
     Ok(Box::new(decoder))
 }

@@ -2,6 +2,7 @@
 //! not link libtorch.
 
 mod decode;
+mod jpeg;
 mod resample;
 mod rgb;
 

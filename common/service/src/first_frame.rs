@@ -1,5 +1,7 @@
 //! The picture of an image-to-video request: decoded under strict limits, so that no upload can fill the memory.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use videosdgx_api::Problem;
 use videosdgx_picture::{Background, DecodeError, DecodeLimits, Picture};
@@ -21,9 +23,9 @@ const FIELD: &str = "image";
 /// A problem of the field `image` when it is not base64, exceeds [`MAX_BYTES`], or is not a PNG, JPEG or WebP that
 /// decodes within the limits.
 pub fn checked(image: &str) -> Result<String, Problem> {
-    let encoded = strip_data_uri(image)?;
-    decode(encoded)?;
-    Ok(encoded.to_owned())
+    let encoded = plain_base64(image)?;
+    decode_base64(&encoded)?;
+    Ok(encoded.into_owned())
 }
 
 /// The picture in RGB (blocks for the time of decoding), upright (its EXIF orientation applied), transparency over black.
@@ -31,7 +33,10 @@ pub fn checked(image: &str) -> Result<String, Problem> {
 /// # Errors
 /// As [`checked`].
 pub fn decode(image: &str) -> Result<Picture, Problem> {
-    let encoded = strip_data_uri(image)?;
+    decode_base64(&plain_base64(image)?)
+}
+
+fn decode_base64(encoded: &str) -> Result<Picture, Problem> {
     if encoded.len() > MAX_BYTES.div_ceil(3) * 4 {
         return Err(problem(&DecodeError::TooManyBytes(MAX_BYTES)));
     }
@@ -41,12 +46,18 @@ pub fn decode(image: &str) -> Result<Picture, Problem> {
     videosdgx_picture::decode(&bytes, &LIMITS, Background::Black).map_err(|error| problem(&error))
 }
 
-fn strip_data_uri(image: &str) -> Result<&str, Problem> {
-    let Some(rest) = image.strip_prefix("data:") else { return Ok(image) };
-    rest.split_once(";base64,")
-        .filter(|(kind, _)| kind.len() < 64 && kind.starts_with("image/"))
-        .map(|(_, encoded)| encoded)
-        .ok_or_else(|| Problem::field(FIELD, "a data URI is spelled data:image/png;base64,…"))
+/// Without `data:image/…;base64,` and the line breaks that many encoders write.
+fn plain_base64(image: &str) -> Result<Cow<'_, str>, Problem> {
+    let encoded = match image.strip_prefix("data:") {
+        None => image,
+        Some(rest) => rest
+            .split_once(";base64,")
+            .filter(|(kind, _)| kind.len() < 64 && kind.starts_with("image/"))
+            .map(|(_, encoded)| encoded)
+            .ok_or_else(|| Problem::field(FIELD, "a data URI is spelled data:image/png;base64,…"))?,
+    };
+    let broken = encoded.contains(['\r', '\n']);
+    Ok(if broken { encoded.replace(['\r', '\n'], "").into() } else { encoded.into() })
 }
 
 fn problem(error: &DecodeError) -> Problem {
@@ -78,6 +89,11 @@ mod tests {
         let picture = decode(&uri).unwrap();
         assert_eq!((picture.width(), picture.height()), (5, 4));
         assert_eq!(picture.pixels(), [9, 8, 7].repeat(20));
+        let (head, tail) = plain.split_at(20);
+        for broken in [format!("{head}\n{tail}\n"), format!("data:image/png;base64,\r\n{head}\r\n{tail}")] {
+            assert_eq!(checked(&broken).unwrap(), plain, "line breaks are no part of base64");
+            assert_eq!(decode(&broken).unwrap(), picture);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn resolve(request: &GenerateRequest, model: &ModelDescription) -> Result<Re
     let limits = &model.limits;
     let mut settings = request.clone().into_settings(model);
     check_text("prompt", &settings.prompt, limits)?;
-    if settings.prompt.trim().is_empty() {
+    if settings.prompt.chars().all(is_invisible) {
         return Err(
             Problem::field("prompt", "the prompt is empty; describe what the video shows").with_limit(1)
         );
@@ -62,6 +62,18 @@ fn check_text(field: &str, text: &str, limits: &ModelLimits) -> Result<(), Probl
         );
     }
     Ok(())
+}
+
+/// White space, control characters, and characters without width (Unicode's `Default_Ignorable_Code_Point`).
+fn is_invisible(letter: char) -> bool {
+    letter.is_whitespace()
+        || letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn check_range(field: &str, value: u32, least: u32, most: u32) -> Result<(), Problem> {

@@ -113,6 +113,8 @@ fn each_limit_is_named_with_its_field() {
     let cases = [
         (json!({"prompt": ""}), "prompt", json!(1)),
         (json!({"prompt": " \t\n"}), "prompt", json!(1)),
+        (json!({"prompt": "\0\u{7}\u{1b}"}), "prompt", json!(1)),
+        (json!({"prompt": "\u{200b} \u{200d}\u{2060}\u{feff}\u{ad}\u{fe0f}\u{e0001}"}), "prompt", json!(1)),
         (json!({"prompt": long}), "prompt", json!(1000)),
         (json!({"negative_prompt": long}), "negative_prompt", json!(1000)),
         (json!({"duration": 0.0}), "duration", json!(60)),
@@ -149,6 +151,7 @@ fn each_limit_is_named_with_its_field() {
 #[test]
 fn prompts_are_counted_in_characters_not_bytes() {
     assert!(resolve(&with(json!({"prompt": "ü".repeat(1000)})), &model()).is_ok());
+    assert!(resolve(&with(json!({"prompt": "\u{200b}a\0"})), &model()).is_ok());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The picture files of a request, from `data:` URIs or fetched.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose};
 use videosdgx_api::Problem;
@@ -76,6 +76,8 @@ fn decode(data: &str, field: &str) -> Result<Vec<u8>, Problem> {
     if !kind.trim_end().to_ascii_lowercase().ends_with(";base64") {
         return Err(problem("send the picture's bytes as base64: data:image/png;base64,…"));
     }
+    let text: Cow<'_, str> =
+        if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "").into() } else { text.into() };
     if text.len() / 4 * 3 > MAX_PICTURE_BYTES + 3 {
         let detail = format!("a picture may have at most {MAX_PICTURE_BYTES} bytes");
         return Err(problem(&detail).with_limit(MAX_PICTURE_BYTES));
@@ -103,6 +105,8 @@ mod tests {
             "DATA:;base64,AQID",
             "data:image/png;charset=x;base64,AQID",
             "data:image/webp;base64,AQI=",
+            "data:image/png;base64,\r\nAQ\r\nID\n",
+            "data:image/png;base64,AQI=\n",
         ] {
             assert_eq!(files(&one(url), ImageUrls::Refuse).await.unwrap()[0][..2], [1, 2], "{url}");
         }

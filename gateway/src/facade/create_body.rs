@@ -198,6 +198,10 @@ impl Fields {
                 }
                 bytes.extend_from_slice(&chunk);
             }
+            // A browser sends an empty part for a file that was not chosen.
+            if is_image && bytes.is_empty() {
+                continue;
+            }
             if is_image {
                 fields.image = Some(base64::engine::general_purpose::STANDARD.encode(&bytes));
                 continue;
@@ -359,6 +363,9 @@ mod tests {
         let parts = [("prompt", "p"), ("input_reference", "PNG")];
         let video = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
         assert_eq!(video.request.image.as_deref(), Some("UE5H"));
+        let parts = [("prompt", "p"), ("input_reference", "")];
+        let video = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
+        assert_eq!(video.request.image, None, "no file was chosen");
         let url = "data:image/png;base64,UE5H";
         let video = read_json(json!({"prompt": "p", "input_reference": {"image_url": url}})).await.unwrap();
         assert_eq!(video.request.image.as_deref(), Some(url));
