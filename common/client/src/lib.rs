@@ -17,7 +17,7 @@
 //! let mut answer = client.chat_stream(&ChatRequest { messages, ..Default::default() }).await?;
 //! while let Some(chunk) = answer.next().await? {
 //!     for choice in chunk.choices {
-//!         print!("{}", choice.delta.content.unwrap_or_default());
+//!         print!("{}", choice.delta.content.flatten().unwrap_or_default());
 //!     }
 //! }
 //! # Ok(()) }

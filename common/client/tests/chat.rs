@@ -58,7 +58,7 @@ async fn a_stream_gives_its_chunks_and_says_how_it_ended() {
             let mut stream = client.chat_stream(&request).await?;
             while let Some(chunk) = stream.next().await? {
                 tokens = chunk.usage.flatten().map(|usage| usage.completion_tokens).or(tokens);
-                said.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content));
+                said.extend(chunk.choices.into_iter().filter_map(|choice| choice.delta.content.flatten()));
             }
             assert!(stream.next().await?.is_none());
             Ok::<_, ClientError>(())

@@ -16,11 +16,15 @@ mod client;
 mod events;
 mod jobs;
 mod logs;
+#[cfg(feature = "openai")]
+mod openai;
 mod response;
 mod tokens;
 
 pub use client::TestClient;
 pub use events::{Event, parse_events};
 pub use logs::LogCapture;
+#[cfg(feature = "openai")]
+pub use openai::OpenAiAnswer;
 pub use response::TestResponse;
 pub use tokens::mint_token;

@@ -46,6 +46,10 @@ impl Conversation {
     }
 
     fn message(&mut self, message: &ChatMessage, field: &str, pictures: bool) -> Result<Value, Problem> {
+        if message.function_call.is_some() {
+            let detail = "function_call is not supported: send tool_calls";
+            return Err(Problem::field(format!("{field}.function_call"), detail));
+        }
         let mut value = Map::new();
         // Most templates do not know OpenAI's newer role.
         let role = if message.role == Role::Developer { Role::System } else { message.role };

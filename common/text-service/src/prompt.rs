@@ -161,8 +161,9 @@ pub(crate) fn output_limit(
         Some(requested) => {
             usize::try_from(requested).ok().filter(|requested| *requested <= left).ok_or_else(|| {
                 let detail = format!(
-                    "the prompt has {length} tokens and {requested} were requested, but only {left} are left; \
-                     reduce either"
+                    "you requested {} tokens ({length} in the prompt, {requested} in the completion), which leaves \
+                     {left} for the completion; reduce either",
+                    requested.saturating_add(length as u64)
                 );
                 context_exceeded(field, max_context, &detail)
             })
@@ -172,7 +173,8 @@ pub(crate) fn output_limit(
 }
 
 fn context_exceeded(field: &str, max_context: usize, why: &str) -> Problem {
-    let detail = format!("this model's context has {max_context} tokens: {why}");
+    // Clients recognise OpenAI's beginning of this message and then shorten the conversation.
+    let detail = format!("This model's maximum context length is {max_context} tokens. However, {why}");
     let mut problem = Problem::new(Code::ContextLengthExceeded, detail).with_limit(max_context);
     problem.field = Some(field.to_owned());
     problem

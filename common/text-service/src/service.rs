@@ -80,6 +80,15 @@ impl TextService {
         Err(Failure(problem))
     }
 
+    /// As [`Self::check_model`]; a request without a model is an error, as in OpenAI's API.
+    pub(crate) async fn check_required_model(self: &Arc<Self>, model: Option<&str>) -> HandlerResult<()> {
+        if model.is_none() {
+            let detail = format!("model is missing; this service has {}", self.name());
+            return Err(Problem::field("model", detail).into());
+        }
+        self.check_model(model).await
+    }
+
     /// The engine's state; all zero before the first request.
     pub(crate) fn engine_report(&self) -> EngineReport {
         let snapshot = self.runtime.get().map(|runtime| runtime.engine.snapshot()).unwrap_or_default();

@@ -46,10 +46,12 @@ impl GenerationTask {
         }
     }
 
-    /// Reads the output of the request with this id; ids of tool calls are derived from it.
-    pub(crate) fn output_reader(&self, runtime: &ModelRuntime, id: &str) -> OutputReader {
+    /// Reads an output of this task.
+    pub(crate) fn output_reader(&self, runtime: &ModelRuntime) -> OutputReader {
         let parser = self.tools.clone().map(|tools| {
-            OutputParser::new(runtime.format, tools, self.prompt.thinking, &id.replace('-', "_"))
+            // A conversation holds the calls of several outputs: their ids must differ.
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            OutputParser::new(runtime.format, tools, self.prompt.thinking, &id)
         });
         OutputReader::new(parser, self.sampling.stop.strings.clone(), runtime.metrics.clone())
     }
@@ -94,7 +96,7 @@ pub(crate) async fn submit(
                 let id = format!("{id}-{index}");
                 let request = task.engine_request(&principal, id.clone(), answer);
                 let events = runtime.engine.submit(request).map_err(|error| task.refusal(error))?;
-                outputs.push(OutputStream::new(index, events, task.output_reader(&runtime, &id)));
+                outputs.push(OutputStream::new(index, events, task.output_reader(&runtime)));
             }
         }
         Ok(outputs)

@@ -16,7 +16,7 @@ use videosdgx_api::Code;
 use videosdgx_api::openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest, ModelKind};
 
 use super::create_body::refuse_encoded;
-use super::model_lookup::find_model;
+use super::model_lookup::{find_model, missing_model};
 use crate::Gateway;
 use crate::failure::Failure;
 use crate::proxy::forward;
@@ -63,8 +63,8 @@ async fn route(gateway: &Gateway, request: Request, path: &str) -> Result<Respon
     refuse_encoded(request.headers())?;
     let (mut parts, body) = request.into_parts();
     let buffered = BufferedBody::read(gateway, body).await?;
-    let name = model_name(&buffered.bytes)?;
-    let model = find_model(gateway, name.as_deref(), ModelKind::Text)?;
+    let name = model_name(&buffered.bytes)?.ok_or_else(|| missing_model(gateway, ModelKind::Text))?;
+    let model = find_model(gateway, Some(&name), ModelKind::Text)?;
     // The buffered body is sent with a length, also when it came in chunks.
     parts.headers.insert(CONTENT_LENGTH, buffered.bytes.len().into());
     let request = Request::from_parts(parts, Body::from(buffered.bytes.clone()));

@@ -20,7 +20,7 @@ pub(super) fn find_model<'a>(
         let mut models = gateway.models.of_kind(kind);
         return match (models.next(), models.next()) {
             (Some(only), None) => Ok(only),
-            _ => Err(Failure::field("model", format!("model is missing; {}", names(gateway, kind)))),
+            _ => Err(missing_model(gateway, kind)),
         };
     };
     let model = match gateway.models.get(name) {
@@ -34,6 +34,11 @@ pub(super) fn find_model<'a>(
         }
         _ => Ok(model),
     }
+}
+
+/// The refusal of a request without a model.
+pub(super) fn missing_model(gateway: &Gateway, kind: ModelKind) -> Failure {
+    Failure::field("model", format!("model is missing; {}", names(gateway, kind)))
 }
 
 fn by_checkpoint<'a>(gateway: &'a Gateway, name: &str, kind: ModelKind) -> Result<&'a Arc<Model>, Failure> {

@@ -127,7 +127,13 @@ async fn an_ambiguous_checkpoint_is_refused_and_a_single_text_model_is_the_defau
     let gateway =
         TestGateway::with(vec![model("film", &[&film]), model("one", &[&services[0]])], |_| {}).await;
     known(&gateway, 2).await;
-    assert_eq!(complete(&gateway, "{}").await.status(), 200);
+    assert_eq!(complete(&gateway, r#"{"model": "one"}"#).await.status(), 200);
+    // As in OpenAI's API, a model must be named even if there is only one.
+    for body in ["{}", r#"{"model": null}"#] {
+        let (status, error) = refused(complete(&gateway, body).await).await;
+        assert_eq!((status.as_u16(), &error["param"]), (400, &json!("model")), "{body}");
+        assert!(error["message"].as_str().unwrap().contains("text is made by one"), "{error}");
+    }
 }
 
 #[tokio::test]

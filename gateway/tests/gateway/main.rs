@@ -10,6 +10,7 @@ mod limits;
 mod program;
 mod proxying;
 mod raw;
+mod schemas;
 mod service;
 mod shutdown;
 mod test_gateway;

@@ -22,8 +22,6 @@ pub struct ChatCompletion {
     pub usage: Usage,
     /// Identifies program and checkpoint: a seed gives the same answer only with the same fingerprint.
     pub system_fingerprint: Option<String>,
-    /// Always null here.
-    pub service_tier: Option<String>,
 }
 
 /// One choice of an answer.
@@ -63,9 +61,6 @@ pub struct AnswerMessage {
     /// Always null here.
     #[schema(value_type = Option<Object>)]
     pub audio: Option<serde_json::Value>,
-    /// Always null here: replaced by `tool_calls`.
-    #[schema(value_type = Option<Object>)]
-    pub function_call: Option<serde_json::Value>,
 }
 
 /// Why an answer ended.

@@ -24,8 +24,6 @@ pub struct ChatChunk {
     pub usage: Option<Option<Usage>>,
     /// Identifies program and checkpoint.
     pub system_fingerprint: Option<String>,
-    /// Always null here.
-    pub service_tier: Option<String>,
 }
 
 /// The new part of one choice.
@@ -47,9 +45,10 @@ pub struct Delta {
     /// `assistant`, in the first chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// Next part of the content.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<String>,
+    /// Next part of the content; null in the first chunk of an answer that begins with a tool call.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double")]
+    #[schema(value_type = Option<String>)]
+    pub content: Option<Option<String>>,
     /// Next part of the reasoning text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,

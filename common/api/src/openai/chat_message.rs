@@ -20,6 +20,10 @@ pub struct ChatMessage {
     /// Tool calls; only of an assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
+    /// Not supported: send `tool_calls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, deprecated)]
+    pub function_call: Option<serde_json::Value>,
     /// Id of the call that this message answers; only of a tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
@@ -40,6 +44,7 @@ impl ChatMessage {
             content: Some(Content::Text(text.into())),
             name: None,
             tool_calls: None,
+            function_call: None,
             tool_call_id: None,
             refusal: None,
             reasoning_content: None,

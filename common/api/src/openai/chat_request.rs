@@ -12,6 +12,7 @@ use super::{ChatMessage, Stop, Tool, ToolChoice};
 pub struct ChatRequest {
     /// Name of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, nullable = false)]
     pub model: Option<String>,
     /// The conversation so far.
     #[schema(min_items = 1)]
@@ -76,6 +77,14 @@ pub struct ChatRequest {
     /// Whether the model calls a tool, and which. Default: `auto` with tools, else `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
+    /// Not supported: send `tools`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, deprecated)]
+    pub functions: Option<serde_json::Value>,
+    /// Not supported: send `tool_choice`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, deprecated)]
+    pub function_call: Option<serde_json::Value>,
     /// Whether it may call several tools in one answer. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,

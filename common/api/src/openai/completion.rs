@@ -15,6 +15,7 @@ use super::{FinishReason, Stop, StreamOptions, StructuredOutputs, Usage, chat_ch
 pub struct CompletionRequest {
     /// Name of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, nullable = false)]
     pub model: Option<String>,
     /// A text, texts, token ids, or lists of them.
     pub prompt: CompletionPrompt,

@@ -75,7 +75,6 @@ fn usage_of_a_chunk_is_absent_null_or_present() {
         choices: Vec::new(),
         usage,
         system_fingerprint: None,
-        service_tier: None,
     };
     let written = |usage| serde_json::to_value(chunk(usage)).unwrap();
     assert!(!written(None).as_object().unwrap().contains_key("usage"));
@@ -101,7 +100,7 @@ fn each_nullable_field_of_an_answer_is_written() {
     for field in ["logprobs", "stop_reason"] {
         assert_eq!(written.get(field), Some(&Value::Null), "{field}");
     }
-    for field in ["content", "refusal", "audio", "function_call"] {
+    for field in ["content", "refusal", "audio"] {
         assert_eq!(written["message"].get(field), Some(&Value::Null), "{field}");
     }
     assert_eq!(written["finish_reason"], "tool_calls");

@@ -80,7 +80,7 @@ async fn models() -> Json<Value> {
 
 fn chunk(delta: Value, finish: Value) -> String {
     let chunk = json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "qwen3-4b",
-        "system_fingerprint": null, "service_tier": null, "usage": null,
+        "system_fingerprint": null, "usage": null,
         "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]});
     format!("data: {chunk}\n\n")
 }
@@ -113,7 +113,7 @@ async fn chat(State(talk): State<Arc<Talk>>, headers: HeaderMap, Json(body): Jso
             events.push(format!(
                 "data: {}\n\n: a comment\n\ndata: [DONE]\n\n",
                 json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "qwen3-4b",
-                    "system_fingerprint": null, "service_tier": null, "usage": details, "choices": []})
+                    "system_fingerprint": null, "usage": details, "choices": []})
             ));
         }
         Ending::Error => {

@@ -22,6 +22,8 @@ pub(crate) struct ChunkOptions {
     pub(crate) usage: bool,
     /// More than one tool call per answer.
     pub(crate) parallel_tool_calls: bool,
+    /// The answer may begin with a tool call: then its first chunk has no text, which is known with its first part.
+    pub(crate) tools: bool,
 }
 
 /// Encodes output events as chunks.
@@ -32,6 +34,8 @@ pub(crate) struct ChunkEncoder {
     usage: UsageCounter,
     /// Per answer: log-probabilities of tokens whose text is held back.
     logprobs: Vec<Vec<TokenLogprob>>,
+    /// Per answer: its chunk with the role was sent.
+    begun: Vec<bool>,
     /// Answers that have not ended.
     open: usize,
 }
@@ -43,23 +47,15 @@ impl ChunkEncoder {
             options,
             usage: UsageCounter::default(),
             logprobs: (0..answers).map(|_| Vec::new()).collect(),
+            begun: vec![!options.tools; answers],
             open: answers,
         }
     }
 
-    /// The first chunk of each answer, with its role.
+    /// The first chunk of each answer that begins with text.
     pub(crate) fn begin(&self) -> Vec<Bytes> {
-        (0_u32..)
-            .zip(&self.logprobs)
-            .map(|(index, _)| {
-                let delta = Delta {
-                    role: Some("assistant".to_owned()),
-                    content: Some(String::new()),
-                    ..Delta::default()
-                };
-                self.chunk(index, delta, Vec::new(), None)
-            })
-            .collect()
+        let begun = (0_u32..).zip(&self.begun).filter(|(_, begun)| **begun);
+        begun.map(|(index, _)| self.chunk(index, first_delta(), Vec::new(), None)).collect()
     }
 
     /// The chunks of an event.
@@ -72,7 +68,7 @@ impl ChunkEncoder {
                     let token = token.logprob.as_ref().map(logprobs::chat_token);
                     self.held_logprobs(index).extend(token);
                 }
-                out.extend(self.delta(index, token.delta));
+                self.push_delta(index, token.delta, &mut out);
             }
             OutputEvent::Error(error) if error.recoverable => {
                 out.push(sse::comment(&errors::chunk_error(&error)))
@@ -81,8 +77,11 @@ impl ChunkEncoder {
             OutputEvent::End(mut end) => {
                 self.usage.add_answer(index, &end.completed.usage);
                 self.open = self.open.saturating_sub(1);
-                out.extend(self.delta(index, std::mem::take(&mut end.delta)));
+                self.push_delta(index, std::mem::take(&mut end.delta), &mut out);
                 if let Some(reason) = end.finish_reason() {
+                    if self.is_first(index) {
+                        out.push(self.chunk(index, first_delta(), Vec::new(), None));
+                    }
                     let held = std::mem::take(self.held_logprobs(index));
                     out.push(self.chunk(index, Delta::default(), held, Some(reason)));
                 }
@@ -103,7 +102,12 @@ impl ChunkEncoder {
         &mut self.logprobs[index]
     }
 
-    fn delta(&mut self, index: u32, delta: OutputDelta) -> Option<Bytes> {
+    /// Whether nothing of this answer was sent yet; from now on something is.
+    fn is_first(&mut self, index: u32) -> bool {
+        self.begun.get_mut(index as usize).is_some_and(|begun| !std::mem::replace(begun, true))
+    }
+
+    fn push_delta(&mut self, index: u32, delta: OutputDelta, out: &mut Vec<Bytes>) {
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let parallel = self.options.parallel_tool_calls;
         let calls: Vec<ToolCallDelta> = delta
@@ -117,17 +121,25 @@ impl ChunkEncoder {
                 function: FunctionDelta { name: call.name, arguments: Some(call.arguments_delta) },
             })
             .collect();
-        let delta = Delta {
+        let mut delta = Delta {
             role: None,
-            content: some(delta.content),
+            content: some(delta.content).map(Some),
             reasoning_content: some(delta.reasoning),
             tool_calls: Some(calls).filter(|calls| !calls.is_empty()),
         };
         if delta == Delta::default() {
-            return None;
+            return;
+        }
+        if self.is_first(index) {
+            if delta.content.is_none() && delta.reasoning_content.is_none() {
+                delta.role = Some("assistant".to_owned());
+                delta.content = Some(None);
+            } else {
+                out.push(self.chunk(index, first_delta(), Vec::new(), None));
+            }
         }
         let held = std::mem::take(self.held_logprobs(index));
-        Some(self.chunk(index, delta, held, None))
+        out.push(self.chunk(index, delta, held, None));
     }
 
     fn chunk(
@@ -158,9 +170,13 @@ impl ChunkEncoder {
             choices,
             usage,
             system_fingerprint: Some(self.header.fingerprint.clone()),
-            service_tier: None,
         }
     }
+}
+
+/// The beginning of a message with text.
+fn first_delta() -> Delta {
+    Delta { role: Some("assistant".to_owned()), content: Some(Some(String::new())), ..Delta::default() }
 }
 
 /// The server-sent events of a response.

@@ -48,6 +48,13 @@ pub(crate) async fn task_of_request(
     if request.stream_options.is_some() && request.stream != Some(true) {
         return Err(Problem::field("stream_options", "only allowed with \"stream\": true").into());
     }
+    for (field, sent, newer) in
+        [("functions", &request.functions, "tools"), ("function_call", &request.function_call, "tool_choice")]
+    {
+        if sent.is_some() {
+            return Err(Problem::field(field, format!("{field} is not supported: send {newer}")).into());
+        }
+    }
     let kwargs = template_kwargs(request)?;
     let (max_tokens, max_tokens_field) = match (request.max_completion_tokens, request.max_tokens) {
         (Some(max_tokens), _) => (Some(max_tokens), "max_completion_tokens"),

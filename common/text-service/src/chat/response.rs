@@ -117,6 +117,5 @@ pub(crate) async fn collect(
         choices,
         usage: Usage::from(usage),
         system_fingerprint: Some(header.fingerprint),
-        service_tier: None,
     })
 }

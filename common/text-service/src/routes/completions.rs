@@ -36,7 +36,7 @@ pub(crate) async fn chat(
     let request: ChatRequest = body::parse(&body)?;
     drop(body);
     let service = service.into_inner();
-    service.check_model(request.model.as_deref()).await?;
+    service.check_required_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
     let task = chat::request::task_of_request(&runtime, &request).await?;
     service.loaded_runtime().await?;
@@ -45,6 +45,7 @@ pub(crate) async fn chat(
         logprobs: task.logprobs.is_some(),
         usage: request.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
         parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
+        tools: task.tools.as_ref().is_some_and(|tools| !tools.is_empty()),
     };
     let principal = caller.principal.as_str();
     let outputs = submission::submit(&runtime, principal, &header.id, vec![task]).await?;
@@ -76,7 +77,7 @@ pub(crate) async fn complete(
     let request: CompletionRequest = body::parse(&body)?;
     drop(body);
     let service = service.into_inner();
-    service.check_model(request.model.as_deref()).await?;
+    service.check_required_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
     let CompletionTasks { tasks, echoes, n } =
         completion::request::tasks_of_request(&runtime, &request).await?;

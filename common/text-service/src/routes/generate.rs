@@ -215,7 +215,7 @@ fn run(
     line: Option<u64>,
 ) -> impl Stream<Item = ServerEvent> + use<> {
     let id = uuid::Uuid::new_v4().simple().to_string();
-    let mut reader = task.output_reader(runtime, &id);
+    let mut reader = task.output_reader(runtime);
     let mut encoder = EventEncoder::default();
     let results = streaming.stream_request(task.engine_request(principal, id, 0));
     results.flat_map(move |result| {

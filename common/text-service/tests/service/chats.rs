@@ -12,13 +12,14 @@ async fn a_response_has_every_field_of_openais() {
     assert_eq!((&answer["object"], &answer["model"]), (&json!("chat.completion"), &json!("fake")));
     assert!(answer["created"].as_i64().unwrap() > 1_700_000_000);
     assert!(answer["system_fingerprint"].as_str().unwrap().starts_with("fp_"));
-    assert_eq!(answer["service_tier"], Value::Null);
+    // Absent, not null: null is not valid in OpenAI's schema.
+    assert_eq!(answer.get("service_tier"), None);
     assert_eq!(
         answer["choices"],
         json!([{
             "index": 0, "finish_reason": "stop", "stop_reason": null, "logprobs": null,
             "message": {"role": "assistant", "content": "hello there", "refusal": null, "annotations": [],
-                        "audio": null, "function_call": null},
+                        "audio": null},
         }])
     );
     let usage = &answer["usage"];
@@ -99,12 +100,28 @@ async fn a_tool_is_called_and_the_call_is_streamed() {
     assert_eq!((&call["type"], &call["function"]["name"]), (&json!("function"), &json!("weather")));
     let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
     assert_eq!(arguments, json!({"city": "Paris"}));
-    assert!(call["id"].as_str().unwrap().starts_with("call_"));
+    let id = call["id"].as_str().unwrap();
+    assert!(id.starts_with("call_") && id.len() == 29, "{id}");
 
     let chunks = tester.chat(message, json!({"tools": tools, "stream": true})).await.chunks();
     let deltas: Vec<&Value> =
         chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0)).collect();
     assert_eq!(deltas[0]["function"]["name"], "weather");
+    let first = &chunks[0]["choices"][0]["delta"];
+    assert_eq!((&first["role"], first.get("content")), (&json!("assistant"), Some(&Value::Null)), "{first}");
+    assert_eq!(&first["tool_calls"][0], deltas[0], "the first chunk has the call");
+    let roles = chunks.iter().filter(|chunk| chunk["choices"][0]["delta"].get("role").is_some());
+    assert_eq!(roles.count(), 1);
+    // With tools, an answer in text begins as one without.
+    for (message, end) in [("say hi", "stop"), ("think hmm | yes", "stop")] {
+        let chunks = tester.chat(message, json!({"tools": tools, "stream": true})).await.chunks();
+        assert_eq!(
+            chunks[0]["choices"][0]["delta"],
+            json!({"role": "assistant", "content": ""}),
+            "{message}"
+        );
+        assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], end);
+    }
     assert_eq!((&deltas[0]["index"], &deltas[0]["type"]), (&json!(0), &json!("function")));
     let arguments: String =
         deltas.iter().filter_map(|delta| delta["function"]["arguments"].as_str()).collect();
@@ -124,7 +141,7 @@ async fn a_tool_is_called_and_the_call_is_streamed() {
     }
     // The tool's result is part of the next request.
     let back = tester
-        .post("/v1/chat/completions", json!({"temperature": 0, "messages": [
+        .post("/v1/chat/completions", json!({"model": "fake", "temperature": 0, "messages": [
             {"role": "user", "content": "say it is sunny"},
             {"role": "assistant", "content": null, "tool_calls": [
                 {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Paris\"}"}}]},
@@ -245,7 +262,7 @@ async fn a_prompt_seen_before_is_found_in_the_cache() {
     let system = "rules ".repeat(40);
     let messages = json!([{"role": "system", "content": system}, {"role": "user", "content": "say a"}]);
     let ask = async || {
-        let body = json!({"messages": messages, "temperature": 0});
+        let body = json!({"model": "fake", "messages": messages, "temperature": 0});
         let answer = tester.post("/v1/chat/completions", body).await.expect(200);
         answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
     };

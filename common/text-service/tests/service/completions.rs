@@ -20,8 +20,10 @@ async fn a_text_is_completed() {
         (&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]),
         (&json!(3), &json!(4))
     );
-    let sixteen =
-        tester.post("/v1/completions", json!({"prompt": "abc", "temperature": 0})).await.expect(200);
+    let sixteen = tester
+        .post("/v1/completions", json!({"model": "fake", "prompt": "abc", "temperature": 0}))
+        .await
+        .expect(200);
     assert_eq!(sixteen["choices"][0]["text"].as_str().unwrap().len(), 16, "OpenAI's default");
 
     let mut streamed = body;
@@ -44,14 +46,14 @@ async fn prompts_are_texts_or_tokens_one_or_many() {
         (json!([97, 98, 99]), vec!["defg"]),
         (json!([[97], [97, 98]]), vec!["bcde", "cdef"]),
     ] {
-        let body = json!({"prompt": prompt, "max_tokens": 4, "temperature": 0});
+        let body = json!({"model": "fake", "prompt": prompt, "max_tokens": 4, "temperature": 0});
         let answer = tester.post("/v1/completions", body).await.expect(200);
         let choices = answer["choices"].as_array().unwrap();
         let texts: Vec<&str> = choices.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
         assert_eq!(texts, expected, "{prompt}");
         assert!(choices.iter().enumerate().all(|(index, choice)| choice["index"] == index));
     }
-    let two = json!({"prompt": ["abc", "a"], "n": 2, "max_tokens": 1, "temperature": 0, "echo": true});
+    let two = json!({"model": "fake", "prompt": ["abc", "a"], "n": 2, "max_tokens": 1, "temperature": 0, "echo": true});
     let answer = tester.post("/v1/completions", two).await.expect(200);
     let texts: Vec<&Value> =
         answer["choices"].as_array().unwrap().iter().map(|choice| &choice["text"]).collect();
@@ -62,7 +64,7 @@ async fn prompts_are_texts_or_tokens_one_or_many() {
 #[actix_web::test]
 async fn log_probabilities_have_the_format_of_completions() {
     let service = TestService::start().await;
-    let body = json!({"prompt": "abc", "max_tokens": 2, "temperature": 0, "logprobs": 2});
+    let body = json!({"model": "fake", "prompt": "abc", "max_tokens": 2, "temperature": 0, "logprobs": 2});
     let answer = service.tester().post("/v1/completions", body).await.expect(200);
     let logprobs = &answer["choices"][0]["logprobs"];
     assert_eq!(logprobs["tokens"], json!(["d", "e"]));

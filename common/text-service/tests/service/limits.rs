@@ -49,6 +49,16 @@ async fn each_invalid_field_of_a_chat_is_named() {
         ),
         (json!({"tools": tool("a"), "tool_choice": "perhaps"}), "tool_choice"),
         (json!({"tool_choice": "required"}), "tool_choice"),
+        (json!({"model": null}), "model"),
+        (json!({"functions": [{"name": "f", "parameters": {}}]}), "functions"),
+        (json!({"function_call": "auto"}), "function_call"),
+        (
+            json!({"messages": [
+                {"role": "user", "content": "say a"},
+                {"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": "{}"}},
+            ]}),
+            "messages[1].function_call",
+        ),
         (json!({"reasoning_effort": "huge"}), "reasoning_effort"),
         (json!({"priority": 11}), "priority"),
         (json!({"stop_token_ids": [5000]}), "stop_token_ids[0]"),
@@ -65,7 +75,7 @@ async fn each_invalid_field_of_a_chat_is_named() {
 async fn unknown_fields_and_nulls_are_accepted() {
     let service = TestService::start().await;
     let more = json!({"colour": "blue", "user": "ann", "metadata": {"a": "b"}, "store": true, "service_tier": "auto",
-        "top_p": null, "stop": null, "tools": null, "response_format": null, "seed": null, "logit_bias": null,
+        "top_p": null, "stop": null, "tools": null, "response_format": null, "functions": null, "function_call": null, "seed": null, "logit_bias": null,
         "stream": null, "stream_options": null, "parallel_tool_calls": false, "max_tokens": null});
     let answer = service.tester().chat("say a", more).await.expect(200);
     assert_eq!(answer["choices"][0]["message"]["content"], "a");
@@ -77,25 +87,35 @@ async fn errors_about_the_context_contain_its_size() {
     let tester = service.tester();
     let long = tester.chat(&"a".repeat(300), json!({})).await;
     assert_eq!(long.error(400).1, "context_length_exceeded");
-    assert!(long.text().contains("256"), "{}", long.text());
+    // Clients (litellm) recognise the condition by OpenAI's sentence.
+    let begins = |message: &Value| {
+        let message = message["error"]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("This model's maximum context length is 256 tokens. However, "),
+            "{message}"
+        );
+    };
+    begins(&long.json());
     let many = tester.chat("say a", json!({"max_tokens": 250})).await;
     assert_eq!(many.error(400), ("max_tokens".into(), "context_length_exceeded".into()));
-    assert!(many.text().contains("250"), "{}", many.text());
+    begins(&many.json());
+    assert!(many.text().contains("250 in the completion"), "{}", many.text());
     let rest = tester.chat("forever", json!({})).await.expect(200);
     assert_eq!(rest["usage"]["total_tokens"], 256, "by default an answer may fill the context");
     assert_eq!(rest["choices"][0]["finish_reason"], "length");
-    let completion = json!({"prompt": "a".repeat(300)});
-    assert_eq!(
-        tester.post("/v1/completions", completion).await.error(400),
-        ("prompt".into(), "context_length_exceeded".into())
-    );
+    let completion = json!({"model": "fake", "prompt": "a".repeat(300)});
+    let long = tester.post("/v1/completions", completion).await;
+    assert_eq!(long.error(400), ("prompt".into(), "context_length_exceeded".into()));
+    begins(&long.json());
 }
 
 #[actix_web::test]
 async fn each_invalid_field_of_a_completion_is_named() {
     let service = TestService::start().await;
     let tester = service.tester();
-    for (body, field) in [
+    let no_model = tester.post("/v1/completions", json!({"prompt": "a"})).await;
+    assert_eq!(no_model.error(400).0, "model");
+    for (mut body, field) in [
         (json!({}), "prompt"),
         (json!({"prompt": 5}), "prompt"),
         (json!({"prompt": []}), "prompt"),
@@ -109,6 +129,7 @@ async fn each_invalid_field_of_a_completion_is_named() {
         (json!({"prompt": "a", "echo": true, "logprobs": 1}), "logprobs"),
         (json!({"prompt": vec!["a"; 100], "n": 2}), "n"),
     ] {
+        body["model"] = json!("fake");
         let answer = tester.post("/v1/completions", body.clone()).await;
         assert_eq!(answer.error(400).0, field, "{body}: {}", answer.text());
     }

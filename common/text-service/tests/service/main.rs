@@ -9,6 +9,7 @@ mod drains;
 mod edges;
 mod limits;
 mod lines;
+mod schemas;
 mod sockets;
 mod status;
 mod support;

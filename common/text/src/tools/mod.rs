@@ -1,6 +1,7 @@
 //! Tool calling: tools of a request, formats and grammars of calls, and incremental parsing of calls from the output.
 
 mod arguments;
+mod call_id;
 mod choice;
 mod format;
 mod grammar;

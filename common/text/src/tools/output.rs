@@ -1,5 +1,6 @@
 //! Incremental parsing of a model's output into reasoning, content and tool calls.
 
+use super::call_id::call_id;
 use super::hermes::HermesCall;
 use super::markers::Markers;
 use super::tagged::{Progress, TaggedCall};
@@ -72,7 +73,7 @@ enum State {
 
 impl OutputParser {
     /// A parser for an output in `format` to a request with `tools` (if empty, calls are not parsed). `thinking`: the prompt ended
-    /// inside reasoning (see [`OutputParser::prompt_opens_reasoning`]). The ids of calls are `call_{id}_{index}`.
+    /// inside reasoning (see [`OutputParser::prompt_opens_reasoning`]). The ids of calls are derived from `id`.
     #[must_use]
     pub fn new(format: OutputFormat, tools: ToolSet, thinking: bool, id: &str) -> Self {
         Self {
@@ -251,7 +252,7 @@ impl Calls {
         if sink.name.is_some() || !sink.arguments.is_empty() {
             delta.tool_calls.push(ToolCallDelta {
                 index: sink.index,
-                id: sink.name.is_some().then(|| format!("call_{}_{}", self.id, sink.index)),
+                id: sink.name.is_some().then(|| call_id(&self.id, sink.index)),
                 name: sink.name,
                 arguments_delta: sink.arguments,
             });

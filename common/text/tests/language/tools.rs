@@ -10,6 +10,7 @@ struct Answer {
     content: String,
     reasoning: String,
     calls: Vec<(String, String)>,
+    ids: Vec<String>,
 }
 
 fn tools() -> ToolSet {
@@ -30,7 +31,9 @@ fn add(answer: &mut Answer, delta: OutputDelta) {
     for call in delta.tool_calls {
         if let Some(name) = call.name {
             assert_eq!(call.index, answer.calls.len(), "calls come in order");
-            assert_eq!(call.id, Some(format!("call_x_{}", call.index)));
+            let id = call.id.expect("the first delta has the id");
+            assert!(id.len() == 29 && answer.ids.iter().all(|known| *known != id), "{id}");
+            answer.ids.push(id);
             answer.calls.push((name, String::new()));
         } else {
             assert_eq!(call.id, None);

@@ -53,7 +53,7 @@ impl Answer {
                     self.tick();
                     self.think(&thought);
                 }
-                if let Some(content) = choice.delta.content.filter(|text| !text.is_empty()) {
+                if let Some(content) = choice.delta.content.flatten().filter(|text| !text.is_empty()) {
                     self.tick();
                     self.say(&content)?;
                 }
