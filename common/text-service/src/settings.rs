@@ -34,7 +34,7 @@ pub struct TextSettings {
     pub prompt_chunk: usize,
     /// `VIDEOSDGX_KV_CACHE_GB`: size of the KV cache in GB; default: 0.3 of the free memory.
     pub kv_cache: KvCacheSize,
-    /// `VIDEOSDGX_PREFIX_SHARING`: which requests share cached prefixes: `everybody` (default), `principal` or `nobody`.
+    /// `VIDEOSDGX_PREFIX_SHARING`: which requests share cached prefixes: `principal` (default), `all` or `off`.
     pub prefix_sharing: PrefixSharing,
     /// `VIDEOSDGX_REQUEST_SECONDS`: timeout of requests that do not set one; default: none.
     pub default_deadline: Option<Duration>,
@@ -81,12 +81,10 @@ impl std::str::FromStr for PrefixSharingName {
 
     fn from_str(text: &str) -> Result<Self, UnknownChoice> {
         Ok(Self(match text {
-            "everybody" => PrefixSharing::All,
             "principal" => PrefixSharing::PerPrincipal,
-            "nobody" => PrefixSharing::Off,
-            _ => {
-                return Err(UnknownChoice::new("prefix sharing", text, "everybody, principal or nobody"));
-            }
+            "all" => PrefixSharing::All,
+            "off" => PrefixSharing::Off,
+            _ => return Err(UnknownChoice::new("prefix sharing", text, "principal, all or off")),
         }))
     }
 }
@@ -224,7 +222,7 @@ mod tests {
             ("VIDEOSDGX_MAX_CONTEXT", "4096"),
             ("VIDEOSDGX_MAX_SEQUENCES", "3"),
             ("VIDEOSDGX_KV_CACHE_GB", "0.5"),
-            ("VIDEOSDGX_PREFIX_SHARING", "Principal"),
+            ("VIDEOSDGX_PREFIX_SHARING", "All"),
             ("VIDEOSDGX_CORS_ORIGINS", "https://a.example, http://localhost:3000"),
         ])
         .unwrap();
@@ -232,7 +230,8 @@ mod tests {
         assert_eq!((engine.max_context, engine.batch.max), (2048, 3));
         assert_eq!(settings.engine("m", 8192).max_context, 4096);
         assert_eq!(engine.kv_cache, KvCacheSize::Bytes(500_000_000));
-        assert_eq!(engine.prefix_sharing, PrefixSharing::PerPrincipal);
+        assert_eq!(engine.prefix_sharing, PrefixSharing::All);
+        assert_eq!(TextSettings::default().engine("m", 2048).prefix_sharing, PrefixSharing::PerPrincipal);
         assert_eq!(settings.origins, ["https://a.example", "http://localhost:3000"]);
     }
 
@@ -243,7 +242,7 @@ mod tests {
             ("VIDEOSDGX_MAX_SEQUENCES", "0"),
             ("VIDEOSDGX_STREAM_QUEUE", "many"),
             ("VIDEOSDGX_KV_CACHE_GB", "-1"),
-            ("VIDEOSDGX_PREFIX_SHARING", "friends"),
+            ("VIDEOSDGX_PREFIX_SHARING", "everybody"),
             ("VIDEOSDGX_TELEMETRY_SAMPLING", "1.5"),
             ("VIDEOSDGX_RESUME_SECONDS", "NaN"),
             ("VIDEOSDGX_IMAGE_URLS", "yes"),

@@ -60,7 +60,7 @@ impl GenerationTask {
     pub(crate) fn refusal(&self, error: SubmitError) -> Problem {
         let detail = error.to_string();
         match error {
-            SubmitError::QueueFull { waiting, retry_after } => Problem::new(Code::QueueFull, detail)
+            SubmitError::QueueFull { waiting, retry_after, .. } => Problem::new(Code::QueueFull, detail)
                 .with_limit(waiting)
                 .with_retry_after(retry_after.as_secs()),
             SubmitError::Draining => Problem::new(Code::Draining, detail).with_retry_after(5),

@@ -1,6 +1,7 @@
 //! Chat completions, in one piece and in chunks.
 
 use serde_json::{Value, json};
+use videosdgx_testing::TestClient;
 
 use crate::support::{TestService, TextClient as _};
 
@@ -261,13 +262,15 @@ async fn a_prompt_seen_before_is_found_in_the_cache() {
     let tester = service.tester();
     let system = "rules ".repeat(40);
     let messages = json!([{"role": "system", "content": system}, {"role": "user", "content": "say a"}]);
-    let ask = async || {
+    let ask = async |client: &TestClient| {
         let body = json!({"model": "fake", "messages": messages, "temperature": 0});
-        let answer = tester.post("/v1/chat/completions", body).await.expect(200);
+        let answer = client.post("/v1/chat/completions", body).await.expect(200);
         answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
     };
-    assert_eq!(ask().await, 0);
-    assert!(ask().await >= 200);
+    assert_eq!(ask(&tester).await, 0);
+    assert!(ask(&tester).await >= 200);
+    // Another principal is not told what the first one sent.
+    assert_eq!(ask(&service.client("somebody-else", "generate")).await, 0);
 }
 
 #[actix_web::test]

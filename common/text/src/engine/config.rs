@@ -24,7 +24,8 @@ pub struct EngineConfig {
     pub max_context: usize,
     /// How many sequences run at the same time.
     pub batch: BatchSizeConfig,
-    /// Maximum number of queued requests (default: 256); further ones are refused.
+    /// Maximum number of queued requests (default: 256); further ones are refused. One principal may take three times as many places
+    /// as are free, alone three quarters of the queue.
     pub queue_capacity: usize,
     /// Capacity of a stream's event buffer (default: 100); the sequence pauses while the buffer is full.
     pub buffer_size: usize,
@@ -40,7 +41,7 @@ pub struct EngineConfig {
     pub default_deadline: Option<Duration>,
     /// A stream whose reader reads nothing for this long is ended (default: 30 s).
     pub slow_reader_limit: Duration,
-    /// Which requests share cached prefixes.
+    /// Which requests share cached prefixes (default: those of the same principal).
     pub prefix_sharing: PrefixSharing,
     /// Thresholds of the memory monitor.
     pub memory_pressure: MemoryPressureConfig,
@@ -62,7 +63,7 @@ impl EngineConfig {
             ageing: Duration::from_secs(2),
             default_deadline: None,
             slow_reader_limit: Duration::from_secs(30),
-            prefix_sharing: PrefixSharing::All,
+            prefix_sharing: PrefixSharing::default(),
             memory_pressure: MemoryPressureConfig::default(),
         }
     }
@@ -88,13 +89,14 @@ impl Default for KvCacheSize {
     }
 }
 
-/// Which requests share cached prompt prefixes. A hit is observable as a shorter time to the first token.
+/// Which requests share cached prompt prefixes. A hit is observable, as `cached_tokens` and as a shorter time to the first token: whoever
+/// shares prefixes with others can find out, by guessing, what their prompts begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PrefixSharing {
-    /// All requests, so that a system prompt is computed once.
-    #[default]
+    /// All requests, so that a system prompt is computed once for all principals.
     All,
     /// Requests of the same principal.
+    #[default]
     PerPrincipal,
     /// None.
     Off,

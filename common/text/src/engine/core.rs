@@ -38,8 +38,8 @@ pub(super) struct Core {
     pub(super) fell_behind: usize,
     pub(super) draining: bool,
     pub(super) closed: bool,
-    /// Tasks that wait for queue space.
-    pub(super) queue_wakers: Vec<Waker>,
+    /// Tasks that wait for queue space, with their principals.
+    pub(super) queue_wakers: Vec<(String, Waker)>,
     pub(super) counts: StepCounts,
     reported: ReportedCounts,
 }
@@ -149,20 +149,27 @@ impl Core {
         ended
     }
 
-    /// Whether the queue has space; otherwise `waker` is woken once it has.
-    pub(super) fn has_queue_space(&mut self, waker: &Waker) -> bool {
-        if self.scheduler.has_queue_space() || self.draining {
+    /// Whether the queue has space for this principal; otherwise `waker` is woken once it has.
+    pub(super) fn has_queue_space(&mut self, principal: &str, waker: &Waker) -> bool {
+        if self.scheduler.has_queue_space(principal) || self.draining {
             return true;
         }
-        self.queue_wakers.retain(|known| !known.will_wake(waker));
-        self.queue_wakers.push(waker.clone());
+        self.queue_wakers.retain(|(_, known)| !known.will_wake(waker));
+        self.queue_wakers.push((principal.to_owned(), waker.clone()));
         false
+    }
+
+    /// Takes the tasks for whose principals the queue has space.
+    pub(super) fn take_queue_wakers(&mut self) -> Vec<Waker> {
+        let scheduler = &self.scheduler;
+        let ready = self.queue_wakers.extract_if(.., |(principal, _)| scheduler.has_queue_space(principal));
+        ready.map(|(_, waker)| waker).collect()
     }
 
     /// Refuses new requests from now on.
     pub(super) fn start_draining(&mut self) -> Vec<Waker> {
         self.draining = true;
-        std::mem::take(&mut self.queue_wakers)
+        std::mem::take(&mut self.queue_wakers).into_iter().map(|(_, waker)| waker).collect()
     }
 
     pub(super) fn cache_usage(&self) -> CacheUsage {

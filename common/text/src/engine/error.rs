@@ -5,11 +5,13 @@ use std::time::Duration;
 /// Why [`TextEngine::submit`](crate::TextEngine::submit) refused a request; nothing was queued.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// The queue is full.
-    #[error("the queue is full ({waiting} requests), try again in {} s", retry_after.as_secs())]
+    /// The queue, or the principal's share of it, is full.
+    #[error("{} ({waiting} requests wait), try again in {} s", which_queue(*share), retry_after.as_secs())]
     QueueFull {
-        /// Number of waiting requests.
+        /// Number of waiting requests: of the principal if it is its share that is full, otherwise of all.
         waiting: usize,
+        /// The principal's share is full; others may still submit requests.
+        share: bool,
         /// Estimated time until a queue place is free; whole seconds, at least 1.
         retry_after: Duration,
     },
@@ -38,4 +40,8 @@ pub enum SubmitError {
     /// An active stream has this id.
     #[error("a stream with the id {0} is active, choose another id")]
     DuplicateId(String),
+}
+
+fn which_queue(share: bool) -> &'static str {
+    if share { "your share of the queue is full" } else { "the queue is full" }
 }

@@ -194,14 +194,14 @@ impl TextEngine {
         Ok(TokenStream::new(id, seq, buffer, owner))
     }
 
-    /// Resolves when the queue has space or the engine is draining. Another caller may take the space first.
-    pub fn wait_for_queue_space(&self) -> BoxFuture<'static, ()> {
-        let shared = Arc::clone(self.shared());
-        poll_fn(
-            move |context| {
-                if shared.lock().has_queue_space(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
-            },
-        )
+    /// Resolves when the queue has space for a request of this principal or the engine is draining. Another caller may take the space
+    /// first.
+    pub fn wait_for_queue_space(&self, principal: &str) -> BoxFuture<'static, ()> {
+        let (shared, principal) = (Arc::clone(self.shared()), principal.to_owned());
+        poll_fn(move |context| {
+            let has_space = shared.lock().has_queue_space(&principal, context.waker());
+            if has_space { Poll::Ready(()) } else { Poll::Pending }
+        })
         .boxed()
     }
 
@@ -272,7 +272,7 @@ fn start_draining(shared: &Shared) {
 }
 
 fn queue_full(full: QueueFull) -> SubmitError {
-    SubmitError::QueueFull { waiting: full.waiting, retry_after: full.retry_after }
+    SubmitError::QueueFull { waiting: full.waiting, share: full.share, retry_after: full.retry_after }
 }
 
 /// From the system's random source, by way of the standard library's hash keys.

@@ -82,8 +82,7 @@ impl Shared {
     /// Updates the metrics and unlocks the core; then wakes tasks that wait for queue space if there is some, and the driver if there
     /// is work or the engine has ended.
     pub(super) fn release(&self, mut core: MutexGuard<'_, Core>) {
-        let has_space = core.scheduler.has_queue_space();
-        let wakers = if has_space { std::mem::take(&mut core.queue_wakers) } else { Vec::new() };
+        let wakers = core.take_queue_wakers();
         core.update_metrics(&self.telemetry);
         let notify = core.scheduler.has_work() || (core.closed && core.scheduler.len() == 0);
         drop(core);

@@ -8,7 +8,8 @@ use videosdgx_decoder_api::ImageInput;
 /// Configuration of a scheduler.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SchedulerConfig {
-    /// Maximum number of sequences that wait or are paused; further ones are refused.
+    /// Maximum number of sequences that wait or are paused; further ones are refused. One principal may take three times as many
+    /// places as are free.
     pub(crate) queue_capacity: usize,
     /// Waiting time that counts as much as one level of priority.
     pub(crate) ageing: Duration,

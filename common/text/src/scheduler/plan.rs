@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sequence::{Sequence, SequenceStatus};
+use super::shares::{LEAD, PROMPT_TOKEN, QUANTUM, at_level};
 use super::state::{EndCause, EndedSequence};
 use super::{Scheduler, SeqId, StepLimits};
 use crate::cache::BlockHash;
@@ -62,99 +63,155 @@ impl Scheduler {
     /// [`Scheduler::step_done`], so a failed step can be planned again.
     pub(crate) fn plan(&mut self, now: Duration, limits: StepLimits) -> Plan {
         self.expire(now);
-        let running = self.sequences.values().filter(|sequence| sequence.status == SequenceStatus::Running);
-        self.fairness.advance(now, running.map(|sequence| &*sequence.principal));
+        self.shares.note_starved(now);
         let before = self.cache.capacity();
         if !limits.pause_admission {
             self.admit(now, limits.max_running.max(1));
         }
         let mut plan = Plan::default();
-        let mut order = self.by_rank(|status| status == SequenceStatus::Running);
+        let mut order = self.running_order();
+        let mut planned = order.len();
         // A sequence of a step that crashed runs alone until it has completed a step.
-        if let Some(suspect) = order.iter().copied().find(|seq| self.sequences[seq].crashes > 0) {
-            order = vec![suspect];
+        if let Some(suspect) = order.iter().position(|seq| self.sequences[seq].crashes > 0) {
+            order[..=suspect].rotate_right(1);
+            planned = 1;
         }
-        self.plan_decoding(&order, &mut plan);
+        self.plan_decoding(&order, planned, &mut plan);
+        order.truncate(planned);
+        if plan.decoding < planned {
+            // The budget goes to the principal with the lowest counter first.
+            order.sort_by_cached_key(|seq| {
+                self.sequences
+                    .get(seq)
+                    .map(|sequence| (self.shares.counter(sequence.account), sequence.rank, *seq))
+            });
+        }
         self.plan_prompts(&order, limits, &mut plan);
         let blocks = self.cache.capacity();
         plan.grow = (blocks > before).then_some(Growth { before, blocks });
         plan
     }
 
-    /// Sequences whose status matches, in order of rank.
-    fn by_rank(&self, matches: impl Fn(SequenceStatus) -> bool) -> Vec<SeqId> {
-        let mut order: Vec<(i64, SeqId)> = self
+    /// Running sequences; the last ones yield their blocks first.
+    fn running_order(&self) -> Vec<SeqId> {
+        let mut order: Vec<(u64, i64, SeqId)> = self
             .sequences
             .iter()
-            .filter(|(_, sequence)| matches(sequence.status))
-            .map(|(seq, sequence)| (sequence.rank, *seq))
+            .filter(|(_, sequence)| sequence.status == SequenceStatus::Running)
+            .map(|(seq, sequence)| (self.shares.position(sequence.account), sequence.rank, *seq))
             .collect();
         order.sort_unstable();
-        order.into_iter().map(|(_, seq)| seq).collect()
+        order.into_iter().map(|(.., seq)| seq).collect()
     }
 
     fn admit(&mut self, now: Duration, max_running: usize) {
-        while let Some(candidate) = self.next_waiting() {
-            let displaced = if self.running() < max_running {
-                None
-            } else {
-                match self.displacement_victim(candidate) {
-                    Some(victim) => Some(victim),
-                    None => break,
-                }
-            };
-            if let Some(victim) = displaced
-                && let Some(sequence) = self.sequences.get_mut(&victim)
-            {
+        // Every admission beyond the number of slots reduces the difference between two principals, or lets a higher priority pass.
+        for _ in 0..=self.sequences.len() {
+            let Some((candidate, displaced)) = self.next_admission(now, max_running) else { return };
+            if let Some(victim) = displaced {
                 // It keeps its blocks until another sequence needs them.
-                sequence.status = SequenceStatus::Waiting;
+                self.set_status(victim, SequenceStatus::Waiting);
                 self.counts.preemptions += 1;
             }
-            if self.try_admit(candidate) {
+            if self.try_admit(now, candidate) {
                 continue;
             }
-            if let Some(victim) = displaced.and_then(|victim| self.sequences.get_mut(&victim)) {
+            if let Some(victim) = displaced {
                 // The candidate was not admitted, so the victim continues, unless it has lost its blocks.
-                if !victim.blocks.is_empty() {
-                    victim.status = SequenceStatus::Running;
+                if self.sequences.get(&victim).is_some_and(|sequence| !sequence.blocks.is_empty()) {
+                    self.set_status(victim, SequenceStatus::Running);
                     self.counts.preemptions -= 1;
                 }
-                break;
+                return;
             }
             if self.running() > 0 {
                 // The candidate stays first in line: if others overtook it, large prompts would starve.
-                break;
+                return;
             }
             self.remove(now, candidate);
             self.ended.push(EndedSequence { seq: candidate, cause: EndCause::Memory });
         }
     }
 
-    /// The waiting sequence that is next in line.
-    fn next_waiting(&self) -> Option<SeqId> {
+    /// The waiting sequence that gets a slot, and the running one that yields its slot, if none is free.
+    fn next_admission(&mut self, now: Duration, max_running: usize) -> Option<(SeqId, Option<SeqId>)> {
+        if self.shares.total().waiting == 0 {
+            return None;
+        }
         let waiting =
             self.sequences.iter().filter(|(_, sequence)| sequence.status == SequenceStatus::Waiting);
-        let turn = |sequence: &Sequence| {
-            let penalty = self.fairness.penalty(&sequence.principal).as_micros();
-            sequence.rank.saturating_add(i64::try_from(penalty).unwrap_or(i64::MAX))
+        self.shares.find_heads(waiting.map(|(seq, sequence)| (sequence.account, sequence.rank, *seq)));
+        let turn = |seq: &SeqId| {
+            self.sequences.get(seq).map(|sequence| (self.position_with(now, sequence), sequence.rank, *seq))
         };
-        waiting.min_by_key(|(seq, sequence)| (turn(sequence), **seq)).map(|(seq, _)| *seq)
+        let first = self.shares.heads().min_by_key(turn)?;
+        if self.running() < max_running {
+            return Some((first, None));
+        }
+        if let Some(victim) = self.displacement_victim(now, first) {
+            return Some((first, Some(victim)));
+        }
+        // While the first one waits for another principal's slot, others may still use those of their own principal.
+        self.shares.heads().filter(|seq| *seq != first).find_map(|seq| {
+            let victim = self.displacement_victim(now, seq)?;
+            Some((seq, Some(victim)))
+        })
     }
 
-    /// The running sequence that yields its slot to `candidate`: of those with lower priority and later rank, the last in rank.
-    fn displacement_victim(&self, candidate: SeqId) -> Option<SeqId> {
+    /// The position of a waiting sequence's principal if the sequence ran.
+    fn position_with(&self, now: Duration, sequence: &Sequence) -> u64 {
+        let level = self.level_at(now, sequence);
+        self.shares.position(sequence.account).saturating_add(at_level(QUANTUM, level))
+    }
+
+    fn level_at(&self, now: Duration, sequence: &Sequence) -> u8 {
+        sequence.level_at(now, self.shares.starved_since(sequence.account), self.config.ageing)
+    }
+
+    /// The running sequence that yields its slot to `candidate`: of those that may be displaced, the last in rank of the principal
+    /// with the highest position.
+    fn displacement_victim(&self, now: Duration, candidate: SeqId) -> Option<SeqId> {
         let candidate = self.sequences.get(&candidate)?;
+        let missing = candidate.blocks_needed().saturating_sub(candidate.blocks.len());
+        let fits = missing + self.margin(candidate) <= self.cache.available() + self.growth_left();
+        self.victim(now, candidate, !fits)
+    }
+
+    /// As [`Scheduler::displacement_victim`]. `frees`: it also loses its blocks.
+    fn victim(&self, now: Duration, candidate: &Sequence, frees: bool) -> Option<SeqId> {
+        let position = self.position_with(now, candidate);
+        let aged = candidate.aged_at(now);
+        let yields = |victim: &Sequence| {
+            if victim.account == candidate.account {
+                return victim.priority < candidate.priority && victim.aged < aged;
+            }
+            // What must be computed again is less than what its principal is ahead.
+            let lost = if frees { victim.computed as u64 * PROMPT_TOKEN } else { 0 };
+            position.saturating_add(at_level(LEAD + lost, victim.level))
+                < self.shares.position(victim.account)
+        };
         self.sequences
             .iter()
             .filter(|(_, sequence)| sequence.status == SequenceStatus::Running)
-            .filter(|(_, sequence)| sequence.priority < candidate.priority && sequence.rank > candidate.rank)
-            .max_by_key(|(seq, sequence)| (sequence.rank, **seq))
+            .filter(|(_, sequence)| yields(sequence))
+            .max_by_key(|(seq, sequence)| (self.shares.position(sequence.account), sequence.rank, **seq))
             .map(|(seq, _)| *seq)
+    }
+
+    /// Number of blocks that must stay free when `candidate` is admitted, so that it is not preempted again at once; more after a
+    /// preemption, to avoid repeated recomputation.
+    fn margin(&self, candidate: &Sequence) -> usize {
+        self.running() * if candidate.admitted { READMISSION_MARGIN } else { MARGIN }
+    }
+
+    /// Number of blocks by which the cache may grow.
+    fn growth_left(&self) -> usize {
+        self.cache_limit.saturating_sub(self.cache.capacity())
     }
 
     /// Assigns a waiting sequence the blocks for all its tokens, sharing cached ones, and sets it running; `false` when too few
     /// blocks are available.
-    fn try_admit(&mut self, candidate: SeqId) -> bool {
+    fn try_admit(&mut self, now: Duration, candidate: SeqId) -> bool {
         let Some(sequence) = self.sequences.get_mut(&candidate) else { return false };
         let mut found = sequence.computed / BLOCK_TOKENS;
         let mut found_cached = 0;
@@ -171,11 +228,9 @@ impl Scheduler {
         }
         let held = sequence.blocks.len().max(found);
         let missing = sequence.blocks_needed().saturating_sub(held);
-        // Some blocks stay free per running sequence, so that the sequence is not preempted again at once; more after a preemption,
-        // to avoid repeated recomputation.
-        let each = if sequence.admitted { READMISSION_MARGIN } else { MARGIN };
-        let margin = self.running() * each;
-        if !self.free_blocks(candidate, missing + found_cached, margin) {
+        let Some(sequence) = self.sequences.get(&candidate) else { return false };
+        let (needed, level) = (missing + found_cached + self.margin(sequence), self.level_at(now, sequence));
+        if !self.free_blocks(now, candidate, needed) {
             return false;
         }
         let Some(sequence) = self.sequences.get_mut(&candidate) else { return false };
@@ -190,6 +245,7 @@ impl Scheduler {
         }
         if !sequence.admitted {
             sequence.admitted = true;
+            sequence.aged = sequence.aged_at(now);
             sequence.cached_tokens = sequence.take_newly_cached();
             self.counts.prefix_queries += sequence.prompt_tokens as u64;
             self.counts.prefix_hits += sequence.cached_tokens as u64;
@@ -204,40 +260,37 @@ impl Scheduler {
                 }
             }
         }
-        sequence.status = SequenceStatus::Running;
+        sequence.level = level;
+        self.set_status(candidate, SequenceStatus::Running);
         true
     }
 
-    /// Makes `blocks + margin` blocks available for `candidate`: grows the cache, then preempts sequences that are not running, then
-    /// running ones with lower priority and later rank. `false` when that is not enough.
-    fn free_blocks(&mut self, candidate: SeqId, blocks: usize, margin: usize) -> bool {
-        let needed = blocks + margin;
+    /// Makes `needed` blocks available for `candidate`: grows the cache, then preempts sequences that are not running, then running
+    /// ones that may be displaced. `false` when that is not enough.
+    fn free_blocks(&mut self, now: Duration, candidate: SeqId, needed: usize) -> bool {
         self.grow_for(needed);
-        let Some(sequence) = self.sequences.get(&candidate) else { return false };
-        let (priority, rank) = (sequence.priority, sequence.rank);
-        let idle = self.by_rank(|status| status != SequenceStatus::Running);
-        for holder in idle.into_iter().rev().filter(|holder| *holder != candidate) {
-            if self.cache.available() >= needed {
-                return true;
-            }
-            if !self.sequences[&holder].blocks.is_empty() {
-                self.preempt(holder);
-            }
-        }
         while self.cache.available() < needed {
-            let victim = self
-                .sequences
-                .iter()
-                .filter(|(_, sequence)| sequence.status == SequenceStatus::Running)
-                .filter(|(_, sequence)| sequence.priority < priority && sequence.rank > rank)
-                .max_by_key(|(seq, sequence)| (sequence.rank, **seq))
-                .map(|(seq, _)| *seq);
-            match victim {
+            if let Some(holder) = self.last_idle_holder(Some(candidate)) {
+                self.preempt(holder);
+                continue;
+            }
+            let Some(sequence) = self.sequences.get(&candidate) else { return false };
+            match self.victim(now, sequence, true) {
                 Some(victim) => self.preempt(victim),
                 None => return false,
             }
         }
         true
+    }
+
+    /// The sequence that holds blocks, is not running, and yields them first.
+    fn last_idle_holder(&self, except: Option<SeqId>) -> Option<SeqId> {
+        self.sequences
+            .iter()
+            .filter(|(_, sequence)| sequence.status != SequenceStatus::Running && !sequence.blocks.is_empty())
+            .filter(|(seq, _)| Some(**seq) != except)
+            .max_by_key(|(seq, sequence)| (self.shares.position(sequence.account), sequence.rank, **seq))
+            .map(|(seq, _)| *seq)
     }
 
     /// Grows the cache, within its limit, until `blocks` are available.
@@ -250,13 +303,13 @@ impl Scheduler {
         }
     }
 
-    /// Plans the newest token of each decoding sequence, in order of rank.
-    fn plan_decoding(&mut self, order: &[SeqId], plan: &mut Plan) {
-        for seq in order {
+    /// Plans the newest token of each decoding sequence among the first `planned` of `order`.
+    fn plan_decoding(&mut self, order: &[SeqId], planned: usize, plan: &mut Plan) {
+        for (index, seq) in order.iter().enumerate().take(planned) {
             let ready = self.sequences.get(seq).is_some_and(|sequence| {
                 sequence.status == SequenceStatus::Running && sequence.remaining() == 1
             });
-            if ready && self.ensure_blocks(*seq) {
+            if ready && self.ensure_blocks(*seq, &order[index + 1..]) {
                 plan.decoding += 1;
                 self.push_segment(*seq, 1, plan);
             }
@@ -264,8 +317,9 @@ impl Scheduler {
     }
 
     /// Ensures that a running sequence has blocks for all its tokens. If none is available, it preempts sequences that are not
-    /// running, then the running one that is last in rank; `false` when that is the sequence itself.
-    fn ensure_blocks(&mut self, seq: SeqId) -> bool {
+    /// running, then the last running one of `later`, which are not in the plan yet, and without any the sequence itself; `false`
+    /// then.
+    fn ensure_blocks(&mut self, seq: SeqId, later: &[SeqId]) -> bool {
         loop {
             let Some(sequence) = self.sequences.get_mut(&seq) else { return false };
             if sequence.status != SequenceStatus::Running {
@@ -282,17 +336,17 @@ impl Scheduler {
             if self.cache.available() > 0 {
                 continue;
             }
-            let idle = self.by_rank(|status| status != SequenceStatus::Running);
-            let holder = idle.into_iter().rev().find(|holder| !self.sequences[holder].blocks.is_empty());
-            let victim = holder.or_else(|| self.by_rank(|status| status == SequenceStatus::Running).pop());
-            match victim {
-                Some(victim) => self.preempt(victim),
-                None => return false,
-            }
+            let victim = self.last_idle_holder(None).unwrap_or_else(|| {
+                let runs = |seq: &&SeqId| {
+                    self.sequences.get(seq).is_some_and(|other| other.status == SequenceStatus::Running)
+                };
+                later.iter().rev().find(runs).copied().unwrap_or(seq)
+            });
+            self.preempt(victim);
         }
     }
 
-    /// Plans chunks of prompts, in order of rank, within the budget.
+    /// Plans chunks of prompts, in this order, within the budget.
     fn plan_prompts(&mut self, order: &[SeqId], limits: StepLimits, plan: &mut Plan) {
         let prompts_only = plan.decoding == 0;
         let budget = if prompts_only { limits.prompt_only_budget } else { limits.mixed_budget }.max(1);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SequenceSpec;
+use super::shares::{AccountId, MAX_LEVEL, Phase};
 use crate::cache::{BlockHash, block_hash, root_hash};
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, ImageInput};
 
@@ -19,11 +20,27 @@ pub(super) enum SequenceStatus {
     Paused { since: Duration },
 }
 
+impl SequenceStatus {
+    pub(super) fn phase(self) -> Phase {
+        match self {
+            Self::Waiting => Phase::Waiting,
+            Self::Running => Phase::Running,
+            Self::Paused { .. } => Phase::Paused,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Sequence {
-    pub(super) principal: String,
+    /// The principal's.
+    pub(super) account: AccountId,
     pub(super) priority: u8,
+    /// The priority, raised once if the principal had nothing running: sets the cost of its tokens.
+    pub(super) level: u8,
+    /// The aged priority with which it was first admitted, in microseconds of ageing.
+    pub(super) aged: i64,
     pub(super) deadline: Option<Duration>,
+    arrived: Duration,
     /// Arrival time in microseconds minus the bonus of the priority; the lowest is first.
     pub(super) rank: i64,
     pub(super) status: SequenceStatus,
@@ -51,12 +68,14 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn new(spec: SequenceSpec, now: Duration, ageing: Duration) -> Self {
-        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 16);
+    pub(super) fn new(spec: SequenceSpec, account: AccountId, now: Duration, ageing: Duration) -> Self {
         Self {
             rank: micros(now).saturating_sub(micros(ageing).saturating_mul(i64::from(spec.priority))),
-            principal: spec.principal,
+            account,
             priority: spec.priority,
+            level: spec.priority.min(MAX_LEVEL),
+            aged: 0,
+            arrived: now,
             deadline: spec.deadline,
             status: SequenceStatus::Waiting,
             prompt_tokens: spec.tokens.len(),
@@ -73,6 +92,20 @@ impl Sequence {
             counted: 0,
             crashes: 0,
         }
+    }
+
+    /// The priority, with one level for each `ageing` that it and its principal have waited.
+    pub(super) fn level_at(&self, now: Duration, starved_since: Option<Duration>, ageing: Duration) -> u8 {
+        let Some(since) = starved_since else { return self.level };
+        let waited = now.saturating_sub(since.max(self.arrived)).as_micros();
+        let levels = waited.checked_div(ageing.as_micros()).unwrap_or(0);
+        let raised = u128::from(self.priority).saturating_add(levels).min(u128::from(MAX_LEVEL));
+        self.level.max(u8::try_from(raised).unwrap_or(MAX_LEVEL))
+    }
+
+    /// The aged priority, in microseconds of ageing.
+    pub(super) fn aged_at(&self, now: Duration) -> i64 {
+        micros(now).saturating_sub(self.rank)
     }
 
     /// Number of tokens that are not in the cache; at least one, because the newest token never is.
@@ -114,4 +147,8 @@ impl Sequence {
     pub(super) fn shareable_blocks(&self) -> usize {
         (self.tokens.len() - 1) / BLOCK_TOKENS
     }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 16)
 }

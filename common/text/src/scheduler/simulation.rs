@@ -72,8 +72,9 @@ impl World {
         prompt.extend((0..self.random.random_range(0..40)).map(|_| self.random.random_range(0..5_u32)));
         let wanted = self.random.random_range(1..60);
         let deadline = self.random.random_bool(0.1).then(|| self.now + Duration::from_millis(400));
+        let principal = format!("p{}", self.random.random_range(0..3));
         let spec = SequenceSpec {
-            principal: format!("p{}", self.random.random_range(0..3)),
+            principal: principal.clone(),
             priority: self.random.random_range(0..10),
             tokens: prompt.clone(),
             max_tokens: wanted,
@@ -83,7 +84,7 @@ impl World {
         if let Ok(seq) = self.scheduler.submit(self.now, spec) {
             self.callers.insert(seq, Caller { prompt, wanted, got: Vec::new(), paused: false });
         } else {
-            assert!(!self.scheduler.has_queue_space());
+            assert!(!self.scheduler.has_queue_space(&principal));
         }
     }
 
@@ -241,6 +242,7 @@ impl World {
             self.scheduler.sequences.values().map(|sequence| &*sequence.blocks).collect();
         self.scheduler.cache.check(&held);
         assert_eq!(self.scheduler.len(), self.callers.len(), "nobody is forgotten");
+        self.scheduler.check_shares();
     }
 }
 

@@ -3,18 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fairness::Fairness;
 use super::sequence::{Sequence, SequenceStatus};
+#[cfg(test)]
+use super::shares::{Phase, QUANTUM, at_level};
+use super::shares::{Phases, Shares};
 use super::{SchedulerConfig, SeqId, SequenceSpec};
 use crate::CacheUsage;
 use crate::cache::BlockManager;
 use videosdgx_decoder_api::BLOCK_TOKENS;
 
-/// The queue is full.
+/// How many of a queue's places one principal may take, as a multiple of the free ones: alone three quarters of the queue, and
+/// some places stay free for others however many principals use up their shares.
+const PLACES_PER_FREE_PLACE: usize = 3;
+
+/// The queue, or a principal's share of it, is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueFull {
-    /// Number of waiting and paused sequences.
+    /// Number of waiting and paused sequences, of the principal or of all.
     pub(crate) waiting: usize,
+    /// The queue has places, but none for this principal.
+    pub(crate) share: bool,
     /// Estimated time until a queue place is free.
     pub(crate) retry_after: Duration,
 }
@@ -72,7 +80,7 @@ pub(crate) struct Scheduler {
     pub(super) cache: BlockManager,
     /// Maximum number of cache blocks.
     pub(super) cache_limit: usize,
-    pub(super) fairness: Fairness,
+    pub(super) shares: Shares,
     pub(super) ended: Vec<EndedSequence>,
     pub(super) counts: Counts,
     /// Mean time between the ends of two sequences in seconds, and the time of the last end.
@@ -88,7 +96,7 @@ impl Scheduler {
             sequences: BTreeMap::new(),
             cache: BlockManager::new(),
             cache_limit: 0,
-            fairness: Fairness::default(),
+            shares: Shares::default(),
             ended: Vec::new(),
             counts: Counts::default(),
             departures: None,
@@ -96,25 +104,38 @@ impl Scheduler {
         }
     }
 
-    /// Whether the queue accepts another sequence.
-    pub(crate) fn has_queue_space(&self) -> bool {
-        self.not_running() < self.config.queue_capacity
+    /// Whether the queue accepts another sequence of this principal.
+    pub(crate) fn has_queue_space(&self, principal: &str) -> bool {
+        self.full_for(principal).is_none()
+    }
+
+    /// Why the queue accepts no further sequence of this principal.
+    fn full_for(&self, principal: &str) -> Option<QueueFull> {
+        let all = self.shares.total().queued();
+        let own = self.shares.queued(principal);
+        let free = self.config.queue_capacity.saturating_sub(all);
+        let share = free > 0;
+        if share && own < free.saturating_mul(PLACES_PER_FREE_PLACE) {
+            return None;
+        }
+        let gap = self.departures.map_or(1.0, |(gap, _)| gap);
+        let retry_after = Duration::from_secs(gap.ceil().clamp(1.0, 60.0) as u64);
+        Some(QueueFull { waiting: if share { own } else { all }, share, retry_after })
     }
 
     /// Queues a new sequence.
     ///
     /// # Errors
-    /// When the queue is full.
+    /// When the queue, or the principal's share of it, is full.
     pub(crate) fn submit(&mut self, now: Duration, spec: SequenceSpec) -> Result<SeqId, QueueFull> {
         debug_assert!(!spec.tokens.is_empty());
-        if !self.has_queue_space() {
-            let gap = self.departures.map_or(1.0, |(gap, _)| gap);
-            let retry_after = Duration::from_secs(gap.ceil().clamp(1.0, 60.0) as u64);
-            return Err(QueueFull { waiting: self.not_running(), retry_after });
+        if let Some(full) = self.full_for(&spec.principal) {
+            return Err(full);
         }
         self.next += 1;
         let seq = SeqId(self.next);
-        self.sequences.insert(seq, Sequence::new(spec, now, self.config.ageing));
+        let account = self.shares.arrive(&spec.principal);
+        self.sequences.insert(seq, Sequence::new(spec, account, now, self.config.ageing));
         Ok(seq)
     }
 
@@ -125,9 +146,7 @@ impl Scheduler {
 
     /// The reader is behind: pauses the sequence.
     pub(crate) fn reader_slow(&mut self, now: Duration, seq: SeqId) {
-        if let Some(sequence) = self.sequences.get_mut(&seq) {
-            sequence.status = SequenceStatus::Paused { since: now };
-        }
+        self.set_status(seq, SequenceStatus::Paused { since: now });
     }
 
     /// The reader of a paused sequence has read an event: restarts its timeout.
@@ -142,12 +161,12 @@ impl Scheduler {
     /// twice as many); one that lost its blocks waits for a slot.
     pub(crate) fn reader_ready(&mut self, seq: SeqId, max_running: usize) {
         let may_run = self.running() < 2 * max_running;
-        if let Some(sequence) = self.sequences.get_mut(&seq)
+        if let Some(sequence) = self.sequences.get(&seq)
             && matches!(sequence.status, SequenceStatus::Paused { .. })
         {
             let complete = sequence.blocks.len() >= sequence.blocks_needed() || sequence.remaining() == 1;
             let runs = may_run && !sequence.blocks.is_empty() && complete;
-            sequence.status = if runs { SequenceStatus::Running } else { SequenceStatus::Waiting };
+            self.set_status(seq, if runs { SequenceStatus::Running } else { SequenceStatus::Waiting });
         }
     }
 
@@ -157,7 +176,11 @@ impl Scheduler {
             let Some(sequence) = self.sequences.get_mut(&done.seq) else { continue };
             sequence.crashes = 0;
             sequence.computed = done.computed;
-            self.counts.prompt_tokens += sequence.take_newly_cached() as u64;
+            let of_prompt = sequence.take_newly_cached();
+            self.counts.prompt_tokens += of_prompt as u64;
+            // What a preempted sequence computes again costs its principal nothing.
+            let of_output = usize::from(done.token.is_some());
+            self.shares.charge(sequence.account, sequence.level, of_prompt, of_output);
             while sequence.published < sequence.computed / BLOCK_TOKENS {
                 let index = sequence.published;
                 if let Some(hash) = sequence.hash(index) {
@@ -185,7 +208,7 @@ impl Scheduler {
             sequence.published = 0;
             sequence.max_len = sequence.max_len.min(max_context);
             if sequence.status == SequenceStatus::Running {
-                sequence.status = SequenceStatus::Waiting;
+                change(&mut self.shares, sequence, SequenceStatus::Waiting);
             }
         }
     }
@@ -247,16 +270,24 @@ impl Scheduler {
         self.cache.resize(0)
     }
 
-    /// Preempts the running sequence that is last in rank, unless it is the only one; whether it did.
+    /// Preempts the last running sequence, unless it is the only one; whether it did.
     pub(crate) fn preempt_last(&mut self) -> bool {
-        let last = self.sequences.iter().filter(|(_, sequence)| sequence.status == SequenceStatus::Running);
-        match last.max_by_key(|(seq, sequence)| (sequence.rank, **seq)).map(|(seq, _)| *seq) {
+        match self.last_running() {
             Some(seq) if self.running() > 1 => {
                 self.preempt(seq);
                 true
             }
             _ => false,
         }
+    }
+
+    /// The running sequence that yields first: the last in rank of the principal with the highest position.
+    pub(super) fn last_running(&self) -> Option<SeqId> {
+        self.sequences
+            .iter()
+            .filter(|(_, sequence)| sequence.status == SequenceStatus::Running)
+            .max_by_key(|(seq, sequence)| (self.shares.position(sequence.account), sequence.rank, **seq))
+            .map(|(seq, _)| *seq)
     }
 
     /// Ends sequences past their deadline or reader timeout.
@@ -311,12 +342,13 @@ impl Scheduler {
 
     /// Whether any sequence is waiting or running.
     pub(crate) fn has_work(&self) -> bool {
-        self.sequences.values().any(|sequence| !matches!(sequence.status, SequenceStatus::Paused { .. }))
+        let total = self.shares.total();
+        total.waiting + total.running > 0
     }
 
     /// Number of running sequences.
     pub(crate) fn running(&self) -> usize {
-        self.count_with(|status| status == SequenceStatus::Running)
+        self.shares.total().running
     }
 
     /// Number of active sequences.
@@ -326,12 +358,8 @@ impl Scheduler {
 
     /// Numbers of sequences by status, and counters.
     pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            running: self.running(),
-            waiting: self.count_with(|status| status == SequenceStatus::Waiting),
-            paused: self.count_with(|status| matches!(status, SequenceStatus::Paused { .. })),
-            ..self.counts
-        }
+        let Phases { running, waiting, paused } = self.shares.total();
+        Counts { running, waiting, paused, ..self.counts }
     }
 
     /// Usage of the cache; `block_bytes` is 0.
@@ -354,13 +382,20 @@ impl Scheduler {
         sequence.computed = 0;
         sequence.published = 0;
         if sequence.status == SequenceStatus::Running {
-            sequence.status = SequenceStatus::Waiting;
+            change(&mut self.shares, sequence, SequenceStatus::Waiting);
             self.counts.preemptions += 1;
+        }
+    }
+
+    pub(super) fn set_status(&mut self, seq: SeqId, status: SequenceStatus) {
+        if let Some(sequence) = self.sequences.get_mut(&seq) {
+            change(&mut self.shares, sequence, status);
         }
     }
 
     pub(super) fn remove(&mut self, now: Duration, seq: SeqId) -> bool {
         let Some(sequence) = self.sequences.remove(&seq) else { return false };
+        self.shares.leave(sequence.account, sequence.status.phase(), sequence.level);
         for block in sequence.blocks.into_iter().rev() {
             self.cache.release(block);
         }
@@ -374,11 +409,24 @@ impl Scheduler {
         true
     }
 
-    fn count_with(&self, matches: impl Fn(SequenceStatus) -> bool) -> usize {
-        self.sequences.values().filter(|sequence| matches(sequence.status)).count()
+    /// Asserts that the shares count every sequence once.
+    #[cfg(test)]
+    pub(super) fn check_shares(&self) {
+        for sequence in self.sequences.values() {
+            let own = || self.sequences.values().filter(|other| other.account == sequence.account);
+            let in_phase = |phase| own().filter(move |other| other.status.phase() == phase);
+            let quanta: u64 = in_phase(Phase::Running).map(|other| at_level(QUANTUM, other.level)).sum();
+            let (phases, reserved) = self.shares.state(sequence.account);
+            assert_eq!(phases.running, in_phase(Phase::Running).count());
+            assert_eq!(phases.waiting, in_phase(Phase::Waiting).count());
+            assert_eq!(phases.paused, in_phase(Phase::Paused).count());
+            assert_eq!(reserved, quanta);
+        }
     }
+}
 
-    fn not_running(&self) -> usize {
-        self.sequences.len() - self.running()
-    }
+/// Sets the status of a sequence of these shares.
+pub(super) fn change(shares: &mut Shares, sequence: &mut Sequence, status: SequenceStatus) {
+    shares.change(sequence.account, sequence.status.phase(), status.phase(), sequence.level);
+    sequence.status = status;
 }

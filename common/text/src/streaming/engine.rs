@@ -254,7 +254,9 @@ impl Inner {
         let options = StreamOptions { buffer_size: Some(self.config.buffer_size) };
         loop {
             match self.engine.submit_with(request.clone(), options) {
-                Err(SubmitError::QueueFull { .. }) => self.engine.wait_for_queue_space().await,
+                Err(SubmitError::QueueFull { .. }) => {
+                    self.engine.wait_for_queue_space(&request.principal).await;
+                }
                 outcome => return outcome,
             }
         }

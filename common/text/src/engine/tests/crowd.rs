@@ -27,7 +27,9 @@ async fn caller(rig: &Rig, number: u32, mut random: StdRng) -> Option<FinishReas
     let mut stream = loop {
         match rig.engine.submit(wanted.clone()) {
             Ok(stream) => break stream,
-            Err(SubmitError::QueueFull { .. }) => rig.engine.wait_for_queue_space().await,
+            Err(SubmitError::QueueFull { .. }) => {
+                rig.engine.wait_for_queue_space(&wanted.principal).await;
+            }
             Err(other) => panic!("{other}"),
         }
     };

@@ -221,12 +221,12 @@ fn a_full_queue_gives_a_retry_time_and_signals_free_space() {
     let streams: Vec<_> =
         ["a", "b"].into_iter().map(|id| rig.engine.submit(request(id, 1, 10, 5)).unwrap()).collect();
     match rig.engine.submit(request("c", 1, 10, 5)) {
-        Err(SubmitError::QueueFull { waiting, retry_after }) => {
+        Err(SubmitError::QueueFull { waiting, retry_after, .. }) => {
             assert_eq!((waiting, retry_after >= Duration::from_secs(1)), (2, true));
         }
         other => panic!("{other:?}"),
     }
-    let mut room = rig.engine.wait_for_queue_space();
+    let mut room = rig.engine.wait_for_queue_space("somebody");
     assert!((&mut room).now_or_never().is_none());
     rig.stage.open();
     block_on(room);
