@@ -122,6 +122,19 @@ fn push_metaspace(bytes: &mut Vec<u8>, token: &str) {
     }
 }
 
+/// GPT-2's `bytes_to_unicode`: the character that stands for each byte.
+pub(super) fn byte_level_alphabet() -> [char; 256] {
+    let mut alphabet = ['\0'; 256];
+    for (character, byte) in (0_u32..).zip(byte_level_map()) {
+        if let (Some(place), Some(character)) =
+            (alphabet.get_mut(usize::from(byte)), char::from_u32(character))
+        {
+            *place = character;
+        }
+    }
+    alphabet
+}
+
 /// Byte by character (below 324), 256 for none: the inverse of GPT-2's `bytes_to_unicode`.
 fn byte_level_map() -> [u16; 324] {
     let mut map = [256_u16; 324];

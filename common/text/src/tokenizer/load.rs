@@ -7,6 +7,7 @@ use tokenizers::tokenizer::Model as _;
 use tokenizers::{AddedToken, Tokenizer as Library};
 
 use super::bytes::{Alphabet, Kind, TokenBytes};
+use super::direct::DirectRules;
 use super::pieces::Boundaries;
 use super::special::AddedTokens;
 use super::{Inner, Tokenizer, TokenizerError};
@@ -51,10 +52,12 @@ impl Tokenizer {
         for (id, token) in &added {
             tokens[*id as usize] = Some((token.content.clone(), Kind::Added));
         }
+        let direct = DirectRules::of(library.get_pre_tokenizer());
         let boundaries = Boundaries::of(library.get_pre_tokenizer(), added.values());
         Ok(Self {
             inner: Arc::new(Inner {
                 boundaries,
+                direct,
                 bytes: TokenBytes::new(&tokens, alphabet),
                 added: AddedTokens::new(added)?,
                 library,

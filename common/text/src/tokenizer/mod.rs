@@ -1,6 +1,7 @@
 //! Tokenizers, from Hugging Face's `tokenizer.json` or from the vocabulary in a GGUF file.
 
 mod bytes;
+mod direct;
 mod error;
 mod gguf;
 mod load;
@@ -16,6 +17,7 @@ use tokenizers::tokenizer::{Model as _, NormalizedString, Normalizer as _, PreTo
 use tokenizers::{OffsetType, PreTokenizedString};
 
 use self::bytes::TokenBytes;
+use self::direct::DirectRules;
 use self::pieces::{Boundaries, PIECE_BYTES};
 use self::special::AddedTokens;
 use crate::template::RenderedPrompt;
@@ -66,6 +68,8 @@ struct Inner {
     bytes: TokenBytes,
     /// Where long texts may be split before encoding.
     boundaries: Option<Boundaries>,
+    /// How plain text is encoded without the library's intermediate forms.
+    direct: Option<DirectRules>,
     /// Initial tokens of raw prompts: `[bos]` if the tokenizer adds one.
     prefix: Vec<u32>,
     bos: Option<u32>,
@@ -221,6 +225,20 @@ impl Tokenizer {
     }
 
     fn encode_piece(&self, piece: &str) -> tokenizers::Result<Vec<u32>> {
+        let Some(direct) = &self.inner.direct else { return self.encode_with_library(piece) };
+        let library = &self.inner.library;
+        let ids = match library.get_normalizer() {
+            None => direct.encode(piece, library.get_model())?,
+            Some(normalizer) => {
+                let mut normalized = NormalizedString::from(piece);
+                normalizer.normalize(&mut normalized)?;
+                direct.encode(normalized.get(), library.get_model())?
+            }
+        };
+        self.without_added(ids)
+    }
+
+    fn encode_with_library(&self, piece: &str) -> tokenizers::Result<Vec<u32>> {
         let library = &self.inner.library;
         let mut normalized = NormalizedString::from(piece);
         if let Some(normalizer) = library.get_normalizer() {
@@ -231,7 +249,10 @@ impl Tokenizer {
             pre_tokenizer.pre_tokenize(&mut pieces)?;
         }
         pieces.tokenize(|piece| library.get_model().tokenize(piece.get()))?;
-        let ids = pieces.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec();
+        self.without_added(pieces.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec())
+    }
+
+    fn without_added(&self, ids: Vec<u32>) -> tokenizers::Result<Vec<u32>> {
         match ids.iter().find(|id| self.inner.added.contains(**id)) {
             // With such a vocabulary, plain text and control tokens cannot be distinguished.
             Some(id) => Err(format!("plain text became the special token {id}").into()),
