@@ -57,6 +57,10 @@ REPORTED = (
     "schÃ¶n und groß", "schÃ¶n 日本", "lâ€™humanitÃ© â€œtestâ€\x9d â€�", "Ã?tÃ© Ã�", "\x1aÃ©",
     "\x93quoted\x94 \x96 dash\x85", "\x81Ã©\x8d", "\xed\xa0\xbd\xed\xb2\xa9 Ã© \xc0\x80x",
     "„Es ist schÃ¶n“, sagte Ä… Ö… Ü…",
+    "a neon sign that reads CAFÉ’s", "the CAFÉ’S sign", "NESCAFÉ® mug", "CAFÉ™", "LE CAFÉ…", "CAFÉ\xa0: ouvert",
+    "CAFÉ\xa0!", "CITÉ—nuit", "BEYONCÉ’s dress", "ROSÉ’S", "Das macht Spaß…", "Spaß”", "Spaß’", "groß–klein",
+    "weiß® Auto", "Fuß²", "GRÖSSE Ü’s", "POKÉ…", "Ä… Ö… Ü…", "It’s a “cat” — schÃ¶n", "voilÃ le travail", "a Â b",
+    "l’humanitÃ©", "Été", "É", "café’s", "10Â°", "ŉ",
 )  # fmt: skip
 
 
