@@ -24,6 +24,12 @@ impl<'a> Fields<'a> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
+    /// Names of the fields that are not null.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
+        let fields = self.object.as_object().into_iter().flatten();
+        fields.filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
+    }
+
     /// The error that field `name` is invalid because of `reason`.
     pub(crate) fn refuse(&self, name: &str, reason: impl std::fmt::Display) -> ConfigError {
         ConfigError::Field { field: format!("{}{name}", self.prefix), reason: reason.to_string() }

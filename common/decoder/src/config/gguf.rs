@@ -74,9 +74,13 @@ pub(crate) fn from_metadata(file: &Gguf) -> Result<DecoderConfig, ConfigError> {
 fn rope(file: &Gguf) -> Result<Value, ConfigError> {
     let theta = file.f32(&file.model_key("rope.freq_base")).unwrap_or(1e4);
     let mut rope = json!({"rope_type": "default", "rope_theta": theta});
-    if let Some(kind) = file.str(&file.model_key("rope.scaling.type")).filter(|kind| *kind != "none") {
+    // As llama.cpp reads them: a factor without a type is linear, and older files call it `rope.scale_linear`.
+    let number = |key: &str| file.f32(&file.model_key(key)).filter(|factor| *factor != 0.0);
+    let factor = number("rope.scaling.factor").or_else(|| number("rope.scale_linear"));
+    let kind = file.str(&file.model_key("rope.scaling.type")).or(factor.map(|_| "linear"));
+    if let Some(kind) = kind.filter(|kind| *kind != "none") {
         rope["rope_type"] = kind.into();
-        rope["factor"] = file.f32(&file.model_key("rope.scaling.factor")).into();
+        rope["factor"] = factor.into();
     }
     Ok(rope)
 }

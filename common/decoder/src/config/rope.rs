@@ -1,5 +1,7 @@
 //! Rotary positions (Su et al. 2021) and their scaling for long contexts.
 
+use std::ops::RangeInclusive;
+
 use serde_json::Value;
 
 use super::{ConfigError, Fields};
@@ -53,7 +55,7 @@ pub struct Llama3Scaling {
 }
 
 impl RopeConfig {
-    /// Parses `rope_parameters`, or `rope_theta` and `rope_scaling` in older files. `head` is the width that is
+    /// Parses `rope_scaling` and `rope_theta` (older files), `rope_parameters`, or all of them. `head` is the width that is
     /// rotated; `default_theta` and `default_part` apply where the file has no value.
     pub(super) fn parse(
         fields: Fields<'_>,
@@ -62,29 +64,39 @@ impl RopeConfig {
         default_part: f64,
         layout: RopeLayout,
     ) -> Result<Self, ConfigError> {
+        // As transformers 5 decides: where a file has both, the older field was added to override the newer one. What it does
+        // not say is taken from the newer one, then from the top level.
         let nothing = Value::Null;
-        let (name, prefix) = match fields.get("rope_parameters") {
-            Some(_) => ("rope_parameters", "rope_parameters."),
-            None => ("rope_scaling", "rope_scaling."),
+        let is_given = |name: &str| {
+            fields.get(name).is_some_and(|value| value.as_object().is_none_or(|it| !it.is_empty()))
         };
-        let inner = match fields.get(name) {
-            Some(_) => Fields::new(fields.object(name)?, prefix),
-            None => Fields::new(&nothing, prefix),
+        let parameters = match is_given("rope_parameters") {
+            true => Fields::new(fields.object("rope_parameters")?, "rope_parameters."),
+            false => Fields::new(&nothing, "rope_parameters."),
         };
-        let theta = match inner.optional_number("rope_theta", 1.0..=1e12)? {
-            Some(theta) => theta,
-            None => fields.optional_number("rope_theta", 1.0..=1e12)?.unwrap_or(default_theta),
+        let inner = match is_given("rope_scaling") {
+            true => Fields::new(fields.object("rope_scaling")?, "rope_scaling."),
+            false => parameters,
         };
-        let part = match inner.optional_number("partial_rotary_factor", 0.0..=1.0)? {
-            Some(part) => part,
-            None => fields.optional_number("partial_rotary_factor", 0.0..=1.0)?.unwrap_or(default_part),
+        let number = |name: &str, bounds: RangeInclusive<f64>| -> Result<Option<f64>, ConfigError> {
+            for place in [inner, parameters, fields] {
+                if let Some(number) = place.optional_number(name, bounds.clone())? {
+                    return Ok(Some(number));
+                }
+            }
+            Ok(None)
         };
+        let theta = number("rope_theta", 1.0..=1e12)?.unwrap_or(default_theta);
+        let part = number("partial_rotary_factor", 0.0..=1.0)?.unwrap_or(default_part);
         let dim = (head as f64 * part) as i64;
         if dim < 2 || dim % 2 != 0 {
             let reason = format!("rotates {dim} of {head} values of a head, an even number is needed");
             return Err(fields.refuse("partial_rotary_factor", reason));
         }
-        let sections = sections(inner, dim)?;
+        let sections = match sections(inner, dim)? {
+            Some(sections) => Some(sections),
+            None => sections(parameters, dim)?,
+        };
         Ok(Self { theta, dim, layout, scaling: scaling(inner, fields)?, sections })
     }
 }
@@ -93,7 +105,7 @@ fn scaling(inner: Fields<'_>, outer: Fields<'_>) -> Result<RopeScaling, ConfigEr
     let (name, kind) = match (inner.text("rope_type")?, inner.text("type")?) {
         (Some(kind), _) => ("rope_type", kind),
         (None, Some(kind)) => ("type", kind),
-        (None, None) => return Ok(RopeScaling::None),
+        (None, None) => return without_kind(inner),
     };
     let factor = || inner.number("factor", 1.0..=1e6);
     match kind {
@@ -123,6 +135,15 @@ fn scaling(inner: Fields<'_>, outer: Fields<'_>) -> Result<RopeScaling, ConfigEr
             Err(inner
                 .refuse(name, format!("is {other:?}; \"default\", \"linear\" and \"llama3\" are supported")))
         }
+    }
+}
+
+/// Parameters that do not name their kind: unscaled, unless there is anything that only scaling has.
+fn without_kind(inner: Fields<'_>) -> Result<RopeScaling, ConfigError> {
+    const UNSCALED: [&str; 4] = ["rope_theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved"];
+    match inner.names().find(|name| !UNSCALED.contains(name)) {
+        Some(name) => Err(inner.refuse(name, "is given without rope_type, which says what it means")),
+        None => Ok(RopeScaling::None),
     }
 }
 

@@ -103,7 +103,34 @@ fn both_spellings_of_rope_parameters_are_read() {
     assert!(matches!(rope.scaling, RopeScaling::Llama3(ref scaling) if scaling.original_context == 8192.0));
 }
 
+#[test]
+fn rope_scaling_beside_rope_parameters_is_used() {
+    let mut config = llama();
+    config["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 1e6});
+    config["rope_scaling"] = json!({"type": "linear", "factor": 4.0});
+    let rope = DecoderConfig::from_json(&config).expect("reads").rope;
+    assert_eq!((rope.theta, rope.scaling), (1e6, RopeScaling::Linear(4.0)));
+    config["rope_scaling"] =
+        json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024});
+    let error = DecoderConfig::from_json(&config).expect_err("not implemented").to_string();
+    assert!(error.contains("rope_scaling.rope_type is \"yarn\""), "{error}");
+    for absent in [Value::Null, json!({})] {
+        config["rope_scaling"] = absent;
+        let rope = DecoderConfig::from_json(&config).expect("reads").rope;
+        assert_eq!((rope.theta, rope.scaling), (1e6, RopeScaling::None));
+    }
+    let mut config = qwen_vl();
+    let sections = config["text_config"]["rope_scaling"].clone();
+    config["text_config"]["rope_parameters"] = sections;
+    config["text_config"]["rope_scaling"] = json!({"rope_type": "linear", "factor": 2.0});
+    let rope = DecoderConfig::from_json(&config).expect("reads").rope;
+    assert_eq!((rope.sections, rope.scaling), (Some([24, 20, 20]), RopeScaling::Linear(2.0)));
+}
+
 #[rstest]
+#[case::nameless(llama(), "rope_scaling", json!({"factor": 4.0}), "rope_scaling.factor is given without rope_type")]
+#[case::nested(llama(), "rope_parameters", json!({"full_attention": {"rope_theta": 1e6}}), "rope_parameters.full_attention is given without")]
+#[case::ntk(llama(), "rope_parameters", json!({"rope_type": "dynamic", "factor": 2.0}), "rope_parameters.rope_type is \"dynamic\"")]
 #[case::absent(llama(), "hidden_size", Value::Null, "hidden_size is missing")]
 #[case::zero(llama(), "num_hidden_layers", json!(0), "num_hidden_layers is 0, an integer from 1 to 512")]
 #[case::huge(llama(), "vocab_size", json!(1u64 << 40), "vocab_size is 1099511627776")]
