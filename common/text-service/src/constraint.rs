@@ -5,7 +5,7 @@ use videosdgx_api::{
     Problem, StreamParams,
     openai::{ChatRequest, CompletionRequest, ResponseFormat, ResponseFormatKind, StructuredOutputs},
 };
-use videosdgx_text::Constraint;
+use videosdgx_text::{Constraint, ConstraintError, rule_of};
 
 use crate::limits::MAX_CHOICES;
 
@@ -14,6 +14,8 @@ use crate::limits::MAX_CHOICES;
 pub(crate) struct OutputConstraint {
     pub(crate) constraint: Constraint,
     pub(crate) field: String,
+    /// Used when `constraint` cannot be enforced: the same without the schemas of tools that are not strict.
+    pub(crate) loosened: Option<Constraint>,
 }
 
 /// The fields of a request that constrain its answer's form, as they were sent.
@@ -105,6 +107,10 @@ impl OutputConstraintFields<'_> {
         }
         if let Some(outputs) = self.structured_outputs {
             let field = format!("{prefix}structured_outputs");
+            if outputs.structural_tag.is_some() {
+                let detail = "structural tags are not supported: use json, regex, choice or grammar";
+                return Err(Problem::field(format!("{field}.structural_tag"), detail));
+            }
             if let Some(schema) = &outputs.json {
                 let field = format!("{field}.json");
                 found.push((field.clone(), schema_of(schema, &field)?));
@@ -126,7 +132,9 @@ impl OutputConstraintFields<'_> {
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
             (None, _) => Ok(None),
-            (Some((field, constraint)), None) => Ok(Some(OutputConstraint { constraint, field })),
+            (Some((field, constraint)), None) => {
+                Ok(Some(OutputConstraint { constraint, field, loosened: None }))
+            }
             (Some((first, _)), Some((second, _))) => {
                 let detail = format!("{first} already constrains the answer; send only one of them");
                 Err(Problem::field(second, detail))
@@ -138,7 +146,10 @@ impl OutputConstraintFields<'_> {
 fn response_format(format: &ResponseFormat, prefix: &str) -> Result<Option<Constraint>, Problem> {
     match format.kind {
         ResponseFormatKind::Text => Ok(None),
-        ResponseFormatKind::JsonObject => Ok(Some(Constraint::JsonObject)),
+        ResponseFormatKind::JsonObject => Ok(Some(match &format.schema {
+            None => Constraint::JsonObject,
+            Some(schema) => Constraint::JsonSchema(object_schema(schema)),
+        })),
         ResponseFormatKind::JsonSchema => {
             let field = format!("{prefix}response_format.json_schema");
             let named = format.json_schema.as_ref().ok_or_else(|| {
@@ -154,6 +165,13 @@ fn response_format(format: &ResponseFormat, prefix: &str) -> Result<Option<Const
             })))
         }
     }
+}
+
+/// The schema of a `json_object`, which is an object in any case.
+fn object_schema(schema: &Map<String, Value>) -> Value {
+    let mut schema = schema.clone();
+    schema.entry("type").or_insert_with(|| Value::from("object"));
+    Value::Object(schema)
 }
 
 /// A schema as an object, or as JSON text (vLLM accepts both).
@@ -179,44 +197,37 @@ fn one_of(choices: &[String], field: &str) -> Result<Constraint, Problem> {
 }
 
 /// Allows the constrained answer or the tool calls of the grammar `calls`. A grammar of the caller's stays unchanged.
-pub(crate) fn or_tool_calls(constraint: Constraint, calls: &Constraint) -> Constraint {
-    let Constraint::Lark(calls) = calls else { return constraint };
-    let Some(calls) = calls.strip_prefix("start: ") else { return constraint };
-    match rule(&constraint) {
+pub(crate) fn or_tool_calls(
+    constraint: Constraint,
+    calls: &Constraint,
+) -> Result<Constraint, ConstraintError> {
+    let Constraint::Lark(calls) = calls else { return Ok(constraint) };
+    let Some(calls) = calls.strip_prefix("start: ") else { return Ok(constraint) };
+    Ok(match rule_of(&constraint)? {
         Some(answer) => {
             Constraint::Lark(format!("start: answer | tool_calls\nanswer: {answer}\ntool_calls: {calls}"))
         }
         None => constraint,
-    }
-}
-
-/// The constraint as the right side of a Lark rule; None for a whole grammar.
-fn rule(constraint: &Constraint) -> Option<String> {
-    match constraint {
-        Constraint::JsonObject => Some("%json {\"type\": \"object\"}".to_owned()),
-        Constraint::JsonSchema(schema) => Some(format!("%json {schema}")),
-        Constraint::Regex(regex) => Some(format!("/{}/", regex.replace('/', "\\/"))),
-        Constraint::Lark(_) => None,
-    }
+    })
 }
 
 /// Allows unconstrained reasoning (up to `</think>`) before the constrained answer. A grammar of the caller's stays unchanged.
-pub(crate) fn after_reasoning(constraint: Constraint) -> Constraint {
+pub(crate) fn after_reasoning(constraint: Constraint) -> Result<Constraint, ConstraintError> {
     let thoughts = |rest: &str| {
         Constraint::Lark(format!(
             "start: thoughts {rest}\nthoughts: thought /[ \\n]*/\nthought[lazy]: /(.|\\n)*/ \"</think>\"\n"
         ))
     };
-    if let Some(answer) = rule(&constraint) {
-        return thoughts(&format!("answer\nanswer: {answer}"));
+    if let Some(answer) = rule_of(&constraint)? {
+        return Ok(thoughts(&format!("answer\nanswer: {answer}")));
     }
-    match constraint {
+    Ok(match constraint {
         // Made by `or_tool_calls`.
         Constraint::Lark(grammar) if grammar.starts_with("start: answer | tool_calls\n") => {
             thoughts(&grammar.replacen("start: answer | tool_calls", "(answer | tool_calls)", 1))
         }
         other => other,
-    }
+    })
 }
 
 #[cfg(test)]

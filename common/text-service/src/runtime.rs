@@ -9,7 +9,8 @@ use videosdgx_api::{Problem, TextModelDescription};
 use videosdgx_model::ModelError;
 use videosdgx_shell::VERSION;
 use videosdgx_text::{
-    AssetsError, ChatTemplate, EngineConfig, Language, OutputFormat, TextAssets, TextEngine, Tokenizer,
+    AssetsError, ChatTemplate, CompilePool, CompilePoolConfig, EngineConfig, Language, OutputFormat,
+    TextAssets, TextEngine, Tokenizer,
     image::PicturePreprocessor,
     streaming::{StreamingComputationEngine, StreamingConfig, create_streaming_engine},
 };
@@ -35,6 +36,8 @@ pub(crate) struct ModelRuntime {
     /// None: the model does not accept pictures.
     pub(crate) images: Option<PicturePreprocessor>,
     pub(crate) image_urls: ImageUrls,
+    /// Compiles output constraints.
+    pub(crate) constraints: CompilePool,
     pub(crate) engine: TextEngine,
     /// Runs the prompts of `/stream/generate` on `engine`.
     pub(crate) streaming: StreamingComputationEngine,
@@ -73,6 +76,9 @@ impl ModelRuntime {
         } else {
             None
         };
+        let compiler = assets.constraints().map_err(assets_problem)?.clone();
+        let constraints = CompilePool::start(compiler, CompilePoolConfig::default())
+            .map_err(|error| Problem::new(videosdgx_api::Code::Internal, error.to_string()))?;
         let context = usize::try_from(model.max_context).unwrap_or(usize::MAX);
         let config = settings.engine(service_name, context.min(assets.context_length()));
         let max_context = config.max_context;
@@ -94,6 +100,7 @@ impl ModelRuntime {
             // A picture takes at most half of the context: a larger one is scaled down instead of refused.
             images: images.map(|processor| processor.with_max_tokens(max_context / 2)),
             image_urls: settings.image_urls,
+            constraints,
             engine,
             streaming,
             max_context,

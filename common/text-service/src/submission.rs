@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use videosdgx_api::{Code, Problem};
 use videosdgx_shell::{HandlerResult, run_blocking};
-use videosdgx_text::{GenerationRequest, OutputParser, SubmitError, ToolSet};
+use videosdgx_text::{
+    CompileError, Constraint, ConstraintError, GenerationRequest, OutputParser, PreparedConstraint,
+    SubmitError, ToolSet,
+};
 
 use crate::{
     constraint::OutputConstraint,
@@ -70,12 +73,42 @@ impl GenerationTask {
             SubmitError::Invalid { field, reason } => Problem::field(field, reason),
             SubmitError::Constraint(reason) => {
                 let field = self.constraint.as_ref().map(|constraint| constraint.field.as_str());
-                let reason: String = reason.chars().take(500).collect();
-                Problem::field(field.unwrap_or("response_format"), reason)
+                constraint_problem(field.unwrap_or("response_format"), &reason)
             }
             SubmitError::DuplicateId(_) => Problem::field("request_id", detail),
         }
     }
+}
+
+/// Compiles the task's constraint, if it has one, on the threads for that. The result makes submitting the task quick while it is
+/// held.
+pub(crate) async fn prepare(
+    runtime: &ModelRuntime,
+    principal: &str,
+    task: &mut GenerationTask,
+) -> Result<Option<PreparedConstraint>, Problem> {
+    let Some(requested) = &mut task.constraint else { return Ok(None) };
+    let compile = async |constraint: &Constraint| runtime.constraints.compile(principal, constraint)?.await;
+    let compiled = match (compile(&requested.constraint).await, requested.loosened.take()) {
+        (Err(CompileError::Constraint(ConstraintError::Invalid(_))), Some(loosened)) => {
+            requested.constraint = loosened;
+            compile(&requested.constraint).await
+        }
+        (compiled, _) => compiled,
+    };
+    compiled.map(Some).map_err(|error| match error {
+        CompileError::Busy { waiting } => {
+            Problem::new(Code::QueueFull, error.to_string()).with_limit(waiting).with_retry_after(2)
+        }
+        CompileError::ShareUsed { share } => {
+            Problem::new(Code::QueueFull, error.to_string()).with_limit(share).with_retry_after(2)
+        }
+        CompileError::Constraint(error) => constraint_problem(&requested.field, &error.to_string()),
+    })
+}
+
+fn constraint_problem(field: &str, reason: &str) -> Problem {
+    Problem::field(field, reason.chars().take(500).collect::<String>())
 }
 
 /// Submits the answers of all tasks (`n` each) to the engine, in order: all or none. Engine ids begin with `id`.
@@ -83,11 +116,15 @@ pub(crate) async fn submit(
     runtime: &Arc<ModelRuntime>,
     principal: &str,
     id: &str,
-    tasks: Vec<GenerationTask>,
+    mut tasks: Vec<GenerationTask>,
 ) -> HandlerResult<Vec<OutputStream>> {
+    let mut prepared = Vec::new();
+    for task in &mut tasks {
+        prepared.push(prepare(runtime, principal, task).await?);
+    }
     let runtime = Arc::clone(runtime);
     let (principal, id) = (principal.to_owned(), id.to_owned());
-    // Compiling a large grammar takes time.
+    // Copying the tables of a large constraint takes time.
     let submitted = run_blocking(move || {
         let mut outputs: Vec<OutputStream> = Vec::new();
         for task in &tasks {
@@ -99,6 +136,7 @@ pub(crate) async fn submit(
                 outputs.push(OutputStream::new(index, events, task.output_reader(&runtime)));
             }
         }
+        drop(prepared);
         Ok(outputs)
     });
     Ok(submitted.await?.map_err(|problem: Problem| problem)?)

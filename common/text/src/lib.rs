@@ -30,7 +30,11 @@ mod tokenizer;
 mod tools;
 
 pub use assets::{AssetsError, CheckpointLanguage, GenerationDefaults, TextAssets};
-pub use constraint::{ConstraintCompiler, ConstraintError, Matcher};
+pub use constraint::{
+    COMPILE_LIMIT, CompileBudget, CompileError, CompilePool, CompilePoolConfig, Compiling,
+    ConstraintCompiler, ConstraintError, Enforcement, Matcher, PreparedConstraint, guided_schema, regex_rule,
+    rule_of,
+};
 pub use detokenizer::Detokenizer;
 pub use engine::{
     CacheUsage, EngineConfig, EngineHooks, EngineSnapshot, KvCacheSize, Language, PrefixSharing,

@@ -170,6 +170,10 @@ pub struct ResponseFormat {
     /// The schema; only with `json_schema`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<JsonSchemaFormat>,
+    /// A schema for `json_object`, as llama.cpp and Together accept it; only with `json_object`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub schema: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Kind of a response format.
@@ -221,4 +225,8 @@ pub struct StructuredOutputs {
     /// Grammar in Lark syntax.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grammar: Option<String>,
+    /// Refused: not supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub structural_tag: Option<serde_json::Value>,
 }

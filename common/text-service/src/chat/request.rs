@@ -8,7 +8,7 @@ use videosdgx_api::{
     openai::{self, ChatMessage, ChatRequest},
 };
 use videosdgx_shell::HandlerResult;
-use videosdgx_text::{ToolChoice, ToolError, ToolSet, tool_constraint};
+use videosdgx_text::{ConstraintError, ToolChoice, ToolError, ToolSet, tool_constraint};
 
 use crate::{
     constraint::{self, OutputConstraint, OutputConstraintFields},
@@ -154,30 +154,54 @@ fn output_constraint(
     thinking: bool,
     prefix: &str,
 ) -> Result<Option<OutputConstraint>, Problem> {
-    let ToolCalls { tools, choice, parallel } = *calls;
     let field = format!("{prefix}tool_choice");
-    let forced = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
-    let format = runtime.format.tools;
+    let forced = matches!(calls.choice, ToolChoice::Required | ToolChoice::Named(_));
+    let problem = |error: ToolError| Problem::field(format!("{prefix}{}", error.field), error.reason);
     match (requested, forced) {
-        (Some(requested), true) => {
+        // The answer to such a request is a call, so that the format of other answers does not matter.
+        (Some(requested), true) if requested.field != format!("{prefix}response_format") => {
             let detail = format!("{} already constrains the answer", requested.field);
             Err(Problem::field(field, detail))
         }
-        (None, true) => {
-            let format = format.ok_or_else(|| Problem::field(&field, "this model does not support tools"))?;
-            let constraint = tool_constraint(format, tools, choice, parallel, thinking);
-            Ok(constraint.map(|constraint| OutputConstraint { constraint, field }))
-        }
-        (Some(OutputConstraint { constraint, field }), false) => {
-            let calls = format
-                .filter(|_| !tools.is_empty() && *choice == ToolChoice::Auto)
-                .and_then(|format| tool_constraint(format, tools, &ToolChoice::Required, parallel, false));
-            let constraint = match calls {
-                Some(calls) => constraint::or_tool_calls(constraint, &calls),
-                None => constraint,
+        (_, true) => {
+            let format = runtime
+                .format
+                .tools
+                .ok_or_else(|| Problem::field(&field, "this model does not support tools"))?;
+            let of = |tools: &ToolSet| {
+                tool_constraint(format, tools, calls.choice, calls.parallel, thinking).map_err(problem)
             };
-            let constraint = if thinking { constraint::after_reasoning(constraint) } else { constraint };
-            Ok(Some(OutputConstraint { constraint, field }))
+            let Some(constraint) = of(calls.tools)? else { return Ok(None) };
+            let loosened = calls.tools.without_schemas().map(|tools| of(&tools)).transpose()?.flatten();
+            Ok(Some(OutputConstraint { constraint, field, loosened }))
+        }
+        (Some(OutputConstraint { constraint, field, .. }), false) => {
+            let format =
+                runtime.format.tools.filter(|_| !calls.tools.is_empty() && *calls.choice == ToolChoice::Auto);
+            let schema_problem = |error: ConstraintError| Problem::field(&field, error.to_string());
+            let of = |tools: &ToolSet| {
+                let calls = match format {
+                    Some(format) => {
+                        tool_constraint(format, tools, &ToolChoice::Required, calls.parallel, false)
+                            .map_err(problem)?
+                    }
+                    None => None,
+                };
+                let constraint = match calls {
+                    Some(calls) => constraint::or_tool_calls(constraint.clone(), &calls),
+                    None => Ok(constraint.clone()),
+                };
+                let constraint = match thinking {
+                    true => constraint.and_then(constraint::after_reasoning),
+                    false => constraint,
+                };
+                constraint.map_err(schema_problem)
+            };
+            let loosened = match (format, calls.tools.without_schemas()) {
+                (Some(_), Some(tools)) => Some(of(&tools)?),
+                _ => None,
+            };
+            Ok(Some(OutputConstraint { constraint: of(calls.tools)?, field: field.clone(), loosened }))
         }
         (None, false) => Ok(None),
     }

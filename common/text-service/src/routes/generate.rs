@@ -13,7 +13,7 @@ use videosdgx_api::{
     accepted_media_types, media_type,
 };
 use videosdgx_shell::{Caller, Generate, HandlerResult, body};
-use videosdgx_text::streaming::StreamingComputationEngine;
+use videosdgx_text::{PreparedConstraint, streaming::StreamingComputationEngine};
 
 use crate::{
     errors,
@@ -26,7 +26,7 @@ use crate::{
         lines::{Line, LineSplitter},
         request::task_of_generate,
     },
-    submission::GenerationTask,
+    submission::{self, GenerationTask},
 };
 
 const NDJSON: &str = "application/x-ndjson";
@@ -188,11 +188,17 @@ fn results(
                 event,
             };
             let task = match item {
-                Ok(request) => task_of_generate(&runtime, *request).await.map_err(|failure| failure.0),
+                Ok(request) => prepared_task(&runtime, &principal, *request).await,
                 Err(problem) => Err(problem),
             };
             match task {
-                Ok(task) => run(&runtime, &streaming, &principal, task, line).map(message).boxed_local(),
+                Ok((task, prepared)) => run(&runtime, &streaming, &principal, task, line)
+                    .map(move |event| {
+                        // Held until the engine has it.
+                        let _ = &prepared;
+                        message(event)
+                    })
+                    .boxed_local(),
                 Err(problem) => stream::once(future::ready(message(refused(problem, line)))).boxed_local(),
             }
         }
@@ -200,6 +206,17 @@ fn results(
         .boxed_local()
     };
     items.enumerate().map(item_results).flatten_unordered(max_concurrent).boxed_local()
+}
+
+/// The task of a request, with its compiled constraint.
+async fn prepared_task(
+    runtime: &Arc<ModelRuntime>,
+    principal: &str,
+    request: StreamGenerate,
+) -> Result<(GenerationTask, Option<PreparedConstraint>), Problem> {
+    let mut task = task_of_generate(runtime, request).await.map_err(|failure| failure.0)?;
+    let prepared = submission::prepare(runtime, principal, &mut task).await?;
+    Ok((task, prepared))
 }
 
 fn refused(problem: Problem, line: Option<u64>) -> ServerEvent {

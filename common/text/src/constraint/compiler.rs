@@ -1,23 +1,18 @@
-//! Compiles constraints to matchers, within limits and with a cache.
+//! Compiles constraints to matchers, within a budget and with a cache.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
-use llguidance::ParserFactory;
-use llguidance::api::TopLevelGrammar;
-use serde_json::Value;
+use llguidance::api::GrammarInit;
+use llguidance::panic_utils::catch_unwind;
+use llguidance::{ParserFactory, toktrie::TokEnv};
 
+use super::budget::CompileBudget;
+use super::cache::{Cache, PreparedConstraint};
 use super::environment::environment;
 use super::watchdog::Watchdog;
-use super::{ConstraintError, Matcher};
+use super::{ConstraintError, Matcher, invalid, lexer, source};
 use crate::{Constraint, Tokenizer};
-
-/// Maximum size of a schema, regular expression or grammar, bytes.
-const MAX_SOURCE_BYTES: usize = 256 << 10;
-/// Maximum nesting depth of a schema.
-const MAX_DEPTH: usize = 64;
-/// Number of compiled constraints in the cache.
-const CACHE_SIZE: usize = 32;
 
 /// Compiles constraints for one tokenizer. Clones share its cache.
 #[derive(Clone)]
@@ -26,10 +21,10 @@ pub struct ConstraintCompiler {
 }
 
 struct Inner {
+    tokens: TokEnv,
     factory: ParserFactory,
     watchdog: Arc<Watchdog>,
-    /// Matchers in their initial state by source, most recently used last.
-    cache: Mutex<VecDeque<(String, Matcher)>>,
+    cache: Cache,
 }
 
 impl std::fmt::Debug for ConstraintCompiler {
@@ -44,8 +39,8 @@ impl ConstraintCompiler {
     /// # Errors
     /// [`ConstraintError::Tokenizer`] when there is no end token.
     pub fn new(tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<Self, ConstraintError> {
-        let environment = environment(tokenizer, end_tokens)?;
-        let mut factory = ParserFactory::new_simple(&environment)
+        let tokens = environment(tokenizer, end_tokens)?;
+        let mut factory = ParserFactory::new_simple(&tokens)
             .map_err(|error| ConstraintError::Tokenizer(error.to_string()))?;
         factory.quiet();
         let limits = factory.limits_mut();
@@ -54,87 +49,94 @@ impl ConstraintCompiler {
         limits.max_grammar_size = 200_000;
         limits.verbose_errors = false;
         let watchdog = Watchdog::start().map_err(|error| ConstraintError::Tokenizer(error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { factory, watchdog: Arc::new(watchdog), cache: Mutex::default() }) })
+        let inner = Inner { tokens, factory, watchdog: Arc::new(watchdog), cache: Cache::default() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Compiles a constraint to a matcher in its initial state.
+    /// Compiles a constraint to a matcher in its initial state, within the default budget. A [`PreparedConstraint`] that is held
+    /// makes this quick.
     ///
     /// # Errors
-    /// [`ConstraintError::Invalid`] with the reason.
+    /// [`ConstraintError::Invalid`] or [`ConstraintError::TooSlow`].
     pub fn compile(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
-        let key = key(constraint)?;
-        if let Some(matcher) = self.cached(&key) {
-            return Ok(matcher);
+        let prepared = self.prepare(constraint, &CompileBudget::default())?;
+        prepared.matcher()
+    }
+
+    /// Compiles a constraint within `budget` and keeps the result for [`ConstraintCompiler::compile`].
+    ///
+    /// # Errors
+    /// As [`ConstraintCompiler::compile`]; also [`ConstraintError::Cancelled`].
+    pub fn prepare(
+        &self,
+        constraint: &Constraint,
+        budget: &CompileBudget,
+    ) -> Result<PreparedConstraint, ConstraintError> {
+        if let Some(prepared) = self.prepared(constraint)? {
+            return Ok(prepared);
         }
-        let parser = self
-            .inner
-            .factory
-            .create_parser(grammar(constraint))
-            .map_err(|error| invalid(&error.to_string()))?;
+        let outcome = self.build(constraint, budget);
+        let (outcome, bytes) = match outcome {
+            Ok((matcher, bytes)) => (Ok(matcher), bytes),
+            Err(error @ ConstraintError::Invalid(_)) => (Err(error), 0),
+            // Depends on the load of the machine, not on the constraint alone.
+            Err(error) => return Err(error),
+        };
+        let prepared = PreparedConstraint::new(source::key(constraint)?, outcome, bytes);
+        self.inner.cache.insert(prepared.clone());
+        prepared.check()?;
+        Ok(prepared)
+    }
+
+    /// The result of an earlier compilation of this constraint.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Invalid`] for a constraint that is too large, or was found invalid before.
+    pub fn prepared(&self, constraint: &Constraint) -> Result<Option<PreparedConstraint>, ConstraintError> {
+        let Some(prepared) = self.inner.cache.get(&source::key(constraint)?) else { return Ok(None) };
+        prepared.check()?;
+        Ok(Some(prepared))
+    }
+
+    /// The matcher, and the size of its tables.
+    fn build(
+        &self,
+        constraint: &Constraint,
+        budget: &CompileBudget,
+    ) -> Result<(Matcher, usize), ConstraintError> {
+        budget.check()?;
+        let grammar = GrammarInit::Serialized(source::grammar(constraint)?);
+        let Inner { tokens, factory, watchdog, .. } = &*self.inner;
+        let limits = factory.limits().clone();
+        let (tokens, read) = (tokens.clone(), limits.clone());
+        let (grammar, lexer) =
+            catch_unwind(AssertUnwindSafe(move || grammar.to_internal(Some(tokens), read)))
+                .map_err(|error| invalid(&first_line(&error.to_string())))?;
+        budget.check()?;
+        let mut bytes = 0;
+        let checked = catch_unwind(AssertUnwindSafe(|| Ok(lexer::check(&lexer, &limits, budget))));
+        bytes += checked.map_err(|error| invalid(&first_line(&error.to_string())))??;
+        let parser = factory
+            .create_parser_from_init_default(GrammarInit::Internal(grammar, lexer))
+            .map_err(|error| invalid(&first_line(&error.to_string())))?;
+        bytes = bytes.max(parser.parser.lexer_stats().num_bytes);
+        if bytes > lexer::MAX_BYTES {
+            let reason = format!("its tables take {bytes} bytes, more than {}", lexer::MAX_BYTES);
+            return Err(invalid(&format!("the constraint is too complex: {reason}")));
+        }
+        budget.check()?;
         let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
-        let mut matcher = Matcher::new(matcher, &self.inner.watchdog)?;
+        let mut matcher = Matcher::new(matcher, watchdog)?;
         // The first step computes most of what later steps need. It runs here and not in the engine, where it would delay all streams.
-        matcher.warm_up()?;
-        let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() == CACHE_SIZE {
-            cache.pop_front();
-        }
-        cache.push_back((key, matcher.detached()));
-        drop(cache);
-        Ok(matcher)
-    }
-
-    fn cached(&self, key: &str) -> Option<Matcher> {
-        let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = cache.iter().position(|(cached, _)| cached == key)?;
-        let entry = cache.remove(index)?;
-        let matcher = entry.1.detached();
-        cache.push_back(entry);
-        Some(matcher)
+        matcher.warm_up(budget)?;
+        Ok((matcher, bytes))
     }
 }
 
-/// Checks the size of the constraint and returns its cache key.
-fn key(constraint: &Constraint) -> Result<String, ConstraintError> {
-    let (kind, source) = match constraint {
-        Constraint::JsonObject => ("object", String::new()),
-        Constraint::JsonSchema(schema) => {
-            check_depth(schema)?;
-            ("schema", schema.to_string())
-        }
-        Constraint::Regex(regex) => ("regex", regex.clone()),
-        Constraint::Lark(grammar) => ("lark", grammar.clone()),
-    };
-    if source.len() > MAX_SOURCE_BYTES {
-        return Err(invalid(&format!("{} bytes exceed the limit of {MAX_SOURCE_BYTES}", source.len())));
+/// The reason without the backtrace that llguidance appends to a panic.
+fn first_line(reason: &str) -> String {
+    match reason.split_once("<backtrace>") {
+        Some((before, _)) => before.trim().to_owned(),
+        None => reason.to_owned(),
     }
-    Ok(format!("{kind}:{source}"))
-}
-
-fn check_depth(schema: &Value) -> Result<(), ConstraintError> {
-    let mut open = vec![(schema, 0)];
-    while let Some((value, depth)) = open.pop() {
-        if depth > MAX_DEPTH {
-            return Err(invalid(&format!("the schema is nested deeper than {MAX_DEPTH}")));
-        }
-        match value {
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Value::Object(map) => open.extend(map.values().map(|item| (item, depth + 1))),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn grammar(constraint: &Constraint) -> TopLevelGrammar {
-    match constraint {
-        Constraint::JsonObject => TopLevelGrammar::from_json_schema(serde_json::json!({"type": "object"})),
-        Constraint::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema.clone()),
-        Constraint::Regex(regex) => TopLevelGrammar::from_regex(regex),
-        Constraint::Lark(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
-    }
-}
-
-fn invalid(reason: &str) -> ConstraintError {
-    ConstraintError::Invalid(reason.trim().to_owned())
 }

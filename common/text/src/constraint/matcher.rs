@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ConstraintError;
+use super::budget::CompileBudget;
 use super::watchdog::Watchdog;
 
 /// Time limit of a step, during which the other streams wait. Typical steps take 50 µs, or 1 ms without optimisation.
 const STEP_LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 500 });
-/// Time limit of the first step, which runs on the caller's thread.
-const FIRST_STEP_LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
 
 /// The state of an output in its grammar. Clones continue independently and share what was computed about the grammar.
 #[derive(Clone)]
@@ -37,16 +36,23 @@ impl Matcher {
         Self { inner: self.inner.deep_clone(), watchdog: Arc::clone(&self.watchdog) }
     }
 
-    /// Computes the first mask in advance.
-    pub(super) fn warm_up(&mut self) -> Result<(), ConstraintError> {
-        self.watched(FIRST_STEP_LIMIT, llguidance::Matcher::compute_mask_or_eos).map(|_| ()).map_err(
-            |error| match error {
-                ConstraintError::Stuck(reason) => {
-                    ConstraintError::Invalid(format!("the constraint is too complex: {reason}"))
-                }
-                other => other,
-            },
-        )
+    /// Computes the first mask in advance, within what is left of `budget`.
+    pub(super) fn warm_up(&mut self, budget: &CompileBudget) -> Result<(), ConstraintError> {
+        if let Some(handle) = self.inner.cancellation_handle() {
+            budget.begin_step(handle);
+        }
+        let warmed = self.watched(budget.left(), llguidance::Matcher::compute_mask_or_eos);
+        budget.end_step();
+        if warmed.is_ok() && self.inner.is_cancelled() {
+            return budget.check().and(Err(ConstraintError::TooSlow));
+        }
+        warmed.map(|_| ()).map_err(|error| match (budget.check(), error) {
+            (Err(ended), _) => ended,
+            (Ok(()), ConstraintError::Stuck(reason)) => {
+                ConstraintError::Invalid(format!("the constraint is too complex: {reason}"))
+            }
+            (Ok(()), other) => other,
+        })
     }
 
     fn watched<T, E: std::fmt::Display>(

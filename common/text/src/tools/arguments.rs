@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::schema::ArgumentKind;
+use super::schema::{ArgumentKind, Types};
 
 /// Writes a JSON object of arguments incrementally. After [`finish`](Self::finish), the concatenated output is valid JSON for any input.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,8 @@ enum Open {
     Text,
     /// JSON, which is collected and parsed at its end.
     Json(String),
+    /// JSON of these types, or a string, which is decided at its end.
+    TextOr(Types, String),
 }
 
 impl ArgumentWriter {
@@ -33,6 +35,7 @@ impl ArgumentWriter {
                 out.push('"');
                 Open::Text
             }
+            ArgumentKind::TextOr(types) => Open::TextOr(types, String::new()),
             ArgumentKind::Json | ArgumentKind::Undeclared => Open::Json(String::new()),
         });
     }
@@ -44,7 +47,7 @@ impl ArgumentWriter {
                 let quoted = Value::from(text).to_string();
                 out.push_str(&quoted[1..quoted.len() - 1]);
             }
-            Some(Open::Json(whole)) => whole.push_str(text),
+            Some(Open::Json(whole) | Open::TextOr(_, whole)) => whole.push_str(text),
             None => {}
         }
     }
@@ -57,6 +60,11 @@ impl ArgumentWriter {
                 let parsed =
                     serde_json::from_str::<Value>(text.trim()).ok().or_else(|| python_literal(text.trim()));
                 out.push_str(&parsed.unwrap_or_else(|| Value::from(text)).to_string());
+            }
+            Some(Open::TextOr(types, text)) => {
+                let parsed = serde_json::from_str::<Value>(text.trim()).ok();
+                let value = parsed.filter(|value| types.allow(value));
+                out.push_str(&value.unwrap_or_else(|| Value::from(text)).to_string());
             }
             None => {}
         }

@@ -5,27 +5,32 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::schema::{self, ArgumentKind};
-use super::{Tool, ToolChoice, ToolFormat, ToolSet};
+use super::{Tool, ToolChoice, ToolError, ToolFormat, ToolSet};
 use crate::Constraint;
+use crate::constraint::{ConstraintError, Enforcement, guided_schema};
 
 /// The constraint that enforces `choice`: none for `none` and `auto`, otherwise a grammar that allows only calls with arguments
 /// that match each tool's schema. `parallel`: allows more than one call. `thinking`: the output begins inside reasoning, which is not
-/// constrained.
-#[must_use]
+/// constrained. A part of a schema that cannot be enforced is left out, unless the tool is strict.
+///
+/// # Errors
+/// [`ToolError`] with the schema that cannot be enforced.
 pub fn tool_constraint(
     format: ToolFormat,
     tools: &ToolSet,
     choice: &ToolChoice,
     parallel: bool,
     thinking: bool,
-) -> Option<Constraint> {
-    let allowed: Vec<&Tool> = match choice {
-        ToolChoice::None | ToolChoice::Auto => return None,
-        ToolChoice::Required => tools.tools().iter().collect(),
-        ToolChoice::Named(name) => tools.get(name).into_iter().collect(),
+) -> Result<Option<Constraint>, ToolError> {
+    let is_allowed = |tool: &Tool| match choice {
+        ToolChoice::None | ToolChoice::Auto => false,
+        ToolChoice::Required => true,
+        ToolChoice::Named(name) => tool.name == *name,
     };
+    let allowed: Vec<(usize, &Tool)> =
+        tools.tools().iter().enumerate().filter(|(_, tool)| is_allowed(tool)).collect();
     if allowed.is_empty() {
-        return None;
+        return Ok(None);
     }
     let mut grammar = Grammar { format, rules: String::new() };
     let thoughts = if thinking { "thoughts " } else { "" };
@@ -36,10 +41,13 @@ pub fn tool_constraint(
     }
     let calls: Vec<String> = (0..allowed.len()).map(|number| format!("call_{number}")).collect();
     let _ = writeln!(grammar.rules, "call: {}", calls.join(" | "));
-    for (number, tool) in allowed.iter().enumerate() {
-        grammar.call(number, tool);
+    for (number, (position, tool)) in allowed.into_iter().enumerate() {
+        grammar.call(number, tool).map_err(|error| ToolError {
+            field: format!("tools[{position}].function.parameters"),
+            reason: error.to_string(),
+        })?;
     }
-    Some(Constraint::Lark(grammar.rules))
+    Ok(Some(Constraint::Lark(grammar.rules)))
 }
 
 struct Grammar {
@@ -48,33 +56,35 @@ struct Grammar {
 }
 
 impl Grammar {
-    fn call(&mut self, number: usize, tool: &Tool) {
+    fn call(&mut self, number: usize, tool: &Tool) -> Result<(), ConstraintError> {
         let name = &tool.name;
         match self.format {
             ToolFormat::Hermes => {
                 let open = text(&format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": "));
                 let close = text("}\n</tool_call>");
                 let _ = writeln!(self.rules, "call_{number}: {open} arguments_{number} {close}");
-                let _ = writeln!(self.rules, "arguments_{number}: %json {}", object_schema(tool));
+                let schema = guided_schema(&object_schema(tool), enforcement(tool))?;
+                let _ = writeln!(self.rules, "arguments_{number}: %json {schema}");
             }
             ToolFormat::QwenXml => {
                 let open = text(&format!("<tool_call>\n<function={name}>\n"));
                 let close = text("</function>\n</tool_call>");
-                let arguments = self.arguments(number, tool);
+                let arguments = self.arguments(number, tool)?;
                 let _ = writeln!(self.rules, "call_{number}: {open}{arguments} {close}");
             }
             ToolFormat::Glm => {
                 let open = text(&format!("<tool_call>{name}"));
-                let arguments = self.arguments(number, tool);
+                let arguments = self.arguments(number, tool)?;
                 let _ = writeln!(self.rules, "call_{number}: {open} /\\n?/{arguments} \"</tool_call>\"");
             }
         }
+        Ok(())
     }
 
     /// Rules for arguments between tags, in the schema's order; arguments that are not required are optional.
-    fn arguments(&mut self, number: usize, tool: &Tool) -> String {
+    fn arguments(&mut self, number: usize, tool: &Tool) -> Result<String, ConstraintError> {
         let Some(properties) = tool.parameters.get("properties").and_then(Value::as_object) else {
-            return String::new();
+            return Ok(String::new());
         };
         let required = tool.parameters.get("required").and_then(Value::as_array);
         let mut sequence = String::new();
@@ -83,12 +93,12 @@ impl Grammar {
             let optional =
                 if required.is_some_and(|names| names.iter().any(|name| name == key)) { "" } else { "?" };
             let _ = write!(sequence, " {rule}{optional}");
-            self.argument(&rule, key, tool);
+            self.argument(&rule, key, tool)?;
         }
-        sequence
+        Ok(sequence)
     }
 
-    fn argument(&mut self, rule: &str, key: &str, tool: &Tool) {
+    fn argument(&mut self, rule: &str, key: &str, tool: &Tool) -> Result<(), ConstraintError> {
         let (open, close) = match self.format {
             ToolFormat::Glm => (format!("<arg_key>{key}</arg_key>"), "</arg_value>".to_owned()),
             _ => (format!("<parameter={key}>\n"), "\n</parameter>\n".to_owned()),
@@ -102,11 +112,16 @@ impl Grammar {
         let schema = schema::property(tool, key).unwrap_or(Value::Bool(true));
         let words = schema.get("enum").and_then(Value::as_array);
         match (schema::kind(Some(tool), key), words) {
-            (ArgumentKind::Text, Some(words)) if !words.is_empty() => {
-                let words: Vec<String> = words.iter().filter_map(Value::as_str).map(text).collect();
+            (ArgumentKind::Text | ArgumentKind::TextOr(_), Some(words)) if !words.is_empty() => {
+                let words: Vec<String> = words
+                    .iter()
+                    .map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned))
+                    .map(|word| text(&word))
+                    .collect();
                 let _ = writeln!(self.rules, "{rule}_value: ({}) {}", words.join(" | "), text(&close));
             }
             (ArgumentKind::Json, _) if schema.is_object() => {
+                let schema = guided_schema(&schema, enforcement(tool))?;
                 let _ = writeln!(self.rules, "{rule}_value: {rule}_json {}", text(&close));
                 let _ = writeln!(self.rules, "{rule}_json: %json {schema}");
             }
@@ -114,7 +129,12 @@ impl Grammar {
                 let _ = writeln!(self.rules, "{rule}_value[lazy]: /(.|\\n)*/ {}", text(&close));
             }
         }
+        Ok(())
     }
+}
+
+fn enforcement(tool: &Tool) -> Enforcement {
+    if tool.strict { Enforcement::Strict } else { Enforcement::Loose }
 }
 
 /// The schema of a tool's arguments, with the type `object` if it has none.

@@ -24,6 +24,8 @@ pub struct Tool {
     pub name: String,
     /// JSON schema of the arguments, which are an object.
     pub parameters: Value,
+    /// Whether arguments must match the whole schema; otherwise parts that cannot be enforced are left out.
+    pub strict: bool,
 }
 
 /// The validated tools of a request.
@@ -74,6 +76,19 @@ impl ToolSet {
         self.tools.iter().find(|tool| tool.name == name)
     }
 
+    /// The tools with only the names of their arguments instead of their schemas, except strict ones; `None` when all are strict.
+    #[must_use]
+    pub fn without_schemas(&self) -> Option<Self> {
+        if self.tools.iter().all(|tool| tool.strict) {
+            return None;
+        }
+        let tools = self.tools.iter().map(|tool| match tool.strict {
+            true => tool.clone(),
+            false => Tool { parameters: names_only(&tool.parameters), ..tool.clone() },
+        });
+        Some(Self { tools: tools.collect() })
+    }
+
     /// Whether there are no tools.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -101,10 +116,20 @@ fn parse_function(function: &Map<String, Value>, field: &str) -> Result<Tool, To
     if parameters.get("type").is_some_and(|kind| kind != "object") {
         return Err(wrong(&format!("{field}.parameters.type"), "must be \"object\""));
     }
-    if parameters.get("properties").is_some_and(|properties| !properties.is_object()) {
+    let properties = parameters.get("properties");
+    if properties.is_some_and(|properties| !properties.is_object() && !properties.is_null()) {
         return Err(wrong(&format!("{field}.parameters.properties"), "must be an object"));
     }
-    Ok(Tool { name: name.to_owned(), parameters })
+    let strict = function.get("strict").and_then(Value::as_bool).unwrap_or(false);
+    Ok(Tool { name: name.to_owned(), parameters, strict })
+}
+
+/// A schema that allows any value for each argument.
+fn names_only(parameters: &Value) -> Value {
+    let names = parameters.get("properties").and_then(Value::as_object);
+    let properties: Map<String, Value> =
+        names.into_iter().flatten().map(|(name, _)| (name.clone(), Value::Bool(true))).collect();
+    serde_json::json!({"type": "object", "properties": properties})
 }
 
 /// Whether `name` is a valid function name.

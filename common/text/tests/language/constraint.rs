@@ -195,6 +195,7 @@ fn what_is_wrong_is_named_soon() {
             Err(ConstraintError::Invalid(reason)) => {
                 assert!(!reason.is_empty() && reason.len() < 2000, "{short}: {reason}")
             }
+            Err(ConstraintError::TooSlow) if !wrong => {}
             Ok(mut matcher) if !wrong => {
                 let mut logits = vec![0.0; 1000];
                 let start = Instant::now();
@@ -247,7 +248,9 @@ fn a_required_call_is_a_call() {
         let mut ended = 0;
         for (seed, choice) in (0..24).zip(choices.iter().cycle()) {
             let thinking = seed % 4 == 3 && *choice != ToolChoice::Required;
-            let constraint = tool_constraint(format, &tools, choice, false, thinking).expect("a constraint");
+            let constraint = tool_constraint(format, &tools, choice, false, thinking)
+                .expect("enforceable")
+                .expect("a constraint");
             let matcher = compiler
                 .compile(&constraint)
                 .unwrap_or_else(|error| panic!("{format:?}: {error}\n{constraint:?}"));
@@ -297,8 +300,9 @@ fn a_required_call_follows_the_reasoning() {
     let (tokenizer, compiler) = compiler();
     let tools = ToolSet::parse(&[json!({"type": "function", "function": {"name": "now"}})]).expect("valid");
     for format in [ToolFormat::Hermes, ToolFormat::QwenXml, ToolFormat::Glm] {
-        let constraint =
-            tool_constraint(format, &tools, &ToolChoice::Required, true, true).expect("a constraint");
+        let constraint = tool_constraint(format, &tools, &ToolChoice::Required, true, true)
+            .expect("enforceable")
+            .expect("a constraint");
         let call = match format {
             ToolFormat::Hermes => "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>",
             ToolFormat::QwenXml => "<tool_call>\n<function=now>\n</function>\n</tool_call>",

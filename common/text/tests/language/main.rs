@@ -2,7 +2,9 @@
 
 mod assets;
 mod constraint;
+mod constraint_limits;
 mod detokenizer;
+mod schemas;
 mod support;
 mod template;
 mod tokenizer;

@@ -279,3 +279,70 @@ fn formats_are_recognised_by_their_templates() {
     assert_eq!(read("glm4.jinja"), OutputFormat { tools: Some(ToolFormat::Glm), reasoning: true });
     assert_eq!(read("smollm2.jinja"), OutputFormat::default());
 }
+
+/// The schemas of an argument that may be text or null, in the spellings that people use.
+fn nullable_texts() -> Vec<Value> {
+    vec![
+        json!({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        json!({"oneOf": [{"type": "null"}, {"type": "string", "minLength": 1}]}),
+        json!({"type": ["string", "null"]}),
+        json!({"type": "string", "nullable": true}),
+        json!({"$ref": "#/$defs/zip"}),
+        json!({"anyOf": [{"$ref": "#/$defs/text"}, {"const": null}]}),
+        json!({"allOf": [{"type": ["string", "null"]}, {"description": "a zip code"}]}),
+        json!({"allOf": [{"$ref": "#/$defs/zip"}]}),
+    ]
+}
+
+fn argument(schema: &Value, format: ToolFormat, text: &str) -> Value {
+    let tools = ToolSet::parse(&[json!({"type": "function", "function": {"name": "f", "parameters": {
+        "type": "object", "properties": {"zip": schema}, "$defs": {"text": {"type": "string"},
+            "zip": {"anyOf": [{"$ref": "#/$defs/text"}, {"type": "null"}]}}}}})])
+    .expect("valid");
+    let call = match format {
+        ToolFormat::QwenXml => format!(
+            "<tool_call>\n<function=f>\n<parameter=zip>\n{text}\n</parameter>\n</function>\n</tool_call>"
+        ),
+        _ => format!("<tool_call>f<arg_key>zip</arg_key><arg_value>{text}</arg_value></tool_call>"),
+    };
+    let format = OutputFormat { tools: Some(format), reasoning: false };
+    let answer = parse(OutputParser::new(format, tools, false, "x"), [call.as_str()]);
+    let (_, arguments) = calls(&answer).into_iter().next().expect("a call");
+    arguments["zip"].clone()
+}
+
+#[rstest]
+#[case("10115", json!("10115"))]
+#[case("1.10", json!("1.10"))]
+#[case("true", json!("true"))]
+#[case("{\"a\":1}", json!("{\"a\":1}"))]
+#[case("null", json!(null))]
+#[case("abc", json!("abc"))]
+#[case("\"quoted\"", json!("\"quoted\""))]
+fn a_nullable_text_keeps_what_looks_like_another_type(#[case] text: &str, #[case] expected: Value) {
+    for schema in nullable_texts() {
+        for format in [ToolFormat::QwenXml, ToolFormat::Glm] {
+            assert_eq!(argument(&schema, format, text), expected, "{schema} {format:?}");
+        }
+    }
+}
+
+#[rstest]
+#[case(json!({"type": ["string", "integer"]}), "5", json!(5))]
+#[case(json!({"type": ["string", "integer"]}), "5.5", json!("5.5"))]
+#[case(json!({"type": ["string", "object"]}), "{\"a\": 1}", json!({"a": 1}))]
+#[case(json!({"type": ["string", "object"]}), "7", json!("7"))]
+#[case(json!({"const": "7"}), "7", json!("7"))]
+#[case(json!({"enum": ["7", null]}), "7", json!("7"))]
+#[case(json!({"enum": [7, 8]}), "7", json!(7))]
+#[case(json!({"allOf": [{"type": ["string", "integer"]}, {"type": ["integer", "null"]}]}), "7", json!(7))]
+#[case(json!({"type": "boolean"}), "True", json!(true))]
+fn an_argument_has_a_type_that_its_schema_allows(
+    #[case] schema: Value,
+    #[case] text: &str,
+    #[case] expected: Value,
+) {
+    for format in [ToolFormat::QwenXml, ToolFormat::Glm] {
+        assert_eq!(argument(&schema, format, text), expected, "{schema} {format:?}");
+    }
+}
