@@ -42,4 +42,6 @@ pub use stream::{
     StreamGenerate, StreamParams, StreamProblem, StreamResume, StreamToken, StreamToolCall, Summary,
 };
 pub use submission::{BatchAccepted, BatchRequest, GenerateAccepted, ResolvedRequest};
-pub use text::{EngineReport, GenerationRecord, TextInfo, TextMetricsReport, TextModelDescription};
+pub use text::{
+    EngineReport, GenerationRecord, TextInfo, TextMetricsReport, TextModelDescription, ToolCallForm,
+};

@@ -45,10 +45,23 @@ pub struct TextInfo {
     pub model: Option<TextModelDescription>,
     /// Why `model` is absent.
     pub model_error: Option<String>,
+    /// How the checkpoint calls tools; absent if it has no chat template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<ToolCallForm>,
     /// State of the model loader.
     pub loader: LoaderReport,
     /// State of the text engine.
     pub engine: EngineReport,
+}
+
+/// How a checkpoint calls tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolCallForm {
+    /// Form of the calls in the model's output: `hermes`, `qwen_xml` or `glm`.
+    pub form: String,
+    /// Whether the form is a generic one, because the checkpoint's template has none. Small models may not follow it unless
+    /// `tool_choice` is `required`.
+    pub generic: bool,
 }
 
 /// State of the text engine and counts since the process started.

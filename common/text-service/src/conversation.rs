@@ -57,7 +57,12 @@ impl Conversation {
         let calls = message.tool_calls.as_deref().filter(|calls| !calls.is_empty());
         let content = match (&message.content, message.role) {
             (Some(content), role) => self.content(content, role, &format!("{field}.content"), pictures)?,
-            (None, Role::Assistant) if calls.is_some() || message.refusal.is_some() => {
+            (None, Role::Assistant)
+                if calls.is_some()
+                    || message.refusal.is_some()
+                    || message.reasoning_content.is_some()
+                    || message.reasoning.is_some() =>
+            {
                 json!(message.refusal.as_deref().unwrap_or_default())
             }
             (None, _) => {
@@ -73,7 +78,7 @@ impl Conversation {
                 let calls = serde_json::to_value(calls).unwrap_or_default();
                 value.insert("tool_calls".to_owned(), calls);
             }
-            if let Some(thoughts) = &message.reasoning_content {
+            if let Some(thoughts) = message.reasoning_content.as_ref().or(message.reasoning.as_ref()) {
                 value.insert("reasoning_content".to_owned(), json!(thoughts));
             }
         }

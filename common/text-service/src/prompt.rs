@@ -31,8 +31,37 @@ pub(crate) struct TemplateRequest {
     pub(crate) tools: Vec<Value>,
     /// Further template variables (`chat_template_kwargs`).
     pub(crate) kwargs: Map<String, Value>,
-    /// Appends the beginning of an assistant message.
-    pub(crate) add_generation_prompt: bool,
+    pub(crate) end: PromptEnd,
+}
+
+/// How the prompt of a conversation ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum PromptEnd {
+    /// With the beginning of an assistant message.
+    #[default]
+    NewMessage,
+    /// With the end of the last message.
+    LastMessage,
+    /// Within the last message, which the model continues.
+    Continued,
+}
+
+impl PromptEnd {
+    /// The end that a request's fields select.
+    pub(crate) fn of(
+        add_generation_prompt: Option<bool>,
+        continue_final_message: Option<bool>,
+    ) -> Result<Self, Problem> {
+        match (add_generation_prompt, continue_final_message.unwrap_or(false)) {
+            (Some(true), true) => Err(Problem::field(
+                "continue_final_message",
+                "either the last message is continued or a new one begins: set add_generation_prompt to false",
+            )),
+            (_, true) => Ok(Self::Continued),
+            (Some(false), false) => Ok(Self::LastMessage),
+            (_, false) => Ok(Self::NewMessage),
+        }
+    }
 }
 
 /// Renders a conversation with the checkpoint's template and tokenizes it.
@@ -54,13 +83,19 @@ fn render(
         let detail = "this checkpoint has no chat template: use /v1/completions with a prompt";
         Problem::field("messages", detail)
     })?;
-    let TemplateRequest { conversation, tools, kwargs, add_generation_prompt } = request;
-    if !tools.is_empty() && !template.takes_tools() {
-        return Err(Problem::field("tools", "this model does not support tools"));
-    }
-    let input = TemplateInput { messages: conversation.messages, tools, add_generation_prompt, kwargs };
+    let TemplateRequest { conversation, tools, kwargs, end } = request;
+    let input = TemplateInput {
+        messages: conversation.messages,
+        tools,
+        add_generation_prompt: end == PromptEnd::NewMessage,
+        continue_final_message: end == PromptEnd::Continued,
+        kwargs,
+    };
     let rendered = template.render(&input).map_err(template_problem)?;
-    let thinking = OutputParser::prompt_opens_reasoning(rendered.text());
+    let thinking = match end {
+        PromptEnd::Continued => OutputParser::prompt_is_inside_reasoning(rendered.text()),
+        _ => OutputParser::prompt_opens_reasoning(rendered.text()),
+    };
     let tokens = runtime
         .tokenizer
         .encode_rendered(&rendered)

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use videosdgx_api::{Code, Problem};
 use videosdgx_shell::{HandlerResult, run_blocking};
 use videosdgx_text::{
-    CompileError, Constraint, ConstraintError, GenerationRequest, OutputParser, PreparedConstraint,
-    SubmitError, ToolSet,
+    CompileError, Completed, Constraint, ConstraintError, FinishReason, GenerationRequest, OutputDelta,
+    OutputParser, PreparedConstraint, StreamSummary, SubmitError, ToolSet, Usage,
 };
 
 use crate::{
     constraint::OutputConstraint,
-    output::{OutputReader, OutputStream},
+    output::{OutputEnd, OutputEvent, OutputReader, OutputStream},
     prompt::TokenizedPrompt,
     runtime::ModelRuntime,
     sampling::ResolvedSampling,
@@ -140,4 +140,23 @@ pub(crate) async fn submit(
         Ok(outputs)
     });
     Ok(submitted.await?.map_err(|problem: Problem| problem)?)
+}
+
+/// The ends of outputs without a token, `n` for each task.
+pub(crate) fn empty_outputs(tasks: &[GenerationTask]) -> Vec<(u32, OutputEvent)> {
+    let answers = tasks.iter().flat_map(|task| std::iter::repeat_n(task, task.sampling.n as usize));
+    let end = |task: &GenerationTask| {
+        OutputEvent::End(Box::new(OutputEnd {
+            delta: OutputDelta::default(),
+            completed: Completed {
+                reason: FinishReason::Length,
+                text: String::new(),
+                matched: None,
+                usage: Usage { prompt_tokens: task.prompt.prompt.tokens.len(), ..Usage::default() },
+                summary: StreamSummary::default(),
+            },
+            has_tool_calls: false,
+        }))
+    };
+    (0_u32..).zip(answers.map(end)).collect()
 }

@@ -30,9 +30,12 @@ pub struct ChatMessage {
     /// Refusal instead of an answer; only of an assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// Reasoning text; only of an assistant (an addition, named as in vLLM).
-    #[serde(default, skip_serializing_if = "Option::is_none", alias = "reasoning")]
+    /// Reasoning text; only of an assistant (an addition, named as in older versions of vLLM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
+    /// Newer name of `reasoning_content`, which has precedence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
 }
 
 impl ChatMessage {
@@ -48,6 +51,7 @@ impl ChatMessage {
             tool_call_id: None,
             refusal: None,
             reasoning_content: None,
+            reasoning: None,
         }
     }
 }

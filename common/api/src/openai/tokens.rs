@@ -26,6 +26,9 @@ pub struct TokenizeRequest {
     /// Whether the prefix of the assistant's answer is added; only with `messages`. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_generation_prompt: Option<bool>,
+    /// Whether the last message, which is the assistant's, is left open; only with `messages`. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continue_final_message: Option<bool>,
     /// Variables for the chat template; only with `messages`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]

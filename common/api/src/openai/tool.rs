@@ -63,8 +63,18 @@ pub struct ToolCall {
 pub struct FunctionCall {
     /// Name of the function.
     pub name: String,
-    /// JSON as text, as the model generated it; it may be invalid.
+    /// JSON as text, as the model generated it; it may be invalid. In a request an object or `null` is accepted too.
+    #[serde(default, deserialize_with = "text_or_json")]
     pub arguments: String,
+}
+
+/// A string, or any JSON, which becomes its text.
+fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => text,
+        serde_json::Value::Null => String::new(),
+        other => other.to_string(),
+    })
 }
 
 /// Whether the model calls tools: `none`, `auto`, `required`, one function by name, or a subset.

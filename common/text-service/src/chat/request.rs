@@ -14,7 +14,7 @@ use crate::{
     constraint::{self, OutputConstraint, OutputConstraintFields},
     conversation::{Conversation, tool_values},
     limits::MAX_TOP_LOGPROBS,
-    prompt::{self, TemplateRequest},
+    prompt::{self, PromptEnd, TemplateRequest},
     runtime::ModelRuntime,
     sampling::{RawSamplingParams, ResolvedSampling},
     submission::GenerationTask,
@@ -28,6 +28,7 @@ pub(crate) struct ChatInput<'a> {
     pub(crate) parallel_tool_calls: bool,
     /// Further template variables.
     pub(crate) kwargs: Option<&'a Map<String, Value>>,
+    pub(crate) prompt_end: PromptEnd,
     pub(crate) sampling: ResolvedSampling,
     pub(crate) constraint: Option<OutputConstraint>,
     pub(crate) logprobs: Option<u8>,
@@ -66,6 +67,7 @@ pub(crate) async fn task_of_request(
         tool_choice: request.tool_choice.as_ref(),
         parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
         kwargs: kwargs.as_ref(),
+        prompt_end: PromptEnd::of(request.add_generation_prompt, request.continue_final_message)?,
         sampling: RawSamplingParams::from(request).resolve(runtime.checkpoint_sampling())?,
         constraint: OutputConstraintFields::from(request).resolve()?,
         logprobs: logprobs(request)?,
@@ -92,7 +94,7 @@ pub(crate) async fn task_of_input(
         kwargs.entry("enable_thinking").or_insert(Value::Bool(false));
     }
     let template =
-        TemplateRequest { conversation, tools: tool_values(&tools), kwargs, add_generation_prompt: true };
+        TemplateRequest { conversation, tools: tool_values(&tools), kwargs, end: input.prompt_end };
     let prompt = prompt::of_conversation(runtime, template).await?;
     let tools = ToolSet::parse(&tool_values(&tools)).map_err(tool_problem)?;
     let calls = ToolCalls { tools: &tools, choice: &choice, parallel: input.parallel_tool_calls };

@@ -72,14 +72,19 @@ pub(crate) async fn tasks_of_request(
     let mut echoes = Vec::with_capacity(prompts.len());
     for prompt in prompts {
         let mut sampling = sampling.clone();
-        sampling.stop.max_tokens = prompt::output_limit(
-            runtime,
-            &prompt.prompt,
-            request.max_tokens,
-            Some(COMPLETION_TOKENS),
-            "max_tokens",
-        )
-        .map_err(|problem| with_prompt_field(problem, request.max_tokens))?;
+        // Only the prompt is wanted: it may fill the context.
+        let is_empty = request.max_tokens == Some(0) && prompt.prompt.tokens.len() <= runtime.max_context;
+        sampling.stop.max_tokens = match is_empty {
+            true => 0,
+            false => prompt::output_limit(
+                runtime,
+                &prompt.prompt,
+                request.max_tokens,
+                Some(COMPLETION_TOKENS),
+                "max_tokens",
+            )
+            .map_err(|problem| with_prompt_field(problem, request.max_tokens))?,
+        };
         let text = runtime.tokenizer.decode(&prompt.prompt.tokens, ShowSpecial::Skip);
         echoes.push(if echo { text } else { String::new() });
         tasks.push(GenerationTask {

@@ -1,7 +1,10 @@
 //! OpenAI's chat and text completions.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures::stream::select_all;
+use futures::{
+    StreamExt as _,
+    stream::{self, select_all},
+};
 use videosdgx_api::openai::{ChatChunk, ChatCompletion, ChatRequest, Completion, CompletionRequest};
 use videosdgx_shell::{Caller, Generate, HandlerResult, body};
 
@@ -81,14 +84,18 @@ pub(crate) async fn complete(
     let runtime = service.runtime().await?;
     let CompletionTasks { tasks, echoes, n } =
         completion::request::tasks_of_request(&runtime, &request).await?;
-    service.loaded_runtime().await?;
     let header = response_header(&service, &runtime, "cmpl");
     let with_logprobs = request.logprobs.is_some();
     let principal = caller.principal.as_str();
-    let outputs = submission::submit(&runtime, principal, &header.id, tasks).await?;
+    let outputs = if request.max_tokens == Some(0) {
+        stream::iter(submission::empty_outputs(&tasks)).left_stream()
+    } else {
+        service.loaded_runtime().await?;
+        let outputs = submission::submit(&runtime, principal, &header.id, tasks).await?;
+        select_all(outputs).right_stream()
+    };
     let echoes: Vec<String> =
         echoes.into_iter().flat_map(|echo| std::iter::repeat_n(echo, n as usize)).collect();
-    let outputs = select_all(outputs);
     if request.stream == Some(true) {
         let with_usage = request.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
         let encoder = completion::chunks::ChunkEncoder::new(header, with_usage, with_logprobs, echoes, n);

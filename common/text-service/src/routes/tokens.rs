@@ -12,7 +12,7 @@ use videosdgx_text::{AllowSpecial, ShowSpecial};
 
 use crate::{
     conversation::{Conversation, tool_values},
-    prompt::{self, TemplateRequest},
+    prompt::{self, PromptEnd, TemplateRequest},
     runtime::ModelRuntime,
     service::TextService,
 };
@@ -48,7 +48,7 @@ pub(crate) async fn tokenize(
                 conversation: Conversation::check(messages, runtime.images.is_some())?,
                 tools: tool_values(request.tools.as_deref().unwrap_or_default()),
                 kwargs: request.chat_template_kwargs.clone().unwrap_or_default(),
-                add_generation_prompt: request.add_generation_prompt.unwrap_or(true),
+                end: PromptEnd::of(request.add_generation_prompt, request.continue_final_message)?,
             };
             prompt::of_conversation(&runtime, template).await?.prompt.tokens
         }

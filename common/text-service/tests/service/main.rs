@@ -8,6 +8,7 @@ mod constraints;
 mod documents;
 mod drains;
 mod edges;
+mod history;
 mod limits;
 mod lines;
 mod schemas;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{AssetsError, Facts, GenerationDefaults, Globals, Source};
+use super::{AssetsError, Facts, GenerationDefaults, Globals, Source, Templates};
 use crate::Tokenizer;
 
 /// Maximum size of a configuration file.
@@ -64,30 +64,33 @@ impl Folder {
             .map_err(|error| AssetsError::invalid(&path, error))
     }
 
-    /// The template's file, its source, and the texts of special tokens that it may use.
-    pub(super) fn template(&self) -> Result<(PathBuf, Option<String>, Globals), AssetsError> {
-        let mut globals = Globals::new();
-        for name in
-            ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"]
-        {
-            globals.extend(self.special(name).map(|text| (name.to_owned(), text)));
-        }
+    /// Texts of special tokens that templates may use.
+    pub(super) fn globals(&self) -> Globals {
+        let names =
+            ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"];
+        names.into_iter().filter_map(|name| self.special(name).map(|text| (name.to_owned(), text))).collect()
+    }
+
+    /// The templates: files of their own, or values of `tokenizer_config.json`.
+    pub(super) fn templates(&self) -> Result<Templates, AssetsError> {
         let path = self.path.join("chat_template.jinja");
-        if let Some(bytes) = read(&path, MAX_CONFIG_BYTES)? {
-            let source = String::from_utf8(bytes).map_err(|error| AssetsError::invalid(&path, error))?;
-            return Ok((path, Some(source), globals));
+        let additional = Self::template_file(&self.path.join("additional_chat_templates/tool_use.jinja"))?;
+        if let Some(source) = Self::template_file(&path)? {
+            return Ok(Templates { file: path, main: Some(source), tool_use: additional });
         }
         // Older layouts of vision models have a separate file.
         let path = self.path.join("chat_template.json");
-        if let Some(json) = read_json(&path)? {
-            let source = template_of(&json["chat_template"]);
-            return Ok((path, source, globals));
-        }
-        Ok((
-            self.path.join("tokenizer_config.json"),
-            template_of(&self.tokenizer_config["chat_template"]),
-            globals,
-        ))
+        let (file, value) = match read_json(&path)? {
+            Some(json) => (path, json["chat_template"].clone()),
+            None => (self.path.join("tokenizer_config.json"), self.tokenizer_config["chat_template"].clone()),
+        };
+        let main = template_of(&value, "default").or_else(|| first_template(&value));
+        Ok(Templates { file, main, tool_use: additional.or_else(|| template_of(&value, "tool_use")) })
+    }
+
+    fn template_file(path: &Path) -> Result<Option<String>, AssetsError> {
+        let Some(bytes) = read(path, MAX_CONFIG_BYTES)? else { return Ok(None) };
+        String::from_utf8(bytes).map(Some).map_err(|error| AssetsError::invalid(path, error))
     }
 
     /// The text of a special token, given as a string or as an object.
@@ -97,15 +100,22 @@ impl Folder {
     }
 }
 
-/// A template, or the one named `default` of several.
-fn template_of(value: &Value) -> Option<String> {
+/// The template with this name, of a list or an object of templates.
+fn template_of(value: &Value, name: &str) -> Option<String> {
+    let source = match value {
+        Value::Array(named) => named.iter().find(|entry| entry["name"] == name)?.get("template"),
+        Value::Object(named) => named.get(name),
+        _ => None,
+    };
+    source.and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The only template, or the first of several without a default.
+fn first_template(value: &Value) -> Option<String> {
     match value {
         Value::String(source) => Some(source.clone()),
-        Value::Array(named) => {
-            let default = named.iter().find(|entry| entry["name"] == "default").or_else(|| named.first());
-            default.and_then(|entry| entry["template"].as_str()).map(str::to_owned)
-        }
-        Value::Object(named) => named.get("default").and_then(Value::as_str).map(str::to_owned),
+        Value::Array(named) => named.first()?["template"].as_str().map(str::to_owned),
+        Value::Object(named) => named.values().find_map(Value::as_str).map(str::to_owned),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use videosdgx_gguf::{Gguf, GgufError};
 
-use super::{AssetsError, Facts, GenerationDefaults, Globals, Source};
+use super::{AssetsError, Facts, GenerationDefaults, Globals, Source, Templates};
 use crate::{GgufVocabulary, Tokenizer};
 
 /// Texts of tokens that end an output in addition to those in the metadata (end-of-generation tokens of llama.cpp).
@@ -96,15 +96,24 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer, AssetsError> {
     Tokenizer::from_gguf(vocabulary).map_err(|error| AssetsError::invalid(file.path(), error))
 }
 
-/// The template's source, and the texts of special tokens that it may use.
-pub(super) fn template(file: &Gguf, tokenizer: &Tokenizer) -> (PathBuf, Option<String>, Globals) {
+/// Texts of special tokens that templates may use.
+pub(super) fn globals(tokenizer: &Tokenizer) -> Globals {
     let mut globals = Globals::new();
     for (name, id) in [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos())] {
         let text =
             id.and_then(|id| tokenizer.token_bytes(id)).and_then(|bytes| std::str::from_utf8(bytes).ok());
         globals.insert(name.to_owned(), text.unwrap_or_default().to_owned());
     }
-    (file.path().to_owned(), file.str("tokenizer.chat_template").map(str::to_owned), globals)
+    globals
+}
+
+pub(super) fn templates(file: &Gguf) -> Templates {
+    let text = |key: &str| file.str(key).map(str::to_owned);
+    Templates {
+        file: file.path().to_owned(),
+        main: text("tokenizer.chat_template"),
+        tool_use: text("tokenizer.chat_template.tool_use"),
+    }
 }
 
 fn end_tokens(file: &Gguf) -> Vec<u32> {

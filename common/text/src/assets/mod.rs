@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use self::error::AssetsError;
 pub use self::language::CheckpointLanguage;
-use crate::{ChatTemplate, ConstraintCompiler, OutputFormat, Tokenizer};
+use crate::{ChatTemplate, ConstraintCompiler, OutputFormat, Tokenizer, ToolFormat};
 
 /// Tokenizer, chat template, defaults and limits of a checkpoint, without its weights.
 ///
@@ -123,16 +123,27 @@ impl TextAssets {
     pub fn template(&self) -> Result<Option<&ChatTemplate>, AssetsError> {
         let load = || {
             let tokenizer = self.tokenizer()?;
-            let (file, source, globals) = match &self.inner.source {
-                Source::Folder(folder) => folder.template()?,
-                Source::Gguf(file) => gguf::template(file, tokenizer),
+            let Templates { file, main, tool_use } = self.templates()?;
+            let Some(main) = main else { return Ok(None) };
+            let globals = match &self.inner.source {
+                Source::Folder(folder) => folder.globals(),
+                Source::Gguf(_) => gguf::globals(tokenizer),
             };
-            let Some(source) = source else { return Ok(None) };
-            ChatTemplate::new(&source, globals, Some(tokenizer.clone()))
-                .map(Some)
-                .map_err(|error| AssetsError::invalid(file, error))
+            let template = ChatTemplate::new(&main, globals, Some(tokenizer.clone()));
+            let template = match tool_use {
+                Some(tool_use) => template.and_then(|template| template.with_tool_use(&tool_use)),
+                None => template,
+            };
+            template.map(Some).map_err(|error| AssetsError::invalid(file, error))
         };
         self.inner.template.get_or_init(load).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    fn templates(&self) -> Result<Templates, AssetsError> {
+        match &self.inner.source {
+            Source::Folder(folder) => folder.templates(),
+            Source::Gguf(file) => Ok(gguf::templates(file)),
+        }
     }
 
     /// The constraint compiler for this tokenizer.
@@ -152,7 +163,20 @@ impl TextAssets {
     /// # Errors
     /// As [`TextAssets::template`].
     pub fn output_format(&self) -> Result<OutputFormat, AssetsError> {
-        Ok(self.template()?.map(|template| OutputFormat::of_template(template.source())).unwrap_or_default())
+        Ok(self.template()?.map(ChatTemplate::output_format).unwrap_or_default())
+    }
+
+    /// The format of tool calls, and whether it is generic because the template has no other; `None` without a template. Reads the
+    /// template only, not the tokenizer.
+    ///
+    /// # Errors
+    /// As [`TextAssets::open`].
+    pub fn tool_format(&self) -> Result<Option<(ToolFormat, bool)>, AssetsError> {
+        let Templates { main, tool_use, .. } = self.templates()?;
+        Ok(tool_use.or(main).map(|source| {
+            let format = OutputFormat::of_template(&source).tools;
+            (format.unwrap_or(ToolFormat::Hermes), format.is_none())
+        }))
     }
 
     /// All tokens that end an output (GLM has three).
@@ -200,3 +224,11 @@ impl TextAssets {
 
 /// Texts of special tokens by their names in templates.
 type Globals = BTreeMap<String, String>;
+
+/// The sources of a checkpoint's templates, and the file of the first.
+struct Templates {
+    file: PathBuf,
+    main: Option<String>,
+    /// The one named `tool_use`, for conversations with tools.
+    tool_use: Option<String>,
+}

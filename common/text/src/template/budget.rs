@@ -1,16 +1,18 @@
 //! Resource limits of template rendering: the size of each value and the total work.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
+
+use super::python;
 
 // Filters that only the rewritten template can call: templates cannot use these names.
 pub(super) const BOUNDED: &str = "\0bounded";
 pub(super) const CONCAT: &str = "\0concat";
 pub(super) const MULTIPLY: &str = "\0multiply";
 pub(super) const PLAIN: &str = "\0plain";
+pub(super) const REMAINDER: &str = "\0remainder";
 pub(super) const SLICED: &str = "\0sliced";
 pub(super) const TOUCHED: &str = "\0touched";
 
@@ -100,7 +102,7 @@ impl Budget {
                 }
                 None => {
                     self.made(value)?;
-                    let _ = write!(text, "{value}");
+                    python::write_str(&mut text, value)?;
                 }
             }
             if text.len() as u64 > self.largest {

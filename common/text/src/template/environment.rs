@@ -30,8 +30,9 @@ pub(super) fn check(source: &str) -> Result<String, TemplateError> {
             source.len()
         )));
     }
-    // Jinja drops one line break at the end of a template.
-    let source = without_generation_marks(source.strip_suffix('\n').unwrap_or(source));
+    // As in Jinja: every line break becomes one character, and one at the end is dropped.
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let source = without_generation_marks(source.strip_suffix('\n').unwrap_or(&source));
     on_own_stack(|| compile(&source).map(|_| ()).map_err(TemplateError::invalid))?;
     Ok(source)
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
-use super::budget::{BOUNDED, Budget, CONCAT, MULTIPLY, PLAIN, SLICED, TOUCHED, exceeded, is_namespace};
-use super::{json, methods};
+use super::budget::{
+    BOUNDED, Budget, CONCAT, MULTIPLY, PLAIN, REMAINDER, SLICED, TOUCHED, exceeded, is_namespace,
+};
+use super::{format, json, methods};
 
 /// Registers the filters.
 pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
@@ -16,15 +18,15 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
         };
     }
     counted! {
-        "abs" => filters::abs, "attr" => filters::attr, "bool" => filters::bool, "capitalize" => filters::capitalize,
+        "abs" => filters::abs, "attr" => filters::attr, "batch" => filters::batch, "bool" => filters::bool, "capitalize" => filters::capitalize,
         "dictsort" => filters::dictsort, "e" => filters::escape, "escape" => filters::escape,
         "float" => filters::float, "groupby" => filters::groupby, "int" => filters::int, "items" => filters::items, "lines" => filters::lines, "list" => filters::list,
         "lower" => filters::lower, "map" => filters::map, "max" => filters::max, "min" => filters::min,
         "reject" => filters::reject, "rejectattr" => filters::rejectattr, "reverse" => filters::reverse,
         "round" => filters::round, "safe" => filters::safe, "select" => filters::select,
-        "selectattr" => filters::selectattr, "sort" => filters::sort, "split" => filters::split,
-        "string" => filters::string, "sum" => filters::sum, "title" => filters::title, "trim" => filters::trim,
-        "unique" => filters::unique, "upper" => filters::upper,
+        "selectattr" => filters::selectattr, "slice" => filters::slice, "sort" => filters::sort, "split" => filters::split,
+        "striptags" => minijinja_contrib::filters::striptags, "sum" => filters::sum, "title" => filters::title, "trim" => filters::trim,
+        "truncate" => truncate, "unique" => filters::unique, "upper" => filters::upper, "wordcount" => |text: &str| text.split_whitespace().count(),
     }
     // These do not traverse the value.
     environment.add_filter("count", filters::length);
@@ -50,8 +52,25 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
         if is_namespace(&value) { Err(exceeded("a namespace is inside another value")) } else { Ok(value) }
     });
     let kept = Arc::clone(budget);
-    environment.add_filter("join", move |items: &Value, between: Option<&str>| {
-        methods::join(&kept, items, between.unwrap_or_default())
+    environment.add_filter(REMAINDER, move |left: &Value, right: &Value, tuple: bool| {
+        format::remainder(&kept, left, right, tuple)
+    });
+    let kept = Arc::clone(budget);
+    environment.add_filter("format", move |text: &str, args: Rest<ValueOrKwargs>| {
+        format::printf(&kept, text, &args.into_values())
+    });
+    let kept = Arc::clone(budget);
+    environment.add_filter("center", move |text: &str, width: Option<usize>| {
+        methods::aligned(&kept, text, width.unwrap_or(80), ' ', methods::Side::Both)
+    });
+    let kept = Arc::clone(budget);
+    environment.add_filter("string", move |value: &Value| kept.concat(&[value], "").map(Value::from));
+    let kept = Arc::clone(budget);
+    environment.add_filter("join", move |items: &Value, between: Option<&str>, kwargs: Kwargs| {
+        let attribute = kwargs.get::<Option<&str>>("attribute")?;
+        let between = between.or(kwargs.get("d")?).unwrap_or_default();
+        kwargs.assert_all_used()?;
+        methods::join(&kept, items, between, attribute)
     });
     let kept = Arc::clone(budget);
     environment.add_filter("replace", move |text: &str, old: &str, new: &str, count: Option<usize>| {
@@ -66,6 +85,27 @@ pub(super) fn add(environment: &mut Environment<'_>, budget: &Arc<Budget>) {
     );
     let kept = Arc::clone(budget);
     environment.add_filter("tojson", move |value: &Value, kwargs: Kwargs| to_json(&kept, value, &kwargs));
+}
+
+/// As in Jinja: with the arguments by position or by name.
+fn truncate(
+    text: &str,
+    length: Option<usize>,
+    killwords: Option<bool>,
+    end: Option<&str>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let length = length.or(kwargs.get("length")?).unwrap_or(255);
+    let killwords = killwords.or(kwargs.get("killwords")?).unwrap_or(false);
+    let end = end.or(kwargs.get("end")?).unwrap_or("...");
+    let leeway = kwargs.get::<Option<usize>>("leeway")?.unwrap_or(5);
+    kwargs.assert_all_used()?;
+    if text.chars().count() <= length.saturating_add(leeway) {
+        return Ok(text.to_owned());
+    }
+    let kept: String = text.chars().take(length.saturating_sub(end.chars().count())).collect();
+    let kept = if killwords { &kept } else { kept.rsplit_once(' ').map_or(kept.as_str(), |(kept, _)| kept) };
+    Ok(format!("{kept}{end}"))
 }
 
 fn add_counted(environment: &mut Environment<'_>, budget: &Arc<Budget>, name: &'static str, filter: Value) {

@@ -14,6 +14,13 @@ pub(super) struct Style {
     pub(super) sort_keys: bool,
 }
 
+impl Default for Style {
+    fn default() -> Self {
+        let separators = (", ".to_owned(), ": ".to_owned());
+        Self { ensure_ascii: false, indent: None, separators, sort_keys: false }
+    }
+}
+
 /// Writes `value` as `json.dumps(value, …)`.
 pub(super) fn dumps(value: &Value, style: &Style) -> String {
     let mut out = String::new();
@@ -73,13 +80,27 @@ fn new_line(out: &mut String, style: &Style, level: usize) {
     }
 }
 
-/// Floats as Python's `repr`: shortest digits, an exponent of at least two digits below 1e-4 and from 1e16.
 fn write_number(out: &mut String, number: &serde_json::Number) {
-    let float = if number.is_f64() { number.as_f64() } else { None };
-    let Some(float) = float else {
-        let _ = write!(out, "{number}");
+    match number.as_f64().filter(|_| number.is_f64()) {
+        Some(float) => write_float(out, float),
+        None => {
+            let _ = write!(out, "{number}");
+        }
+    }
+}
+
+/// Floats as Python's `repr`: shortest digits, an exponent of at least two digits below 1e-4 and from 1e16.
+pub(super) fn write_float(out: &mut String, float: f64) {
+    if !float.is_finite() {
+        out.push_str(if float.is_nan() {
+            "nan"
+        } else if float > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        });
         return;
-    };
+    }
     let magnitude = float.abs();
     if float == 0.0 || (1e-4..1e16).contains(&magnitude) {
         let _ = write!(out, "{float:?}");

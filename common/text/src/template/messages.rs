@@ -3,12 +3,21 @@
 use serde_json::{Map, Value};
 
 use super::TemplateError;
-use super::rendered::{CLOSE, OPEN};
+use super::rendered::{CLOSE, END, OPEN};
 use crate::Tokenizer;
+
+/// What a template does with parts of messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abilities {
+    pub(super) takes_images: bool,
+    /// It writes arguments of tool calls that are a string as they are.
+    pub(super) takes_text_arguments: bool,
+}
 
 /// Validates messages and converts them to the form that templates expect: arguments of tool calls as objects, images as
 /// `{"type": "image"}`, and, for text-only templates, lists of text parts as one string with a line per part.
-pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Value>, TemplateError> {
+pub(super) fn normalize(messages: &[Value], abilities: Abilities) -> Result<Vec<Value>, TemplateError> {
+    let Abilities { takes_images, takes_text_arguments } = abilities;
     if messages.is_empty() {
         return Err(wrong("messages", "must have at least one message"));
     }
@@ -36,7 +45,7 @@ pub(super) fn normalize(messages: &[Value], takes_images: bool) -> Result<Vec<Va
             );
             if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
                 for (number, call) in calls.iter_mut().enumerate() {
-                    parse_arguments(call, &format!("{field}.tool_calls[{number}]"))?;
+                    parse_arguments(call, &format!("{field}.tool_calls[{number}]"), takes_text_arguments)?;
                 }
             } else if message.get("tool_calls").is_some_and(Value::is_null) {
                 // `null` means absent, but templates test `is defined`.
@@ -82,8 +91,9 @@ fn image_part() -> Value {
     Value::Object(Map::from_iter([("type".to_owned(), Value::String("image".to_owned()))]))
 }
 
-/// Converts the arguments of a call from a JSON string, as in OpenAI's API, to an object, which templates iterate over.
-fn parse_arguments(call: &mut Value, field: &str) -> Result<(), TemplateError> {
+/// Converts the arguments of a call from a JSON string, as in OpenAI's API, to an object, which templates iterate over. A model may
+/// have written something else, or its output may have been cut off: such text is kept, as it is or under the key `arguments`.
+fn parse_arguments(call: &mut Value, field: &str, takes_text: bool) -> Result<(), TemplateError> {
     let function = match call.get("function") {
         Some(_) => &mut call["function"],
         None => call,
@@ -91,19 +101,58 @@ fn parse_arguments(call: &mut Value, field: &str) -> Result<(), TemplateError> {
     if !function.get("name").is_some_and(Value::is_string) {
         return Err(wrong(&format!("{field}.function.name"), "must be a string"));
     }
+    let object = |text: &str| serde_json::from_str(text).ok().filter(Value::is_object);
     let parsed = match function.get("arguments") {
         None | Some(Value::Null) => Value::Object(Map::new()),
-        Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Map::new()),
-        Some(Value::String(text)) => serde_json::from_str(text)
-            .ok()
-            .filter(Value::is_object)
-            .ok_or_else(|| wrong(&format!("{field}.function.arguments"), "must be a JSON object"))?,
         Some(Value::Object(_)) => return Ok(()),
-        Some(_) => return Err(wrong(&format!("{field}.function.arguments"), "must be a JSON object")),
+        Some(Value::String(text)) if matches!(text.trim(), "" | "null") => Value::Object(Map::new()),
+        Some(Value::String(text)) => object(text).unwrap_or_else(|| kept(text.clone(), takes_text)),
+        Some(other) => kept(other.to_string(), takes_text),
     };
     if let Value::Object(function) = function {
         function.insert("arguments".to_owned(), parsed);
     }
+    Ok(())
+}
+
+/// Arguments that are not a JSON object.
+fn kept(text: String, takes_text: bool) -> Value {
+    match takes_text {
+        true => Value::String(text),
+        false => Value::Object(Map::from_iter([("arguments".to_owned(), Value::String(text))])),
+    }
+}
+
+/// Marks the end of the last message's text, to find it in the rendered text.
+pub(super) fn mark_end(messages: &mut [Value]) -> Result<(), TemplateError> {
+    let number = messages.len() - 1;
+    let message = &mut messages[number];
+    let field = format!("messages[{number}]");
+    if message["role"] != "assistant" || message.get("tool_calls").is_some() {
+        let reason = "must be text of the assistant to be continued";
+        return Err(wrong(&field, reason));
+    }
+    let text = match &mut message["content"] {
+        Value::Array(parts) => parts.iter_mut().rev().find_map(|part| part.get_mut("text")),
+        content => Some(content),
+    };
+    match text {
+        Some(Value::String(text)) => {
+            text.push(END);
+            Ok(())
+        }
+        _ => Err(wrong(&format!("{field}.content"), "must have text to be continued")),
+    }
+}
+
+/// Cuts the rendered text at the mark of [`mark_end`].
+pub(super) fn cut_at_end(rendered: &mut String, messages: usize) -> Result<(), TemplateError> {
+    let end = rendered.rfind(END).ok_or_else(|| {
+        let reason =
+            "the model's chat template does not write the text of this message, so it cannot be continued";
+        wrong(&format!("messages[{}].content", messages.saturating_sub(1)), reason)
+    })?;
+    rendered.truncate(end);
     Ok(())
 }
 

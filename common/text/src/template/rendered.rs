@@ -14,6 +14,8 @@ pub struct RenderedPrompt {
 /// Markers around such text: Unicode noncharacters, which do not occur in regular text.
 pub(super) const OPEN: char = '\u{FDD0}';
 pub(super) const CLOSE: char = '\u{FDD1}';
+/// Marks the place at which the model continues a message.
+pub(super) const END: char = '\u{FDD2}';
 
 impl RenderedPrompt {
     /// A text in which all special tokens are recognised.

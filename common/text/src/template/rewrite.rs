@@ -8,7 +8,7 @@ use minijinja::Value;
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::*;
 
-use super::budget::{BOUNDED, CONCAT, MULTIPLY, PLAIN, SLICED, TOUCHED};
+use super::budget::{BOUNDED, CONCAT, MULTIPLY, PLAIN, REMAINDER, SLICED, TOUCHED};
 
 /// Tests that only inspect the kind of a value.
 const CHEAP_TESTS: [&str; 17] = [
@@ -270,7 +270,12 @@ impl Rewriter {
             BinOpKind::Sub => Expr::BinOp(at(span, plain(BinOpKind::Sub))),
             BinOpKind::Div => Expr::BinOp(at(span, plain(BinOpKind::Div))),
             BinOpKind::FloorDiv => Expr::BinOp(at(span, plain(BinOpKind::FloorDiv))),
-            BinOpKind::Rem => Expr::BinOp(at(span, plain(BinOpKind::Rem))),
+            BinOpKind::Rem => {
+                // The values of a format string may be a tuple.
+                let tuple = constant(span, Value::from(matches!(source.right, Expr::Tuple(_))));
+                let args = vec![CallArg::Pos(self.touched(&source.right)), CallArg::Pos(tuple)];
+                filter(span, REMAINDER, self.touched(&source.left), args)
+            }
             BinOpKind::Pow => Expr::BinOp(at(span, plain(BinOpKind::Pow))),
             BinOpKind::ScAnd => Expr::BinOp(at(span, plain(BinOpKind::ScAnd))),
             BinOpKind::ScOr => Expr::BinOp(at(span, plain(BinOpKind::ScOr))),

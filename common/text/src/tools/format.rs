@@ -11,6 +11,18 @@ pub enum ToolFormat {
     Glm,
 }
 
+impl ToolFormat {
+    /// The name in `/info`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hermes => "hermes",
+            Self::QwenXml => "qwen_xml",
+            Self::Glm => "glm",
+        }
+    }
+}
+
 /// Format of a model's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutputFormat {

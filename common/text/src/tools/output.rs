@@ -93,6 +93,12 @@ impl OutputParser {
         prompt.trim_end().ends_with("<think>")
     }
 
+    /// Whether a rendered prompt ends inside `<think>…`, so that the output continues the reasoning.
+    #[must_use]
+    pub fn prompt_is_inside_reasoning(prompt: &str) -> bool {
+        prompt.rfind("<think>").is_some_and(|opened| !prompt[opened..].contains("</think>"))
+    }
+
     /// Parses the next piece of text.
     pub fn push(&mut self, text: &str) -> OutputDelta {
         let mut delta = OutputDelta::default();

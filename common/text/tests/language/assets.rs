@@ -30,7 +30,9 @@ fn the_published_gguf_file() {
         assert_eq!(assets.name(), "Smollm2 135M 8k Lc100K Mix1 Ep2");
         assert_eq!(assets.end_tokens(), [2, 0]);
         assert_eq!(assets.tokenizer().expect("a tokenizer").vocab_size(), 49152);
-        assert_eq!(assets.output_format().expect("valid"), OutputFormat::default());
+        let format = OutputFormat { tools: Some(ToolFormat::Hermes), reasoning: false };
+        assert_eq!(assets.output_format().expect("valid"), format, "its template has no form for tools");
+        assert_eq!(assets.tool_format().expect("valid"), Some((ToolFormat::Hermes, true)));
         assert_eq!(assets.image_token(), None);
     }
 }
@@ -40,7 +42,7 @@ fn a_folder_in_the_published_layout() {
     let tokenizer = String::from_utf8(support::read("tokenizer.json")).expect("UTF-8");
     let template = String::from_utf8(support::read("templates/glm4.jinja")).expect("UTF-8");
     let tokenizer_config = json!({"eos_token": {"content": "<|im_end|>"}, "bos_token": null,
-        "chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": template}]});
+        "chat_template": [{"name": "rag", "template": "no"}, {"name": "default", "template": template}]});
     let folder = folder(&[
         (
             "config.json",

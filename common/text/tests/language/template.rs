@@ -38,7 +38,13 @@ fn renderings_are_the_reference_s() {
             },
             add_generation_prompt: case["add_generation_prompt"] == true,
             kwargs: case["kwargs"].as_object().expect("a map").clone(),
+            ..TemplateInput::default()
         };
+        let with_tools = !input.tools.is_empty() || messages.iter().any(|message| message["role"] == "tool");
+        if with_tools && template(&source).has_generic_tools() {
+            // transformers leaves tools and calls out.
+            continue;
+        }
         let rendered = template(&source).render(&input);
         let expected = case["text"].as_str().expect("a text");
         if rendered.as_ref().ok().map(|prompt| prompt.text()) != Some(expected) {
@@ -143,8 +149,8 @@ fn messages_of_the_wrong_shape_are_named() {
         field(json!([{"role": "user", "content": [{"type": "text"}]}])),
         "messages[0].content[0].text"
     );
-    let calls = json!([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]);
-    assert_eq!(field(calls), "messages[0].tool_calls[0].function.arguments");
+    let calls = json!([{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}]);
+    assert_eq!(field(calls), "messages[0].tool_calls[0].function.name");
 }
 
 #[test]
