@@ -2,16 +2,19 @@
 //!
 //! `measure-text CHECKPOINT [auto|bf16|f32] [none|fp8|nf4|nvfp4|int4] [PROMPT] [DECODE] [SEQUENCES]`
 //!
+//! It computes on the device that `VIDEOSDGX_DEVICE` names (default: `cpu`). On a GPU the report has its used memory in MB before the load,
+//! with the model loaded, after the run, and after the model was dropped.
+//!
 //! `tests/reference/full_size_text_peer.py` does the same with transformers: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use videosdgx_benchmarks::{peak_memory_mb, reset_peak_memory};
+use videosdgx_benchmarks::{device, device_memory_mb, peak_memory_mb, reset_peak_memory};
 use videosdgx_decoder::Source;
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, LogitsRequest, Segment};
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, use_passive_waiting};
+use videosdgx_tensor::{DtypeChoice, Quantization, release_memory, use_passive_waiting};
 
 /// Most prompt tokens of a step, as in the engine.
 const CHUNK: usize = 512;
@@ -27,13 +30,16 @@ fn main() -> Result<()> {
     let (prompt, decode, sequences) = (number(3, 512)?, number(4, 32)?, number(5, 1)?);
     ensure!(prompt > 0 && sequences > 0, "a prompt and a sequence are needed");
 
+    let chosen = device()?;
+    let used_before = device_memory_mb(&chosen);
     let start = Instant::now();
     let source = Source::open(checkpoint)?;
-    let options = source.options(Device::Cpu, [dtype, DtypeChoice::Auto], quantization);
+    let options = source.options(chosen.device, [dtype, DtypeChoice::Auto], quantization);
     let (need, format, parameters) = (source.memory(&options), source.format(&options), source.parameters());
     let mut model = source.load(&options)?;
     let load_seconds = start.elapsed().as_secs_f64();
     let load_peak_mb = peak_memory_mb();
+    let used_loaded = device_memory_mb(&chosen);
     reset_peak_memory();
 
     let blocks = (prompt + decode).div_ceil(BLOCK_TOKENS);
@@ -76,15 +82,25 @@ fn main() -> Result<()> {
         next = (0..sequences).map(|row| most_likely(logits.row(row))).collect();
     }
     let decode_seconds = start.elapsed().as_secs_f64();
+    let (weight_bytes, used_run) = (model.weight_bytes(), device_memory_mb(&chosen));
+    drop(model);
+    release_memory();
     let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
     println!(
         "{}",
         json!({
+            "device": chosen.to_string(),
+            "device_memory_mb": {
+                "before": used_before,
+                "loaded": used_loaded,
+                "run": used_run,
+                "dropped": device_memory_mb(&chosen),
+            },
             "format": format,
             "parameters": parameters,
             "load_seconds": load_seconds,
             "load_peak_mb": load_peak_mb,
-            "weights_mb": model.weight_bytes() as f64 / 1e6,
+            "weights_mb": weight_bytes as f64 / 1e6,
             "declared_peak_mb": need.peak() as f64 / 1e6,
             "run_peak_mb": peak_memory_mb(),
             "prefill_tokens_per_second": rate(prompt * sequences, prefill_seconds),

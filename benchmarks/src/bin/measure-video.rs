@@ -2,17 +2,20 @@
 //!
 //! `measure-video CHECKPOINT bf16|f32 WIDTH HEIGHT FRAMES STEPS [REPEATS] [none|fp8] [whole|staged]`
 //!
+//! It computes on the device that `VIDEOSDGX_DEVICE` names (default: `cpu`). On a GPU the report has its used memory in MB before the load,
+//! with the model loaded, after the run, and after the model was dropped.
+//!
 //! `benchmarks/peer_diffusers.py` does the same with diffusers: same arguments, same keys, same thread count (`OMP_NUM_THREADS`).
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use videosdgx_benchmarks::{peak_memory_mb, reset_peak_memory};
+use videosdgx_benchmarks::{device, device_memory_mb, peak_memory_mb, reset_peak_memory};
 use videosdgx_diffusion::{
     Generation, Pipeline, PipelineError, PipelineOptions, Progress, Residency, Summary, normal,
 };
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, resolve_kind};
+use videosdgx_tensor::{DtypeChoice, Quantization, release_memory, resolve_kind};
 use wan21::pipeline::WanPipeline;
 
 fn main() -> Result<()> {
@@ -22,12 +25,13 @@ fn main() -> Result<()> {
         Ok(argument(index).context("see the usage at the beginning of the source")?.parse()?)
     };
     let checkpoint = Path::new(argument(0).context("see the usage at the beginning of the source")?);
-    let kind = resolve_kind(argument(1).context("bf16 or f32")?.parse::<DtypeChoice>()?, Device::Cpu);
+    let chosen = device()?;
+    let kind = resolve_kind(argument(1).context("bf16 or f32")?.parse::<DtypeChoice>()?, chosen.device);
     let repeats = argument(6).map_or(Ok(1), str::parse::<u32>)?;
     let options = PipelineOptions {
         quantization: argument(7).map_or(Ok(Quantization::None), str::parse)?,
         residency: if argument(8) == Some("staged") { Residency::Staged } else { Residency::Whole },
-        ..PipelineOptions::new(Device::Cpu, kind)
+        ..PipelineOptions::new(chosen.device, kind)
     };
     let generation = Generation {
         prompt: "a red circle moving right on a black background".to_owned(),
@@ -42,8 +46,10 @@ fn main() -> Result<()> {
         ..Generation::default()
     };
     let mut report = Report::default();
+    let used_before = device_memory_mb(&chosen);
     let mut pipeline = report.stage("load", || WanPipeline::load(checkpoint, options))?;
     report.notes.insert("resident_mb", json!(pipeline.resident_bytes() as f64 / 1e6));
+    let used_loaded = device_memory_mb(&chosen);
     for _ in 0..repeats {
         let mut summary = Summary::default();
         let conditions = report.stage("encode", || pipeline.encode(&generation, &mut summary))?;
@@ -64,6 +70,17 @@ fn main() -> Result<()> {
             .stage("decode", || pipeline.decode_latents::<PipelineError>(&latents, |_| Ok(()), |_| Ok(())))?;
         report.notes.insert("transformer_mb", json!(pipeline.transformer_bytes() as f64 / 1e6));
     }
+    let used_run = device_memory_mb(&chosen);
+    drop(pipeline);
+    release_memory();
+    report.notes.insert("device", json!(chosen.to_string()));
+    let used = json!({
+        "before": used_before,
+        "loaded": used_loaded,
+        "run": used_run,
+        "dropped": device_memory_mb(&chosen),
+    });
+    report.notes.insert("device_memory_mb", used);
     println!("{}", report.json());
     Ok(())
 }

@@ -24,6 +24,9 @@ pub struct ModelDescription {
     pub tasks: Vec<String>,
     /// `cpu` or `cuda:0`.
     pub device: String,
+    /// Why the model computes there, for example `libtorch has no CUDA` or `NVIDIA GB10, capability 12.1`.
+    #[serde(default)]
+    pub device_reason: String,
     /// `bf16`, `f16` or `f32`.
     pub dtype: String,
     /// `none`, or the weight format of quantized layers, for example `fp8`.

@@ -18,6 +18,9 @@ pub struct TextModelDescription {
     pub demonstration: bool,
     /// `cpu` or `cuda:0`.
     pub device: String,
+    /// Why the model computes there, for example `libtorch has no CUDA` or `NVIDIA GB10, capability 12.1`.
+    #[serde(default)]
+    pub device_reason: String,
     /// `bf16`, `f16` or `f32`.
     pub dtype: String,
     /// Weight format, for example `none`, `fp8`, `q4_1`.

@@ -9,6 +9,9 @@ pub enum DecoderError {
     /// The allocator of the host or of the device refused.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
+    /// The device failed in a way that every later step in this process repeats; the process must end.
+    #[error("the device failed: {0}")]
+    DeviceFailed(String),
     /// The input breaks the contract of [`Segment`](crate::Segment), or the model returned something invalid.
     #[error("{0}")]
     Failed(String),

@@ -170,6 +170,7 @@ impl From<TensorError> for StepError {
     fn from(error: TensorError) -> Self {
         Self(match error {
             TensorError::OutOfMemory(message) => DecoderError::OutOfMemory(message),
+            TensorError::DeviceFailed(message) => DecoderError::DeviceFailed(message),
             other => DecoderError::backend(other),
         })
     }

@@ -1,15 +1,19 @@
 //! Comparison of a tiny Qwen3-VL with pictures with transformers (fixtures of `tests/reference/vision.py`).
 
+#[path = "../../../tests/fixtures/device.rs"]
+mod device;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use device::device;
 use rstest::rstest;
 use videosdgx_decoder::{LoadOptions, TextModel};
 use videosdgx_decoder_api::{
     BLOCK_TOKENS, BlockId, Decoder as _, DecoderError, ImageInput, LogitsRequest, Segment,
 };
-use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
+use videosdgx_tensor::{Kind, Quantization, Tensor};
 use videosdgx_text::image::PicturePreprocessor;
 
 /// The placeholder token of the fixture.
@@ -18,6 +22,7 @@ const PLACEHOLDER: u32 = 150;
 const BLOCKS: usize = 16;
 
 fn fixture(path: &str) -> PathBuf {
+    let _ = device();
     videosdgx_tensor::set_threads(1);
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/vision").join(path)
 }
@@ -52,7 +57,7 @@ fn golden() -> Golden {
 }
 
 fn model(kind: Kind) -> TextModel {
-    let options = LoadOptions::new(Device::Cpu, kind, Quantization::None);
+    let options = LoadOptions::new(device(), kind, Quantization::None);
     let mut model = TextModel::load(fixture("model"), &options).expect("loads");
     assert!(model.unused().is_empty(), "{:?}", model.unused());
     model.resize_cache(3 * BLOCKS).expect("fits");

@@ -8,10 +8,10 @@ mod support;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use support::{Golden, Sequence, generate, relative, tensor};
+use support::{Golden, Sequence, device, generate, relative, tensor};
 use videosdgx_decoder::{LoadOptions, TextModel};
 use videosdgx_decoder_api::{BLOCK_TOKENS, Decoder, LogitsRequest};
-use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
+use videosdgx_tensor::{Kind, Quantization, Tensor};
 
 const PROMPTS: usize = 10;
 const NEW_TOKENS: usize = 64;
@@ -29,7 +29,7 @@ fn file() -> Option<PathBuf> {
 }
 
 fn load(kind: Kind, exact: bool) -> Option<TextModel> {
-    load_with(&LoadOptions { exact, ..LoadOptions::new(Device::Cpu, kind, Quantization::None) })
+    load_with(&LoadOptions { exact, ..LoadOptions::new(device(), kind, Quantization::None) })
 }
 
 fn load_with(options: &LoadOptions) -> Option<TextModel> {
@@ -119,10 +119,8 @@ fn in_integers_from_f32_logits_are_near() {
 /// The default of the services: integer products, and a cache in half precision.
 #[test]
 fn with_a_cache_in_half_precision_the_same_tokens_come() {
-    let options = LoadOptions {
-        cache_kind: Kind::Half,
-        ..LoadOptions::new(Device::Cpu, Kind::Float, Quantization::None)
-    };
+    let options =
+        LoadOptions { cache_kind: Kind::Half, ..LoadOptions::new(device(), Kind::Float, Quantization::None) };
     let Some(mut model) = load_with(&options) else { return };
     let (error, same) = compare(&mut model);
     println!(

@@ -8,7 +8,9 @@ use videosdgx_api::{GenerateRequest, ModelDescription, OutputFormat, Problem, Re
 use videosdgx_model::{MemoryProbe, ModelError, SystemMemory};
 use videosdgx_mp4::{Mp4Error, VideoFormat, VideoWriter};
 use videosdgx_service::{Engine, EngineError, GenerateContext, is_storage_shortage, limits};
-use videosdgx_tensor::{CheckpointError, Kind, Quantization, TensorError, release_code_pages};
+use videosdgx_tensor::{
+    CheckpointError, Kind, Quantization, TensorError, release_code_pages, release_memory,
+};
 
 use crate::pipeline::generate;
 use crate::{
@@ -105,7 +107,8 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
 
     fn load(&self) -> Result<Self::Model, ModelError> {
         let folder = self.folder()?;
-        let Settings { device, kind, quantization, .. } = self.settings;
+        let Settings { kind, quantization, .. } = self.settings;
+        let device = self.settings.device.device;
         let residency = self.residency(&self.estimate(&folder)?);
         let options = PipelineOptions {
             quantization,
@@ -132,6 +135,10 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
 
     fn fingerprint(&self, model: &Self::Model) -> String {
         model.fingerprint.clone()
+    }
+
+    fn model_dropped(&self) {
+        release_memory();
     }
 
     fn generate(
@@ -246,6 +253,7 @@ fn model_error(service: &str, error: PipelineError) -> ModelError {
     match error {
         PipelineError::Tensor(TensorError::Checkpoint(error)) => checkpoint_error(service, error),
         PipelineError::Tensor(TensorError::OutOfMemory(detail)) => ModelError::OutOfMemory(detail),
+        PipelineError::Tensor(TensorError::DeviceFailed(detail)) => ModelError::DeviceFailed(detail),
         other => ModelError::failed(other),
     }
 }
@@ -309,6 +317,17 @@ mod tests {
                 assert!(error.to_string().contains(word), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn a_device_that_failed_is_told_from_a_failed_computation() {
+        let error =
+            |error| engine_error("wan21", Kind::Float, Quantization::None, PipelineError::Tensor(error));
+        let failed = error(TensorError::DeviceFailed("CUDA error: unspecified launch failure".to_owned()));
+        assert!(matches!(&failed, EngineError::Model(ModelError::DeviceFailed(_))), "{failed:?}");
+        assert!(failed.is_worth_another_attempt(), "the next process may have a working device");
+        let short = error(TensorError::OutOfMemory("CUDA out of memory".to_owned()));
+        assert!(matches!(short, EngineError::Model(ModelError::OutOfMemory(_))));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use tch::{Device, Kind};
+use tch::Kind;
 use videosdgx_model::{CheckpointFormat, CheckpointLocation, CheckpointSearch, ModelError};
 use videosdgx_service::ServiceConfig;
-use videosdgx_tensor::{Quantization, TensorError, resolve_device, resolve_kind};
+use videosdgx_tensor::{ChosenDevice, Quantization, TensorError, choose_device, resolve_kind};
 
 /// Folder of the demonstration checkpoints in a container.
 const INSTALLED_DEMONSTRATIONS: &str = "/opt/videosdgx/checkpoints";
@@ -20,7 +20,7 @@ pub struct Settings {
     /// The demonstration checkpoint, used when nothing is at `installed`.
     pub demonstration: PathBuf,
     /// Device of all tensors.
-    pub device: Device,
+    pub device: ChosenDevice,
     /// Compute type.
     pub kind: Kind,
     /// Weight format of the transformer's linears.
@@ -33,8 +33,8 @@ impl Settings {
     /// # Errors
     /// [`TensorError::Device`] when the configured device is not available.
     pub fn from_config(config: &ServiceConfig) -> Result<Self, TensorError> {
-        let device = resolve_device(config.device)?;
-        let kind = resolve_kind(config.dtype, device);
+        let device = choose_device(config.device)?;
+        let kind = resolve_kind(config.dtype, device.device);
         Ok(Self {
             checkpoint: config.checkpoint.clone(),
             installed: config.models_dir.join(&config.name),
@@ -61,17 +61,6 @@ impl Settings {
             format: CheckpointFormat::Diffusers,
         };
         search.locate()
-    }
-
-    /// The device as `/info` shows it, for example `cuda:0`.
-    #[must_use]
-    pub fn device_name(&self) -> String {
-        match self.device {
-            Device::Cpu => "cpu".to_owned(),
-            Device::Cuda(index) => format!("cuda:{index}"),
-            Device::Mps => "mps".to_owned(),
-            Device::Vulkan => "vulkan".to_owned(),
-        }
     }
 
     /// The compute type as `/info` shows it: `bf16`, `f16` or `f32`.

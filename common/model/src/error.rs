@@ -6,6 +6,8 @@ use videosdgx_api::{Code, Problem};
 
 /// Stable code of a failure without a more specific code.
 pub const GENERATION_FAILED: &str = "generation_failed";
+/// Stable code of a failure of the GPU, after which the process ends and is started again.
+pub const DEVICE_FAILED: &str = "device_failed";
 
 /// Why a model cannot be described or loaded.
 ///
@@ -36,6 +38,10 @@ pub enum ModelError {
     /// The allocator or the device refused. Answered with 503 `insufficient_memory`.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
+    /// The GPU failed in a way that every later use of it in this process repeats; the process ends. Answered with 503
+    /// `overloaded`.
+    #[error("the device failed, and the service starts again: {0}")]
+    DeviceFailed(String),
     /// Any other failure; the next use tries again. Answered with 500 `internal`.
     #[error(transparent)]
     Failed(Arc<dyn Error + Send + Sync>),
@@ -47,6 +53,13 @@ impl ModelError {
         Self::Failed(source.into().into())
     }
 
+    /// Reports a failed device to the process, which then ends: [`crate::report_device_failure`].
+    pub fn report_if_device_failed(&self) {
+        if let Self::DeviceFailed(reason) = self {
+            crate::report_device_failure(reason);
+        }
+    }
+
     /// The stable code for a job or a response.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -54,6 +67,7 @@ impl ModelError {
             Self::CheckpointMissing { .. } => Code::CheckpointMissing.as_str(),
             Self::CheckpointInvalid { .. } => Code::CheckpointInvalid.as_str(),
             Self::OutOfMemory(_) => Code::InsufficientMemory.as_str(),
+            Self::DeviceFailed(_) => DEVICE_FAILED,
             Self::Failed(_) => GENERATION_FAILED,
         }
     }
@@ -71,6 +85,7 @@ impl From<&ModelError> for Problem {
                 Self::new(Code::CheckpointInvalid, detail).with_retry_after(60)
             }
             ModelError::OutOfMemory(_) => Self::new(Code::InsufficientMemory, detail).with_retry_after(30),
+            ModelError::DeviceFailed(_) => Self::new(Code::Overloaded, detail).with_retry_after(30),
             ModelError::Failed(_) => Self::new(Code::Internal, detail),
         }
     }

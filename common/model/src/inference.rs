@@ -122,6 +122,7 @@ impl<L: Load> Inference<L> {
     }
 
     fn release(&self) {
+        self.shared.load.model_dropped();
         if let Some(release) = &self.shared.config.release {
             release();
         }

@@ -8,6 +8,7 @@
 
 mod budget;
 mod checkpoint;
+mod device_failure;
 mod error;
 mod freed;
 pub mod gpu;
@@ -21,7 +22,8 @@ mod snapshot;
 
 pub use budget::{Evictable, LoadPermit, MemoryBudget, Shortage, ShortageHook};
 pub use checkpoint::{CheckpointFormat, CheckpointLocation, CheckpointSearch, CheckpointVersion};
-pub use error::{GENERATION_FAILED, LoaderError, ModelError};
+pub use device_failure::{device_failure, failed_device, report_device_failure};
+pub use error::{DEVICE_FAILED, GENERATION_FAILED, LoaderError, ModelError};
 pub use host::Host;
 pub use load::{Load, LoaderConfig, ReleaseHook};
 pub use loader::ModelLoader;

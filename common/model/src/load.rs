@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::MemoryBudget;
 
-/// How to load one model. Both methods run on the inference thread.
+/// How to load one model. All methods run on the inference thread.
 pub trait Load: Send + Sync + 'static {
     /// The model. Only the inference thread ever sees it.
     type Model: Send + 'static;
@@ -22,6 +22,10 @@ pub trait Load: Send + Sync + 'static {
     /// # Errors
     /// Reported to all waiting callers; the next use tries again.
     fn load(&self) -> Result<Self::Model, Self::Error>;
+
+    /// Called after the model was dropped, or after a load that failed: returns what the model's library keeps, such as a GPU's
+    /// memory. [`LoaderConfig::release`] is called next.
+    fn model_dropped(&self) {}
 }
 
 /// Called on the inference thread after the model was dropped, to return pages to the system (`malloc_trim`, device caches).

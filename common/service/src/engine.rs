@@ -42,6 +42,10 @@ pub trait Engine: Send + Sync + 'static {
     /// checkpoint has another fingerprint, the model is loaded anew before the next job.
     fn fingerprint(&self, model: &Self::Model) -> String;
 
+    /// Called on the inference thread after the model was dropped, or after a load that failed: returns what the model's
+    /// library keeps, such as a GPU's memory.
+    fn model_dropped(&self) {}
+
     /// Runs one job on the inference thread; writes the finished file to [`GenerateContext::output_path`].
     ///
     /// # Errors
@@ -67,14 +71,19 @@ impl<E: Engine> Load for EngineLoad<E> {
     }
 
     fn load(&self) -> Result<E::Model, ModelError> {
-        self.0.load()
+        self.0.load().inspect_err(ModelError::report_if_device_failed)
+    }
+
+    fn model_dropped(&self) {
+        self.0.model_dropped();
     }
 }
 
 /// Why a job ended without a video.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The model cannot be used. [`ModelError::Failed`] is tried again, up to the limit of attempts; the others fail the job.
+    /// The model cannot be used. [`ModelError::Failed`] is tried again, up to the limit of attempts, and so is
+    /// [`ModelError::DeviceFailed`], by the next process; the others fail the job.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The disk is full or read-only; the job waits and is tried again without using up an attempt.
@@ -112,7 +121,7 @@ impl EngineError {
     /// Whether another attempt could succeed.
     #[must_use]
     pub fn is_worth_another_attempt(&self) -> bool {
-        matches!(self, Self::Model(ModelError::Failed(_)))
+        matches!(self, Self::Model(ModelError::Failed(_) | ModelError::DeviceFailed(_)))
     }
 }
 

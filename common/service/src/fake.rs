@@ -21,7 +21,7 @@ use crate::{Engine, EngineError, GenerateContext, limits};
 
 /// Makes a small file (MP4 boxes without a track) in a fifth of a second. The prompt's first word can make it `abort` the
 /// process, `panic`, `fail`, be `invalid`, compute NaN (`nan`), run out of memory (`oom`), find the disk `full` or `readonly`,
-/// take longer (`slow 30` seconds), or take longer and ignore cancellation (`stubborn 30`). Any other prompt succeeds.
+/// have its GPU fail (`device`), take longer (`slow 30` seconds), or take longer and ignore cancellation (`stubborn 30`). Any other prompt succeeds.
 ///
 /// The file `name` of its checkpoint, if there is one, has the checkpoint's name; one called `small` has other defaults and limits.
 #[derive(Debug, Clone)]
@@ -99,6 +99,7 @@ impl Engine for FakeEngine {
             demonstration: true,
             tasks: vec!["text-to-video".to_owned()],
             device: "cpu".to_owned(),
+            device_reason: "as configured".to_owned(),
             dtype: "f32".to_owned(),
             quantization: "none".to_owned(),
             parameters: 0,
@@ -163,6 +164,9 @@ impl Engine for FakeEngine {
             }
             "oom" => return Err(ModelError::OutOfMemory("the prompt said so".to_owned()).into()),
             "nan" => return Err(EngineError::Numerical("the prompt said so".to_owned())),
+            "device" => {
+                return Err(ModelError::DeviceFailed("CUDA error: the prompt said so".to_owned()).into());
+            }
             "full" => {
                 self.write_to_disk(ErrorKind::StorageFull)?;
                 self.job_time

@@ -12,6 +12,7 @@ fn model() -> ModelDescription {
         demonstration: true,
         tasks: vec!["text-to-video".into()],
         device: "cpu".into(),
+        device_reason: "as configured".into(),
         dtype: "f32".into(),
         quantization: "none".into(),
         parameters: 1,

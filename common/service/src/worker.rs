@@ -8,7 +8,7 @@ use std::{
 
 use videosdgx_api::{Code, JobId};
 use videosdgx_jobs::{Answer, AttemptOutcome, Claim, JobFailure, Lease, LeaseKeeper, QueueError, wait};
-use videosdgx_model::{GENERATION_FAILED, LoaderError, ModelError, ModelLoader};
+use videosdgx_model::{GENERATION_FAILED, LoaderError, ModelError, ModelLoader, failed_device};
 use videosdgx_shell::{hide_folders, loader_code};
 
 use crate::{
@@ -74,12 +74,12 @@ impl<E: Engine> Worker<E> {
         Self { service, engine, loader, short: HashMap::new() }
     }
 
-    /// Runs jobs until the service shuts down.
+    /// Runs jobs until the service shuts down or the device has failed.
     pub(crate) fn run(mut self) {
         let name = format!("{}-{}", self.service.name(), std::process::id());
         let mut swept = Instant::now();
         retention::sweep_outputs(&self.service);
-        while !self.service.shell.drain.has_begun() {
+        while !self.service.shell.drain.has_begun() && failed_device().is_none() {
             match wait(self.service.queue.claim(&name, CLAIM_WAIT)) {
                 Ok(Some(claim)) => self.work(&claim),
                 Ok(None) => {}
@@ -191,7 +191,13 @@ impl<E: Engine> Worker<E> {
                     self.wait_for(lease, Code::StorageFull, &error.to_string())
                 }
                 error => {
-                    self.give_up(lease, error.code(), &error.to_string(), error.is_worth_another_attempt())
+                    let retry = error.is_worth_another_attempt();
+                    let ended = self.give_up(lease, error.code(), &error.to_string(), retry);
+                    if let EngineError::Model(error) = &error {
+                        // The process ends; the queue knows of the attempt.
+                        error.report_if_device_failed();
+                    }
+                    ended
                 }
             },
             Fault::Loader(LoaderError::Closed) => give_back(),

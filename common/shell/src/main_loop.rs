@@ -13,6 +13,8 @@ const USAGE: &str = "usage: <service> [health | openapi | --version]
 
 /// Exit status after one of the threads that the service cannot work without has panicked (`EX_SOFTWARE` of sysexits.h).
 const THREAD_FAILED: i32 = 70;
+/// Exit status after the GPU has failed in a way that only a new process recovers from (`EX_OSERR` of sysexits.h).
+const DEVICE_FAILED: i32 = 71;
 /// Time that open responses get after that.
 const FAILED_GRACE: Duration = Duration::from_secs(5);
 
@@ -72,8 +74,9 @@ pub fn main<E, R: Stoppable, X: Display>(
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once. When a vital thread has panicked the
-/// process ends too, with the status [`THREAD_FAILED`], since whoever supervises it can start it again.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once. When a vital thread has panicked or the
+/// device has failed the process ends too, with the status [`THREAD_FAILED`] or [`DEVICE_FAILED`], since whoever supervises it can
+/// start it again.
 fn run<R: Stoppable, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result<R, X>) -> ExitCode {
     actix_web::rt::System::new().block_on(async move {
         let (mut terminate, mut interrupt) =
@@ -99,6 +102,11 @@ fn run<R: Stoppable, X: Display>(name: &str, start: impl AsyncFnOnce() -> Result
                 tracing::error!(thread = failed.name, "the_process_ends");
                 let _ = tokio::time::timeout(FAILED_GRACE, running.drain()).await;
                 end_now(THREAD_FAILED);
+            }
+            reason = videosdgx_model::device_failure() => {
+                tracing::error!(reason, "the_process_ends");
+                let _ = tokio::time::timeout(FAILED_GRACE, running.drain()).await;
+                end_now(DEVICE_FAILED);
             }
         }
         tokio::select! {
@@ -154,9 +162,19 @@ mod tests {
         }
     }
 
+    /// Which failure the process that a test starts meets.
     const CHILD: &str = "VIDEOSDGX_TEST_FAILING_SERVICE";
 
-    /// The test starts itself as the process of a service one of whose threads panics.
+    /// A test starts itself as the process of a service that fails; its exit status.
+    fn status_of(test: &str) -> Option<i32> {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("main_loop::tests::{test}")])
+            .env(CHILD, "1")
+            .spawn()
+            .unwrap();
+        child.wait().unwrap().code()
+    }
+
     #[test]
     fn the_process_ends_when_a_vital_thread_has_panicked() {
         if crate::environment(CHILD).is_some() {
@@ -166,11 +184,19 @@ mod tests {
             });
             unreachable!("the process has ended");
         }
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "main_loop::tests::the_process_ends_when_a_vital_thread_has_panicked"])
-            .env(CHILD, "1")
-            .spawn()
-            .unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(THREAD_FAILED));
+        assert_eq!(status_of("the_process_ends_when_a_vital_thread_has_panicked"), Some(THREAD_FAILED));
+    }
+
+    #[test]
+    fn the_process_ends_with_its_own_status_when_the_device_has_failed() {
+        if crate::environment(CHILD).is_some() {
+            let _ = run("fake", async || {
+                videosdgx_model::report_device_failure("CUDA error: unspecified launch failure");
+                Ok::<_, std::io::Error>(FakeService)
+            });
+            unreachable!("the process has ended");
+        }
+        let status = status_of("the_process_ends_with_its_own_status_when_the_device_has_failed");
+        assert_eq!(status, Some(DEVICE_FAILED));
     }
 }

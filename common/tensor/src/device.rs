@@ -1,22 +1,91 @@
 //! Choice of the device and the element type of a model.
 
+use std::fmt;
+
 use tch::{Device, Kind};
 use videosdgx_api::{DeviceChoice, DtypeChoice};
 
 use crate::TensorError;
+use crate::cuda::{Cuda, CudaDevice, cuda, mark_in_use};
 
-/// The libtorch device for a configured choice; `auto` is the first CUDA device if there is one, else the CPU.
+/// Where a model computes, and why there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenDevice {
+    /// The device.
+    pub device: Device,
+    /// What the choice follows from, for example `libtorch has no CUDA` or `NVIDIA GB10, capability 12.1`.
+    pub reason: String,
+}
+
+impl ChosenDevice {
+    /// The device as `/info` shows it: `cpu` or `cuda:0`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            Device::Cpu => "cpu".to_owned(),
+            Device::Mps => "mps".to_owned(),
+            Device::Vulkan => "vulkan".to_owned(),
+        }
+    }
+}
+
+/// The CPU, as it was configured.
+impl Default for ChosenDevice {
+    fn default() -> Self {
+        Self { device: Device::Cpu, reason: "as configured".to_owned() }
+    }
+}
+
+impl fmt::Display for ChosenDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name(), self.reason)
+    }
+}
+
+/// The libtorch device for a configured choice; `auto` is the first CUDA device if there is one, else the CPU. Unless the CPU
+/// is configured, this opens libtorch's CUDA part, so it must precede every other use of libtorch. The choice is logged.
 ///
 /// # Errors
-/// [`TensorError::Device`] when a CUDA device is configured and not available.
-pub fn resolve_device(choice: DeviceChoice) -> Result<Device, TensorError> {
+/// [`TensorError::Device`] with the reason when a CUDA device is configured and not available.
+pub fn choose_device(choice: DeviceChoice) -> Result<ChosenDevice, TensorError> {
+    let chosen = match choice {
+        DeviceChoice::Cpu => ChosenDevice::default(),
+        DeviceChoice::Auto | DeviceChoice::Cuda(_) => decide(choice, cuda())?,
+    };
+    let (device, reason) = (chosen.name(), &chosen.reason);
+    if chosen.device.is_cuda() {
+        mark_in_use();
+        tracing::info!(device, reason, "device_chosen");
+    } else if choice == DeviceChoice::Auto && *cuda() != Cuda::Absent {
+        tracing::warn!(device, reason, "device_chosen");
+    } else {
+        tracing::info!(device, reason, "device_chosen");
+    }
+    Ok(chosen)
+}
+
+fn decide(choice: DeviceChoice, cuda: &Cuda) -> Result<ChosenDevice, TensorError> {
+    let index = match choice {
+        DeviceChoice::Cpu => return Ok(ChosenDevice::default()),
+        DeviceChoice::Auto => 0,
+        DeviceChoice::Cuda(index) => index as usize,
+    };
+    let reason = match cuda {
+        Cuda::Absent => "libtorch has no CUDA".to_owned(),
+        Cuda::NotLoaded(reason) => format!("libtorch_cuda cannot be loaded: {reason}"),
+        Cuda::NoDevice(reason) => format!("libtorch_cuda loaded, {reason}"),
+        Cuda::Devices(devices) => match devices.get(index) {
+            Some(CudaDevice { name, capability: (major, minor) }) => {
+                let reason = format!("{name}, capability {major}.{minor}");
+                return Ok(ChosenDevice { device: Device::Cuda(index), reason });
+            }
+            None => format!("libtorch_cuda loaded, the driver has {} devices", devices.len()),
+        },
+    };
     match choice {
-        DeviceChoice::Auto => Ok(Device::cuda_if_available()),
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Cuda(index) if i64::from(index) < tch::Cuda::device_count() => {
-            Ok(Device::Cuda(index as usize))
-        }
-        DeviceChoice::Cuda(_) => Err(TensorError::Device(choice.to_string())),
+        DeviceChoice::Cuda(_) => Err(TensorError::Device { device: choice.to_string(), reason }),
+        _ => Ok(ChosenDevice { device: Device::Cpu, reason }),
     }
 }
 
@@ -72,11 +141,45 @@ pub fn cpu_has_bf16() -> bool {
 mod tests {
     use super::*;
 
+    fn gb10() -> Cuda {
+        Cuda::Devices(vec![CudaDevice { name: "NVIDIA GB10".into(), capability: (12, 1) }])
+    }
+
     #[test]
-    fn a_missing_device_is_rejected() {
-        let refused = resolve_device(DeviceChoice::Cuda(99));
-        assert!(matches!(refused, Err(TensorError::Device(name)) if name == "cuda:99"));
-        assert!(resolve_device(DeviceChoice::Cpu).is_ok_and(|device| device == Device::Cpu));
+    fn the_choice_says_what_it_follows_from() {
+        let no_driver = "no driver: libcuda.so.1: cannot open shared object file";
+        for (cuda, expected) in [
+            (Cuda::Absent, "cpu: libtorch has no CUDA".to_owned()),
+            (
+                Cuda::NotLoaded("x.so: missing".into()),
+                "cpu: libtorch_cuda cannot be loaded: x.so: missing".into(),
+            ),
+            (Cuda::NoDevice(no_driver.into()), format!("cpu: libtorch_cuda loaded, {no_driver}")),
+            (gb10(), "cuda:0: NVIDIA GB10, capability 12.1".into()),
+        ] {
+            let chosen = decide(DeviceChoice::Auto, &cuda).expect("auto is always possible");
+            assert_eq!(chosen.to_string(), expected);
+            assert_eq!(chosen.device.is_cuda(), cuda == gb10());
+            assert_eq!(
+                decide(DeviceChoice::Cpu, &cuda).expect("the CPU is there").to_string(),
+                "cpu: as configured"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_device_is_refused_with_the_reason() {
+        let no_device = Cuda::NoDevice("no CUDA-capable device is detected (cuInit: 100)".into());
+        for (index, cuda, reason) in [
+            (0, Cuda::Absent, "libtorch has no CUDA"),
+            (0, no_device, "libtorch_cuda loaded, no CUDA-capable device is detected (cuInit: 100)"),
+            (1, gb10(), "libtorch_cuda loaded, the driver has 1 devices"),
+        ] {
+            let refused = decide(DeviceChoice::Cuda(index), &cuda).expect_err("there is none").to_string();
+            assert_eq!(refused, format!("device cuda:{index} is not available: {reason}; use auto or cpu"));
+        }
+        let refused = choose_device(DeviceChoice::Cuda(99));
+        assert!(matches!(refused, Err(TensorError::Device { device, .. }) if device == "cuda:99"));
     }
 
     #[test]

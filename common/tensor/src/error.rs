@@ -65,9 +65,17 @@ pub enum TensorError {
         /// Which result, in the plural, and the stage that it is of.
         what: &'static str,
     },
+    /// The device failed in a way that every later use of it in this process repeats: the process must end.
+    #[error("the device failed: {0}")]
+    DeviceFailed(String),
     /// The configured device does not exist.
-    #[error("device {0} is not available; use auto or cpu")]
-    Device(String),
+    #[error("device {device} is not available: {reason}; use auto or cpu")]
+    Device {
+        /// As configured, for example `cuda:0`.
+        device: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
 }
 
 impl From<tch::TchError> for TensorError {
@@ -79,11 +87,13 @@ impl From<tch::TchError> for TensorError {
 impl TensorError {
     /// Classifies a libtorch message by its text: libtorch has no error codes, and its allocators name themselves.
     fn from_message(message: &str) -> Self {
-        let first = message.lines().next().unwrap_or(message).to_owned();
+        let first = first_line(message);
         let lower = message.to_ascii_lowercase();
-        let memory = ["out of memory", "can't allocate memory", "not enough memory", "defaultcpuallocator"];
-        if memory.iter().any(|words| lower.contains(words)) {
+        let contains = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+        if contains(&MEMORY_SHORT) {
             Self::OutOfMemory(first)
+        } else if contains(&DEVICE_ERRORS) && !contains(&CALL_REFUSED) {
+            Self::DeviceFailed(first)
         } else {
             Self::Libtorch(first)
         }
@@ -99,6 +109,49 @@ pub fn check_finite(tensor: &tch::Tensor, what: &'static str) -> Result<(), Tens
     if is_finite { Ok(()) } else { Err(TensorError::NotFinite { what }) }
 }
 
+/// Words of messages about an allocation that failed. cuBLAS reports that it is not initialised when there is no memory for
+/// its workspace.
+const MEMORY_SHORT: [&str; 8] = [
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "defaultcpuallocator",
+    "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",
+    "cudnn_status_alloc_failed",
+    "device_allocation_failed",
+];
+
+/// Words that begin the message of an error on the device. Such an error may have happened in an earlier, asynchronous
+/// operation, and the CUDA context is lost with it.
+const DEVICE_ERRORS: [&str; 3] = ["cuda error: ", "cuda driver error: ", "cudnn_status_execution_failed"];
+
+/// Errors with which CUDA refuses one call, before anything runs; the context stays usable.
+const CALL_REFUSED: [&str; 12] = [
+    "cuda error: invalid argument",
+    "cuda error: invalid configuration argument",
+    "cuda error: invalid device ordinal",
+    "cuda error: invalid device function",
+    "cuda error: no kernel image is available",
+    "cuda error: too many resources requested",
+    "cuda error: operation not supported",
+    "cuda error: no cuda-capable device",
+    "cuda error: cuda driver version is insufficient",
+    "cublas_status_not_supported",
+    "cublas_status_invalid_value",
+    "cublas_status_arch_mismatch",
+];
+
+/// The first line of a message of libtorch, without what tch's panic puts around it: `called Result::unwrap() on an Err
+/// value: Torch("first\nsecond")`, whose line breaks are escaped.
+fn first_line(message: &str) -> String {
+    let inner = message.split_once("Torch(\"").filter(|(before, _)| before.starts_with("called `Result"));
+    let inner = inner.map_or(message, |(_, inner)| inner);
+    let inner = inner.strip_prefix("Internal torch error: ").unwrap_or(inner);
+    let line = inner.split("\\n").next().unwrap_or(inner).lines().next().unwrap_or_default();
+    line.trim_end_matches("\")").to_owned()
+}
+
 /// Runs `compute` without gradients and turns a failure inside libtorch into an error. tch's operators return tensors,
 /// not results, and panic when libtorch reports an error; callers of a model's operators therefore go through this
 /// function.
@@ -112,7 +165,7 @@ pub fn check_finite(tensor: &tch::Tensor, what: &'static str) -> Result<(), Tens
 /// ```
 ///
 /// # Errors
-/// What `compute` returns, or [`TensorError::OutOfMemory`] or [`TensorError::Libtorch`].
+/// What `compute` returns, or [`TensorError::OutOfMemory`], [`TensorError::DeviceFailed`] or [`TensorError::Libtorch`].
 pub fn catch_libtorch_errors<T, E: From<TensorError>>(
     compute: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
@@ -154,5 +207,52 @@ mod tests {
             Ok::<_, TensorError>(Tensor::f_empty([1 << 46], (Kind::Float, Device::Cpu))?.numel())
         });
         assert!(matches!(result, Err(TensorError::OutOfMemory(_))), "{result:?}");
+    }
+
+    /// The messages as libtorch 2.13 writes them.
+    #[test]
+    fn an_error_of_the_device_is_told_from_other_failures() {
+        let kind = |message: &str| match TensorError::from_message(message) {
+            TensorError::OutOfMemory(_) => "memory",
+            TensorError::DeviceFailed(_) => "device",
+            TensorError::Libtorch(_) => "libtorch",
+            other => panic!("{other:?}"),
+        };
+        for (message, expected) in [
+            (
+                "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress'",
+                "device",
+            ),
+            (
+                "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported",
+                "device",
+            ),
+            ("CUDA error: unspecified launch failure", "device"),
+            ("CUDA error: uncorrectable ECC error encountered", "device"),
+            (
+                "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx( handle, opa, opb)`",
+                "device",
+            ),
+            ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "device"),
+            (
+                "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.11 GiB",
+                "memory",
+            ),
+            ("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'", "memory"),
+            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "memory"),
+            ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", "memory"),
+            ("CUDA error: no kernel image is available for execution on the device", "libtorch"),
+            ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul`", "libtorch"),
+            ("mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)", "libtorch"),
+        ] {
+            assert_eq!(kind(message), expected, "{message}");
+            let panic = format!(
+                "called `Result::unwrap()` on an `Err` value: {:?}",
+                tch::TchError::Torch(message.into())
+            );
+            assert_eq!(kind(&panic), expected, "{panic}");
+            let text = TensorError::from_message(&panic).to_string();
+            assert!(text.ends_with(message.lines().next().expect("a line")), "{text}");
+        }
     }
 }

@@ -17,10 +17,14 @@
 //! # }
 //! ```
 
+#[cfg(test)]
+extern crate self as videosdgx_tensor;
+
 mod attention;
 mod checkpoint;
 mod code_pages;
 mod cpu;
+mod cuda;
 mod device;
 mod embedding;
 mod error;
@@ -49,7 +53,8 @@ pub use cpu::{
     BlockFormat, BlockMatrix, CodeBits, RotaryAngles, RotaryStyle, RowBlocks, ScaleKind, ZeroPoint,
     add_rms_norm, linear_decoded_rows, linear_few_rows, rms_norm, rotate_heads, swiglu,
 };
-pub use device::{cpu_has_bf16, resolve_device, resolve_kind, set_threads, use_passive_waiting};
+pub use cuda::cuda_memory;
+pub use device::{ChosenDevice, choose_device, cpu_has_bf16, resolve_kind, set_threads, use_passive_waiting};
 pub use embedding::Embedding;
 pub use error::{CheckpointError, TensorError, catch_libtorch_errors, check_finite};
 pub use expert_bank::{ExpertBank, ExpertShape};

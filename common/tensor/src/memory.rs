@@ -9,8 +9,10 @@ pub fn resident_bytes() -> u64 {
     pages * u64::try_from(page).unwrap_or(4096)
 }
 
-/// Returns freed memory to the operating system. glibc keeps it otherwise, and unloading a model would free nothing.
+/// Returns freed memory to the operating system and, when a model uses a GPU, to its driver. glibc and libtorch keep it
+/// otherwise, and unloading a model would free nothing.
 pub fn release_memory() {
+    crate::cuda::empty_device_cache();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: trims glibc's own heap; live allocations are not touched.
     unsafe {

@@ -7,7 +7,7 @@ use videosdgx_api::TextModelDescription;
 use videosdgx_decoder::{LoadError, Source, TextModel};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_model::{CheckpointLocation, CheckpointVersion, ModelError};
-use videosdgx_tensor::{CheckpointError, Device, Kind, TensorError, release_code_pages};
+use videosdgx_tensor::{CheckpointError, Kind, TensorError, release_code_pages, release_memory};
 use videosdgx_text_service::TextBackend;
 
 use crate::Settings;
@@ -96,7 +96,8 @@ impl DecoderBackend {
             checkpoint: if location.demonstration { DEMONSTRATION.to_owned() } else { location.name.clone() },
             architecture: source.config().family.architecture().to_owned(),
             demonstration: location.demonstration,
-            device: device_name(options.device),
+            device: self.settings.device.name(),
+            device_reason: self.settings.device.reason.clone(),
             dtype: kind_name(options.kind).to_owned(),
             quantization: source.format(options),
             parameters: source.parameters(),
@@ -120,6 +121,7 @@ impl DecoderBackend {
                 ModelError::CheckpointInvalid { file, reason }
             }
             LoadError::Tensor(TensorError::OutOfMemory(detail)) => ModelError::OutOfMemory(detail),
+            LoadError::Tensor(TensorError::DeviceFailed(detail)) => ModelError::DeviceFailed(detail),
             LoadError::Tensor(other) => ModelError::failed(other),
         }
     }
@@ -162,12 +164,9 @@ impl TextBackend for DecoderBackend {
         let options = self.settings.options(&source);
         source.load(&options).map(LoadedModel).map_err(|error| self.load_error(error))
     }
-}
 
-fn device_name(device: Device) -> String {
-    match device {
-        Device::Cuda(index) => format!("cuda:{index}"),
-        _ => "cpu".to_owned(),
+    fn model_dropped(&self) {
+        release_memory();
     }
 }
 

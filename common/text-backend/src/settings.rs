@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use videosdgx_decoder::{LoadOptions, Source};
 use videosdgx_model::{CheckpointFormat, CheckpointLocation, CheckpointSearch, ModelError};
 use videosdgx_shell::{ConfigError, ServiceConfig, Variables, environment};
-use videosdgx_tensor::{Device, DtypeChoice, Quantization, TensorError, resolve_device};
+use videosdgx_tensor::{ChosenDevice, DtypeChoice, Quantization, TensorError, choose_device};
 
 /// Path of the demonstration checkpoint in the container image.
 const INSTALLED_DEMONSTRATION: &str = "/usr/share/videosdgx/smollm2-135m";
@@ -41,7 +41,7 @@ pub struct Settings {
     /// The demonstration checkpoint, used if nothing is at `installed`.
     pub demonstration: PathBuf,
     /// Where the model is computed.
-    pub device: Device,
+    pub device: ChosenDevice,
     /// Number format of the computation.
     pub dtype: DtypeChoice,
     /// Number format of the KV cache.
@@ -58,7 +58,7 @@ impl Settings {
     /// # Errors
     /// If the device is not available or a variable has an invalid value.
     pub fn from_config(config: &ServiceConfig) -> Result<Self, SettingsError> {
-        let device = resolve_device(config.device)?;
+        let device = choose_device(config.device)?;
         let lookup = environment;
         let cache_dtype = Variables::new(&lookup).choice(CACHE_VARIABLE)?;
         let demonstration = variable(DEMONSTRATION_VARIABLE);
@@ -80,7 +80,7 @@ impl Settings {
     /// The options for loading `source`.
     #[must_use]
     pub fn options(&self, source: &Source) -> LoadOptions {
-        let options = source.options(self.device, [self.dtype, self.cache_dtype], self.quantization);
+        let options = source.options(self.device.device, [self.dtype, self.cache_dtype], self.quantization);
         LoadOptions { weight_cache: self.weight_cache.clone(), ..options }
     }
 

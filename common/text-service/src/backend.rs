@@ -36,6 +36,10 @@ pub trait TextBackend: Send + Sync + 'static {
     /// # Errors
     /// Why it failed; the process continues and the next use tries again.
     fn load(&self) -> Result<Self::Model, ModelError>;
+
+    /// Called on the inference thread after the model was dropped, or after a load that failed: returns what the model's
+    /// library keeps, such as a GPU's memory.
+    fn model_dropped(&self) {}
 }
 
 /// A [`TextBackend`] without its model type, for code that does not load.
@@ -67,6 +71,10 @@ impl<B: TextBackend> Load for BackendLoad<B> {
     }
 
     fn load(&self) -> Result<B::Model, ModelError> {
-        self.0.load()
+        self.0.load().inspect_err(ModelError::report_if_device_failed)
+    }
+
+    fn model_dropped(&self) {
+        self.0.model_dropped();
     }
 }

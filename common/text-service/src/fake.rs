@@ -165,6 +165,7 @@ impl TextBackend for FakeBackend {
             architecture: "FakeForCausalLM".to_owned(),
             demonstration: true,
             device: "cpu".to_owned(),
+            device_reason: "as configured".to_owned(),
             dtype: "f32".to_owned(),
             quantization: "none".to_owned(),
             parameters: 0,

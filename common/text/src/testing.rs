@@ -39,6 +39,8 @@ pub(crate) struct Script {
     pub(crate) fail_steps: BTreeSet<usize>,
     /// Numbers of steps that run out of memory.
     pub(crate) starve_steps: BTreeSet<usize>,
+    /// Number of the step at which the device fails for good.
+    pub(crate) broken_from: Option<usize>,
     /// Maximum number of blocks; resizing beyond it fails.
     pub(crate) most_blocks: Option<usize>,
     /// Loads that fail before one succeeds.
@@ -117,12 +119,16 @@ impl Decoder for FakeDecoder {
         let number = script.steps.len();
         script.steps.push(segments.iter().map(|segment| segment.tokens.len()).collect());
         let (fails, starves) = (script.fail_steps.contains(&number), script.starve_steps.contains(&number));
+        let broken = script.broken_from.is_some_and(|first| number >= first);
         let delay = script.step_delay;
         self.stage.0.1.notify_all();
         self.stage.pass(script);
         if !delay.is_zero() {
             #[expect(clippy::disallowed_methods, reason = "stands for work of the inference thread")]
             std::thread::sleep(delay);
+        }
+        if broken {
+            return Err(DecoderError::DeviceFailed("CUDA error: as the script says".to_owned()));
         }
         if fails {
             return Err(DecoderError::Failed("as the script says".to_owned()));

@@ -4,10 +4,10 @@
 #[path = "../../../tests/fixtures/golden.rs"]
 mod golden;
 
-use golden::{folder, relative, tensors, weights};
+use golden::{device, folder, relative, tensors, weights};
 use rstest::rstest;
 use videosdgx_picture::{Filter, Picture};
-use videosdgx_tensor::{CheckpointError, Device, Kind, Quantization, Tensor, TensorError};
+use videosdgx_tensor::{CheckpointError, Kind, Quantization, Tensor, TensorError};
 use videosdgx_video::text::{PromptTokenizer, TextEncoder, Umt5Encoder};
 use videosdgx_video::wan_clip::{ClipPreprocessor, ClipVision, WanImageEncoder};
 
@@ -62,7 +62,7 @@ fn umt5_agrees_with_transformers(
 fn umt5_in_fp8_stays_near() {
     let golden = tensors("umt5");
     let encoder =
-        TextEncoder::load(&folder("umt5"), Device::Cpu, Kind::BFloat16, Quantization::Fp8).expect("loads");
+        TextEncoder::load(&folder("umt5"), device(), Kind::BFloat16, Quantization::Fp8).expect("loads");
     let encoded = encoder.encode(LONG).expect("encodes");
     let error = relative(&encoded.embedding, &golden["long_hidden"]);
     println!("{error:.2e}");
@@ -101,7 +101,7 @@ fn clip_agrees_with_transformers(
     #[values((Kind::Float, 1e-4), (Kind::BFloat16, 2e-2))] (kind, bound): (Kind, f64),
 ) {
     let golden = tensors("clip");
-    let encoder = WanImageEncoder::load(&folder("clip"), Device::Cpu, kind).expect("loads");
+    let encoder = WanImageEncoder::load(&folder("clip"), device(), kind).expect("loads");
     for name in ["wide", "tall", "small"] {
         let hidden = encoder.encode(&picture(&golden[&format!("{name}_image")])).expect("computes");
         let error = relative(&hidden, &golden[&format!("{name}_hidden")]);

@@ -1,9 +1,13 @@
 //! The autoencoder against diffusers (`tests/reference/vae.py`), in f32 and in bf16, whole and tiled.
 
+#[path = "../../../tests/fixtures/device.rs"]
+mod device;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use tch::{Device, Kind, Tensor};
+use device::device;
+use tch::{Kind, Tensor};
 use videosdgx_tensor::{TensorError, catch_libtorch_errors};
 use videosdgx_video::wan_vae::{Tiling, VaeParts, WanVae};
 
@@ -15,14 +19,14 @@ fn fixtures() -> PathBuf {
 }
 
 fn golden() -> HashMap<String, Tensor> {
-    Tensor::read_safetensors(fixtures().join("golden.safetensors"))
-        .expect("the fixture can be read")
-        .into_iter()
-        .collect()
+    let device = device();
+    let tensors =
+        Tensor::read_safetensors(fixtures().join("golden.safetensors")).expect("the fixture can be read");
+    tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect()
 }
 
 fn load(kind: Kind) -> WanVae {
-    WanVae::load(&fixtures().join("vae"), VaeParts::Both, Device::Cpu, kind).expect("the fixture can be read")
+    WanVae::load(&fixtures().join("vae"), VaeParts::Both, device(), kind).expect("the fixture can be read")
 }
 
 #[track_caller]
@@ -129,7 +133,7 @@ fn normalisation_uses_the_statistics_of_the_checkpoint() {
 #[test]
 fn shapes_that_do_not_fit_are_errors() {
     let vae = load(Kind::Float);
-    let float = (Kind::Float, Device::Cpu);
+    let float = (Kind::Float, device());
     let refused = |result: Result<Tensor, TensorError>, word: &str| {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
@@ -140,7 +144,7 @@ fn shapes_that_do_not_fit_are_errors() {
     refused(vae.encode_first_frame(&Tensor::zeros([3, 16, 16], float), 5, None), "picture");
     let gaps = Tiling { size: [16; 2], stride: [24; 2] };
     refused(vae.decode(&Tensor::zeros([1, 4, 1, 4, 4], float), Some(gaps)), "tile stride");
-    let decoder = WanVae::load(&fixtures().join("vae"), VaeParts::Decoder, Device::Cpu, Kind::Float).unwrap();
+    let decoder = WanVae::load(&fixtures().join("vae"), VaeParts::Decoder, device(), Kind::Float).unwrap();
     refused(decoder.encode(&Tensor::zeros([1, 3, 5, 16, 16], float), None), "not loaded");
     assert!(decoder.resident_bytes() < vae.resident_bytes());
 }

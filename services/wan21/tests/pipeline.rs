@@ -3,19 +3,19 @@
 #[path = "../../../tests/fixtures/golden.rs"]
 mod golden;
 
-use golden::{folder, relative, tensors, weights};
+use golden::{device, folder, relative, tensors, weights};
 use rstest::rstest;
 use videosdgx_api::SchedulerName;
 use videosdgx_diffusion::{
     Generation, Pipeline, PipelineError, PipelineOptions, Progress, Residency, Summary, generate,
 };
 use videosdgx_picture::Picture;
-use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
+use videosdgx_tensor::{Kind, Quantization, Tensor};
 use videosdgx_video::text::{PromptTokenizer, Umt5Encoder};
 use wan21::pipeline::WanPipeline;
 
 fn load(name: &str, kind: Kind, residency: Residency) -> WanPipeline {
-    let options = PipelineOptions { residency, ..PipelineOptions::new(Device::Cpu, kind) };
+    let options = PipelineOptions { residency, ..PipelineOptions::new(device(), kind) };
     WanPipeline::load(&folder(name), options).expect("loads")
 }
 
@@ -74,8 +74,8 @@ fn agrees_with_diffusers(
     let latents = pipeline.denoise_from(noise, &conditions, &generation, ignore).expect("denoises");
     let error = relative(&latents, &golden[&format!("{what}_latents")]);
     let video = decoded(&mut pipeline, &latents);
-    let expected = &golden[&format!("{what}_video")];
-    let video_error = relative(&video, expected);
+    let expected = golden[&format!("{what}_video")].to_device(video.device());
+    let video_error = relative(&video, &expected);
     println!("{name} {what} {kind:?} {residency:?}: latents {error:.2e}, frames {video_error:.2e}");
     assert!(error <= bound, "latents: {error:.2e}");
     if kind == Kind::Float {
@@ -241,7 +241,7 @@ fn staged_residency_never_holds_both_halves() {
 #[test]
 fn fp8_is_smaller_and_close() {
     let load = |quantization| {
-        let options = PipelineOptions { quantization, ..PipelineOptions::new(Device::Cpu, Kind::BFloat16) };
+        let options = PipelineOptions { quantization, ..PipelineOptions::new(device(), Kind::BFloat16) };
         WanPipeline::load(&folder("pipeline-t2v"), options).expect("loads")
     };
     let (mut dense, mut fp8) = (load(Quantization::None), load(Quantization::Fp8));
@@ -278,7 +278,7 @@ fn a_broken_checkpoint_names_its_file() {
         std::os::unix::fs::symlink(folder("pipeline-t2v").join(part), copy.path().join(part)).expect("links");
     };
     let error = |what: &str| {
-        let result = WanPipeline::load(copy.path(), PipelineOptions::new(Device::Cpu, Kind::Float));
+        let result = WanPipeline::load(copy.path(), PipelineOptions::new(device(), Kind::Float));
         let error = result.err().expect("not loadable").to_string();
         assert!(error.contains(what), "{what}: {error}");
     };

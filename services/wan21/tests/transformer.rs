@@ -3,7 +3,7 @@
 #[path = "../../../tests/fixtures/golden.rs"]
 mod golden;
 
-use golden::{relative, tensors, weights};
+use golden::{device, relative, tensors, weights};
 use rstest::rstest;
 use videosdgx_tensor::{Kind, Quantization, Tensor, TensorError, catch_libtorch_errors};
 use wan21::transformer::WanTransformer;
@@ -55,7 +55,7 @@ fn a_prompt_of_full_length_has_no_padding_token(#[case] kind: Kind) {
     let golden = tensors("transformer-t2v");
     let transformer = load("transformer-t2v", kind, Quantization::None);
     let rope = transformer.rope([3, 8, 10]);
-    let filled = Tensor::zeros([512, 24], (Kind::Float, videosdgx_tensor::Device::Cpu));
+    let filled = Tensor::zeros([512, 24], (Kind::Float, device()));
     filled.narrow(0, 0, 7).copy_(&golden["prompt"]);
     let output =
         transformer.forward(&golden["latents"], 999.0, &transformer.context(&[&filled], None), &rope);

@@ -2,13 +2,17 @@
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part of it")]
 
+#[path = "../../../../tests/fixtures/device.rs"]
+mod device;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(crate) use device::device;
 use videosdgx_decoder::{LoadOptions, TextModel};
 use videosdgx_decoder_api::{BLOCK_TOKENS, BlockId, Decoder, ImageInput, Logits, LogitsRequest, Segment};
-use videosdgx_tensor::{Device, Kind, Quantization, Tensor};
+use videosdgx_tensor::{Kind, Quantization, Tensor};
 
 /// Cache blocks of a test's model.
 pub(crate) const BLOCKS: usize = 64;
@@ -18,12 +22,13 @@ pub(crate) const FAMILIES: [&str; 6] =
 
 pub(crate) fn folder(family: &str) -> PathBuf {
     // Tests run in parallel, and tiny models are slower with a second thread.
+    let _ = device();
     videosdgx_tensor::set_threads(1);
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/text").join(family)
 }
 
 pub(crate) fn load(family: &str, kind: Kind, quantization: Quantization) -> TextModel {
-    let options = LoadOptions::new(Device::Cpu, kind, quantization);
+    let options = LoadOptions::new(device(), kind, quantization);
     let mut model = TextModel::load(folder(family), &options).expect("the fixture loads");
     assert_eq!(model.unused(), [""; 0], "every tensor has a place");
     model.resize_cache(BLOCKS).expect("small");

@@ -8,6 +8,10 @@ use std::{
 use reqwest::Method;
 use serde_json::json;
 
+use videosdgx_jobs::{
+    Queue as _, QueueConfig,
+    sqlite::{SqliteOptions, SqliteQueue},
+};
 use videosdgx_service::{ServiceConfig, VideoSettings};
 use videosdgx_testing::parse_events;
 
@@ -169,4 +173,32 @@ async fn replicas_that_share_an_outputs_folder_leave_each_others_files_alone() {
     tester.finished(&making).await;
     assert!(!unfinished.exists(), "its own service removes it");
     assert!(outputs.join(format!("{theirs}.mp4")).exists());
+}
+
+/// The fake engine stands for a GPU after an illegal memory access.
+#[actix_web::test]
+async fn a_device_that_fails_gives_its_job_back_and_takes_no_other() {
+    let service = TestService::start(quick()).await;
+    let tester = service.tester();
+    let short = tester.submit_prompt("oom").await;
+    assert_eq!(tester.finished(&short).await["error_code"], "insufficient_memory");
+    assert_eq!(videosdgx_model::failed_device(), None, "memory that is short is no failure of the device");
+    let broken = tester.submit_prompt("device").await;
+    let waiting = tester.submit_prompt("later").await;
+    assert_eq!(videosdgx_model::device_failure().await, "CUDA error: the prompt said so");
+    let job = tester.job(&broken).await;
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(1)), "{job}");
+    let ready = tester.get("/ready").await.expect(503);
+    assert!(ready["reason"].as_str().unwrap().contains("CUDA error: the prompt said so"), "{ready}");
+    assert_eq!(ready["accepting_jobs"], false);
+    // What `main` does then.
+    let folder = Arc::clone(&service.folder);
+    assert!(service.running.drain().await, "the worker has ended");
+    let queue =
+        SqliteQueue::open(SqliteOptions::new(folder.path().join("state")), QueueConfig::default()).unwrap();
+    for (id, attempts) in [(&broken, 1), (&waiting, 0)] {
+        let record = queue.find(&id.parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(record.status, videosdgx_api::JobStatus::Queued, "{record:?}");
+        assert_eq!(record.attempts_used, attempts, "{record:?}");
+    }
 }

@@ -36,8 +36,11 @@ pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
     let loader = shell.loader.report();
     let draining = shell.drain.has_begun();
     let failed = videosdgx_threads::failed_thread();
+    let device = videosdgx_model::failed_device();
     let reason = if let Some(failed) = failed {
         Some(format!("{failed}; the process has to be started again"))
+    } else if let Some(reason) = device {
+        Some(format!("the device failed, and the service starts again: {reason}"))
     } else if draining {
         Some("the service is shutting down".to_owned())
     } else {
@@ -58,7 +61,7 @@ pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
     response.json(Readiness {
         ready: reason.is_none(),
         reason,
-        accepting_jobs: !draining && failed.is_none(),
+        accepting_jobs: !draining && failed.is_none() && device.is_none(),
         loader,
     })
 }

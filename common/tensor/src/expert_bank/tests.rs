@@ -4,7 +4,7 @@ use rstest::rstest;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::test_support::relative_error;
+use crate::test_support::{device, relative_error, seed};
 use crate::{Checkpoint, Quantization};
 
 const SHAPE: ExpertShape = ExpertShape { experts: 5, hidden: 64, intermediate: 128 };
@@ -68,24 +68,27 @@ fn bank(form: Form, shape: ExpertShape, quantization: Quantization) -> ExpertBan
     let folder = tempfile::tempdir().expect("folder");
     Tensor::write_safetensors(&tensors, folder.path().join("model.safetensors")).expect("writes");
     let checkpoint = Arc::new(Checkpoint::open(folder.path()).expect("opens"));
-    let weights = Weights::new(checkpoint, Device::Cpu, Kind::Float, quantization);
+    let weights = Weights::new(checkpoint, device(), Kind::Float, quantization);
     let bank = ExpertBank::load(&weights.at("mlp"), shape).expect("loads");
     assert_eq!(weights.unused(), Vec::<String>::new());
     bank
 }
 
 fn input(tokens: i64) -> (Tensor, Tensor, Tensor) {
-    tch::manual_seed(4);
+    let device = device();
+    seed(4);
     let hidden = Tensor::randn([tokens, 64], (Kind::Float, Device::Cpu));
     // No token is routed to expert 3.
     let ids: Vec<i64> = (0..tokens).flat_map(|token| [[0, 4], [4, 2], [1, 0]][token as usize % 3]).collect();
     let weights = Tensor::rand([tokens, 2], (Kind::Float, Device::Cpu));
-    (hidden, Tensor::from_slice(&ids).view([tokens, 2]), weights)
+    let ids = Tensor::from_slice(&ids).view([tokens, 2]);
+    (hidden.to_device(device), ids.to_device(device), weights.to_device(device))
 }
 
 /// Sends every token through its experts, one after the other.
 fn reference(shape: ExpertShape, hidden: &Tensor, ids: &Tensor, weights: &Tensor) -> Tensor {
     let experts = experts(shape);
+    let hidden = hidden.to_device(Device::Cpu);
     let token = |token: i64| {
         let x = hidden.get(token).unsqueeze(0);
         let through = |slot: i64| {
@@ -136,6 +139,10 @@ fn quantised_experts_agree_in_every_layout(#[case] quantization: Quantization, #
 
 #[test]
 fn a_token_is_the_same_alone_and_among_others_with_integer_experts() {
+    if device() != Device::Cpu {
+        // A GPU multiplies the widened values, by kernels that depend on the number of rows.
+        return;
+    }
     let (hidden, ids, weights) = input(7);
     let bank = bank(Form::OneByOne, SHAPE, Quantization::Int4);
     let together = bank.forward(&hidden, &ids, &weights);

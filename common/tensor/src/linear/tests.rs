@@ -1,15 +1,17 @@
 use rstest::rstest;
 
 use super::*;
-use crate::test_support::relative_error;
+use crate::test_support::{device, relative_error, seed};
 
 fn random(shape: &[i64]) -> Tensor {
+    let _ = device();
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
 }
 
 /// The values that a layer computes with, read back from its rows.
 fn values(linear: &Linear, rows: i64) -> Tensor {
-    linear.rows_at(&Tensor::arange(rows, (Kind::Int64, Device::Cpu)), Kind::Float, Device::Cpu)
+    let ids = Tensor::arange(rows, (Kind::Int64, Device::Cpu));
+    linear.rows_at(&ids, Kind::Float, device()).to_device(Device::Cpu)
 }
 
 /// Bound of the error of each format for normally distributed weights, and bits per weight.
@@ -25,15 +27,21 @@ fn quantised_layers_multiply_by_the_values_they_store(
     #[values((Kind::Float, 1e-4), (Kind::BFloat16, 2e-2), (Kind::Half, 1e-2))] kind: (Kind, f64),
     #[values(3, 40)] batch: i64,
 ) {
-    tch::manual_seed(7);
+    seed(7);
     let (kind, bound) = kind;
     let (weight, bias, input) = (random(&[96, 256]), random(&[96]), random(&[2, batch, 256]));
-    let layer = Linear::quantized(&weight, quantization, Some(bias.to_kind(kind)), kind, Device::Cpu)
-        .expect("quantises");
+    let layer = Linear::quantized(
+        &weight,
+        quantization,
+        Some(bias.to_device(device()).to_kind(kind)),
+        kind,
+        device(),
+    )
+    .expect("quantises");
     let stored = values(&layer, 96);
     let error = relative_error(&stored, &weight);
     assert!(error < coarse && error > 0.0, "{error}");
-    let output = layer.forward(&input.to_kind(kind));
+    let output = layer.forward(&input.to_device(device()).to_kind(kind));
     assert_eq!((output.kind(), output.size()), (kind, vec![2, batch, 96]));
     let error = relative_error(&output, &input.linear(&stored, Some(&bias)));
     assert!(error < bound, "{error}");
@@ -44,39 +52,42 @@ fn quantised_layers_multiply_by_the_values_they_store(
 
 #[test]
 fn a_large_weight_is_widened_in_blocks() {
-    tch::manual_seed(8);
+    seed(8);
     let (weight, bias, input) = (random(&[2050, 4096]), random(&[2050]), random(&[20, 4096]));
     let layer =
-        Linear::quantized(&weight, Quantization::Fp8, Some(bias.shallow_clone()), Kind::Float, Device::Cpu)
+        Linear::quantized(&weight, Quantization::Fp8, Some(bias.to_device(device())), Kind::Float, device())
             .expect("quantises");
-    let error = relative_error(&layer.forward(&input), &input.linear(&values(&layer, 2050), Some(&bias)));
+    let error = relative_error(
+        &layer.forward(&input.to_device(device())),
+        &input.linear(&values(&layer, 2050), Some(&bias)),
+    );
     assert!(error < 1e-6, "{error}");
 }
 
 #[test]
 fn parts_of_several_formats_are_concatenated() {
-    tch::manual_seed(9);
+    seed(9);
     let weights = [32, 64, 16, 48].map(|rows| random(&[rows, 64]));
     let forms = [Quantization::Fp8, Quantization::Nf4, Quantization::None, Quantization::Int4];
-    let bias = random(&[160]);
+    let bias = random(&[160]).to_device(device());
     let stored = weights
         .iter()
         .zip(forms)
         .map(|(weight, form)| HostWeight::Dense(weight.shallow_clone()).quantized(form));
     let stored = stored.collect::<Result<_, _>>().expect("quantises");
     let joined =
-        Linear::from_parts(stored, Some(bias.shallow_clone()), Kind::Float, Device::Cpu).expect("joins");
-    let input = random(&[5, 64]);
+        Linear::from_parts(stored, Some(bias.shallow_clone()), Kind::Float, device()).expect("joins");
+    let input = random(&[5, 64]).to_device(device());
     let mut first = 0;
     let output = joined.forward(&input);
     for (weight, form) in weights.iter().zip(forms) {
         let rows = weight.size()[0];
         let bias = bias.narrow(0, first, rows);
-        let alone = Linear::quantized(weight, form, Some(bias), Kind::Float, Device::Cpu).expect("quantises");
+        let alone = Linear::quantized(weight, form, Some(bias), Kind::Float, device()).expect("quantises");
         let part = output.narrow(1, first, rows);
         assert!(part.allclose(&alone.forward(&input), 1e-5, 1e-5, false), "{form}");
         let ids = Tensor::arange_start(first, first + rows, (Kind::Int64, Device::Cpu));
-        assert_eq!(joined.rows_at(&ids, Kind::Float, Device::Cpu), values(&alone, rows));
+        assert_eq!(joined.rows_at(&ids, Kind::Float, device()).to_device(Device::Cpu), values(&alone, rows));
         first += rows;
     }
     assert!(joined.shared().forward(&input).equal(&output), "the same storage, the same numbers");
@@ -86,7 +97,7 @@ fn parts_of_several_formats_are_concatenated() {
 fn a_weight_that_is_not_whole_blocks_stays_dense() {
     let weight = random(&[8, 40]);
     for form in [Quantization::Nf4, Quantization::Nvfp4, Quantization::Int4] {
-        let layer = Linear::quantized(&weight, form, None, Kind::Float, Device::Cpu).expect("stays");
+        let layer = Linear::quantized(&weight, form, None, Kind::Float, device()).expect("stays");
         assert!(values(&layer, 8).equal(&weight), "{form}");
     }
 }

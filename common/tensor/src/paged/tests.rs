@@ -1,5 +1,5 @@
 use super::*;
-use crate::test_support::relative_error;
+use crate::test_support::{device, relative_error, seed};
 use rstest::rstest;
 
 struct Sequence {
@@ -27,6 +27,7 @@ fn sequences(sizes: &[(usize, usize)]) -> (Vec<Sequence>, usize) {
 }
 
 fn random(shape: &[usize], kind: Kind) -> Tensor {
+    let _ = device();
     let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
     Tensor::randn(shape.as_slice(), (Kind::Float, Device::Cpu)).to_kind(kind)
 }
@@ -39,10 +40,18 @@ fn host(shape: KvCacheShape, kind: Kind, level: Level, blocks: usize) -> KvCache
 }
 
 fn gathered(shape: KvCacheShape, kind: Kind, blocks: usize) -> KvCache {
-    let storage = CacheStorage::Device(Gathered::new(shape, kind, Device::Cpu).expect("small"));
+    let storage = CacheStorage::Device(Gathered::new(shape, kind, device()).expect("small"));
     let mut cache = KvCache { shape, kind, blocks: 0, storage };
     cache.resize(blocks).expect("small");
     cache
+}
+
+/// Where a cache takes its tensors.
+fn place(cache: &KvCache) -> Device {
+    match cache.storage {
+        CacheStorage::Host(_) => Device::Cpu,
+        CacheStorage::Device(_) => device(),
+    }
 }
 
 /// Writes random keys and values for all positions of all sequences to both caches, in one step of whole sequences.
@@ -66,7 +75,11 @@ fn fill(caches: &mut [&mut KvCache], sequences: &[Sequence], kind: Kind) {
             .narrow(1, 8 + heads * shape.key_dim as i64, heads * shape.value.dim() as i64)
             .unflatten(1, [heads, -1]);
         let value = matches!(shape.value, ValueStorage::Separate(_)).then_some(&value);
-        caches.iter_mut().for_each(|cache| cache.write(layer, &key, value, &whole));
+        for cache in caches.iter_mut() {
+            let device = place(cache);
+            let value = value.map(|value| value.to_device(device));
+            cache.write(layer, &key.to_device(device), value.as_ref(), &whole);
+        }
     }
 }
 
@@ -90,7 +103,7 @@ fn agrees_with_libtorch(
              (Kind::Float, Kind::BFloat16, 2e-6))]
     kinds: (Kind, Kind, f64),
 ) {
-    tch::manual_seed(21);
+    seed(21);
     let (heads, group, key_dim, value) = sizes;
     let (kind, stored, bound) = kinds;
     let shape = KvCacheShape { layers: 2, heads, key_dim, value };
@@ -101,7 +114,7 @@ fn agrees_with_libtorch(
         let (mut ours, mut reference) = (host(shape, stored, level, blocks), gathered(shape, stored, blocks));
         fill(&mut [&mut ours, &mut reference], &sequences, kind);
         for layer in 0..2 {
-            let expected = reference.attention(layer, &query, &segments(&sequences), 0.3);
+            let expected = reference.attention(layer, &query.to_device(device()), &segments(&sequences), 0.3);
             let result = ours.attention(layer, &query, &segments(&sequences), 0.3);
             assert_eq!((result.size(), result.kind()), (expected.size(), kind));
             let error = relative_error(&result, &expected);
@@ -120,7 +133,7 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
     ),
     #[values(Kind::Float, Kind::BFloat16)] kind: Kind,
 ) {
-    tch::manual_seed(22);
+    seed(22);
     let (heads, group, key_dim, value) = sizes;
     let shape = KvCacheShape { layers: 1, heads, key_dim, value };
     let lengths = [(0, 290), (0, 45), (0, 130)];
@@ -158,7 +171,7 @@ fn long_contexts_agree_with_libtorch_and_in_every_chunking(
         ValueStorage,
     ),
 ) {
-    tch::manual_seed(24);
+    seed(24);
     let (heads, group, key_dim, value) = sizes;
     let shape = KvCacheShape { layers: 1, heads, key_dim, value };
     let (sequences, blocks) = sequences(&[(start, 70), (40, 1)]);
@@ -168,7 +181,8 @@ fn long_contexts_agree_with_libtorch_and_in_every_chunking(
             (host(shape, Kind::Float, level, blocks), gathered(shape, Kind::Float, blocks));
         fill(&mut [&mut ours, &mut reference], &sequences, Kind::Float);
         let all = ours.attention(0, &query, &segments(&sequences), 0.3);
-        let error = relative_error(&all, &reference.attention(0, &query, &segments(&sequences), 0.3));
+        let expected = reference.attention(0, &query.to_device(device()), &segments(&sequences), 0.3);
+        let error = relative_error(&all, &expected);
         assert!(error < 2e-6, "{level:?}: {error}");
         for (first, len) in [(0, 1), (1, 4), (5, 33), (69, 1)] {
             let rows = |tensor: &Tensor| tensor.narrow(0, first as i64, len as i64);
@@ -181,7 +195,7 @@ fn long_contexts_agree_with_libtorch_and_in_every_chunking(
 
 #[rstest]
 fn remaining_blocks_survive_resizing(#[values(true, false)] on_host: bool, #[values(true, false)] own: bool) {
-    tch::manual_seed(23);
+    seed(23);
     let value = if own { ValueStorage::Separate(16) } else { ValueStorage::KeyPrefix(16) };
     let shape = KvCacheShape { layers: 2, heads: 2, key_dim: 24, value };
     let (sequences, _) = sequences(&[(0, 60)]);
@@ -190,7 +204,7 @@ fn remaining_blocks_survive_resizing(#[values(true, false)] on_host: bool, #[val
         if on_host { host(shape, Kind::Float, Level::detect(), 4) } else { gathered(shape, Kind::Float, 4) };
     let sequences = vec![Sequence { blocks: table, ..sequences.into_iter().next().expect("one") }];
     fill(&mut [&mut cache], &sequences, Kind::Float);
-    let query = random(&[60, 4, 24], Kind::Float);
+    let query = random(&[60, 4, 24], Kind::Float).to_device(place(&cache));
     let before = cache.attention(1, &query, &segments(&sequences), 0.2);
     for blocks in [4000, 9, 4] {
         cache.resize(blocks).expect("small");

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rstest::rstest;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::*;
-use crate::test_support::relative_error;
+use crate::test_support::{device, relative_error};
 use crate::{Checkpoint, Quantization, Weights};
 
 fn folder() -> PathBuf {
+    let _ = device();
     crate::set_threads(1);
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/weight-formats")
 }
@@ -19,13 +20,14 @@ fn folder() -> PathBuf {
 fn weights(name: &str, kind: Kind) -> Weights {
     let file = if name.starts_with("ggml") { "formats.gguf" } else { "formats.safetensors" };
     let checkpoint = Checkpoint::open(folder().join(file)).expect("the fixture is committed");
-    Weights::new(Arc::new(checkpoint), Device::Cpu, kind, Quantization::None)
+    Weights::new(Arc::new(checkpoint), device(), kind, Quantization::None)
 }
 
 fn golden(name: &str) -> [Tensor; 3] {
     let checkpoint =
         Checkpoint::open_file(folder().join("golden.safetensors")).expect("the fixture is committed");
-    ["expected", "input", "output"].map(|part| checkpoint.read(&format!("{name}.{part}")).expect("is there"))
+    ["expected", "input", "output"]
+        .map(|part| checkpoint.read(&format!("{name}.{part}")).expect("is there").to_device(device()))
 }
 
 /// Whether the bits are identical, including the sign of zero.
@@ -63,7 +65,7 @@ fn a_published_format_is_read_exactly_and_multiplied_with(
     assert!(same_bits(&read, &expected), "{:?}", (read - &expected).abs().max());
 
     // Rows looked up as in an embedding.
-    let ids = Tensor::from_slice(&[rows - 1, 0, rows - 1]);
+    let ids = Tensor::from_slice(&[rows - 1, 0, rows - 1]).to_device(device());
     let table = weights(name, Kind::Float).embedding(name, rows, width).expect("loads");
     assert!(table.forward(&ids).equal(&expected.index_select(0, &ids)));
 
@@ -82,7 +84,7 @@ fn a_published_format_is_read_exactly_and_multiplied_with(
     }
 }
 
-/// The operators for a GPU, run on the CPU.
+/// The operators for a GPU, run on the tests' device.
 #[rstest]
 fn libtorchs_operators_decode_the_same_bits(
     #[values(
@@ -111,11 +113,11 @@ fn libtorchs_operators_decode_the_same_bits(
     else {
         panic!("{name} is held packed");
     };
-    let matrix = DeviceMatrix::new(&packed, Device::Cpu).expect("whole blocks");
+    let matrix = DeviceMatrix::new(&packed, device()).expect("whole blocks");
     assert_eq!(matrix.rows(), rows);
     assert!(same_bits(&matrix.dense(0, rows, Kind::Float), &expected));
     assert!(same_bits(&matrix.dense(2, rows - 3, Kind::Float), &expected.narrow(0, 2, rows - 3)));
-    let ids = Tensor::from_slice(&[rows - 1, 0, 1]);
+    let ids = Tensor::from_slice(&[rows - 1, 0, 1]).to_device(device());
     assert!(same_bits(&matrix.shared().select(&ids, Kind::Float), &expected.index_select(0, &ids)));
 }
 

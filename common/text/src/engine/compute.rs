@@ -15,6 +15,15 @@ pub(super) struct StepOutcome {
 }
 
 impl StepOutcome {
+    /// Why the device will compute nothing any more in this process, if it has failed for good.
+    pub(super) fn device_failure(&self) -> Option<&str> {
+        let errors = self.failed.iter().map(|(_, error)| error);
+        errors.chain(&self.first_failure).find_map(|error| match error {
+            DecoderError::DeviceFailed(reason) => Some(reason.as_str()),
+            _ => None,
+        })
+    }
+
     /// Sequences of the segments in `done`.
     pub(super) fn done_sequences(&self, segments: &[PlannedSegment]) -> Vec<SeqId> {
         self.done.iter().flat_map(|(numbers, _)| numbers).map(|number| segments[*number].seq).collect()
@@ -22,7 +31,8 @@ impl StepOutcome {
 }
 
 /// Computes the segments in one call. After a failure it calls `relieve` (which may free memory) and retries once; after a
-/// second failure it computes each segment on its own, so that only the segments at fault are lost.
+/// second failure it computes each segment on its own, so that only the segments at fault are lost. Nothing is retried once the
+/// device has failed.
 pub(super) fn compute<M: Decoder>(
     model: &mut M,
     segments: &[PlannedSegment],
@@ -35,6 +45,9 @@ pub(super) fn compute<M: Decoder>(
         }
         Err(error) => error,
     };
+    if matches!(first, DecoderError::DeviceFailed(_)) {
+        return StepOutcome { done: Vec::new(), failed: Vec::new(), first_failure: Some(first) };
+    }
     relieve(model, &first);
     let second = match step(model, segments, &all) {
         Ok(logits) => {

@@ -139,6 +139,10 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
     fn grow(&mut self, plan: &Plan) -> bool {
         let Some(Growth { before, blocks }) = plan.grow else { return true };
         let Err(error) = self.model.resize_cache(blocks) else { return true };
+        if let DecoderError::DeviceFailed(reason) = &error {
+            self.device_failed(reason);
+            return false;
+        }
         let (mut have, mut cannot) = (before, blocks);
         while cannot - have > (blocks - before).div_ceil(16) {
             let middle = have + (cannot - have) / 2;
@@ -167,6 +171,10 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
                 shrink_cache(shared, model, false);
             }
         });
+        if let Some(reason) = computed.device_failure() {
+            self.device_failed(reason);
+            return;
+        }
         let took = begun.elapsed();
         let (done, tokens, mut failed) = self.sample(plan, &mut computed);
         failed.extend(self.failures(plan, &computed));
@@ -183,6 +191,19 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         for (seq, code, message) in failed {
             shared.send(Message::failed(seq, code, message));
         }
+    }
+
+    /// The device computes nothing any more in this process: ends all streams, then the process.
+    fn device_failed(&self, reason: &str) {
+        let shared = self.shared;
+        let mut core = shared.lock();
+        core.in_step.clear();
+        core.counts.failed += 1;
+        drop(core);
+        let message =
+            format!("the device failed and the service starts again; send the request again: {reason}");
+        shared.fail_all(ErrorCode::ModelUnavailable, &message);
+        videosdgx_model::report_device_failure(reason);
     }
 
     /// Samples tokens. The sequences' states are taken out of the core meanwhile, so that callers are not blocked.
@@ -248,7 +269,9 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
                     }
                     ErrorCode::MemoryLimitExceeded
                 }
-                DecoderError::Failed(_) | DecoderError::Backend(_) => ErrorCode::StepFailed,
+                DecoderError::Failed(_) | DecoderError::Backend(_) | DecoderError::DeviceFailed(_) => {
+                    ErrorCode::StepFailed
+                }
             };
             tracing::error!(model = self.shared.config.model, %error, "step_failed_twice");
             failures.push((segment.seq, code, error.to_string()));

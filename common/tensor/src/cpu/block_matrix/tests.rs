@@ -108,9 +108,9 @@ fn non_finite_values_propagate() {
 #[test]
 fn errors_of_fill_are_returned_and_memory_is_as_small_as_the_file() {
     let failed = BlockMatrix::build(40, 64, BlockFormat::Q8_0, |row, _| {
-        if row == 33 { Err(TensorError::Device("row 33".into())) } else { Ok(()) }
+        if row == 33 { Err(TensorError::Libtorch("row 33".into())) } else { Ok(()) }
     });
-    assert!(matches!(failed, Err(TensorError::Device(row)) if row == "row 33"));
+    assert!(matches!(failed, Err(TensorError::Libtorch(row)) if row == "row 33"));
     let (matrix, _) = matrix(64, 256, BlockFormat::Q4_1);
     assert_eq!(matrix.resident_bytes(), 64 * 256 / 32 * 20);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use futures::executor::block_on;
 use videosdgx_model::{LoaderConfig, Memory, MemoryProbe, ModelLoader};
 
 use crate::telemetry::StreamingTelemetryCollector;
@@ -93,6 +94,33 @@ fn a_step_out_of_memory_is_retried_with_a_smaller_chunk() {
     assert_eq!(output.ids, wanted);
     let script = rig.stage.script();
     assert_eq!(script.steps[..3], [vec![400], vec![400], vec![200]]);
+}
+
+#[test]
+fn a_device_that_fails_for_good_ends_every_stream_without_another_step_and_reports_itself() {
+    let rig = Rig::new(Script { broken_from: Some(2), ..Script::default() }, config());
+    rig.stage.close();
+    let streams: Vec<_> =
+        ["a", "b"].into_iter().map(|id| rig.engine.submit(request(id, 1, 30, 20)).unwrap()).collect();
+    rig.stage.open();
+    for stream in streams {
+        let output = collect(stream);
+        assert_eq!(output.end.reason, FinishReason::Error);
+        let error = output.errors.last().expect("the reason");
+        assert_eq!(error.code, ErrorCode::ModelUnavailable);
+        assert!(error.message.contains("CUDA error: as the script says"), "{}", error.message);
+    }
+    assert_eq!(rig.stage.script().steps.len(), 3, "the failed step is not tried again");
+    assert_eq!(block_on(videosdgx_model::device_failure()), "CUDA error: as the script says");
+}
+
+#[test]
+fn a_step_out_of_memory_leaves_the_device_in_use() {
+    let rig =
+        Rig::new(Script { starve_steps: BTreeSet::from([0, 1, 2, 3, 4]), ..Script::default() }, config());
+    let _ = rig.run(request("a", 1, 30, 5));
+    assert_eq!(videosdgx_model::failed_device(), None);
+    assert_eq!(rig.run(request("b", 1, 30, 5)).end.reason, FinishReason::Length);
 }
 
 #[test]
