@@ -1,5 +1,10 @@
 //! Compiles `src/device_cache.cpp` against the libtorch that torch-sys found.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo passes its settings to a build script in the environment"
+)]
+
 use std::path::PathBuf;
 
 fn main() {

@@ -1,7 +1,5 @@
 //! A service one of whose threads has panicked. A test program of its own, since that is a fact of the whole process.
 
-#![expect(clippy::unwrap_used, reason = "a test may end where its ground is missing")]
-
 use videosdgx_auth::AuthConfig;
 use videosdgx_service::{Running, ServiceConfig, VideoSettings, fake::FakeEngine};
 use videosdgx_testing::TestClient;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use videosdgx_api::{GenerateRequest, SchedulerName, Stage};
 use videosdgx_diffusion::Settings;
 use videosdgx_service::{Engine, EngineError, GenerateContext, Interrupt};
-use videosdgx_tensor::{Device, Kind, Quantization};
+use videosdgx_tensor::{ChosenDevice, Kind, Quantization};
 use wan21::WanEngine;
 
 /// The fixture's checkpoint as a folder of its own, with its scheduler replaced if `scheduler` is given.
@@ -38,7 +38,7 @@ fn engine(folder: &Path) -> WanEngine {
         checkpoint: Some(folder.to_owned()),
         installed: folder.to_owned(),
         demonstration: folder.to_owned(),
-        device: Device::Cpu,
+        device: ChosenDevice::default(),
         kind: Kind::Float,
         quantization: Quantization::None,
     })

@@ -169,8 +169,7 @@ fn stored_latents_skip_denoising() {
 #[test]
 fn frames_that_are_not_finite_are_an_error() {
     let mut pipeline = load("pipeline-t2v", Kind::Float, Residency::Whole);
-    let latents =
-        Tensor::full(pipeline.latent_shape(&generation(None)), f64::NAN, (Kind::Float, Device::Cpu));
+    let latents = Tensor::full(pipeline.latent_shape(&generation(None)), f64::NAN, (Kind::Float, device()));
     let result = pipeline.decode_latents(&latents, ignore, |_| panic!("no frame was to be passed on"));
     let error: PipelineError = result.expect_err("it is not finite");
     assert_eq!(error.to_string(), "the frames after decoding contain NaN or infinity");
