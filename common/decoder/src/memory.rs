@@ -157,8 +157,19 @@ fn elements(entry: &TensorEntry) -> u64 {
 
 /// Whether the tensor is part of a quantised weight, such as its scales.
 fn is_scale(name: &str) -> bool {
-    ["scale", "scale_inv", "scale_2", "absmax", "quant_map"].iter().any(|end| name.ends_with(end))
+    let ends = [
+        "scale",
+        "scale_inv",
+        "scale_2",
+        "scale_weight",
+        "scale_input",
+        "absmax",
+        "quant_map",
+        "comfy_quant",
+    ];
+    ends.iter().any(|end| name.ends_with(end))
         || name.contains(".quant_state.")
+        || name.ends_with("scaled_fp8")
 }
 
 /// Bytes of `count` values as the CPU kernels hold them: 4 or 8 bits each, with scales (and minimums) for each block.

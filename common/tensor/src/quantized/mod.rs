@@ -22,7 +22,7 @@ pub(crate) use host_weight::HostWeight;
 pub(crate) use nf4::Nf4;
 pub(crate) use nvfp4::Nvfp4;
 pub(crate) use packed::{PackedRows, PackedWeight};
-pub(crate) use read::{contains, read, read_slice};
+pub(crate) use read::{contains, read, read_rows, read_slice, single_scale};
 pub(crate) use write::write;
 
 use crate::TensorError;
@@ -36,5 +36,7 @@ fn allocate(count: u64) -> Result<Pages, TensorError> {
 
 #[cfg(test)]
 mod bad_tensors;
+#[cfg(test)]
+mod fp8_tests;
 #[cfg(test)]
 mod tests;

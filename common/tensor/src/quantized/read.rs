@@ -13,6 +13,13 @@ const SCALE_BLOCK: usize = 128;
 /// Longest `quant_state` of bitsandbytes, in bytes; real ones have about 150.
 const MAX_STATE_BYTES: u64 = 64 << 10;
 
+/// The scales of an FP8 weight: of DeepSeek and Qwen, of compressed-tensors and Model Optimizer, of ComfyUI.
+const FP8_SCALES: [&str; 3] = ["weight_scale_inv", "weight_scale", "scale_weight"];
+/// ComfyUI's JSON about a weight's format.
+const COMFY_FORMAT: &str = "comfy_quant";
+/// The only format of [`COMFY_FORMAT`] whose tensors are those of another known layout.
+const COMFY_FP8: &str = "float8_e4m3fn";
+
 /// bitsandbytes' JSON beside an NF4 weight.
 pub(super) const QUANT_STATE: &str = "weight.quant_state.bitsandbytes__nf4";
 /// This crate's name for ggml's Q4_1 in a safetensors file, `[outputs, bytes]`; no published layout has one.
@@ -76,6 +83,62 @@ pub(crate) fn read_slice(
     }
 }
 
+/// Reads the rows `rows` of the table `full`, multiplied by their scales if it is stored in 8 bits; adds the names of
+/// its tensors to `used`.
+///
+/// # Errors
+/// As [`read`]; also for a table in packed blocks.
+pub(crate) fn read_rows(
+    checkpoint: &Checkpoint,
+    full: &str,
+    rows: &[i64],
+    used: &mut Vec<String>,
+) -> Result<Tensor, TensorError> {
+    let entry = checkpoint.entry(full).ok_or_else(|| checkpoint.invalid(full, "is not in the checkpoint"))?;
+    let kind = entry.kind;
+    let name = full.strip_suffix(".weight").unwrap_or(full);
+    let size = |at: usize| usize::try_from(entry.shape.get(at).copied().unwrap_or(1)).unwrap_or(0);
+    let mut reading = Reading { checkpoint, name, rows: size(0), width: size(1), used };
+    let scale = match kind {
+        StoredDtype::F64 | StoredDtype::F32 | StoredDtype::F16 | StoredDtype::Bf16 => {
+            reading.refuse_scales(kind)?;
+            None
+        }
+        StoredDtype::F8E4M3 => Some(reading.fp8_scales()?),
+        other => {
+            return Err(checkpoint
+                .invalid(full, format!("is stored as {other:?}, not as floating point"))
+                .into());
+        }
+    };
+    let table = checkpoint.read_rows(full, rows)?;
+    reading.used.push(full.to_owned());
+    let Some((scales, (block_rows, block_columns))) = scale else { return Ok(table) };
+    let across = reading.width.div_ceil(block_columns);
+    let grid = Tensor::from_slice(&scales).f_view([-1, across as i64])?;
+    let block_of = |row: &i64| usize::try_from(*row).unwrap_or(0).checked_div(block_rows).unwrap_or(0) as i64;
+    let blocks: Vec<i64> = rows.iter().map(block_of).collect();
+    let scales = grid.f_index_select(0, &Tensor::from_slice(&blocks))?;
+    let scales = scales.f_repeat_interleave_self_int(block_columns as i64, 1_i64, None::<i64>)?;
+    Ok(table.f_to_kind(Kind::Float)?.f_mul(&scales.f_narrow(1, 0, reading.width as i64)?)?)
+}
+
+/// The scale of an 8-bit tensor `name` that is no matrix, such as the kernel of a convolution: one number.
+///
+/// # Errors
+/// [`CheckpointError::Invalid`] when it has none, or several.
+pub(crate) fn single_scale(
+    checkpoint: &Checkpoint,
+    name: &str,
+    used: &mut Vec<String>,
+) -> Result<f64, TensorError> {
+    let layer = name.strip_suffix(".weight").unwrap_or(name);
+    let mut reading = Reading { checkpoint, name: layer, rows: 1, width: 1, used };
+    let scale = reading.fp8_scale_name(name)?;
+    let scale = reading.floats(scale, 1)?;
+    Ok(scale.first().copied().map_or(1.0, f64::from))
+}
+
 struct Reading<'a> {
     checkpoint: &'a Checkpoint,
     name: &'a str,
@@ -96,12 +159,13 @@ struct QuantState {
 
 impl Reading<'_> {
     fn stored(mut self) -> Result<HostWeight, TensorError> {
-        for ours in ["input_scale", "input_global_scale"] {
+        for ours in ["input_scale", "input_global_scale", "scale_input"] {
             // Scales of activations are not used: activations are rounded while computing.
             if let Some(name) = self.existing(ours) {
                 self.used.push(name);
             }
         }
+        self.check_comfy_format()?;
         if self.existing(Q4_1).is_some() {
             return self.q4_1();
         }
@@ -131,9 +195,7 @@ impl Reading<'_> {
         if !matches!(kind, F64 | F32 | F16 | Bf16) {
             return Err(self.refuse("weight", format!("is stored as {kind:?}, not as floating point")));
         }
-        if self.existing("weight_scale").is_some() || self.existing("weight_scale_inv").is_some() {
-            return Err(self.refuse("weight", format!("is stored as {kind:?} and has scales")));
-        }
+        self.refuse_scales(kind)?;
         Ok(HostWeight::Dense(self.tensor("weight")?))
     }
 
@@ -163,18 +225,74 @@ impl Reading<'_> {
 
     fn fp8(&mut self) -> Result<HostWeight, TensorError> {
         self.expect_shape("weight", &[self.rows, self.width])?;
-        let scale =
-            ["weight_scale_inv", "weight_scale"].into_iter().find(|scale| self.existing(scale).is_some());
-        let (scales, block) = match scale {
-            Some(scale) => {
-                let block = self.scale_block(scale)?;
-                let grid = self.rows.div_ceil(block.0) * self.width.div_ceil(block.1);
-                (self.floats(scale, grid)?, block)
-            }
-            None => (vec![1.0], (self.rows, self.width)),
-        };
+        let (scales, block) = self.fp8_scales()?;
         let codes = self.bytes("weight")?;
         Ok(HostWeight::Packed(PackedWeight::Fp8(Fp8::new(self.rows, self.width, codes, scales, block))))
+    }
+
+    /// The scales of the weight, and the rows and columns that share one.
+    fn fp8_scales(&mut self) -> Result<(Vec<f32>, (usize, usize)), TensorError> {
+        let scale = self.fp8_scale_name(&self.full("weight"))?;
+        let block = self.scale_block(scale)?;
+        let grid = self.rows.div_ceil(block.0) * self.width.div_ceil(block.1);
+        Ok((self.floats(scale, grid)?, block))
+    }
+
+    /// The name of the scales of `tensor`. Without a scale that is known the values would be wrong: the codes alone are not.
+    fn fp8_scale_name(&self, tensor: &str) -> Result<&'static str, TensorError> {
+        let known: Vec<&'static str> =
+            FP8_SCALES.into_iter().filter(|scale| self.existing(scale).is_some()).collect();
+        match known.as_slice() {
+            [only] => Ok(*only),
+            [] => {
+                let own = format!("{}.", self.name);
+                let names =
+                    self.checkpoint.names().filter(|name| name.starts_with(&own) && name.contains("scale"));
+                let mut others: Vec<&str> = names.collect();
+                others.sort_unstable();
+                let found = if others.is_empty() { "no scale".to_owned() } else { others.join(", ") };
+                let reason = format!(
+                    "is stored in 8 bits (F8_E4M3) with {found}; known scales are {}",
+                    FP8_SCALES.join(", ")
+                );
+                Err(self.checkpoint.invalid(tensor, reason).into())
+            }
+            several => {
+                let reason = format!("has several scales: {}", several.join(", "));
+                Err(self.checkpoint.invalid(tensor, reason).into())
+            }
+        }
+    }
+
+    /// Refuses scales beside a weight that is not quantised.
+    fn refuse_scales(&self, kind: StoredDtype) -> Result<(), TensorError> {
+        match FP8_SCALES.into_iter().find(|scale| self.existing(scale).is_some()) {
+            Some(scale) => {
+                Err(self.refuse("weight", format!("is stored as {kind:?} and has scales ({scale})")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses the formats of ComfyUI whose tensors have the names of other layouts, but another arrangement.
+    fn check_comfy_format(&mut self) -> Result<(), TensorError> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: String,
+        }
+        let Some(name) = self.existing(COMFY_FORMAT) else { return Ok(()) };
+        if self.entry(COMFY_FORMAT)?.bytes > MAX_STATE_BYTES {
+            return Err(self.refuse(COMFY_FORMAT, format!("is longer than {MAX_STATE_BYTES} bytes")));
+        }
+        let json = self.bytes(COMFY_FORMAT)?;
+        match serde_json::from_slice::<Format>(json.bytes()) {
+            Ok(Format { format }) if format == COMFY_FP8 => Ok(()),
+            Ok(Format { format }) => {
+                let reason = format!("is {format:?}; of ComfyUI's formats only {COMFY_FP8:?} is supported");
+                Err(self.checkpoint.invalid(&name, reason).into())
+            }
+            Err(error) => Err(self.checkpoint.invalid(&name, error).into()),
+        }
     }
 
     /// Rows and columns that share a scale, derived from the shape of the scales: the tensor, an output, or a block

@@ -138,26 +138,32 @@ impl Weights {
         Ok(self.count(tensor))
     }
 
-    /// Loads only the rows `rows` of a table `[rows, width]`, in the compute type.
+    /// Loads only the rows `rows` of a table `[rows, width]`, in the compute type; those of an 8-bit table
+    /// (`….weight`) are multiplied by their scales.
     ///
     /// # Errors
     /// As [`Weights::tensor`]; [`CheckpointError::Invalid`] also for a row outside the table.
     pub fn rows(&self, name: &str, rows: &[i64]) -> Result<Tensor, TensorError> {
-        let name = self.name(name);
-        let tensor =
-            self.checkpoint.read_rows(&name, rows)?.f_to_kind(self.kind)?.f_to_device(self.device)?;
-        self.record().used.insert(name);
+        let mut used = Vec::new();
+        let read = quantized::read_rows(&self.checkpoint, &self.name(name), rows, &mut used)?;
+        let tensor = read.f_to_kind(self.kind)?.f_to_device(self.device)?;
+        self.record().used.extend(used);
         Ok(tensor)
     }
 
-    /// Checks that the tensor `name` exists with exactly `shape`, and counts it as used, without loading it.
+    /// Checks that the table `name` exists with exactly `shape` (and, in 8 bits, with its scales), and counts it as used,
+    /// without loading it.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn require(&self, name: &str, shape: &[i64]) -> Result<(), TensorError> {
         let name = self.name(name);
-        self.check(&name, shape)?;
-        self.record().used.insert(name);
+        let mut used = Vec::new();
+        if self.check(&name, shape)? == StoredDtype::F8E4M3 {
+            drop(quantized::read_rows(&self.checkpoint, &name, &[0], &mut used)?);
+        }
+        used.push(name);
+        self.record().used.extend(used);
         Ok(())
     }
 
@@ -282,14 +288,18 @@ impl Weights {
     /// architecture that differs from the expected one.
     pub fn unused(&self) -> Vec<String> {
         let record = self.record();
-        let mut names: Vec<String> =
-            self.checkpoint.names().filter(|name| !record.used.contains(*name)).map(str::to_owned).collect();
+        let mut names: Vec<String> = self
+            .checkpoint
+            .names()
+            .filter(|name| !record.used.contains(*name) && !is_marker(name))
+            .map(str::to_owned)
+            .collect();
         names.sort_unstable();
         names
     }
 
-    /// The tensor as floating-point numbers on the host: as stored; 8-bit floats in bf16, which represents each of
-    /// them; packed weights in f32.
+    /// The tensor as floating-point numbers on the host: as stored; 8-bit floats multiplied by their scale, and packed
+    /// weights, in f32.
     fn host(&self, name: &str, shape: &[i64]) -> Result<Tensor, TensorError> {
         if let (Some(linear), &[outputs, inputs]) = (name.strip_suffix(".weight"), shape) {
             return self.read(linear, [outputs, inputs])?.dense(Kind::Float);
@@ -297,8 +307,17 @@ impl Weights {
         let name = self.name(name);
         let kind = self.check(&name, shape)?;
         let tensor = self.checkpoint.read(&name)?;
-        self.record().used.insert(name);
-        if kind == StoredDtype::F8E4M3 { Ok(tensor.f_to_kind(Kind::BFloat16)?) } else { Ok(tensor) }
+        let mut used = Vec::new();
+        let tensor = match kind {
+            StoredDtype::F8E4M3 => {
+                let scale = quantized::single_scale(&self.checkpoint, &name, &mut used)?;
+                tensor.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?
+            }
+            _ => tensor,
+        };
+        used.push(name);
+        self.record().used.extend(used);
+        Ok(tensor)
     }
 
     /// A stack of weights `[count, outputs, inputs]` on the host, stored in that order or with the last two
@@ -368,6 +387,11 @@ impl Weights {
     fn record(&self) -> std::sync::MutexGuard<'_, LoadRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a tensor only says that the file holds scaled 8-bit weights (ComfyUI).
+fn is_marker(name: &str) -> bool {
+    name == "scaled_fp8" || name.ends_with(".scaled_fp8")
 }
 
 fn no_names(weights: &Weights) -> TensorError {
