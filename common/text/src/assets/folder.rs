@@ -16,6 +16,8 @@ const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 pub(super) struct Folder {
     path: PathBuf,
     tokenizer_config: Value,
+    /// `special_tokens_map.json`: older files have the special tokens only here.
+    special_tokens: Value,
 }
 
 pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
@@ -34,11 +36,13 @@ pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
         .ok_or_else(|| {
             AssetsError::invalid(&config_path, "max_position_embeddings is not a positive integer")
         })?;
-    let end_tokens = [&generation, &config, text]
-        .into_iter()
-        .map(|config| ids(&config["eos_token_id"]))
-        .find(|ids| !ids.is_empty())
-        .unwrap_or_default();
+    let special_tokens = read_json(&path.join("special_tokens_map.json"))?.unwrap_or(Value::Null);
+    let mut end_tokens = Vec::new();
+    for id in [&generation, &config, text].into_iter().flat_map(|config| ids(&config["eos_token_id"])) {
+        if !end_tokens.contains(&id) {
+            end_tokens.push(id);
+        }
+    }
     let name = path
         .canonicalize()
         .ok()
@@ -51,7 +55,7 @@ pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
         defaults: defaults(&generation),
         image_token: config["image_token_id"].as_u64().and_then(|id| u32::try_from(id).ok()),
     };
-    Ok((Source::Folder(Folder { path: path.to_owned(), tokenizer_config }), facts))
+    Ok((Source::Folder(Folder { path: path.to_owned(), tokenizer_config, special_tokens }), facts))
 }
 
 impl Folder {
@@ -93,10 +97,13 @@ impl Folder {
         String::from_utf8(bytes).map(Some).map_err(|error| AssetsError::invalid(path, error))
     }
 
-    /// The text of a special token, given as a string or as an object.
+    /// The text of a special token, given as a string or as an object in `tokenizer_config.json`, else in
+    /// `special_tokens_map.json`.
     fn special(&self, name: &str) -> Option<String> {
-        let value = &self.tokenizer_config[name];
-        value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
+        [&self.tokenizer_config[name], &self.special_tokens[name]]
+            .into_iter()
+            .find_map(|value| value.as_str().or_else(|| value["content"].as_str()))
+            .map(str::to_owned)
     }
 }
 
@@ -153,5 +160,9 @@ fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, AssetsError> {
     if length > limit {
         return Err(AssetsError::invalid(path, format!("{length} bytes exceed the limit of {limit}")));
     }
-    std::fs::read(path).map(Some).map_err(|error| AssetsError::io(path, error))
+    let bytes = std::fs::read(path).map_err(|error| AssetsError::io(path, error))?;
+    match videosdgx_gguf::lfs_pointer(&bytes) {
+        Some(reason) => Err(AssetsError::invalid(path, reason)),
+        None => Ok(Some(bytes)),
+    }
 }

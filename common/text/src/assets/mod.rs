@@ -35,6 +35,7 @@ struct Inner {
     source: Source,
     facts: Facts,
     tokenizer: OnceLock<Result<Tokenizer, AssetsError>>,
+    end_tokens: OnceLock<Vec<u32>>,
     template: OnceLock<Result<Option<ChatTemplate>, AssetsError>>,
     constraints: OnceLock<Result<ConstraintCompiler, AssetsError>>,
 }
@@ -51,6 +52,7 @@ struct Facts {
     family: String,
     name: String,
     context_length: usize,
+    /// Of the configuration; the tokenizer has one, too.
     end_tokens: Vec<u32>,
     defaults: GenerationDefaults,
     image_token: Option<u32>,
@@ -82,7 +84,7 @@ impl std::fmt::Debug for TextAssets {
 }
 
 impl TextAssets {
-    /// Opens the folder or GGUF file at `path`; a folder with one GGUF file and no `config.json` is treated as that file. Reads only
+    /// Opens the folder or GGUF file at `path`; a folder with a GGUF file (see [`videosdgx_gguf::file_in`]) is treated as that file. Reads only
     /// small files and headers.
     ///
     /// # Errors
@@ -98,6 +100,7 @@ impl TextAssets {
             source,
             facts,
             tokenizer: OnceLock::new(),
+            end_tokens: OnceLock::new(),
             template: OnceLock::new(),
             constraints: OnceLock::new(),
         };
@@ -179,10 +182,16 @@ impl TextAssets {
         }))
     }
 
-    /// All tokens that end an output (GLM has three).
+    /// All tokens that end an output (GLM has three): those of the generation configuration, of the model's configuration, and
+    /// the tokenizer's own, which in many checkpoints is the only one that ends a turn. Builds the tokenizer.
     #[must_use]
     pub fn end_tokens(&self) -> &[u32] {
-        &self.inner.facts.end_tokens
+        self.inner.end_tokens.get_or_init(|| {
+            let mut ends = self.inner.facts.end_tokens.clone();
+            let own = self.tokenizer().ok().and_then(Tokenizer::eos);
+            ends.extend(own.filter(|own| !self.inner.facts.end_tokens.contains(own)));
+            ends
+        })
     }
 
     /// Recommended sampling parameters.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 use tempfile::TempDir;
-use videosdgx_text::{AssetsError, Constraint, Language as _, OutputFormat, TextAssets, ToolFormat};
+use videosdgx_text::{
+    AssetsError, Constraint, Language as _, OutputFormat, TemplateInput, TextAssets, ToolFormat,
+};
 
 use crate::support;
 
@@ -60,7 +62,8 @@ fn a_folder_in_the_published_layout() {
         (assets.family(), assets.context_length(), assets.image_token()),
         ("qwen3_vl", 262_144, Some(5))
     );
-    assert_eq!(assets.end_tokens(), [7, 8, 9]);
+    let own = assets.tokenizer().expect("a tokenizer").eos().expect("the tokenizer has one");
+    assert_eq!(assets.end_tokens(), [7, 8, 9, own]);
     let defaults = assets.defaults();
     assert_eq!(
         (defaults.temperature, defaults.top_p, defaults.top_k, defaults.min_p),
@@ -148,4 +151,73 @@ fn the_engine_s_view_of_a_checkpoint() {
     let yes = language.encode("yes").expect("encodes")[0];
     assert_eq!(matcher.accept(yes), Ok(true));
     assert!(language.matcher(&Constraint::Regex("(".to_owned())).is_err());
+}
+
+/// Every source of end tokens counts: an answer that ends its turn with the tokenizer's own end token has ended.
+#[test]
+fn end_tokens_are_those_of_all_files() {
+    let tokenizer = String::from_utf8(support::read("tokenizer.json")).expect("UTF-8");
+    let end = support::qwen().token_id("<|im_end|>").expect("is there");
+    let with = |config: &str, generation: &str, tokenizer_config: &str, map: &str| {
+        let folder = folder(&[
+            ("config.json", config),
+            ("generation_config.json", generation),
+            ("tokenizer_config.json", tokenizer_config),
+            ("special_tokens_map.json", map),
+            ("tokenizer.json", &tokenizer),
+        ]);
+        open(&folder).expect("opens").end_tokens().to_vec()
+    };
+    let bare = r#"{"model_type": "qwen3", "max_position_embeddings": 4096}"#;
+    let nested = r#"{"model_type": "qwen3_vl", "eos_token_id": 2, "text_config": {"max_position_embeddings": 8, "eos_token_id": [3, 2]}}"#;
+    let own = r#"{"eos_token": "<|im_end|>"}"#;
+    assert_eq!(with(CONFIG, "{}", own, "{}"), [1, end]);
+    assert_eq!(with(CONFIG, r#"{"eos_token_id": 1}"#, own, "{}"), [1, end]);
+    assert_eq!(with(CONFIG, r#"{"eos_token_id": [4, 1]}"#, "{}", "{}"), [4, 1]);
+    assert_eq!(with(bare, "{}", own, "{}"), [end]);
+    assert_eq!(with(bare, "{}", "{}", own), [end]);
+    assert_eq!(with(nested, "{}", "{}", "{}"), [2, 3]);
+    assert!(with(bare, "{}", "{}", "{}").is_empty());
+}
+
+#[test]
+fn special_tokens_are_read_from_the_map_where_the_tokenizers_configuration_has_none() {
+    let tokenizer = String::from_utf8(support::read("tokenizer.json")).expect("UTF-8");
+    let template = "{{ bos_token }}{{ eos_token }}{{ pad_token }}";
+    for (config, map, expected) in [
+        (
+            "{}",
+            r#"{"bos_token": {"content": "<|endoftext|>"}, "eos_token": "<|im_end|>"}"#,
+            "<|endoftext|><|im_end|>",
+        ),
+        (
+            r#"{"eos_token": "<|endoftext|>", "pad_token": null}"#,
+            r#"{"eos_token": "<|im_end|>", "pad_token": "<p>"}"#,
+            "<|endoftext|><p>",
+        ),
+    ] {
+        let folder = folder(&[
+            ("config.json", CONFIG),
+            ("tokenizer_config.json", config),
+            ("special_tokens_map.json", map),
+            ("tokenizer.json", &tokenizer),
+            ("chat_template.jinja", template),
+        ]);
+        let assets = open(&folder).expect("opens");
+        let template = assets.template().expect("valid").expect("there");
+        let rendered = template.render(&TemplateInput::default()).expect("renders");
+        assert_eq!(rendered.text(), expected);
+    }
+}
+
+/// A GGUF file beside the original model's configuration, and files that only stand in for others.
+#[test]
+fn a_gguf_file_is_found_and_pointers_are_named() {
+    let folder = folder(&[("config.json", CONFIG)]);
+    std::os::unix::fs::symlink(support::smollm2(), folder.path().join("m.gguf")).expect("links");
+    assert_eq!(open(&folder).expect("opens").context_length(), 8192, "that of the GGUF file");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1234567\n";
+    let cloned = self::folder(&[("config.json", CONFIG), ("tokenizer.json", pointer)]);
+    let error = open(&cloned).expect("opens").tokenizer().expect_err("a pointer").to_string();
+    assert!(error.contains("is a Git LFS pointer"), "{error}");
 }
