@@ -9,7 +9,7 @@ use crate::{ModelDescription, Priority, Resolution, whole_number::RequestValue};
 
 /// Makes an enum of names: each variant with the name that it has in JSON, in OpenAPI and on the command line.
 macro_rules! named_choice {
-    ($(#[$attribute:meta])* $choice:ident { $($(#[$variant_attribute:meta])* $variant:ident = $name:literal,)* }) => {
+    ($(#[$attribute:meta])* $choice:ident { $($(#[$variant_attribute:meta])* $variant:ident = $name:tt,)* }) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         pub enum $choice {
@@ -434,5 +434,14 @@ mod tests {
             assert_eq!(serde_json::to_value(scheduler).unwrap(), scheduler.as_str());
         }
         assert_eq!(serde_json::from_value::<OutputFormat>("mp4".into()).unwrap(), OutputFormat::H264);
+    }
+
+    #[test]
+    fn names_in_openapi_are_those_of_json() {
+        fn documented<T: utoipa::PartialSchema>() -> serde_json::Value {
+            serde_json::to_value(T::schema()).unwrap()["enum"].take()
+        }
+        assert_eq!(documented::<OutputFormat>(), serde_json::to_value(OutputFormat::ALL).unwrap());
+        assert_eq!(documented::<SchedulerName>(), serde_json::to_value(SchedulerName::ALL).unwrap());
     }
 }

@@ -205,8 +205,9 @@ fn special_tokens_are_read_from_the_map_where_the_tokenizers_configuration_has_n
         ]);
         let assets = open(&folder).expect("opens");
         let template = assets.template().expect("valid").expect("there");
-        let rendered = template.render(&TemplateInput::default()).expect("renders");
-        assert_eq!(rendered.text(), expected);
+        let messages = vec![json!({"role": "user", "content": "hi"})];
+        let rendered = template.render(&TemplateInput { messages, ..TemplateInput::default() });
+        assert_eq!(rendered.expect("renders").text(), expected);
     }
 }
 
