@@ -7,7 +7,7 @@ use videosdgx_api::{
     Problem,
     openai::{self, ChatMessage, ChatRequest},
 };
-use videosdgx_shell::HandlerResult;
+use videosdgx_shell::{HandlerResult, run_blocking};
 use videosdgx_text::{ConstraintError, ToolChoice, ToolError, ToolSet, tool_constraint};
 
 use crate::{
@@ -97,8 +97,6 @@ pub(crate) async fn task_of_input(
         TemplateRequest { conversation, tools: tool_values(&tools), kwargs, end: input.prompt_end };
     let prompt = prompt::of_conversation(runtime, template).await?;
     let tools = ToolSet::parse(&tool_values(&tools)).map_err(tool_problem)?;
-    let calls = ToolCalls { tools: &tools, choice: &choice, parallel: input.parallel_tool_calls };
-    let constraint = output_constraint(runtime, input.constraint, &calls, prompt.thinking, prefix)?;
     let mut sampling = input.sampling;
     sampling.stop.max_tokens = prompt::output_limit(
         runtime,
@@ -107,6 +105,15 @@ pub(crate) async fn task_of_input(
         input.default_max_tokens,
         input.max_tokens_field,
     )?;
+    // Reading large schemas takes time.
+    let (shared, requested, parallel, thinking) =
+        (Arc::clone(runtime), input.constraint, input.parallel_tool_calls, prompt.thinking);
+    let (tools, constraint) = run_blocking(move || {
+        let calls = ToolCalls { tools: &tools, choice: &choice, parallel };
+        let constraint = output_constraint(&shared, requested, &calls, thinking, prefix);
+        constraint.map(|constraint| (tools, constraint))
+    })
+    .await??;
     Ok(GenerationTask { prompt, sampling, constraint, logprobs: input.logprobs, tools: Some(tools) })
 }
 

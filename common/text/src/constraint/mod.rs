@@ -21,6 +21,7 @@ pub use self::compiler::ConstraintCompiler;
 pub use self::matcher::Matcher;
 pub use self::pool::{CompileError, CompilePool, CompilePoolConfig, Compiling};
 pub use self::schema::{Enforcement, guided_schema};
+pub(crate) use self::source::MAX_SOURCE_BYTES;
 pub use self::source::{regex_rule, rule_of};
 
 /// Errors of compiling and following a constraint.

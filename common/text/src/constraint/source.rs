@@ -11,7 +11,7 @@ use super::{ConstraintError, invalid};
 use crate::Constraint;
 
 /// Maximum size of a schema, regular expression or grammar, bytes.
-const MAX_SOURCE_BYTES: usize = 256 << 10;
+pub(crate) const MAX_SOURCE_BYTES: usize = 256 << 10;
 
 /// Checks the size of the constraint and returns the hash of its kind and source.
 pub(super) fn key(constraint: &Constraint) -> Result<Key, ConstraintError> {

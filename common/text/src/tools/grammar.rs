@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::schema::{self, ArgumentKind};
 use super::{Tool, ToolChoice, ToolError, ToolFormat, ToolSet};
 use crate::Constraint;
-use crate::constraint::{ConstraintError, Enforcement, guided_schema};
+use crate::constraint::{ConstraintError, Enforcement, MAX_SOURCE_BYTES, guided_schema};
 
 /// The constraint that enforces `choice`: none for `none` and `auto`, otherwise a grammar that allows only calls with arguments
 /// that match each tool's schema. `parallel`: allows more than one call. `thinking`: the output begins inside reasoning, which is not
-/// constrained. A part of a schema that cannot be enforced is left out, unless the tool is strict.
+/// constrained. A part of a schema that cannot be enforced is left out, unless the tool is strict. Of schemas that are too large together
+/// for a constraint only the names of the arguments are enforced; looking at each of their parts would take too long.
 ///
 /// # Errors
 /// [`ToolError`] with the schema that cannot be enforced.
@@ -27,6 +28,10 @@ pub fn tool_constraint(
         ToolChoice::Required => true,
         ToolChoice::Named(name) => tool.name == *name,
     };
+    let written =
+        tools.tools().iter().filter(|tool| is_allowed(tool)).map(|tool| tool.parameters.to_string().len());
+    let without = if written.sum::<usize>() > MAX_SOURCE_BYTES { tools.without_schemas() } else { None };
+    let tools = without.as_ref().unwrap_or(tools);
     let allowed: Vec<(usize, &Tool)> =
         tools.tools().iter().enumerate().filter(|(_, tool)| is_allowed(tool)).collect();
     if allowed.is_empty() {

@@ -151,6 +151,25 @@ fn a_strict_tools_schema_is_not_loosened() {
     assert_eq!(strict.without_schemas().expect("some").get("f"), strict.get("f"));
 }
 
+/// Schemas that no constraint can hold are not examined part by part.
+#[test]
+fn of_tools_with_very_large_schemas_only_the_names_are_enforced() {
+    let property =
+        |number: usize| (format!("p{number}"), json!({"type": "string", "pattern": "[a-z]{3}.*x"}));
+    let parameters = |count: usize| {
+        let properties: serde_json::Map<_, _> = (0..count).map(property).collect();
+        json!({"type": "object", "properties": properties})
+    };
+    let constraint = |tools: &ToolSet| {
+        tool_constraint(ToolFormat::Hermes, tools, &ToolChoice::Required, true, false).expect("enforceable")
+    };
+    for (count, is_too_large) in [(10, false), (6_000, true)] {
+        let whole = tools(&parameters(count), false);
+        let names = whole.without_schemas().expect("not strict");
+        assert_eq!(constraint(&whole) == constraint(&names), is_too_large, "{count}");
+    }
+}
+
 /// The last resort: any arguments.
 #[test]
 fn tools_without_schemas_take_any_arguments() {
