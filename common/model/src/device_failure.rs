@@ -3,28 +3,18 @@
 //! After an error such as an illegal memory access, every use of CUDA in the same process fails. Only a new process has a
 //! working device again, so `main` ends this one with an exit status of its own, once jobs and streams know of the failure.
 
-use std::{
-    future::poll_fn,
-    sync::{Mutex, OnceLock, PoisonError},
-    task::{Poll, Waker},
-};
+use videosdgx_threads::FirstFailure;
 
 /// The reason that was reported first.
-static FAILED: OnceLock<String> = OnceLock::new();
-/// Tasks that wait in [`device_failure`].
-static WAITING: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
+static FAILED: FirstFailure<String> = FirstFailure::new();
 
 /// Records that the device of this process has failed for good. Call it once those who use the device have been told.
 pub fn report_device_failure(reason: &str) {
-    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    // Later failures follow from the first.
-    if FAILED.set(reason.to_owned()).is_ok() {
+    // Before anyone is woken, who may end the process.
+    if FAILED.get().is_none() {
         tracing::error!(reason, "device_failed");
     }
-    let waiting = std::mem::take(&mut *waiting);
-    for waker in waiting {
-        waker.wake();
-    }
+    FAILED.report(reason.to_owned());
 }
 
 /// Why the device has failed, if it has.
@@ -35,18 +25,7 @@ pub fn failed_device() -> Option<&'static str> {
 
 /// Completes with the reason when the device has failed.
 pub async fn device_failure() -> &'static str {
-    poll_fn(|context| {
-        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        match failed_device() {
-            Some(reason) => Poll::Ready(reason),
-            None => {
-                waiting.retain(|waker| !waker.will_wake(context.waker()));
-                waiting.push(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    })
-    .await
+    FAILED.wait().await
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ mod tests {
                 ServiceConfig::from_lookup("fake", |name| (name == "LOG_FORMAT").then(|| format.clone()));
             start_logging(&config.unwrap()).unwrap();
             let thread = std::thread::spawn(|| tracing::error!("this line is lost"));
-            thread.join().expect("the thread goes on");
+            thread.join().expect("the thread continues");
             return;
         }
         for format in ["text", "json"] {
@@ -70,7 +70,7 @@ mod tests {
         }
     }
 
-    /// A disk without room.
+    /// A full disk.
     fn full() -> Stdio {
         File::options().write(true).open("/dev/full").unwrap().into()
     }

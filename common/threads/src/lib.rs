@@ -13,20 +13,19 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod first_failure;
+
 use std::{
     any::Any,
     fmt,
-    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Mutex, OnceLock, PoisonError},
-    task::{Poll, Waker},
     thread::{Builder, JoinHandle},
 };
 
+pub use first_failure::FirstFailure;
+
 /// The first vital thread of this process that panicked.
-static FAILED: OnceLock<FailedThread> = OnceLock::new();
-/// Tasks that wait in [`thread_failure`].
-static WAITING: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
+static FAILED: FirstFailure<FailedThread> = FirstFailure::new();
 
 /// A vital thread that panicked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,28 +68,12 @@ pub fn failed_thread() -> Option<&'static FailedThread> {
 
 /// Completes when a vital thread has panicked.
 pub async fn thread_failure() -> &'static FailedThread {
-    poll_fn(|context| {
-        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        match FAILED.get() {
-            Some(failed) => Poll::Ready(failed),
-            None => {
-                waiting.retain(|waker| !waker.will_wake(context.waker()));
-                waiting.push(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    })
-    .await
+    FAILED.wait().await
 }
 
 fn record(failed: FailedThread) {
     tracing::error!(thread = failed.name, panic = failed.message, "vital_thread_panicked");
-    // Later failures follow from the first.
-    let _ = FAILED.set(failed);
-    let waiting = std::mem::take(&mut *WAITING.lock().unwrap_or_else(PoisonError::into_inner));
-    for waker in waiting {
-        waker.wake();
-    }
+    FAILED.report(failed);
 }
 
 /// The message of a panic.

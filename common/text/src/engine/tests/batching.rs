@@ -168,11 +168,11 @@ fn the_queue_has_places_for_others_when_one_principal_has_used_up_its_share() {
     let greedy: Vec<_> = (0..64).map_while(|id| submit("greedy", id).ok()).collect();
     let refused = submit("greedy", 64).unwrap_err();
     assert!(refused.to_string().starts_with("your share of the queue is full"), "{refused}");
-    let mut room = rig.engine.wait_for_queue_space("greedy");
-    assert!((&mut room).now_or_never().is_none());
+    let mut space = rig.engine.wait_for_queue_space("greedy");
+    assert!((&mut space).now_or_never().is_none());
     let modest = submit("modest", 0).unwrap();
     rig.stage.open();
-    block_on(room);
+    block_on(space);
     assert_eq!(collect(modest).ids.len(), 5);
     assert!(greedy.into_iter().all(|stream| collect(stream).ids.len() == 5));
 }

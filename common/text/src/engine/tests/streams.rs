@@ -226,10 +226,10 @@ fn a_full_queue_gives_a_retry_time_and_signals_free_space() {
         }
         other => panic!("{other:?}"),
     }
-    let mut room = rig.engine.wait_for_queue_space("somebody");
-    assert!((&mut room).now_or_never().is_none());
+    let mut space = rig.engine.wait_for_queue_space("somebody");
+    assert!((&mut space).now_or_never().is_none());
     rig.stage.open();
-    block_on(room);
+    block_on(space);
     rig.run(request("c", 1, 10, 5));
     assert_eq!(streams.into_iter().map(collect).filter(|output| output.ids.len() == 5).count(), 2);
     assert_eq!(rig.engine.snapshot().refused, 1);
