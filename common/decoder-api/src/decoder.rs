@@ -11,6 +11,12 @@ pub trait Decoder: Send + 'static {
     /// Properties of the model that do not change while it is loaded.
     fn shape(&self) -> DecoderShape;
 
+    /// Identifies the state of the checkpoint that the weights were loaded from. An engine that was started for another one (with
+    /// its tokenizer and template) does not use this model. 0: not identified.
+    fn checkpoint(&self) -> u64 {
+        0
+    }
+
     /// Resizes the cache to `blocks` blocks. Blocks below the new size keep their content; the memory of the others is freed.
     ///
     /// # Errors

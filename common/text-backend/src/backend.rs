@@ -1,6 +1,6 @@
 //! Serves a language model's checkpoint as a [`TextBackend`].
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use videosdgx_api::TextModelDescription;
@@ -8,7 +8,7 @@ use videosdgx_decoder::{LoadError, Source, TextModel};
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_model::{CheckpointLocation, CheckpointVersion, ModelError};
 use videosdgx_tensor::{CheckpointError, Kind, TensorError, release_code_pages, release_memory};
-use videosdgx_text_service::TextBackend;
+use videosdgx_text_service::{TextBackend, TextCheckpoint};
 
 use crate::Settings;
 
@@ -24,21 +24,13 @@ const DEMONSTRATION: &str = "smollm2-135m";
 ///
 /// let config = ServiceConfig::from_lookup("qwen3-4b", videosdgx_shell::environment)?;
 /// let backend = DecoderBackend::new(Settings::from_config(&config)?);
-/// println!("{} bytes", backend.declared_peak()?);
+/// println!("{} bytes", backend.checkpoint()?.peak);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct DecoderBackend {
     settings: Settings,
     /// The last checkpoint that was read.
-    cached: Mutex<Option<(CheckpointLocation, CheckpointVersion, CheckpointSummary)>>,
-}
-
-/// Description and memory demand of a checkpoint.
-#[derive(Clone)]
-struct CheckpointSummary {
-    description: TextModelDescription,
-    /// Peak memory in bytes, without the KV cache.
-    peak: u64,
+    cached: Mutex<Option<(CheckpointLocation, TextCheckpoint)>>,
 }
 
 /// A loaded model. When it is dropped, the memory pages of libtorch's code are released too.
@@ -72,23 +64,19 @@ impl DecoderBackend {
         Self { settings, cached: Mutex::new(None) }
     }
 
-    fn open(&self, location: &CheckpointLocation) -> Result<Source, ModelError> {
-        Source::open(&location.path).map_err(|error| self.load_error(error))
+    fn open(&self, location: &Path) -> Result<Source, ModelError> {
+        Source::open(location).map_err(|error| self.load_error(error))
     }
 
-    /// The checkpoint's summary; the checkpoint is read again only if it is another one or its files have changed.
-    fn summary(&self) -> Result<CheckpointSummary, ModelError> {
-        let location = self.settings.location()?;
-        // When the files cannot be examined, opening them says why.
-        let version = CheckpointVersion::of(&location.path).ok();
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, known_version, summary)) = &*cached
-            && *known == location
-            && Some(*known_version) == version
-        {
-            return Ok(summary.clone());
-        }
-        let source = self.open(&location)?;
+    /// Reads configuration and headers of a checkpoint whose files had this version before.
+    fn read(
+        &self,
+        location: &CheckpointLocation,
+        version: std::io::Result<CheckpointVersion>,
+    ) -> Result<TextCheckpoint, ModelError> {
+        // Opening reports what is missing.
+        let source = self.open(&location.path)?;
+        let version = version.map_err(ModelError::failed)?;
         let options = &self.settings.options(&source);
         source.vision().map_err(|error| self.load_error(error))?;
         let description = TextModelDescription {
@@ -104,9 +92,13 @@ impl DecoderBackend {
             max_context: source.config().max_context as u64,
             vision: source.config().vision.is_some(),
         };
-        let summary = CheckpointSummary { description, peak: source.memory(options).peak() };
-        *cached = version.map(|version| (location, version, summary.clone()));
-        Ok(summary)
+        Ok(TextCheckpoint {
+            description,
+            location: source.path().to_owned(),
+            version,
+            vocab: usize::try_from(source.config().vocab).unwrap_or(0),
+            peak: source.memory(options).peak(),
+        })
     }
 
     fn load_error(&self, error: LoadError) -> ModelError {
@@ -139,20 +131,23 @@ impl DecoderBackend {
 impl TextBackend for DecoderBackend {
     type Model = LoadedModel;
 
-    fn describe(&self) -> Result<TextModelDescription, ModelError> {
-        self.summary().map(|summary| summary.description)
+    fn checkpoint(&self) -> Result<TextCheckpoint, ModelError> {
+        let location = self.settings.location()?;
+        let version = CheckpointVersion::of(&location.path);
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, checkpoint)) = &*cached
+            && *known == location
+            && version.as_ref().is_ok_and(|version| *version == checkpoint.version)
+        {
+            return Ok(checkpoint.clone());
+        }
+        let checkpoint = self.read(&location, version)?;
+        *cached = Some((location, checkpoint.clone()));
+        Ok(checkpoint)
     }
 
-    fn location(&self) -> Result<PathBuf, ModelError> {
-        Ok(self.open(&self.settings.location()?)?.path().to_owned())
-    }
-
-    fn declared_peak(&self) -> Result<u64, ModelError> {
-        self.summary().map(|summary| summary.peak)
-    }
-
-    fn load(&self) -> Result<LoadedModel, ModelError> {
-        let source = self.open(&self.settings.location()?)?;
+    fn load(&self, checkpoint: &TextCheckpoint) -> Result<LoadedModel, ModelError> {
+        let source = self.open(&checkpoint.location)?;
         let memory = source.memory(&self.settings.options(&source));
         tracing::info!(
             checkpoint = %source.path().display(),

@@ -1,80 +1,57 @@
 //! The interface between serving and a model.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use videosdgx_api::TextModelDescription;
 use videosdgx_decoder_api::Decoder;
-use videosdgx_model::{Load, ModelError};
+use videosdgx_model::{CheckpointVersion, ModelError};
 
 /// The model of a text service. Only [`TextBackend::load`] reads weights.
 pub trait TextBackend: Send + Sync + 'static {
     /// The loaded weights and their KV cache. Only the inference thread uses it.
     type Model: Decoder;
 
-    /// Describes the checkpoint. Reads configuration files only. It is called for each request that shows the description, so
-    /// that a checkpoint installed while the service runs is found. May block.
+    /// The installed checkpoint, which the next load uses. Reads configuration files and headers only, and only if they have
+    /// changed: it is called whenever a request needs a model that is not in memory. May block.
     ///
     /// # Errors
     /// [`ModelError::CheckpointMissing`] or [`ModelError::CheckpointInvalid`].
-    fn describe(&self) -> Result<TextModelDescription, ModelError>;
+    fn checkpoint(&self) -> Result<TextCheckpoint, ModelError>;
 
-    /// The checkpoint's folder, or its GGUF file. Tokenizer, chat template, generation and picture settings are read from it
-    /// once, at the first request.
-    ///
-    /// # Errors
-    /// As [`TextBackend::describe`].
-    fn location(&self) -> Result<PathBuf, ModelError>;
-
-    /// Peak memory of weights and activations in bytes, without the KV cache; checked against the memory budget before a load.
-    ///
-    /// # Errors
-    /// As [`TextBackend::describe`].
-    fn declared_peak(&self) -> Result<u64, ModelError>;
-
-    /// Loads the weights, on the inference thread.
+    /// Loads the weights of `checkpoint`, on the inference thread. Tokenizer, chat template and the other files were opened
+    /// before, so that a load that succeeds means that requests can be answered.
     ///
     /// # Errors
     /// Why it failed; the process continues and the next use tries again.
-    fn load(&self) -> Result<Self::Model, ModelError>;
+    fn load(&self, checkpoint: &TextCheckpoint) -> Result<Self::Model, ModelError>;
 
     /// Called on the inference thread after the model was dropped, or after a load that failed: returns what the model's
     /// library keeps, such as a GPU's memory.
     fn model_dropped(&self) {}
 }
 
+/// A checkpoint as its configuration files and headers describe it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextCheckpoint {
+    /// What `/info` shows.
+    pub description: TextModelDescription,
+    /// Its folder, or its GGUF file. Tokenizer, chat template, generation and picture settings are read from it.
+    pub location: PathBuf,
+    /// The state of its files.
+    pub version: CheckpointVersion,
+    /// Rows of the embedding: the tokens of a prompt are below.
+    pub vocab: usize,
+    /// Peak memory of weights and activations in bytes, without the KV cache; checked against the memory budget before a load.
+    pub peak: u64,
+}
+
 /// A [`TextBackend`] without its model type, for code that does not load.
 pub(crate) trait ErasedBackend: Send + Sync {
-    fn describe(&self) -> Result<TextModelDescription, ModelError>;
-    fn location(&self) -> Result<PathBuf, ModelError>;
+    fn checkpoint(&self) -> Result<TextCheckpoint, ModelError>;
 }
 
 impl<B: TextBackend> ErasedBackend for B {
-    fn describe(&self) -> Result<TextModelDescription, ModelError> {
-        TextBackend::describe(self)
-    }
-
-    fn location(&self) -> Result<PathBuf, ModelError> {
-        TextBackend::location(self)
-    }
-}
-
-/// Loads a [`TextBackend`]'s model.
-#[derive(Debug)]
-pub(crate) struct BackendLoad<B>(pub(crate) Arc<B>);
-
-impl<B: TextBackend> Load for BackendLoad<B> {
-    type Model = B::Model;
-    type Error = ModelError;
-
-    fn declared_peak(&self) -> Result<u64, ModelError> {
-        self.0.declared_peak()
-    }
-
-    fn load(&self) -> Result<B::Model, ModelError> {
-        self.0.load().inspect_err(ModelError::report_if_device_failed)
-    }
-
-    fn model_dropped(&self) {
-        self.0.model_dropped();
+    fn checkpoint(&self) -> Result<TextCheckpoint, ModelError> {
+        TextBackend::checkpoint(self)
     }
 }

@@ -15,10 +15,10 @@ use videosdgx_api::TextModelDescription;
 use videosdgx_decoder_api::{
     BLOCK_TOKENS, Decoder, DecoderError, DecoderShape, Logits, LogitsRequest, Segment,
 };
-use videosdgx_model::ModelError;
+use videosdgx_model::{CheckpointVersion, ModelError};
 use videosdgx_shell::{ServiceConfig, environment};
 
-use crate::TextBackend;
+use crate::{TextBackend, TextCheckpoint};
 
 /// The first word of the last user message selects the answer:
 ///
@@ -31,6 +31,7 @@ use crate::TextBackend;
 /// | `forever` | the alphabet, repeated without end |
 /// | `random` | letters with equal probabilities, without end |
 /// | `fail` | every step with this sequence fails |
+/// | `nan` | the logits are not numbers |
 /// | `stumble X` | one step with this sequence fails, then `X` |
 /// | anything else | `You said: …` |
 ///
@@ -151,17 +152,17 @@ fn letter(byte: u32) -> char {
 impl TextBackend for FakeBackend {
     type Model = FakeDecoder;
 
-    fn describe(&self) -> Result<TextModelDescription, ModelError> {
+    fn checkpoint(&self) -> Result<TextCheckpoint, ModelError> {
         let file = self.folder.join("config.json");
-        if !file.exists() {
-            return Err(ModelError::CheckpointMissing {
-                path: file,
-                hint: "create it again with FakeBackend::new".to_owned(),
-            });
-        }
-        Ok(TextModelDescription {
+        let text = fs::read(&file).map_err(|_| ModelError::CheckpointMissing {
+            path: file,
+            hint: "create it again with FakeBackend::new".to_owned(),
+        })?;
+        let config: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let vocab = config["vocab_size"].as_u64().and_then(|size| usize::try_from(size).ok());
+        let description = TextModelDescription {
             name: "fake".to_owned(),
-            checkpoint: "fake-bytes".to_owned(),
+            checkpoint: config["_name_or_path"].as_str().unwrap_or("fake-bytes").to_owned(),
             architecture: "FakeForCausalLM".to_owned(),
             demonstration: true,
             device: "cpu".to_owned(),
@@ -171,20 +172,17 @@ impl TextBackend for FakeBackend {
             parameters: 0,
             max_context: self.max_context as u64,
             vision: false,
+        };
+        Ok(TextCheckpoint {
+            description,
+            location: self.folder.clone(),
+            version: CheckpointVersion::of(&self.folder).map_err(ModelError::failed)?,
+            vocab: vocab.unwrap_or(VOCAB),
+            peak: self.declared_peak,
         })
     }
 
-    fn location(&self) -> Result<PathBuf, ModelError> {
-        Ok(self.folder.clone())
-    }
-
-    fn declared_peak(&self) -> Result<u64, ModelError> {
-        self.describe()?;
-        Ok(self.declared_peak)
-    }
-
-    fn load(&self) -> Result<FakeDecoder, ModelError> {
-        self.describe()?;
+    fn load(&self, _: &TextCheckpoint) -> Result<FakeDecoder, ModelError> {
         pause(self.load_time);
         let broken = self.folder.join("broken");
         if broken.exists() {
@@ -268,6 +266,7 @@ impl FakeDecoder {
         }
         match self.next(known)? {
             Next::Token(id) => row[id as usize] = 40.0,
+            Next::NotANumber => row.fill(f32::NAN),
             Next::Letter => (b'a'..=b'z').for_each(|byte| row[usize::from(byte)] = 40.0),
         }
         Ok(row)
@@ -288,6 +287,7 @@ impl FakeDecoder {
         let reply = match word {
             "forever" => return Ok(Next::Token(alphabet(written))),
             "random" => return Ok(Next::Letter),
+            "nan" => return Ok(Next::NotANumber),
             "fail" => return Err(DecoderError::Failed("requested by the message".to_owned())),
             "stumble" if written == 3 && !self.stumbled.swap(true, Ordering::Relaxed) => {
                 return Err(DecoderError::Failed("requested by the message".to_owned()));
@@ -320,6 +320,7 @@ fn pause(time: Duration) {
 enum Next {
     Token(u32),
     Letter,
+    NotANumber,
 }
 
 fn alphabet(at: usize) -> u32 {

@@ -12,13 +12,14 @@
 //! |---|---|
 //! | configuration, interface to the model | `settings`, `limits`, `backend`, `metrics` |
 //! | checks of request fields | `sampling`, `constraint`, `conversation`, `pictures`, `fetch` |
-//! | core | `runtime`, `prompt`, `output`, `submission` |
+//! | core | `checkpoints`, `runtime`, `prompt`, `output`, `submission` |
 //! | protocols | `chat`, `completion`, `stream`, with `response`, `logprobs`, `errors`, `sse` |
 //! | shared state | `service` |
 //! | edge | `socket`, `routes`, `openapi`, then `server` and `main_loop` |
 
 mod backend;
 mod chat;
+mod checkpoints;
 mod completion;
 mod constraint;
 mod conversation;
@@ -46,11 +47,11 @@ mod sse;
 mod stream;
 mod submission;
 
-pub use backend::TextBackend;
+pub use backend::{TextBackend, TextCheckpoint};
 pub use main_loop::main;
 pub use openapi::document as openapi_document;
 pub use server::Running;
 pub use settings::{ImageUrls, TextSettings};
 pub use videosdgx_api::TextModelDescription;
-pub use videosdgx_model::ModelError;
+pub use videosdgx_model::{CheckpointVersion, ModelError};
 pub use videosdgx_shell::ServiceConfig;

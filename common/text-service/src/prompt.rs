@@ -100,6 +100,7 @@ fn render(
         .tokenizer
         .encode_rendered(&rendered)
         .map_err(|error| tokenizer_problem("messages", &error))?;
+    runtime.check_tokens(&tokens, "messages")?;
     let prompt = insert_pictures(runtime, tokens, &conversation.pictures, files)?;
     Ok(TokenizedPrompt { prompt, thinking })
 }
@@ -149,6 +150,7 @@ pub(crate) fn of_text(runtime: &ModelRuntime, text: &str, field: &str) -> Result
     let mut tokens = runtime.tokenizer.prompt_prefix().to_vec();
     let encoded = runtime.tokenizer.encode(text, AllowSpecial::All);
     tokens.extend(encoded.map_err(|error| tokenizer_problem(field, &error))?);
+    runtime.check_tokens(&tokens, field)?;
     not_empty(tokens, field)
 }
 
@@ -158,7 +160,7 @@ pub(crate) fn of_tokens(
     tokens: Vec<u32>,
     field: &str,
 ) -> Result<TokenizedPrompt, Problem> {
-    let vocab = runtime.tokenizer.vocab_size();
+    let vocab = runtime.vocab();
     if let Some(at) = tokens.iter().position(|id| *id as usize >= vocab) {
         let detail = format!("token {at} is {}: token ids must be below {vocab}", tokens[at]);
         return Err(Problem::field(field, detail).with_limit(vocab));

@@ -5,18 +5,18 @@ use std::{
     sync::Arc,
 };
 
-use videosdgx_api::{Problem, TextModelDescription};
-use videosdgx_model::ModelError;
+use videosdgx_api::Problem;
 use videosdgx_shell::VERSION;
 use videosdgx_text::{
-    AssetsError, ChatTemplate, CompilePool, CompilePoolConfig, EngineConfig, Language, OutputFormat,
-    TextAssets, TextEngine, Tokenizer,
+    ChatTemplate, CompilePool, CompilePoolConfig, EngineConfig, Language, OutputFormat, TextAssets,
+    TextEngine, Tokenizer,
     image::PicturePreprocessor,
     streaming::{StreamingComputationEngine, StreamingConfig, create_streaming_engine},
 };
 
 use crate::{
-    backend::ErasedBackend,
+    backend::TextCheckpoint,
+    checkpoints::OpenedCheckpoint,
     metrics::TextMetrics,
     sampling::CheckpointSampling,
     settings::{ImageUrls, TextSettings},
@@ -47,42 +47,28 @@ pub(crate) struct ModelRuntime {
     pub(crate) fingerprint: String,
     /// Counts how generations end.
     pub(crate) metrics: TextMetrics,
+    /// The checkpoint that everything above belongs to.
+    pub(crate) opened: Arc<OpenedCheckpoint>,
 }
 
 impl ModelRuntime {
-    /// Reads the checkpoint's tokenizer, template and settings and starts the engine. Blocks; may take seconds.
-    pub(crate) fn open(
+    /// Starts the engine for a checkpoint that was opened. Loads no weights.
+    pub(crate) fn start(
         service_name: &str,
-        backend: &dyn ErasedBackend,
+        opened: Arc<OpenedCheckpoint>,
         settings: &TextSettings,
         start_engine: &StartEngine,
         metrics: TextMetrics,
     ) -> Result<Self, Problem> {
-        let model = backend.describe()?;
-        let location = backend.location()?;
-        let assets = TextAssets::open(&location).map_err(assets_problem)?;
-        let language = assets.language().map_err(assets_problem)?;
-        let tokenizer = assets.tokenizer().map_err(assets_problem)?.clone();
-        let template = assets.template().map_err(assets_problem)?.cloned();
-        let format = assets.output_format().map_err(assets_problem)?;
-        let images = if model.vision {
-            let processor = PicturePreprocessor::open(&location).map_err(|error| {
-                Problem::from(ModelError::CheckpointInvalid {
-                    file: location.clone(),
-                    reason: error.to_string(),
-                })
-            })?;
-            Some(processor)
-        } else {
-            None
-        };
-        let compiler = assets.constraints().map_err(assets_problem)?.clone();
-        let constraints = CompilePool::start(compiler, CompilePoolConfig::default())
+        let model = &opened.checkpoint.description;
+        let constraints = CompilePool::start(opened.constraints.clone(), CompilePoolConfig::default())
             .map_err(|error| Problem::new(videosdgx_api::Code::Internal, error.to_string()))?;
         let context = usize::try_from(model.max_context).unwrap_or(usize::MAX);
-        let config = settings.engine(service_name, context.min(assets.context_length()));
+        let mut config = settings.engine(service_name, context.min(opened.assets.context_length()));
+        config.checkpoint = opened.version().number();
         let max_context = config.max_context;
-        let engine = start_engine(config, Arc::new(language))
+        let language = Arc::clone(&opened.language);
+        let engine = start_engine(config, language)
             .map_err(|error| Problem::new(videosdgx_api::Code::Internal, error.to_string()))?;
         let streaming = create_streaming_engine(
             engine.clone(),
@@ -92,11 +78,12 @@ impl ModelRuntime {
             },
         );
         tracing::info!(checkpoint = model.checkpoint, max_context, "engine_started");
+        let images = opened.images.clone();
         Ok(Self {
-            assets,
-            tokenizer,
-            template,
-            format,
+            assets: opened.assets.clone(),
+            tokenizer: opened.tokenizer.clone(),
+            template: opened.template.clone(),
+            format: opened.format,
             // A picture takes at most half of the context: a larger one is scaled down instead of refused.
             images: images.map(|processor| processor.with_max_tokens(max_context / 2)),
             image_urls: settings.image_urls,
@@ -104,9 +91,27 @@ impl ModelRuntime {
             engine,
             streaming,
             max_context,
-            fingerprint: fingerprint(&model),
+            fingerprint: fingerprint(&opened.checkpoint),
             metrics,
+            opened,
         })
+    }
+
+    /// Token ids are below this.
+    pub(crate) fn vocab(&self) -> usize {
+        self.opened.vocab()
+    }
+
+    /// Refuses a prompt with a token for which the model has no embedding; `field` is where the prompt was sent.
+    pub(crate) fn check_tokens(&self, tokens: &[u32], field: &str) -> Result<(), Problem> {
+        let vocab = self.vocab();
+        match tokens.iter().find(|id| **id as usize >= vocab) {
+            Some(id) => {
+                let detail = format!("the prompt has {}", self.opened.outside_of_embedding(*id));
+                Err(Problem::field(field, detail).with_limit(vocab))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The checkpoint's defaults and limits for sampling parameters.
@@ -114,30 +119,17 @@ impl ModelRuntime {
         CheckpointSampling {
             defaults: self.assets.defaults(),
             end_tokens: self.assets.end_tokens(),
-            vocab: self.tokenizer.vocab_size(),
+            vocab: self.vocab(),
         }
     }
 }
 
-fn assets_problem(error: AssetsError) -> Problem {
-    let reason = error.to_string();
-    Problem::from(match error {
-        AssetsError::Missing { path } => ModelError::CheckpointMissing {
-            path,
-            hint: "the file is part of the checkpoint: download the checkpoint again with `videosdgx pull`"
-                .to_owned(),
-        },
-        AssetsError::Invalid { path, source } => {
-            ModelError::CheckpointInvalid { file: path, reason: source.to_string() }
-        }
-        AssetsError::Unreadable { path, .. } => ModelError::CheckpointInvalid { file: path, reason },
-    })
-}
-
 /// Two answers with the same seed are identical as long as the fingerprint is.
-fn fingerprint(model: &TextModelDescription) -> String {
+fn fingerprint(checkpoint: &TextCheckpoint) -> String {
+    let model = &checkpoint.description;
     let mut hasher = DefaultHasher::new();
     (VERSION, &model.checkpoint, &model.device, &model.dtype, &model.quantization, model.parameters)
         .hash(&mut hasher);
+    checkpoint.version.hash(&mut hasher);
     format!("fp_{:012x}", hasher.finish() & 0xffff_ffff_ffff)
 }

@@ -2,12 +2,12 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use actix_web::{dev::ServerHandle, web};
-use tokio::sync::OnceCell;
+use futures::future::join_all;
 use videosdgx_model::ModelError;
 use videosdgx_model::ModelLoader;
 use videosdgx_shell::{ServiceApi, ServiceConfig, ServiceInfo, Shell, StartError, Stoppable, system};
@@ -18,7 +18,7 @@ use videosdgx_text::{
 
 use crate::{
     TextBackend, TextSettings,
-    backend::{BackendLoad, ErasedBackend},
+    checkpoints::{BackendLoad, Checkpoints},
     metrics::TextMetrics,
     openapi, routes,
     service::{TextService, unix_seconds},
@@ -29,7 +29,7 @@ use crate::{
 const ABORT_TIME: Duration = Duration::from_secs(4);
 
 /// The service as the shell's routes see it.
-struct TextServiceInfo(Arc<dyn ErasedBackend>);
+struct TextServiceInfo(Arc<Checkpoints>);
 
 impl ServiceInfo for TextServiceInfo {
     fn checkpoint(&self) -> Result<String, ModelError> {
@@ -69,14 +69,15 @@ impl Running {
         settings: TextSettings,
     ) -> Result<Self, StartError> {
         let backend = Arc::new(backend);
-        let erased: Arc<dyn ErasedBackend> = Arc::clone(&backend) as _;
-        let loader = ModelLoader::new(BackendLoad(backend), videosdgx_shell::loader_config(&config))
+        let checkpoints = Arc::new(Checkpoints::new(Arc::clone(&backend) as _));
+        let load = BackendLoad { backend, checkpoints: Arc::clone(&checkpoints) };
+        let loader = ModelLoader::new(load, videosdgx_shell::loader_config(&config))
             .map_err(system("start the inference thread"))?;
         let telemetry = StreamingTelemetryCollector::new(TelemetryConfig {
             sampling: settings.telemetry_sampling,
             ..TelemetryConfig::default()
         });
-        let info = Arc::new(TextServiceInfo(Arc::clone(&erased)));
+        let info = Arc::new(TextServiceInfo(Arc::clone(&checkpoints)));
         let shell = Arc::new(Shell::new(config, info, Arc::new(loader.clone()))?);
         let (listener, address) = videosdgx_shell::bind(&shell.config)?;
         shell.metrics.add(|registry| telemetry.register(registry));
@@ -92,11 +93,11 @@ impl Running {
             metrics,
             streams: Arc::new(streams),
             shell,
-            backend: erased,
+            checkpoints,
             settings,
             telemetry,
             start_engine,
-            runtime: OnceCell::new(),
+            runtimes: Mutex::default(),
             started_at: unix_seconds(),
         });
         let routes = {
@@ -136,13 +137,15 @@ impl Running {
         service.shell.drain.begin();
         service.streams.discard_detached();
         let mut ended = true;
-        if let Some(runtime) = service.runtime.get() {
+        let engines = service.engines();
+        let drained = || join_all(engines.iter().map(TextEngine::drain));
+        if !engines.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
-            ended = tokio::time::timeout(left, runtime.engine.drain()).await.is_ok();
+            ended = tokio::time::timeout(left, drained()).await.is_ok();
             if !ended {
                 tracing::warn!("open_streams_aborted");
-                runtime.engine.abort();
-                ended = tokio::time::timeout(ABORT_TIME, runtime.engine.drain()).await.is_ok();
+                engines.iter().for_each(TextEngine::abort);
+                ended = tokio::time::timeout(ABORT_TIME, drained()).await.is_ok();
             }
         }
         // The last events of aborted streams are still sent.

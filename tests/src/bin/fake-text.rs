@@ -1,11 +1,11 @@
 //! A text service with a decoder that has no model: the message determines what it writes (see `FakeBackend`). The duration of a step is
 //! simulated: `VIDEOSDGX_FAKE_STEP_MS` for itself, `VIDEOSDGX_FAKE_TOKEN_US` for each token in it.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use videosdgx_decoder_api::{Decoder, DecoderError, DecoderShape, Logits, Segment};
 use videosdgx_text_service::{
-    ModelError, TextBackend, TextModelDescription,
+    ModelError, TextBackend, TextCheckpoint,
     fake::{FakeBackend, FakeDecoder},
 };
 
@@ -31,20 +31,12 @@ struct Costly {
 impl TextBackend for Costly {
     type Model = CostlyDecoder;
 
-    fn describe(&self) -> Result<TextModelDescription, ModelError> {
-        self.fake.describe()
+    fn checkpoint(&self) -> Result<TextCheckpoint, ModelError> {
+        self.fake.checkpoint()
     }
 
-    fn location(&self) -> Result<PathBuf, ModelError> {
-        self.fake.location()
-    }
-
-    fn declared_peak(&self) -> Result<u64, ModelError> {
-        self.fake.declared_peak()
-    }
-
-    fn load(&self) -> Result<CostlyDecoder, ModelError> {
-        Ok(CostlyDecoder { fake: self.fake.load()?, token_time: self.token_time })
+    fn load(&self, checkpoint: &TextCheckpoint) -> Result<CostlyDecoder, ModelError> {
+        Ok(CostlyDecoder { fake: self.fake.load(checkpoint)?, token_time: self.token_time })
     }
 }
 

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 use videosdgx_api::{Health, LoaderState, Readiness, ServiceRoot};
 
-use crate::{HandlerResult, Shell, VERSION, run_blocking};
+use crate::{HandlerResult, Shell, VERSION, hide_folders, run_blocking};
 
 /// Name, checkpoint, endpoints
 #[utoipa::path(get, path = "/", tag = "status", responses((status = 200, body = ServiceRoot)))]
@@ -35,6 +35,7 @@ pub async fn health() -> HttpResponse {
 pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
     let loader = shell.loader.report();
     let draining = shell.drain.has_begun();
+    let mut usable = true;
     let failed = videosdgx_threads::failed_thread();
     let device = videosdgx_model::failed_device();
     let reason = if let Some(failed) = failed {
@@ -47,7 +48,14 @@ pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
         match loader.state {
             LoaderState::Loaded => None,
             LoaderState::Unloaded => {
-                Some("the model is not loaded; the first job or POST /load loads it".to_owned())
+                let info = std::sync::Arc::clone(&shell.info);
+                match run_blocking(move || info.checkpoint()).await {
+                    Ok(Err(error)) => {
+                        usable = false;
+                        Some(hide_folders(&error.to_string()).into_owned())
+                    }
+                    _ => Some("the model is not loaded; the first job or POST /load loads it".to_owned()),
+                }
             }
             LoaderState::Loading => Some("the model is being loaded".to_owned()),
             LoaderState::Unloading => Some("the model is being unloaded".to_owned()),
@@ -61,7 +69,7 @@ pub async fn ready(shell: web::Data<Shell>) -> HttpResponse {
     response.json(Readiness {
         ready: reason.is_none(),
         reason,
-        accepting_jobs: !draining && failed.is_none() && device.is_none(),
+        accepting_jobs: usable && !draining && failed.is_none() && device.is_none(),
         loader,
     })
 }

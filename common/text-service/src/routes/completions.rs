@@ -42,7 +42,7 @@ pub(crate) async fn chat(
     service.check_required_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
     let task = chat::request::task_of_request(&runtime, &request).await?;
-    service.loaded_runtime().await?;
+    service.load(&runtime).await?;
     let header = response_header(&service, &runtime, "chatcmpl");
     let options = ChunkOptions {
         logprobs: task.logprobs.is_some(),
@@ -90,7 +90,7 @@ pub(crate) async fn complete(
     let outputs = if request.max_tokens == Some(0) {
         stream::iter(submission::empty_outputs(&tasks)).left_stream()
     } else {
-        service.loaded_runtime().await?;
+        service.load(&runtime).await?;
         let outputs = submission::submit(&runtime, principal, &header.id, tasks).await?;
         select_all(outputs).right_stream()
     };

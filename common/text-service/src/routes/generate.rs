@@ -73,7 +73,7 @@ pub(crate) async fn generate(
         if let [(_, Ok(only))] = items.as_slice() {
             task_of_generate(&runtime, (**only).clone()).await?;
         }
-        service.loaded_runtime().await?;
+        service.load(&runtime).await?;
         items.reverse();
         let items = stream::iter(std::iter::from_fn(move || items.pop()));
         results(runtime, principal, items.boxed_local())

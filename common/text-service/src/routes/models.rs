@@ -2,13 +2,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use videosdgx_api::openai::{Model, ModelKind, ModelList};
-use videosdgx_shell::{Caller, HandlerResult, Read, run_blocking};
+use videosdgx_shell::{Caller, HandlerResult, Read};
 
 use crate::service::TextService;
 
 async fn model(service: &TextService) -> HandlerResult<Model> {
-    let backend = std::sync::Arc::clone(&service.backend);
-    let described = run_blocking(move || backend.describe()).await?;
+    let described = service.describe().await?;
     Ok(Model {
         id: service.name().to_owned(),
         object: "model".to_owned(),

@@ -56,7 +56,7 @@ pub(crate) async fn socket(
     let (response, session, messages) = actix_ws::handle_with_protocols(&request, payload, &protocols)
         .map_err(|error| Failure(Problem::field("Upgrade", format!("invalid handshake: {error}"))))?;
     let service = service.into_inner();
-    let pictures = service.runtime.get().is_some_and(|runtime| runtime.images.is_some());
+    let pictures = service.last_runtime().is_some_and(|runtime| runtime.images.is_some());
     let max_size = if pictures { MAX_MESSAGE_WITH_PICTURES } else { MAX_MESSAGE };
     let messages =
         messages.max_frame_size(max_size).aggregate_continuations().max_continuation_size(max_size);

@@ -1,24 +1,20 @@
 //! `/info` of a text service.
 
 use actix_web::{HttpResponse, web};
-use videosdgx_api::{TextInfo, ToolCallForm};
+use videosdgx_api::{TextInfo, TextModelDescription, ToolCallForm};
+use videosdgx_model::ModelError;
 use videosdgx_shell::{Caller, HandlerResult, Read, VERSION, hide_folders, run_blocking};
-use videosdgx_text::TextAssets;
 
-use crate::{backend::ErasedBackend, service::TextService};
+use crate::{checkpoints::Checkpoints, service::TextService};
 
 /// System, model, loader, engine
 #[utoipa::path(get, path = "/info", tag = "status", responses((status = 200, body = TextInfo)))]
 pub(crate) async fn info(_: Caller<Read>, service: web::Data<TextService>) -> HandlerResult {
     let shared = service.clone().into_inner();
-    let (described, tool_calls, system) = run_blocking(move || {
-        (shared.backend.describe(), tool_calls(&*shared.backend), shared.shell.host.report())
-    })
-    .await?;
-    let (model, model_error) = match described {
-        Ok(model) => (Some(model), None),
-        Err(error) => (None, Some(hide_folders(&error.to_string()).into_owned())),
-    };
+    let (described, system) =
+        run_blocking(move || (described(&shared.checkpoints), shared.shell.host.report())).await?;
+    let Described { model, tool_calls, error } = described;
+    let model_error = error.map(|error| hide_folders(&error.to_string()).into_owned());
     Ok(HttpResponse::Ok().json(TextInfo {
         name: service.name().to_owned(),
         version: VERSION.to_owned(),
@@ -32,9 +28,25 @@ pub(crate) async fn info(_: Caller<Read>, service: web::Data<TextService>) -> Ha
     }))
 }
 
-/// How the checkpoint calls tools. What is wrong with a checkpoint is said in `model_error`.
-fn tool_calls(backend: &dyn ErasedBackend) -> Option<ToolCallForm> {
-    let assets = TextAssets::open(backend.location().ok()?).ok()?;
-    let (format, generic) = assets.tool_format().ok()??;
-    Some(ToolCallForm { form: format.as_str().to_owned(), generic })
+/// What is known of the checkpoint, and what is wrong with it.
+struct Described {
+    model: Option<TextModelDescription>,
+    tool_calls: Option<ToolCallForm>,
+    error: Option<ModelError>,
+}
+
+/// Opens the checkpoint as a request would, so that what would make requests fail is said here.
+fn described(checkpoints: &Checkpoints) -> Described {
+    let model = match checkpoints.describe() {
+        Ok(model) => Some(model),
+        Err(error) => return Described { model: None, tool_calls: None, error: Some(error) },
+    };
+    let tool_calls = checkpoints.current().map(|opened| {
+        let (format, generic) = opened.tool_format?;
+        Some(ToolCallForm { form: format.as_str().to_owned(), generic })
+    });
+    match tool_calls {
+        Ok(tool_calls) => Described { model, tool_calls, error: None },
+        Err(error) => Described { model, tool_calls: None, error: Some(error) },
+    }
 }

@@ -27,7 +27,7 @@ async fn submit(
 ) -> HandlerResult<(OutputStream, Arc<ModelRuntime>)> {
     let runtime = service.runtime().await?;
     let task = task_of_generate(&runtime, request).await?;
-    service.loaded_runtime().await?;
+    service.load(&runtime).await?;
     let outputs = submission::submit(&runtime, principal, stream_id, vec![task]).await?;
     let output = outputs.into_iter().next();
     let output = output.ok_or_else(|| Failure::internal("the engine returned no stream"))?;

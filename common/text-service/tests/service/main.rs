@@ -8,6 +8,7 @@ mod constraints;
 mod documents;
 mod drains;
 mod edges;
+mod exchange;
 mod history;
 mod limits;
 mod lines;

@@ -86,6 +86,9 @@ pub(crate) trait TextClient {
 
     /// Waits until the engine runs `count` sequences.
     async fn until_running(&self, count: u64);
+
+    /// Waits until `count` sequences wait for their turn.
+    async fn until_waiting(&self, count: u64);
 }
 
 impl TextClient for TestClient {
@@ -126,14 +129,23 @@ impl TextClient for TestClient {
     }
 
     async fn until_running(&self, count: u64) {
-        for _ in 0..2000 {
-            if self.engine().await["running"] == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("never {count} running: {}", self.engine().await);
+        until(self, "running", count).await;
     }
+
+    async fn until_waiting(&self, count: u64) {
+        until(self, "waiting", count).await;
+    }
+}
+
+/// Waits until the engine reports `count` sequences in this state.
+async fn until(client: &TestClient, state: &str, count: u64) {
+    for _ in 0..2000 {
+        if client.engine().await[state] == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never {count} {state}: {}", client.engine().await);
 }
 
 /// A chat request of one message.

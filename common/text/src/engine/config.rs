@@ -20,6 +20,9 @@ use crate::controllers::{BatchSizeConfig, MemoryPressureConfig};
 pub struct EngineConfig {
     /// Name of the model, for logs and thread names.
     pub model: String,
+    /// [`Decoder::checkpoint`](videosdgx_decoder_api::Decoder::checkpoint) of the models that this engine uses; sequences that
+    /// meet another one are ended. Default: 0.
+    pub checkpoint: u64,
     /// Maximum length of a sequence in tokens, prompt and output together; the loaded model may lower it.
     pub max_context: usize,
     /// How many sequences run at the same time.
@@ -53,6 +56,7 @@ impl EngineConfig {
     pub fn new(model: impl Into<String>, max_context: usize) -> Self {
         Self {
             model: model.into(),
+            checkpoint: 0,
             max_context,
             batch: BatchSizeConfig::default(),
             queue_capacity: 256,

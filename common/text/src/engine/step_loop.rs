@@ -63,7 +63,9 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
     }
 
     pub(super) fn run(mut self) -> Progress {
-        self.begin();
+        if !self.begin() {
+            return Progress::None;
+        }
         let (mut progress, mut empty) = (Progress::None, 0);
         while !self.must_yield() && empty < MAX_EMPTY_PLANS {
             check_memory(self.shared, self.model);
@@ -82,13 +84,23 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         progress
     }
 
-    /// Marks the loop as running; after a new load of the model, sets the cache's limits.
-    fn begin(&mut self) {
+    /// Marks the loop as running; after a new load of the model, sets the cache's limits. If the model is of another checkpoint
+    /// than the sequences, ends these and returns `false`.
+    fn begin(&mut self) -> bool {
         let shared = self.shared;
         let mut core = shared.lock();
+        if core.loads != self.view.loads && self.model.checkpoint() != shared.config.checkpoint {
+            drop(core);
+            tracing::warn!(model = shared.config.model, "checkpoint_exchanged");
+            shared.fail_all(
+                ErrorCode::ModelUnavailable,
+                "the checkpoint was exchanged while the request waited; send it again",
+            );
+            return false;
+        }
         core.in_step_loop = true;
         if core.loads == self.view.loads {
-            return;
+            return true;
         }
         drop(core);
         let shape = self.model.shape();
@@ -102,6 +114,7 @@ impl<'a, M: Decoder> StepLoop<'a, M> {
         let bytes = limit as u64 * core.block_bytes;
         shared.release(core);
         tracing::info!(model = shared.config.model, blocks = limit, bytes, "kv_cache_limit");
+        true
     }
 
     /// Whether another user of the model has waited for [`MAX_DURATION`]. (A pending unload does not end the loop: running sequences
