@@ -18,6 +18,7 @@ pub(crate) fn generation_problem(error: Option<&StreamError>, reason: FinishReas
         }
         (Some(ErrorCode::ModelUnavailable), _) => Problem::new(Code::Overloaded, detail).with_retry_after(10),
         (Some(ErrorCode::Draining), _) => Problem::new(Code::Draining, detail).with_retry_after(5),
+        (Some(ErrorCode::NumericalFailure), _) => Problem::new(Code::NumericalFailure, detail),
         (Some(ErrorCode::ConstraintFailed), _) => Problem::field("response_format", detail),
         _ => Problem::new(Code::Internal, detail),
     }

@@ -137,6 +137,8 @@ pub enum ErrorCode {
     MemoryLimitExceeded,
     /// A step failed.
     StepFailed,
+    /// The model computed values that are not finite numbers.
+    NumericalFailure,
     /// The deadline passed.
     DeadlineExceeded,
     /// The constraint cannot be continued.
@@ -156,6 +158,7 @@ impl ErrorCode {
         match self {
             Self::MemoryLimitExceeded => "memory_limit_exceeded",
             Self::StepFailed => "step_failed",
+            Self::NumericalFailure => "numerical_failure",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::ConstraintFailed => "constraint_failed",
             Self::ModelUnavailable => "model_unavailable",

@@ -292,3 +292,17 @@ async fn a_failed_step_is_retried_once_and_then_ends_the_answer() {
     );
     assert!(error["error"]["message"].is_string());
 }
+
+#[actix_web::test]
+async fn logits_that_are_not_numbers_end_the_answer_with_their_own_code() {
+    let service = TestService::start().await;
+    let tester = service.tester();
+    let failed = tester.chat("nan", json!({})).await;
+    assert_eq!(failed.error(500).1, "numerical_failure");
+    let message = failed.json()["error"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("VIDEOSDGX_DTYPE"), "{message}");
+    let chunks = tester.chat("nan", json!({"stream": true})).await.chunks();
+    let error = chunks.iter().find(|chunk| chunk["type"] == "error").unwrap();
+    assert_eq!(error["error"]["code"], "numerical_failure");
+    assert_eq!(tester.chat("say a", json!({})).await.status, 200, "others go on");
+}

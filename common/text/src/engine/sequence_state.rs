@@ -45,9 +45,10 @@ impl SequenceState {
             }
         };
         let sampled = self.sampler.sample(row, self.position, allowed).map_err(|error| match error {
-            SampleError::NoLogits => {
-                (ErrorCode::StepFailed, "the model's output has no finite value".to_owned())
-            }
+            SampleError::NotFinite => (
+                ErrorCode::NumericalFailure,
+                "the model computed values that are not finite numbers (logits); try VIDEOSDGX_DTYPE=bf16 or f32".to_owned(),
+            ),
             SampleError::NothingAllowed => constraint("the constraint allows no token here".to_owned()),
         })?;
         self.position += 1;

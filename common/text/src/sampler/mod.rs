@@ -21,8 +21,8 @@ pub(crate) use random::uniform;
 /// Why no token can be sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SampleError {
-    /// The row has no finite value.
-    NoLogits,
+    /// The row has a value that is not a finite number.
+    NotFinite,
     /// The constraint allows no token.
     NothingAllowed,
 }
@@ -71,16 +71,9 @@ impl Sampler {
     ) -> Result<Sample, SampleError> {
         let vocab = self.vocab.min(row.len());
         let row = &mut row[..vocab];
-        // NaN must not be sampled, nor break comparisons.
-        let mut usable = false;
-        for value in row.iter_mut() {
-            if value.is_nan() {
-                *value = f32::NEG_INFINITY;
-            }
-            usable |= *value > f32::NEG_INFINITY;
-        }
-        if !usable {
-            return Err(SampleError::NoLogits);
+        // One such value means that the computation has failed: the others are wrong, too.
+        if !row.iter().fold(true, |finite, value| finite & value.is_finite()) {
+            return Err(SampleError::NotFinite);
         }
         // Log-probabilities are those of the model, before bias, penalties and masks.
         let raw = self.logprobs.map(|top| logprobs::RowStatistics::of(row, usize::from(top)));

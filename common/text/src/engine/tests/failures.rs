@@ -31,7 +31,7 @@ fn a_failed_step_is_retried_without_effect_on_the_text() {
 #[test]
 fn a_sequence_that_cannot_be_computed_ends_alone() {
     let wanted = Rig::plain().run(request("a", 1, 40, 20)).ids;
-    for (token, code) in [(POISON, ErrorCode::StepFailed), (NOTHING, ErrorCode::StepFailed)] {
+    for (token, code) in [(POISON, ErrorCode::StepFailed), (NOTHING, ErrorCode::NumericalFailure)] {
         let rig = Rig::plain();
         rig.stage.close();
         let good = rig.engine.submit(request("good", 1, 40, 20)).unwrap();
