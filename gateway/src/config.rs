@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 use videosdgx_auth::AuthConfig;
+use videosdgx_connection::BodyBudget;
 
 use crate::GatewayError;
 
@@ -29,8 +31,12 @@ pub struct Limits {
     pub peer_rate: u32,
     /// Requests per second of one principal, with bursts of twice as many. Default: 200.
     pub principal_rate: u32,
-    /// Open connections; further ones wait in the listener's queue. Default: 4,096.
+    /// Open connections. For a further one, the connection that has waited longest for a request is closed, first of the address
+    /// with the most connections; if all are answering requests, the new one gets 503. Default: 4,096.
     pub max_connections: usize,
+    /// Open connections of one address (an IPv6 /64 counts as one; trusted proxies have no limit of their own). For a further
+    /// one, the address's own connection that has waited longest is closed. Default: 3,072.
+    pub max_connections_per_address: usize,
     /// Requests in flight, until the last byte of the response; further ones get 503 at once. Default: 1,024.
     pub max_in_flight: usize,
     /// Largest request body in bytes. Default: 32 MiB.
@@ -38,6 +44,8 @@ pub struct Limits {
     /// Bytes of request bodies that are buffered at once to be routed by the `model` in them; further ones get 503 at
     /// once. Default: 128 MiB.
     pub max_buffered_bytes: u64,
+    /// Bytes of [`Limits::max_buffered_bytes`] that one principal may hold; further requests of it get 429. Default: 64 MiB.
+    pub max_buffered_bytes_per_principal: u64,
     /// Open WebSockets; further ones get 503 at once. Default: 1,024.
     pub max_sockets: usize,
     /// Open WebSockets of one principal; further ones get 429. Default: 64.
@@ -48,8 +56,10 @@ pub struct Limits {
     pub header_seconds: f64,
     /// Seconds that a connection may be idle between two requests. Default: 60.
     pub idle_seconds: f64,
-    /// Seconds after which a request body must have come at 16 KiB/s or more on average. Default: 8.
-    pub body_grace_seconds: f64,
+    /// Seconds of a window in which a request body must come at 16 KiB/s or more, and longest silence within it. Default: 5.
+    pub body_window_seconds: f64,
+    /// Seconds that a whole request body may take; bodies of lines have no such limit. Default: 300.
+    pub body_seconds: f64,
     /// Seconds within which a slow reader must take at least 32 KiB. Default: 25.
     pub write_stall_seconds: f64,
     /// Seconds within which a service must begin its response. Default: 300.
@@ -68,15 +78,18 @@ impl Default for Limits {
             peer_rate: 500,
             principal_rate: 200,
             max_connections: 4096,
+            max_connections_per_address: 3072,
             max_in_flight: 1024,
             max_body_bytes: 32 * 1024 * 1024,
             max_buffered_bytes: 128 * 1024 * 1024,
+            max_buffered_bytes_per_principal: 64 * 1024 * 1024,
             max_sockets: 1024,
             max_sockets_per_principal: 64,
             socket_idle_seconds: 300.0,
             header_seconds: 5.0,
             idle_seconds: 60.0,
-            body_grace_seconds: 8.0,
+            body_window_seconds: 5.0,
+            body_seconds: 300.0,
             write_stall_seconds: 25.0,
             response_seconds: 300.0,
             connect_seconds: 2.0,
@@ -87,10 +100,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// [`Limits::max_buffered_bytes`] in KiB, at least the largest body.
-    pub(crate) fn buffered_kib(&self) -> usize {
-        let kib = self.max_buffered_bytes.max(self.max_body_bytes).div_ceil(1024);
-        usize::try_from(kib).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
+    /// The budget of buffered bodies; the largest body always fits.
+    pub(crate) fn body_budget(&self) -> Arc<BodyBudget> {
+        let bytes = |limit: u64| usize::try_from(limit.max(self.max_body_bytes)).unwrap_or(usize::MAX);
+        BodyBudget::new(bytes(self.max_buffered_bytes), bytes(self.max_buffered_bytes_per_principal))
     }
 }
 
@@ -199,6 +212,9 @@ impl GatewayConfig {
         if let Some(value) = size("VIDEOSDGX_MAX_CONNECTIONS")? {
             limits.max_connections = value;
         }
+        if let Some(value) = size("VIDEOSDGX_MAX_CONNECTIONS_PER_ADDRESS")? {
+            limits.max_connections_per_address = value;
+        }
         if let Some(value) = size("VIDEOSDGX_MAX_SOCKETS")? {
             limits.max_sockets = value;
         }
@@ -251,7 +267,8 @@ impl GatewayConfig {
         let seconds = [
             limits.header_seconds,
             limits.idle_seconds,
-            limits.body_grace_seconds,
+            limits.body_window_seconds,
+            limits.body_seconds,
             limits.write_stall_seconds,
             limits.response_seconds,
             limits.connect_seconds,
@@ -262,6 +279,7 @@ impl GatewayConfig {
         let counts = [u64::from(limits.peer_rate), u64::from(limits.principal_rate), limits.max_body_bytes];
         let sizes = [
             limits.max_connections,
+            limits.max_connections_per_address,
             limits.max_in_flight,
             limits.max_sockets,
             limits.max_sockets_per_principal,

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use videosdgx_auth::{HttpJwksFetcher, KeyFolder, Verifier};
+use videosdgx_connection::BodyBudget;
 
 use crate::config::duration;
 use crate::layers::rate::{self, ByPeer, ByPrincipal};
@@ -39,8 +40,8 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     pub(crate) job_locations: JobLocations,
     pub(crate) in_flight: Arc<Semaphore>,
-    /// KiB of request bodies that may be buffered at once, to be routed by the `model` in them.
-    pub(crate) buffers: Arc<Semaphore>,
+    /// Bytes of request bodies that may be buffered at once, to be routed by the `model` in them.
+    pub(crate) buffers: Arc<BodyBudget>,
     /// Limits of open WebSockets, in total and per principal.
     pub(crate) sockets: Arc<SocketLimits>,
     /// The tasks that relay the bytes of open WebSockets.
@@ -99,7 +100,7 @@ impl Gateway {
             metrics: Metrics::new(),
             job_locations: JobLocations::default(),
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
-            buffers: Arc::new(Semaphore::new(limits.buffered_kib())),
+            buffers: limits.body_budget(),
             sockets: SocketLimits::new(limits.max_sockets, limits.max_sockets_per_principal),
             tunnels: TaskTracker::new(),
             peer_rate,

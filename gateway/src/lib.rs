@@ -25,7 +25,6 @@ mod reusable_body;
 mod routes;
 mod server;
 mod stack;
-mod timed_stream;
 mod tunnel;
 mod unread_body;
 mod upstream;

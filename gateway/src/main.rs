@@ -9,7 +9,9 @@ use videosdgx_gateway::{GatewayConfig, Server};
 
 fn main() -> anyhow::Result<()> {
     start_log();
-    raise_descriptor_limit();
+    if let Err(error) = videosdgx_connection::raise_descriptor_limit() {
+        tracing::warn!(event = "descriptor_limit", %error);
+    }
     let config = GatewayConfig::from_env().context("the configuration cannot be used")?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -46,15 +48,5 @@ fn start_log() {
         log.json().init();
     } else {
         log.init();
-    }
-}
-
-/// Each request uses two file descriptors, more than the usual soft limit of 1024 allows under load.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum.map(|most| most.min(65_536)).or(Some(65_536));
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(event = "descriptor_limit", %error);
     }
 }

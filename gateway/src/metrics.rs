@@ -93,7 +93,7 @@ impl Metrics {
             upstream_in_flight.clone(),
         );
         registry.register("sockets", "Open WebSockets", sockets.clone());
-        for limit in ["peer", "principal", "overload", "buffers", "sockets"] {
+        for limit in ["peer", "principal", "overload", "buffers", "connections", "sockets"] {
             drop(limited.get_or_create(&LimitLabels { limit }));
         }
         let registry = Arc::new(registry);

@@ -137,7 +137,12 @@ fn relay(
 ) -> Response {
     slot.report(Outcome::of_status(response.status()));
     let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+    // 426 names the protocol that the path needs.
+    let needed = parts.headers.get(UPGRADE).filter(|_| parts.status == StatusCode::UPGRADE_REQUIRED).cloned();
     strip(&mut parts.headers);
+    if let Some(protocol) = needed {
+        tunnel::set_upgrade_headers(&mut parts.headers, &protocol);
+    }
     remove_cors(&mut parts.headers);
     parts.extensions.clear();
     let mut body = Body::new(body);

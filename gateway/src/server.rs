@@ -11,15 +11,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
+use videosdgx_api::{Code, Problem};
+use videosdgx_connection::{
+    Admitted, ConnectionHandle, ConnectionLimits, Connections, TimedStream, Timeouts, refuse,
+};
 
 use crate::config::duration;
 use crate::guarded_body::GuardedBody;
 use crate::layers::request_id::Peer;
-use crate::timed_stream::{IdleOnDrop, Phase, TimedStream, Timeouts};
 use crate::unread_body::UnreadBody;
 use crate::{Gateway, GatewayConfig, GatewayError, stack};
 
@@ -80,23 +82,28 @@ impl Server {
             write_stall: duration(limits.write_stall_seconds),
         };
         let drain = duration(limits.drain_seconds);
-        let permits = Arc::new(Semaphore::new(limits.max_connections));
+        let connections = Connections::new(ConnectionLimits {
+            max: limits.max_connections,
+            max_per_address: limits.max_connections_per_address,
+            shared: self.gateway.config.trusted_proxies.clone(),
+        });
         let draining = CancellationToken::new();
         let (serving, late) = (TaskTracker::new(), TaskTracker::new());
-        let accept =
-            |tracker: &TaskTracker, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit| {
-                let connection =
-                    Connection { router: self.router.clone(), peer, timeouts, draining: draining.clone() };
-                tracker.spawn(async move {
-                    connection.serve(stream).await;
-                    drop(permit);
-                });
+        let accept = |tracker: &TaskTracker, stream: TcpStream, peer: SocketAddr| {
+            let Some(admitted) = connections.admit(peer.ip()) else {
+                self.gateway.metrics.limited("connections");
+                tokio::spawn(async move { refuse(stream, &refusal()).await });
+                return;
             };
+            let connection =
+                Connection { router: self.router.clone(), peer, timeouts, draining: draining.clone() };
+            tracker.spawn(connection.serve(stream, admitted));
+        };
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                (stream, peer, permit) = self.accept(&permits) => accept(&serving, stream, peer, permit),
+                (stream, peer) = self.accept() => accept(&serving, stream, peer),
             }
         }
         tracing::info!(event = "draining", connections = serving.len());
@@ -115,22 +122,17 @@ impl Server {
                     break;
                 }
                 // Health checks are still answered, so that load balancers see the shutdown.
-                (stream, peer, permit) = self.accept(&permits) => accept(&late, stream, peer, permit),
+                (stream, peer) = self.accept() => accept(&late, stream, peer),
             }
         }
         self.gateway.stop_background_tasks();
         tracing::info!(event = "stopped");
     }
 
-    async fn accept(&self, permits: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
-            // The semaphore is never closed, so this does not fail.
-            let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (stream, peer, permit),
+                Ok(accepted) => return accepted,
                 Err(error) => {
                     tracing::warn!(event = "accept_failed", %error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -138,6 +140,13 @@ impl Server {
             }
         }
     }
+}
+
+/// The problem document for a connection that is not admitted.
+fn refusal() -> String {
+    let problem =
+        Problem::new(Code::Overloaded, "too many connections are open, try again").with_retry_after(1);
+    serde_json::to_string(&problem).unwrap_or_default()
 }
 
 struct Connection {
@@ -148,18 +157,18 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, admitted: Admitted) {
         let _ = stream.set_nodelay(true);
-        let phase = Phase::new();
-        let socket = TokioIo::new(TimedStream::new(stream, self.timeouts, phase.clone()));
+        let handle = admitted.handle().clone();
+        let socket = TokioIo::new(TimedStream::new(stream, self.timeouts, admitted));
         let (router, peer) = (self.router, self.peer);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            respond(router.clone(), request, peer, phase.clone())
+            respond(router.clone(), request, peer, handle.clone())
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            // The stream's own timeouts are stricter; this one also covers pipelined requests.
-            .header_read_timeout(self.timeouts.idle + self.timeouts.header)
+            // The stream has its own time limits, for every phase.
+            .header_read_timeout(None::<Duration>)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
             .keep_alive(!self.draining.is_cancelled());
@@ -183,18 +192,17 @@ async fn respond(
     mut router: Router,
     request: Request<Incoming>,
     peer: SocketAddr,
-    phase: Phase,
+    handle: ConnectionHandle,
 ) -> Result<Response<Body>, std::convert::Infallible> {
-    phase.busy();
+    let guard = handle.begin_request();
     let (mut request, unread) = UnreadBody::observe(request);
     request.extensions_mut().insert(Peer(peer));
     let mut response = router.call(request).await?;
-    // An upgraded connection has no further requests, so no request timeouts apply.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        guard.upgraded();
         return Ok(response);
     }
     let status = response.status();
     unread.announce_close(status, response.headers_mut());
-    let guard = IdleOnDrop(phase);
     Ok(response.map(|body| GuardedBody::wrap(body, guard)))
 }

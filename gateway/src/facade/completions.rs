@@ -10,10 +10,11 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use videosdgx_api::Code;
 use videosdgx_api::openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest, ModelKind};
+use videosdgx_auth::Identity;
+use videosdgx_connection::{BodyLease, BudgetExceeded};
 
 use super::create_body::refuse_encoded;
 use super::model_lookup::{find_model, missing_model};
@@ -62,7 +63,8 @@ pub(crate) async fn create_completion(
 async fn route(gateway: &Gateway, request: Request, path: &str) -> Result<Response, Failure> {
     refuse_encoded(request.headers())?;
     let (mut parts, body) = request.into_parts();
-    let buffered = BufferedBody::read(gateway, body).await?;
+    let principal = parts.extensions.get::<Identity>().map(|identity| identity.principal().shared());
+    let buffered = BufferedBody::read(gateway, principal.unwrap_or_default(), body).await?;
     let name = model_name(&buffered.bytes)?.ok_or_else(|| missing_model(gateway, ModelKind::Text))?;
     let model = find_model(gateway, Some(&name), ModelKind::Text)?;
     // The buffered body is sent with a length, also when it came in chunks.
@@ -72,42 +74,38 @@ async fn route(gateway: &Gateway, request: Request, path: &str) -> Result<Respon
     as_openai_error(response).await
 }
 
-/// A request body in memory, counted against the limit of all buffered bodies.
+/// A request body in memory, counted against the limits of buffered bodies.
 struct BufferedBody {
     bytes: Bytes,
     /// Returned when the service has begun to answer.
-    _budget: Option<OwnedSemaphorePermit>,
+    _lease: BodyLease,
 }
 
 impl BufferedBody {
-    /// Reads a whole body, whose size is limited by a layer. Fails at once with 503 when the limit of all is reached.
-    async fn read(gateway: &Gateway, body: Body) -> Result<Self, Failure> {
+    /// Reads a whole body, whose size is limited by a layer. Fails at once when its principal holds too much (429) or all
+    /// principals together do (503).
+    async fn read(gateway: &Gateway, principal: Arc<str>, body: Body) -> Result<Self, Failure> {
         let mut chunks = body.into_data_stream();
         let mut bytes = Vec::new();
-        let mut budget: Option<OwnedSemaphorePermit> = None;
+        let mut lease = gateway.buffers.lease(principal);
         while let Some(chunk) = chunks.next().await {
             // The layer that limits size and pace reports the exact reason.
             let chunk = chunk.map_err(|_| Failure::new(Code::InvalidBody, "the body ended early"))?;
-            let have = budget.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            let more = (bytes.len() + chunk.len()).div_ceil(1024).saturating_sub(have);
-            let permit = u32::try_from(more)
-                .ok()
-                .and_then(|more| Arc::clone(&gateway.buffers).try_acquire_many_owned(more).ok());
-            let Some(permit) = permit else {
+            lease.grow_to(bytes.len() + chunk.len()).map_err(|exceeded| {
                 gateway.metrics.limited("buffers");
-                return Err(Failure::later(
-                    Code::Overloaded,
-                    "too many large requests at once, try again",
-                    1,
-                ));
-            };
-            match &mut budget {
-                Some(budget) => budget.merge(permit),
-                None => budget = Some(permit),
-            }
+                let (code, detail, limit) = match exceeded {
+                    BudgetExceeded::Principal(limit) => {
+                        (Code::RateLimited, "you send too many large requests at once, wait", limit)
+                    }
+                    BudgetExceeded::Total(limit) => {
+                        (Code::Overloaded, "too many large requests at once, try again", limit)
+                    }
+                };
+                Failure::later(code, detail, 1).map(|problem| problem.limit = Some(limit.into()))
+            })?;
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Self { bytes: bytes.into(), _budget: budget })
+        Ok(Self { bytes: bytes.into(), _lease: lease })
     }
 }
 

@@ -12,13 +12,16 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use videosdgx_api::{Code, media_type};
+use videosdgx_connection::{Pace, TooSlow};
 
 use crate::Gateway;
 use crate::config::duration;
 use crate::failure::Failure;
 
-/// Lowest average rate of a body after its grace time.
+/// Lowest rate of a body in every window.
 const MIN_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
+/// Longest time of a body of lines.
+const LINES_TOTAL: Duration = Duration::from_secs(3600);
 
 /// Observes the body of a request.
 pub(crate) struct BodyMonitor {
@@ -42,9 +45,9 @@ impl BodyMonitor {
         let fault = Arc::new(AtomicU8::new(NONE));
         let shared = Arc::clone(&fault);
         let pace = if is_line_stream(&request) {
-            Pace::Idle { idle: duration(limits.socket_idle_seconds) }
+            pace_of_lines(duration(limits.socket_idle_seconds))
         } else {
-            Pace::Average { grace: duration(limits.body_grace_seconds) }
+            pace_of_body(duration(limits.body_window_seconds), duration(limits.body_seconds))
         };
         let request = request.map(|body| Body::new(PacedBody::new(body, max, pace, shared)));
         Ok((request, Self { fault: Some(fault), max }))
@@ -83,32 +86,31 @@ const TOO_LARGE: u8 = 1;
 const TOO_SLOW: u8 = 2;
 const BROKEN: u8 = 3;
 
-/// How fast a body must come.
-#[derive(Debug, Clone, Copy)]
-enum Pace {
-    /// [`MIN_BYTES_PER_SECOND`] on average, after a grace time.
-    Average { grace: Duration },
-    /// No pause longer than `idle`.
-    Idle { idle: Duration },
+/// At least [`MIN_BYTES_PER_SECOND`] in every window, and everything within `total`.
+fn pace_of_body(window: Duration, total: Duration) -> Pace {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 86,400 s")]
+    let minimum = (window.as_secs_f64() * MIN_BYTES_PER_SECOND) as u64;
+    Pace::new(Instant::now(), window, minimum, total)
+}
+
+/// No pause longer than `idle`, without a minimum rate.
+fn pace_of_lines(idle: Duration) -> Pace {
+    Pace::new(Instant::now(), idle, 0, LINES_TOTAL)
 }
 
 struct PacedBody {
     inner: Body,
     received: u64,
     max: u64,
-    started: Instant,
-    last: Instant,
     pace: Pace,
-    deadline: Pin<Box<Sleep>>,
+    /// When the pace is checked again; set while nothing comes.
+    timer: Option<Pin<Box<Sleep>>>,
     fault: Arc<AtomicU8>,
 }
 
 impl PacedBody {
     fn new(inner: Body, max: u64, pace: Pace, fault: Arc<AtomicU8>) -> Self {
-        let started = Instant::now();
-        let (Pace::Average { grace: first } | Pace::Idle { idle: first }) = pace;
-        let deadline = Box::pin(tokio::time::sleep_until(started + first));
-        Self { inner, received: 0, max, started, last: started, pace, deadline, fault }
+        Self { inner, received: 0, max, pace, timer: None, fault }
     }
 
     fn fail(&self, fault: u8, reason: &'static str) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
@@ -116,13 +118,18 @@ impl PacedBody {
         Poll::Ready(Some(Err(axum::Error::new(std::io::Error::other(reason)))))
     }
 
-    /// The time by which the next byte must have come.
-    fn due(&self) -> Instant {
-        match self.pace {
-            Pace::Average { grace } => {
-                self.started + grace + Duration::from_secs_f64(self.received as f64 / MIN_BYTES_PER_SECOND)
+    /// Waits for bytes as long as the pace allows.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<TooSlow> {
+        loop {
+            let due = match self.pace.waiting(Instant::now()) {
+                Ok(due) => due,
+                Err(slow) => return Poll::Ready(slow),
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
             }
-            Pace::Idle { idle } => self.last + idle,
+            std::task::ready!(timer.as_mut().poll(cx));
         }
     }
 }
@@ -137,24 +144,18 @@ impl HttpBody for PacedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.last = Instant::now();
+                let count = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.received += count;
+                self.pace.received(Instant::now(), count);
                 if self.received > self.max {
                     return self.fail(TOO_LARGE, "the body is too large");
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Pending => {
-                // The deadline moves with the bytes received; the timer is reset only when it fires.
-                while self.deadline.as_mut().poll(cx).is_ready() {
-                    let due = self.due();
-                    if due <= Instant::now() {
-                        return self.fail(TOO_SLOW, "the body comes too slowly");
-                    }
-                    self.deadline.as_mut().reset(due);
-                }
-                Poll::Pending
-            }
+            Poll::Pending => match self.poll_pace(cx) {
+                Poll::Ready(TooSlow) => self.fail(TOO_SLOW, "the body comes too slowly"),
+                Poll::Pending => Poll::Pending,
+            },
             Poll::Ready(Some(Err(error))) => {
                 self.fault.store(BROKEN, Ordering::Release);
                 Poll::Ready(Some(Err(error)))
@@ -179,7 +180,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     async fn read(body: Body, max: u64) -> (Result<usize, axum::Error>, u8) {
-        read_at(Pace::Average { grace: Duration::from_secs(8) }, body, max).await
+        read_at(pace_of_body(Duration::from_secs(5), Duration::from_secs(300)), body, max).await
     }
 
     async fn read_at(pace: Pace, body: Body, max: u64) -> (Result<usize, axum::Error>, u8) {
@@ -205,17 +206,25 @@ mod tests {
         let started = Instant::now();
         let (slow, fault) = read(slow_body(1, second, 600), u64::MAX).await;
         assert!(slow.is_err() && fault == TOO_SLOW);
-        assert!(started.elapsed() <= Duration::from_secs(9));
-        let (stalled, fault) = read(slow_body(64 * 1024, 60 * second, 2), u64::MAX).await;
-        assert!(stalled.is_err() && fault == TOO_SLOW);
+        assert!(started.elapsed() <= Duration::from_secs(6));
+        // What came at once gives no credit for a rest.
+        let started = Instant::now();
+        let at_once = futures::stream::iter([Ok::<_, std::io::Error>(vec![0_u8; 32 << 20])]);
+        let (rested, fault) =
+            read(Body::from_stream(at_once.chain(futures::stream::pending())), u64::MAX).await;
+        assert!(rested.is_err() && fault == TOO_SLOW);
+        assert!(started.elapsed() <= Duration::from_secs(10));
+        let (endless, fault) = read(slow_body(20 * 1024, second, 1000), u64::MAX).await;
+        assert!(endless.is_err() && fault == TOO_SLOW, "the total time is limited");
     }
 
     #[tokio::test(start_paused = true)]
     async fn line_streams_may_be_slow_but_not_idle() {
-        let (second, idle) = (Duration::from_secs(1), Pace::Idle { idle: Duration::from_secs(60) });
-        let (slow, _) = read_at(idle, slow_body(1, 50 * second, 20), u64::MAX).await;
+        let second = Duration::from_secs(1);
+        let idle = || pace_of_lines(Duration::from_secs(60));
+        let (slow, _) = read_at(idle(), slow_body(1, 50 * second, 20), u64::MAX).await;
         assert_eq!(slow.unwrap(), 20);
-        let (silent, fault) = read_at(idle, slow_body(1, 61 * second, 2), u64::MAX).await;
+        let (silent, fault) = read_at(idle(), slow_body(1, 61 * second, 2), u64::MAX).await;
         assert!(silent.is_err() && fault == TOO_SLOW);
     }
 

@@ -1,6 +1,6 @@
 //! Rate limits by client address and by principal.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use videosdgx_api::Code;
 use videosdgx_auth::Identity;
+use videosdgx_connection::network;
 
 use super::request_id::ClientIp;
 use crate::failure::Failure;
@@ -51,14 +52,6 @@ impl KeyExtractor for ByPrincipal {
             Some(identity) => Ok(PrincipalKey::Subject(identity.principal().shared())),
             None => ByPeer.extract(request).map(PrincipalKey::Anonymous),
         }
-    }
-}
-
-/// The network that counts as one client: an IPv4 address, or an IPv6 /64.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -106,18 +99,5 @@ where
         ticks.tick().await;
         config.limiter().retain_recent();
         config.limiter().shrink_to_fit();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_network_is_one_key() {
-        let same = ["2001:db8::1", "2001:db8::ffff:2"].map(|ip| network(ip.parse().unwrap()));
-        assert_eq!(same[0], same[1]);
-        assert_ne!(same[0], network("2001:db8:0:1::1".parse().unwrap()));
-        assert_eq!(network("10.0.0.7".parse().unwrap()), "10.0.0.7".parse::<IpAddr>().unwrap());
     }
 }

@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::frames::{BAD_GATEWAY, FrameTracker, GOING_AWAY, close};
+use videosdgx_connection::FrameTracker;
+
+use super::frames::{BAD_GATEWAY, GOING_AWAY, close};
 
 /// Size of the buffer of one direction, in bytes.
 const BUFFER: usize = 16 * 1024;

@@ -156,7 +156,7 @@ async fn tokens_are_streamed_and_finish_while_the_gateway_drains() {
 async fn streamed_prompts_are_answered_while_the_body_is_open() {
     let service = Service::start("text-smol").await;
     let gateway = TestGateway::with(vec![model("one", &[&service])], |config| {
-        config.limits.body_grace_seconds = 0.05;
+        config.limits.body_window_seconds = 0.05;
     })
     .await;
     let (lines, body) = tokio::sync::mpsc::channel::<&'static str>(1);
@@ -219,16 +219,16 @@ async fn errors_of_a_service_have_openais_format() {
 async fn buffered_bodies_are_limited_in_total() {
     let service = Service::start("text-smol").await;
     let gateway = TestGateway::with(vec![model("one", &[&service])], |config| {
-        config.limits.max_body_bytes = 64 * 1024;
-        config.limits.max_buffered_bytes = 64 * 1024;
+        config.limits.max_body_bytes = 128 * 1024;
+        config.limits.max_buffered_bytes = 128 * 1024;
     })
     .await;
-    let token = gateway.token("ada", [Scope::Generate]);
+    let token = gateway.token("eve", [Scope::Generate]);
     let head = format!("POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
     let mut half_said = Raw::connect(gateway.address).await;
     let half = format!(r#"{{"model": "one", "x": "{}"#, "x".repeat(40 * 1024));
     half_said.send(format!("{head}Content-Length: 50000\r\n\r\n{half}")).await;
-    let large = format!(r#"{{"model": "one", "x": "{}"}}"#, "x".repeat(30 * 1024));
+    let large = format!(r#"{{"model": "one", "x": "{}"}}"#, "x".repeat(100 * 1024));
     gateway
         .eventually("there is no room for a second one", async || {
             let response = complete(&gateway, &large).await;
@@ -240,6 +240,42 @@ async fn buffered_bodies_are_limited_in_total() {
     gateway
         .eventually("its room is free again", async || complete(&gateway, &large).await.status() == 200)
         .await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_held_are_shared_between_principals() {
+    let service = Service::start("text-smol").await;
+    let gateway = TestGateway::with(vec![model("one", &[&service])], |config| {
+        config.limits.max_body_bytes = 1 << 20;
+        config.limits.max_buffered_bytes = 4 << 20;
+        config.limits.max_buffered_bytes_per_principal = 2 << 20;
+        config.limits.body_window_seconds = 0.5;
+    })
+    .await;
+    let token = gateway.token("greedy", [Scope::Generate]);
+    let head = format!("POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
+    let mut unfinished = Vec::new();
+    for _ in 0..4 {
+        let mut raw = Raw::connect(gateway.address).await;
+        let body = format!(r#"{{"model": "one", "x": "{}"#, "x".repeat((1 << 20) - 600));
+        raw.send(format!("{head}Content-Length: {}\r\n\r\n{body}", (1 << 20) - 1)).await;
+        unfinished.push(raw);
+    }
+    let large = format!(r#"{{"model": "one", "x": "{}"}}"#, "x".repeat(500_000));
+    let answered = async || complete(&gateway, &large).await.status().as_u16();
+    for _ in 0..20 {
+        assert_eq!(answered().await, 200, "another principal has its share");
+    }
+    // Two hold what their principal may, two exceed it, and those that rest are too slow.
+    let started = std::time::Instant::now();
+    let mut statuses = Vec::new();
+    for mut raw in unfinished {
+        let answer = raw.read_to_close(Duration::from_secs(5)).await.expect("closed");
+        statuses.push(answer["HTTP/1.1 ".len()..][..3].to_owned());
+    }
+    assert!(statuses.iter().all(|status| matches!(status.as_str(), "408" | "429")), "{statuses:?}");
+    assert!(["408", "429"].iter().all(|status| statuses.iter().any(|one| one == status)), "{statuses:?}");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

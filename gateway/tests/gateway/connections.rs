@@ -157,16 +157,54 @@ async fn huge_and_many_headers_are_refused() {
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_wait_and_are_served_later() {
+async fn half_a_header_behind_a_complete_request_is_not_idle() {
+    let (_service, gateway) = with_short_timeouts().await;
+    let mut raw = Raw::connect(gateway.address).await;
+    raw.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHo").await;
+    raw.read_until("{\"status\":\"ok\"}").await;
+    let started = Instant::now();
+    assert!(raw.read_to_close(Duration::from_secs(5)).await.is_some());
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_for_new_ones() {
+    let service = Service::start("fake").await;
+    let gateway =
+        TestGateway::with(vec![model("fake", &[&service])], |config| config.limits.max_connections = 3).await;
+    let ask = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut raw = Raw::connect(gateway.address).await;
+        raw.send(ask).await;
+        raw.read_until("{\"status\":\"ok\"}").await;
+        idle.push(raw);
+    }
+    for closed in &mut idle[..17] {
+        assert!(closed.read_to_close(Duration::from_secs(5)).await.is_some(), "it made room");
+    }
+    for open in &mut idle[17..] {
+        open.send(ask).await;
+        open.read_until("{\"status\":\"ok\"}").await;
+    }
+}
+
+#[tokio::test]
+async fn when_every_connection_is_busy_a_new_one_is_refused_at_once() {
     let service = Service::start("fake").await;
     let gateway =
         TestGateway::with(vec![model("fake", &[&service])], |config| config.limits.max_connections = 2).await;
-    let first = Raw::connect(gateway.address).await;
-    let second = Raw::connect(gateway.address).await;
+    let held: Vec<_> = (0..2).map(|_| tokio::spawn(gateway.get("/models/fake/held").send())).collect();
+    service.holding(2).await;
+    let started = Instant::now();
     let mut third = Raw::connect(gateway.address).await;
-    third.send("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-    assert!(third.read_to_close(Duration::from_millis(300)).await.is_none(), "it has to wait");
-    drop((first, second));
+    third.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let answer = third.read_to_close(Duration::from_secs(5)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(answer.contains("\"code\":\"overloaded\""), "{answer}");
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    service.release();
+    for one in held {
+        assert_eq!(one.await.unwrap().unwrap().status(), 200);
+    }
 }

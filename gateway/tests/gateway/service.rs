@@ -400,8 +400,13 @@ async fn stream(State(state): State<Arc<Inner>>) -> Response {
     Sse::new(events).into_response()
 }
 
-async fn status(Path(code): Path<u16>) -> StatusCode {
-    StatusCode::from_u16(code).unwrap()
+async fn status(Path(code): Path<u16>) -> Response {
+    let code = StatusCode::from_u16(code).unwrap();
+    if code == StatusCode::UPGRADE_REQUIRED {
+        return (code, [(http::header::UPGRADE, "websocket"), (http::header::CONNECTION, "upgrade")])
+            .into_response();
+    }
+    code.into_response()
 }
 
 async fn large() -> Response {

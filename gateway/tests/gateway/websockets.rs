@@ -119,3 +119,15 @@ async fn idle_sockets_and_all_sockets_at_shutdown_are_closed() {
     drop(talking);
     ended.await.expect("the gateway waits for its sockets and no longer").unwrap();
 }
+
+#[tokio::test]
+async fn a_426_names_the_protocol_that_the_path_needs() {
+    let service = Service::start("fake").await;
+    let gateway = TestGateway::in_front_of(&service).await;
+    let answer = gateway.get("/models/fake/status/426").send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["upgrade"]),
+        (426, &"websocket".parse().unwrap())
+    );
+    assert_eq!(answer.headers()["connection"], "upgrade");
+}
