@@ -1,6 +1,7 @@
 //! Types of the HTTP APIs: ids, requests, responses, events and problems. Serde and utoipa only, no I/O, so that the
 //! gateway, the services and the client share one definition of everything.
 
+mod bounded;
 mod compute;
 mod event;
 mod generation;
@@ -21,6 +22,7 @@ mod submission;
 mod text;
 mod whole_number;
 
+pub use bounded::{MAX_BIASES, MAX_MESSAGES};
 pub use compute::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 pub use event::{EventKind, JobEvent};
 pub use generation::{GenerateRequest, GenerationSettings, InvalidAttachments, OutputFormat, SchedulerName};

@@ -38,6 +38,7 @@ pub struct StreamGenerate {
     pub prompt: Option<String>,
     /// Conversation to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::bounded::optional_list::<{ crate::MAX_MESSAGES }, _, _>")]
     pub messages: Option<Vec<ChatMessage>>,
     /// System prompt before the messages, or before the prompt, which then becomes a user message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +85,7 @@ pub struct StreamBatch {
     pub prompt: Option<PromptTexts>,
     /// Conversation to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::bounded::optional_list::<{ crate::MAX_MESSAGES }, _, _>")]
     pub messages: Option<Vec<ChatMessage>>,
     /// System prompt before the messages, or before each prompt, which then becomes a user message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +133,7 @@ pub struct StreamParams {
     pub frequency_penalty: Option<f64>,
     /// Added to the logits of tokens, by token id, -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::bounded::optional_map::<{ crate::MAX_BIASES }, _, _>")]
     pub logit_bias: Option<BTreeMap<String, f64>>,
     /// Seed of the sampler: the same seed gives the same text. Default: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]

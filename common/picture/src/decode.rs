@@ -2,12 +2,12 @@
 //! long.
 
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use image::error::{DecodingError, ImageFormatHint};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use crate::{Picture, jpeg};
+use crate::{Picture, jpeg, turns::Turns};
 
 /// Limits of a file and of its decoded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +76,9 @@ impl PartialEq for DamagedImage {
 
 impl Eq for DamagedImage {}
 
-/// One picture is decoded at a time, so that concurrent uploads need the memory of one.
-static DECODING: Mutex<()> = Mutex::new(());
+/// Pictures are decoded at once as long as they need no more memory than two of the largest: the file's own pixels and their
+/// copy in RGB.
+static DECODING: Turns = Turns::new(2 * 2 * DecodeLimits::DEFAULT.memory);
 
 /// Decodes the (first) picture of a file to RGB: EXIF orientation applied, transparency composited over `background`,
 /// 16-bit channels reduced to their upper byte (Pillow clips 16-bit grey at 255 instead, which gives a white picture).
@@ -86,8 +87,8 @@ static DECODING: Mutex<()> = Mutex::new(());
 /// # Errors
 /// [`DecodeError`]; a picture beyond the limits is refused after its header is read.
 pub fn decode(bytes: &[u8], limits: &DecodeLimits, background: Background) -> Result<Picture, DecodeError> {
-    let _turn = DECODING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut decoder = open(bytes, limits)?;
+    let _turn = DECODING.take(2 * decoder.total_bytes());
     let orientation = decoder.orientation().map_err(|error| decode_error(error, limits))?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| decode_error(error, limits))?;
     picture.apply_orientation(orientation);

@@ -5,6 +5,7 @@ mod decode;
 mod jpeg;
 mod resample;
 mod rgb;
+mod turns;
 
 pub use decode::{Background, DamagedImage, DecodeError, DecodeLimits, decode, dimensions};
 pub use resample::{Arithmetic, Filter};

@@ -8,8 +8,6 @@ pub(crate) const MAX_STOPS: usize = 4;
 pub(crate) const MAX_STOP_CHARACTERS: usize = 256;
 /// Maximum number of stop tokens.
 pub(crate) const MAX_STOP_TOKENS: usize = 64;
-/// Maximum number of tokens in `logit_bias`.
-pub(crate) const MAX_BIASES: usize = 1024;
 /// Maximum number of alternatives per token of a chat (OpenAI's limit).
 pub(crate) const MAX_TOP_LOGPROBS: u32 = 20;
 /// Maximum number of alternatives per token of a completion (OpenAI's limit).

@@ -8,7 +8,7 @@ use videosdgx_api::{
 };
 use videosdgx_text::{GenerationDefaults, SamplingParams, StopConditions};
 
-use crate::limits::{MAX_ANSWERS, MAX_BIASES, MAX_STOP_CHARACTERS, MAX_STOP_TOKENS, MAX_STOPS};
+use crate::limits::{MAX_ANSWERS, MAX_STOP_CHARACTERS, MAX_STOP_TOKENS, MAX_STOPS};
 
 /// The fields as they were sent, not yet checked.
 #[derive(Debug, Default)]
@@ -193,10 +193,6 @@ impl RawSamplingParams<'_> {
 
     fn logit_bias(&self, vocab: usize) -> Result<BTreeMap<u32, f32>, Problem> {
         let Some(biases) = self.logit_bias else { return Ok(BTreeMap::new()) };
-        if biases.len() > MAX_BIASES {
-            let detail = format!("logit_bias has at most {MAX_BIASES} tokens");
-            return Err(self.problem("logit_bias", detail).with_limit(MAX_BIASES));
-        }
         let mut checked = BTreeMap::new();
         for (token, bias) in biases {
             let shown: String = token.chars().take(20).collect();

@@ -15,7 +15,8 @@ pub struct ChatRequest {
     #[schema(required = true, nullable = false)]
     pub model: Option<String>,
     /// The conversation so far.
-    #[schema(min_items = 1)]
+    #[serde(deserialize_with = "crate::bounded::list::<{ crate::MAX_MESSAGES }, _, _>")]
+    #[schema(min_items = 1, max_items = 8192)]
     pub messages: Vec<ChatMessage>,
     /// Older name of `max_completion_tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +54,7 @@ pub struct ChatRequest {
     pub frequency_penalty: Option<f64>,
     /// Added to the logits of tokens, by id, -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::bounded::optional_map::<{ crate::MAX_BIASES }, _, _>")]
     pub logit_bias: Option<BTreeMap<String, f64>>,
     /// Whether the answer includes the log probability of each token.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -71,6 +71,7 @@ pub struct CompletionRequest {
     pub frequency_penalty: Option<f64>,
     /// Added to the logits of tokens, by id, -100 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::bounded::optional_map::<{ crate::MAX_BIASES }, _, _>")]
     pub logit_bias: Option<BTreeMap<String, f64>>,
     /// Ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]

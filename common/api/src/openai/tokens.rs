@@ -16,6 +16,7 @@ pub struct TokenizeRequest {
     pub prompt: Option<String>,
     /// Conversation to tokenize, rendered by the chat template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::bounded::optional_list::<{ crate::MAX_MESSAGES }, _, _>")]
     pub messages: Option<Vec<ChatMessage>>,
     /// Tools for the chat template; only with `messages`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

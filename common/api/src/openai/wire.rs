@@ -4,8 +4,10 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
+    de::{SeqAccess, Visitor},
 };
+
+use crate::bounded::{self, MAX_MESSAGES};
 
 /// A string, or a list.
 pub(super) enum TextOrList<T> {
@@ -43,6 +45,6 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for TextOrListVisitor<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-        Vec::deserialize(SeqAccessDeserializer::new(items)).map(TextOrList::List)
+        bounded::items(items, MAX_MESSAGES).map(TextOrList::List)
     }
 }

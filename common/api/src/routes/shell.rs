@@ -8,6 +8,8 @@ const LOAD: &[Code] = &[
     Code::InvalidBody,
     Code::RequestTimeout,
     Code::BodyTooLarge,
+    Code::RateLimited,
+    Code::Overloaded,
     Code::InsufficientMemory,
     Code::CheckpointMissing,
     Code::CheckpointInvalid,
@@ -19,6 +21,8 @@ const UNLOAD: &[Code] = &[
     Code::InvalidBody,
     Code::RequestTimeout,
     Code::BodyTooLarge,
+    Code::RateLimited,
+    Code::Overloaded,
     Code::ModelBusy,
     Code::Draining,
 ];

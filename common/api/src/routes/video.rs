@@ -11,6 +11,8 @@ const SUBMIT: &[Code] = &[
     Code::InvalidBody,
     Code::RequestTimeout,
     Code::BodyTooLarge,
+    Code::RateLimited,
+    Code::Overloaded,
     Code::UnsupportedMediaType,
     Code::IdempotencyConflict,
     Code::QueueFull,

@@ -10,7 +10,11 @@ async fn each_invalid_field_of_a_chat_is_named() {
     let tester = service.tester();
     let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]);
     let tool = |name: &str| json!([{"type": "function", "function": {"name": name}}]);
+    let messages = vec![json!({"role": "user", "content": "a"}); 8193];
+    let biases: serde_json::Map<String, Value> = (0..1025).map(|id| (id.to_string(), json!(1))).collect();
     for (more, field) in [
+        (json!({"messages": messages}), "messages"),
+        (json!({"logit_bias": biases}), "logit_bias"),
         (json!({"messages": []}), "messages"),
         (json!({"messages": "hello"}), "messages"),
         (json!({"messages": [{"role": "king", "content": "a"}]}), "messages[0].role"),
