@@ -1,6 +1,6 @@
 //! Reading request bodies: bounded in size and time, strict, and naming the field that is wrong.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use actix_web::{HttpRequest, http::header, web};
 use futures::StreamExt as _;
@@ -8,21 +8,137 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
 };
-use videosdgx_api::{Code, NOT_ENCODED, Problem, is_encoded, media_type};
+use tokio::time::{Instant, timeout_at};
+use videosdgx_api::{Code, NOT_ENCODED, Principal, Problem, is_encoded, media_type};
+use videosdgx_connection::{BodyBudget, BodyLease, BudgetExceeded, Pace};
 
-use crate::{Failure, HandlerResult};
+use crate::{Failure, HandlerResult, ServiceConfig, Shell, run_blocking};
 
 /// Maximum size of a body in bytes; bodies with images need this much.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
-/// Time limit of a body; it grows by one second for each [`LEAST_BYTES_PER_SECOND`] bytes received.
-const BODY_TIME: Duration = Duration::from_secs(6);
-const LEAST_BYTES_PER_SECOND: usize = 64 * 1024;
+/// A window of the pace of a body; also its longest silence.
+const WINDOW: Duration = Duration::from_secs(5);
+/// Bytes that must come in every window: 64 KiB/s.
+const BYTES_PER_WINDOW: u64 = 5 * 64 * 1024;
+/// Time limit of a whole body.
+const TOTAL: Duration = Duration::from_secs(300);
+/// Bodies up to this size are parsed where they were read; larger ones on the threads for blocking work.
+pub const PARSED_AT_ONCE: usize = 64 * 1024;
+
+/// The bytes of bodies that the service holds, limited in total and per principal.
+#[derive(Debug)]
+pub struct HeldBodies(std::sync::Arc<BodyBudget>);
+
+impl HeldBodies {
+    pub(crate) fn new(config: &ServiceConfig) -> Self {
+        Self(BodyBudget::new(config.held_bodies, config.held_bodies_per_principal))
+    }
+
+    /// A lease of no bytes yet for a body of `principal`.
+    #[must_use]
+    pub fn lease(&self, principal: &Principal) -> BodyLease {
+        self.0.lease(principal.shared())
+    }
+}
+
+/// The pace that every body must keep.
+#[must_use]
+pub fn pace() -> Pace {
+    Pace::new(Instant::now(), WINDOW, BYTES_PER_WINDOW, TOTAL)
+}
+
+/// Grows a lease to `bytes`.
+///
+/// # Errors
+/// 429 `rate_limited` when the principal holds too much, 503 `overloaded` when all principals together do.
+pub fn hold(lease: &mut BodyLease, bytes: usize) -> HandlerResult<()> {
+    lease.grow_to(bytes).map_err(|exceeded| {
+        let (code, detail, limit) = match exceeded {
+            BudgetExceeded::Principal(limit) => {
+                (Code::RateLimited, "you send too many large requests at once, wait", limit)
+            }
+            BudgetExceeded::Total(limit) => {
+                (Code::Overloaded, "too many large requests at once, try again", limit)
+            }
+        };
+        Failure(Problem::new(code, detail).with_limit(limit).with_retry_after(1))
+    })
+}
+
+/// A body, whose bytes count as held until it is dropped.
+#[derive(Debug)]
+pub struct Body {
+    bytes: web::Bytes,
+    lease: BodyLease,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Body {
+    /// Parses the body as [`parse`], a large one off the threads that serve. What it was parsed to counts as held as long as
+    /// the lease exists.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub async fn parse<T: DeserializeOwned + Send + 'static>(self) -> HandlerResult<(T, BodyLease)> {
+        self.parse_with(parse).await
+    }
+
+    /// As [`Body::parse`], with another parser.
+    ///
+    /// # Errors
+    /// Those of `parser`.
+    pub async fn parse_with<T: Send + 'static>(
+        self,
+        parser: fn(&[u8]) -> HandlerResult<T>,
+    ) -> HandlerResult<(T, BodyLease)> {
+        let Self { bytes, lease } = self;
+        let parsed = if bytes.len() <= PARSED_AT_ONCE {
+            parser(&bytes)
+        } else {
+            run_blocking(move || parser(&bytes)).await?
+        };
+        Ok((parsed?, lease))
+    }
+}
+
+/// The next bytes of a body at the [`Pace`] that it must keep; `None` at its end.
+///
+/// # Errors
+/// 408 `request_timeout`, 400 `invalid_body`.
+pub async fn next_chunk(payload: &mut web::Payload, pace: &mut Pace) -> HandlerResult<Option<web::Bytes>> {
+    loop {
+        let slow = |_| Failure::new(Code::RequestTimeout, "the body came too slowly");
+        let due = pace.waiting(Instant::now()).map_err(slow)?;
+        let Ok(next) = timeout_at(due, payload.next()).await else { continue };
+        return match next {
+            None => Ok(None),
+            Some(Ok(chunk)) => {
+                pace.received(Instant::now(), chunk.len() as u64);
+                Ok(Some(chunk))
+            }
+            Some(Err(error)) => {
+                Err(Failure::new(Code::InvalidBody, format!("the body cannot be read: {error}")))
+            }
+        };
+    }
+}
 
 /// The whole body of a request that must be JSON.
 ///
 /// # Errors
-/// 415, 413, 408 and 400, as [`read`].
-pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> HandlerResult<web::Bytes> {
+/// 415, and as [`read`].
+pub async fn read_json(
+    request: &HttpRequest,
+    payload: web::Payload,
+    principal: &Principal,
+) -> HandlerResult<Body> {
     let is_json = request
         .headers()
         .get(header::CONTENT_TYPE)
@@ -35,7 +151,7 @@ pub async fn read_json(request: &HttpRequest, payload: web::Payload) -> HandlerR
         return Err(Failure::new(Code::UnsupportedMediaType, "send the body as application/json"));
     }
     refuse_encoded(request)?;
-    read(request, payload).await
+    read(request, payload, principal).await
 }
 
 /// Refuses a body with a content coding.
@@ -50,30 +166,33 @@ pub fn refuse_encoded(request: &HttpRequest) -> HandlerResult<()> {
     Ok(())
 }
 
-/// The whole body.
+/// The whole body of a request of `principal`.
 ///
 /// # Errors
-/// 413 `body_too_large`, 408 `request_timeout`, 400 `invalid_body`.
-pub async fn read(request: &HttpRequest, mut payload: web::Payload) -> HandlerResult<web::Bytes> {
+/// 413 `body_too_large`, 408 `request_timeout`, 400 `invalid_body`, 429 and 503 as [`hold`].
+pub async fn read(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    principal: &Principal,
+) -> HandlerResult<Body> {
+    let shell = request
+        .app_data::<web::Data<Shell>>()
+        .ok_or_else(|| Failure::internal("the routes were registered without their shell"))?;
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     if declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large());
     }
-    let began = tokio::time::Instant::now();
-    let mut body = web::BytesMut::new();
-    loop {
-        let seconds = u64::try_from(body.len() / LEAST_BYTES_PER_SECOND).unwrap_or(0);
-        let deadline = began + BODY_TIME + Duration::from_secs(seconds);
-        match tokio::time::timeout_at(deadline, payload.next()).await {
-            Err(_) => return Err(Failure::new(Code::RequestTimeout, "the body came too slowly")),
-            Ok(None) => return Ok(body.freeze()),
-            Ok(Some(Err(error))) => {
-                return Err(Failure::new(Code::InvalidBody, format!("the body cannot be read: {error}")));
-            }
-            Ok(Some(Ok(chunk))) if body.len() + chunk.len() > MAX_BODY => return Err(too_large()),
-            Ok(Some(Ok(chunk))) => body.extend_from_slice(&chunk),
+    let mut lease = shell.bodies.lease(principal);
+    let mut pace = pace();
+    let mut bytes = web::BytesMut::new();
+    while let Some(chunk) = next_chunk(&mut payload, &mut pace).await? {
+        if bytes.len() + chunk.len() > MAX_BODY {
+            return Err(too_large());
         }
+        hold(&mut lease, bytes.len() + chunk.len())?;
+        bytes.extend_from_slice(&chunk);
     }
+    Ok(Body { bytes: bytes.freeze(), lease })
 }
 
 fn too_large() -> Failure {

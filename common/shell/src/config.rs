@@ -9,8 +9,16 @@ use std::{
 
 use videosdgx_api::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 use videosdgx_auth::{AuthConfig, AuthError};
+use videosdgx_connection::Timeouts;
 
 use crate::{Variables, environment};
+
+/// The limits of HTTP itself (408 for a late header, keep-alive) end a second earlier.
+const TIMEOUTS: Timeouts = Timeouts {
+    header: Duration::from_secs(6),
+    idle: Duration::from_secs(16),
+    write_stall: Duration::from_secs(25),
+};
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +87,12 @@ pub struct ServiceConfig {
     pub drain: Duration,
     /// Interval between two comments on an idle event stream, 15 s; no variable sets it.
     pub heartbeat: Duration,
+    /// Time limits of a connection in every phase; no variable sets them.
+    pub timeouts: Timeouts,
+    /// Bytes of request bodies in memory at once, 256 MiB; no variable sets it.
+    pub held_bodies: usize,
+    /// The same for one principal, 128 MiB; no variable sets it.
+    pub held_bodies_per_principal: usize,
 }
 
 impl ServiceConfig {
@@ -126,6 +140,9 @@ impl ServiceConfig {
             log_format: variables.choice("LOG_FORMAT")?,
             drain: Duration::from_secs_f64(variables.number("DRAIN_SECONDS", 120.0, 0.0..=86_400.0)?),
             heartbeat: Duration::from_secs(15),
+            timeouts: TIMEOUTS,
+            held_bodies: 256 << 20,
+            held_bodies_per_principal: 128 << 20,
         })
     }
 }

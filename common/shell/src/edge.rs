@@ -16,6 +16,7 @@ use actix_web::{
 };
 use tracing::Instrument as _;
 use videosdgx_api::{Problem, routes::ErrorFormat};
+use videosdgx_connection::{ConnectionHandle, RequestGuard};
 
 use crate::{
     Shell, hide_folders,
@@ -41,6 +42,7 @@ pub(crate) async fn edge(
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.clone()));
     let answer_counted = shell.clone().map(CountedAnswer::new);
+    let answering = request.conn_data::<ConnectionHandle>().map(ConnectionHandle::begin_request);
     let span = tracing::info_span!("request", request_id = %id);
 
     let response = match next.call(request).instrument(span.clone()).await {
@@ -80,7 +82,15 @@ pub(crate) async fn edge(
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     }
-    Ok(response.map_body(|_, body| BoxBody::new(CountedBody { body, _counted: answer_counted })))
+    let _answering = match answering {
+        // An upgraded connection has no further requests.
+        Some(guard) if status == 101 => {
+            guard.upgraded();
+            None
+        }
+        guard => guard,
+    };
+    Ok(response.map_body(|_, body| BoxBody::new(CountedBody { body, _counted: answer_counted, _answering })))
 }
 
 /// The client's own id when it is well-formed, else a new one.
@@ -147,6 +157,8 @@ impl Drop for CountedAnswer {
 struct CountedBody {
     body: BoxBody,
     _counted: Option<CountedAnswer>,
+    /// Ends the phase of the connection in which it has no time limits for reading.
+    _answering: Option<RequestGuard>,
 }
 
 impl MessageBody for CountedBody {

@@ -19,6 +19,7 @@ mod query;
 pub mod routes;
 mod server;
 mod service_api;
+mod static_body;
 mod telemetry;
 mod variables;
 
@@ -79,6 +80,8 @@ pub struct Shell {
     pub metrics: ShellMetrics,
     /// Shutdown state and open responses.
     pub drain: Drain,
+    /// Bytes of request bodies in memory.
+    pub bodies: body::HeldBodies,
 }
 
 impl std::fmt::Debug for Shell {
@@ -102,6 +105,7 @@ impl Shell {
             host: Host::probe(),
             metrics: ShellMetrics::new(&config.name),
             drain: Drain::default(),
+            bodies: body::HeldBodies::new(&config),
             config,
             info,
             loader,

@@ -68,6 +68,9 @@ pub fn main<E, R: Stoppable, X: Display>(
     if let Err(error) = start_logging(&config) {
         return refuse(error.to_string());
     }
+    if let Err(error) = videosdgx_connection::raise_descriptor_limit() {
+        tracing::warn!(%error, "descriptor_limit");
+    }
     match build(&config) {
         Ok(engine) => run(name, async move || start(engine, config).await),
         Err(error) => refuse(error),

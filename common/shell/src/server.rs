@@ -1,20 +1,23 @@
 //! Listening and serving with limits on connections, and closing after open responses have ended.
 
 use std::{
-    any::Any,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use actix_http::{HttpService, Protocol, Request, error::DispatchError};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt as _, map_config};
 use actix_web::{
-    App, HttpServer,
-    dev::{Extensions, Server, ServerHandle},
+    App,
+    dev::{AppConfig, Server, ServerHandle, fn_service},
     middleware::from_fn,
     rt::net::TcpStream,
     web,
 };
+use videosdgx_api::{Code, Problem};
 use videosdgx_auth::{AuthConfig, AuthError, HttpJwksFetcher, Verifier};
+use videosdgx_connection::{ConnectionLimits, Connections, TimedStream, Timeouts, refuse};
 
 use crate::{Failure, ServiceConfig, Shell, StartError, edge, problem_response::of_status};
 
@@ -22,14 +25,16 @@ use crate::{Failure, ServiceConfig, Shell, StartError, edge, problem_response::o
 const SERVING_THREADS: usize = 2;
 /// Threads for files and pictures, for each serving thread.
 const BLOCKING_THREADS: usize = 8;
-const CONNECTIONS_PER_THREAD: usize = 1024;
+/// Open connections. For a further one, a connection that waits for a request is closed; see [`Connections`].
+const CONNECTIONS: usize = 2048;
+/// Connections above [`CONNECTIONS`] that are being refused.
+const REFUSALS: usize = 256;
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// Time that a client has to close a connection which the service has closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
-/// The kernel closes a connection whose client has read nothing for this long.
+/// The kernel closes a connection whose client has acknowledged nothing for this long.
 const STALLED_READER: Duration = Duration::from_secs(30);
-
 /// Maximum number of unsent bytes that the kernel buffers for a client, so that a slow reader is noticed soon and costs
 /// little memory.
 const UNSENT: u32 = 128 * 1024;
@@ -73,29 +78,70 @@ pub fn serve(
     configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
     let shell: web::Data<Shell> = Arc::clone(shell).into();
-    let server = HttpServer::new(move || {
-        App::new().app_data(shell.clone()).wrap(from_fn(edge)).configure(configure.clone()).default_service(
-            web::to(|request: actix_web::HttpRequest| async move {
-                let problem = of_status(actix_web::http::StatusCode::NOT_FOUND, request.path());
-                Err::<actix_web::HttpResponse, _>(Failure(problem))
-            }),
-        )
-    });
-    let server = server
+    let address = listener.local_addr()?;
+    let connections = Connections::new(ConnectionLimits::new(CONNECTIONS));
+    let timeouts = shell.config.timeouts;
+    let server = Server::build()
         .workers(SERVING_THREADS)
         .worker_max_blocking_threads(BLOCKING_THREADS)
-        .max_connections(CONNECTIONS_PER_THREAD)
-        .client_request_timeout(HEADERS_WITHIN)
-        .client_disconnect_timeout(CLOSED_WITHIN)
-        .keep_alive(IDLE_CONNECTION)
-        // A client that disconnects cancels its request.
-        .h1_allow_half_closed(false)
+        .max_concurrent_connections(CONNECTIONS + REFUSALS)
         // At this point no response is open: only idle connections are left.
         .shutdown_timeout(1)
-        .disable_signals()
-        .on_connect(tune)
-        .listen(listener)?;
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let server = server.listen("http", listener, move || {
+        let app = App::new()
+            .app_data(shell.clone())
+            .wrap(from_fn(edge))
+            .configure(configure.clone())
+            .default_service(web::to(|request: actix_web::HttpRequest| async move {
+                let problem = of_status(actix_web::http::StatusCode::NOT_FOUND, request.path());
+                Err::<actix_web::HttpResponse, _>(Failure(problem))
+            }));
+        let app = IntoServiceFactory::<_, Request>::into_factory(app)
+            .map_err(|error: actix_web::Error| error.error_response());
+        // It only names a host for the generation of URLs, which no route uses.
+        let app = map_config(app, |()| AppConfig::default());
+        let (connections, stopping) = (Arc::clone(&connections), stopping.clone());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .client_request_timeout(HEADERS_WITHIN)
+            .client_disconnect_timeout(CLOSED_WITHIN)
+            .keep_alive(IDLE_CONNECTION)
+            // A client that disconnects cancels its request.
+            .h1_allow_half_closed(false)
+            .local_addr(address)
+            .on_connect_ext(|stream: &TimedStream<TcpStream>, data| {
+                data.insert(stream.handle().clone());
+            })
+            .finish(app);
+        fn_service(move |stream: TcpStream| admit(Arc::clone(&connections), timeouts, stream)).and_then(http)
+    })?;
     Ok(server.run())
+}
+
+type Accepted = (TimedStream<TcpStream>, Protocol, Option<SocketAddr>);
+
+/// Finds a place for a connection, or refuses it.
+async fn admit(
+    connections: Arc<Connections>,
+    timeouts: Timeouts,
+    stream: TcpStream,
+) -> Result<Accepted, DispatchError> {
+    tune(&stream);
+    let peer = stream.peer_addr().ok();
+    let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    if let Some(admitted) = connections.admit(address) {
+        return Ok((TimedStream::new(stream, timeouts, admitted), Protocol::Http1, peer));
+    }
+    tracing::debug!(%address, "connection_refused");
+    let problem =
+        Problem::new(Code::Overloaded, "too many connections are open, try again").with_retry_after(1);
+    refuse(stream, &serde_json::to_string(&problem).unwrap_or_default()).await;
+    Err(DispatchError::Io(std::io::ErrorKind::ConnectionRefused.into()))
 }
 
 /// Waits for open responses until `deadline`, then stops serving.
@@ -106,17 +152,15 @@ pub async fn close_server(shell: &Shell, server: &ServerHandle, deadline: Instan
     server.stop(true).await;
 }
 
-/// Sends small events at once, and closes connections whose client reads nothing.
-fn tune(connection: &dyn Any, _: &mut Extensions) {
-    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-        let socket = socket2::SockRef::from(stream);
-        let tuned = socket
-            .set_tcp_nodelay(true)
-            .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_READER)))
-            .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT))
-            .and_then(|()| socket.set_keepalive(true));
-        if let Err(error) = tuned {
-            tracing::debug!(%error, "connection_not_tuned");
-        }
+/// Sends small events at once, and closes connections whose client is gone.
+fn tune(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    let tuned = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_READER)))
+        .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT))
+        .and_then(|()| socket.set_keepalive(true));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "connection_not_tuned");
     }
 }

@@ -29,6 +29,7 @@ pub mod fake;
 mod fetch;
 mod limits;
 mod logprobs;
+mod long_texts;
 mod main_loop;
 mod metrics;
 mod openapi;

@@ -44,7 +44,7 @@ pub struct TextSettings {
     pub origins: Vec<String>,
     /// `VIDEOSDGX_RESUME_SECONDS`: how long a stream is kept after its client lost the connection; default: 30.
     pub resume: Duration,
-    /// `VIDEOSDGX_SOCKET_IDLE_SECONDS`: time after which a WebSocket that does not answer pings is closed; default: 60.
+    /// `VIDEOSDGX_SOCKET_IDLE_SECONDS`: time after which a WebSocket that does not answer pings is closed; default: 20.
     pub socket_idle: Duration,
     /// `VIDEOSDGX_IMAGE_URLS`: what happens with pictures given by an `https:` URL: `refuse` (default) or `fetch`.
     pub image_urls: ImageUrls,
@@ -104,7 +104,7 @@ impl Default for TextSettings {
             telemetry_sampling: 1.0,
             origins: Vec::new(),
             resume: Duration::from_secs(30),
-            socket_idle: Duration::from_secs(60),
+            socket_idle: Duration::from_secs(20),
             image_urls: ImageUrls::default(),
         }
     }

@@ -41,10 +41,9 @@ pub(crate) async fn generate(
     service: web::Data<Service>,
 ) -> HandlerResult {
     service.shell.refuse_when_draining()?;
-    let body = body::read_json(&request, payload).await?;
+    let body = body::read_json(&request, payload, &caller.principal).await?;
     let idempotency = idempotency_key(&request, &body)?;
-    let parsed: GenerateRequest = body::parse(&body)?;
-    drop(body);
+    let (parsed, _lease) = body.parse::<GenerateRequest>().await?;
     let accepted = submit(&service, &caller.principal, vec![parsed], idempotency, false).await?;
     let accepted =
         accepted.into_iter().next().ok_or_else(|| Failure::internal("the queue lost an answer"))?;
@@ -66,24 +65,28 @@ pub(crate) async fn batch(
     payload: web::Payload,
     service: web::Data<Service>,
 ) -> HandlerResult {
-    #[derive(Deserialize)]
-    struct OnlyObjects {
-        #[serde(rename = "requests")]
-        _requests: Vec<Object>,
-    }
-
     service.shell.refuse_when_draining()?;
-    let body = body::read_json(&request, payload).await?;
+    let body = body::read_json(&request, payload, &caller.principal).await?;
     let idempotency = idempotency_key(&request, &body)?;
-    let _: OnlyObjects = body::parse(&body)?;
-    let parsed: BatchRequest = body::parse(&body)?;
-    drop(body);
+    let (parsed, _lease) = body.parse_with(parse_batch).await?;
     if parsed.requests.is_empty() || parsed.requests.len() > MAX_BATCH {
         let detail = format!("a batch has 1 to {MAX_BATCH} requests, not {}", parsed.requests.len());
         return Err(Failure(Problem::field("requests", detail).with_limit(MAX_BATCH)));
     }
     let jobs = submit(&service, &caller.principal, parsed.requests, idempotency, true).await?;
     Ok(HttpResponse::Accepted().json(BatchAccepted { jobs }))
+}
+
+/// The requests of a batch, each of which must be an object.
+fn parse_batch(body: &[u8]) -> HandlerResult<BatchRequest> {
+    #[derive(Deserialize)]
+    struct OnlyObjects {
+        #[serde(rename = "requests")]
+        _requests: Vec<Object>,
+    }
+
+    let _: OnlyObjects = body::parse(body)?;
+    body::parse(body)
 }
 
 fn idempotency_key(request: &HttpRequest, body: &[u8]) -> HandlerResult<Option<IdempotencyKey>> {

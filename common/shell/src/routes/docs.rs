@@ -1,13 +1,16 @@
 //! Documentation of the API: the OpenAPI document, Swagger UI (part of the program, nothing is fetched),
 //! public keys.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use utoipa_swagger_ui::Config;
 use videosdgx_api::Code;
 
-use crate::{Failure, HandlerResult, Shell};
+use crate::{Failure, HandlerResult, Shell, static_body::StaticBody};
 
 /// Swagger UI needs inline styles; everything else is loaded from this host only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -63,7 +66,10 @@ fn swagger(name: &str) -> HandlerResult {
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::X_FRAME_OPTIONS, "DENY"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(file.bytes.into_owned()))
+        .body(StaticBody::new(match file.bytes {
+            Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
+            Cow::Owned(bytes) => bytes.into(),
+        })))
 }
 
 /// The public keys that tokens are verified with

@@ -21,13 +21,13 @@ const UNLOAD_WAIT_SECONDS: u64 = 30;
         (status = 200, description = "Loaded", body = LoaderReport),
         (status = 202, description = "Being loaded; see /ready", body = LoaderReport)))]
 pub async fn load(
-    _: Caller<Generate>,
+    caller: Caller<Generate>,
     request: HttpRequest,
     payload: web::Payload,
     shell: web::Data<Shell>,
 ) -> HandlerResult {
     let wait = Query::of(&request, &["wait"])?.flag("wait")?;
-    body::read(&request, payload).await?;
+    body::read(&request, payload, &caller.principal).await?;
     shell.refuse_when_draining()?;
     let info = std::sync::Arc::clone(&shell.info);
     run_blocking(move || info.checkpoint()).await??;
@@ -50,13 +50,13 @@ pub async fn load(
     params(("wait_seconds" = Option<u64>, Query, minimum = 0, maximum = 600, description = "How long to wait for the job that uses the model, default 30")),
     responses((status = 200, description = "Nothing is loaded any more", body = Freed)))]
 pub async fn unload(
-    _: Caller<Admin>,
+    caller: Caller<Admin>,
     request: HttpRequest,
     payload: web::Payload,
     shell: web::Data<Shell>,
 ) -> HandlerResult {
     let wait = Query::of(&request, &["wait_seconds"])?.integer("wait_seconds", 0..=600)?;
-    body::read(&request, payload).await?;
+    body::read(&request, payload, &caller.principal).await?;
     let freed = shell.loader.unload(Duration::from_secs(wait.unwrap_or(UNLOAD_WAIT_SECONDS))).await?;
     let shared = std::sync::Arc::clone(&shell);
     let memory_after = run_blocking(move || shared.host.memory()).await?;

@@ -35,13 +35,13 @@ pub(crate) async fn chat(
     service: web::Data<TextService>,
 ) -> HandlerResult {
     service.shell.refuse_when_draining()?;
-    let body = body::read_json(&request, payload).await?;
-    let request: ChatRequest = body::parse(&body)?;
-    drop(body);
+    let body = body::read_json(&request, payload, &caller.principal).await?;
+    let (request, lease) = body.parse::<ChatRequest>().await?;
     let service = service.into_inner();
     service.check_required_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
     let task = chat::request::task_of_request(&runtime, &request).await?;
+    drop(lease);
     service.load(&runtime).await?;
     let header = response_header(&service, &runtime, "chatcmpl");
     let options = ChunkOptions {
@@ -76,14 +76,14 @@ pub(crate) async fn complete(
     service: web::Data<TextService>,
 ) -> HandlerResult {
     service.shell.refuse_when_draining()?;
-    let body = body::read_json(&request, payload).await?;
-    let request: CompletionRequest = body::parse(&body)?;
-    drop(body);
+    let body = body::read_json(&request, payload, &caller.principal).await?;
+    let (request, lease) = body.parse::<CompletionRequest>().await?;
     let service = service.into_inner();
     service.check_required_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
     let CompletionTasks { tasks, echoes, n } =
         completion::request::tasks_of_request(&runtime, &request).await?;
+    drop(lease);
     let header = response_header(&service, &runtime, "cmpl");
     let with_logprobs = request.logprobs.is_some();
     let principal = caller.principal.as_str();

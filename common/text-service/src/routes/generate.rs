@@ -8,11 +8,13 @@ use actix_web::{
     web::{self, Bytes},
 };
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream};
+use tokio::time::Instant;
 use videosdgx_api::{
     Code, Problem, ServerEvent, ServerMessage, StreamBatch, StreamGenerate, StreamProblem,
     accepted_media_types, media_type,
 };
-use videosdgx_shell::{Caller, Generate, HandlerResult, body};
+use videosdgx_connection::{BodyLease, Pace};
+use videosdgx_shell::{Caller, Generate, HandlerResult, body, run_blocking};
 use videosdgx_text::{PreparedConstraint, streaming::StreamingComputationEngine};
 
 use crate::{
@@ -32,7 +34,11 @@ use crate::{
 const NDJSON: &str = "application/x-ndjson";
 /// Maximum length of a line of an NDJSON body in bytes.
 const MAX_LINE: usize = 16 << 20;
-/// Maximum time between two parts of a body of lines.
+/// Maximum number of bytes of an NDJSON body.
+const MAX_LINES_BYTES: usize = 256 << 20;
+/// Maximum time that an NDJSON body may take.
+const MAX_LINES_TIME: Duration = Duration::from_secs(3600);
+/// Maximum pause between two lines; within a line the pace of every body applies.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One request, or why it is invalid; with its line number.
@@ -62,11 +68,14 @@ pub(crate) async fn generate(
     let results = if is_lines(&request) {
         body::refuse_encoded(&request)?;
         let runtime = service.loaded_runtime().await?;
-        results(runtime, principal, lines(payload).boxed_local())
+        results(
+            runtime,
+            principal,
+            lines(payload, service.shell.bodies.lease(&caller.principal)).boxed_local(),
+        )
     } else {
-        let body = body::read_json(&request, payload).await?;
-        let batch: StreamBatch = body::parse(&body)?;
-        drop(body);
+        let body = body::read_json(&request, payload, &caller.principal).await?;
+        let (batch, _lease) = body.parse::<StreamBatch>().await?;
         let runtime = service.runtime().await?;
         let mut items = split(batch)?;
         // An invalid single prompt is refused with an error status; of several prompts, each invalid one gets an error event.
@@ -125,30 +134,76 @@ fn split(batch: StreamBatch) -> Result<Vec<Item>, Problem> {
     Ok(prompts.into_iter().map(each).collect())
 }
 
-/// The lines of a body while they arrive.
-fn lines(payload: web::Payload) -> impl Stream<Item = Item> {
-    let open = Some((payload, LineSplitter::new(MAX_LINE)));
-    stream::unfold(open, |open| async move {
-        let (mut payload, mut lines) = open?;
-        let found: Vec<Item> = match tokio::time::timeout(READ_TIMEOUT, payload.next()).await {
-            Ok(Some(Ok(bytes))) => {
-                let items = lines.push(&bytes).into_iter().map(item).collect();
-                return Some((stream::iter::<Vec<Item>>(items), Some((payload, lines))));
+/// A body of lines that is read while it arrives.
+struct LineReader {
+    payload: web::Payload,
+    lines: LineSplitter,
+    /// Counts the incomplete line as held.
+    lease: BodyLease,
+    received: usize,
+    deadline: Instant,
+    pace: Pace,
+    within_line: bool,
+}
+
+impl LineReader {
+    fn new(payload: web::Payload, lease: BodyLease) -> Self {
+        let deadline = Instant::now() + MAX_LINES_TIME;
+        let (lines, pace) = (LineSplitter::new(MAX_LINE), pause_between_lines(deadline));
+        Self { payload, lines, lease, received: 0, deadline, pace, within_line: false }
+    }
+
+    /// The requests of the lines that the next bytes complete; `None` at the end of the body.
+    async fn next(&mut self) -> HandlerResult<Option<Vec<Item>>> {
+        let Some(bytes) = body::next_chunk(&mut self.payload, &mut self.pace).await? else { return Ok(None) };
+        self.received += bytes.len();
+        if self.received > MAX_LINES_BYTES {
+            let problem =
+                Problem::new(Code::BodyTooLarge, format!("the body has at most {MAX_LINES_BYTES} bytes"));
+            return Err(problem.with_limit(MAX_LINES_BYTES).into());
+        }
+        // Before the bytes are copied.
+        body::hold(&mut self.lease, (self.lines.held() + bytes.len()).min(MAX_LINE))?;
+        let complete = self.lines.push(&bytes);
+        let within_line = self.lines.is_within_line();
+        if within_line != self.within_line || !complete.is_empty() {
+            self.within_line = within_line;
+            self.pace = if within_line { body::pace() } else { pause_between_lines(self.deadline) };
+        }
+        let mut items = Vec::with_capacity(complete.len());
+        for line in complete {
+            items.push(parse_line(line).await?);
+        }
+        Ok(Some(items))
+    }
+}
+
+/// Between two lines a body may pause.
+fn pause_between_lines(deadline: Instant) -> Pace {
+    let now = Instant::now();
+    Pace::new(now, READ_TIMEOUT, 0, deadline.saturating_duration_since(now))
+}
+
+/// The requests of a body of lines.
+fn lines(payload: web::Payload, lease: BodyLease) -> impl Stream<Item = Item> {
+    stream::unfold(Some(LineReader::new(payload, lease)), |reader| async move {
+        let mut reader = reader?;
+        Some(match reader.next().await {
+            Ok(Some(items)) => (stream::iter(items), Some(reader)),
+            Ok(None) => {
+                let last: Vec<Item> = reader.lines.finish().map(item).into_iter().collect();
+                (stream::iter(last), None)
             }
-            Ok(None) => lines.finish().map(item).into_iter().collect(),
-            Ok(Some(Err(error))) => {
-                let problem = Problem::new(Code::InvalidBody, format!("the body cannot be read: {error}"));
-                vec![(None, Err(problem))]
-            }
-            Err(_) => {
-                let seconds = READ_TIMEOUT.as_secs();
-                let problem = Problem::new(Code::RequestTimeout, format!("no data arrived for {seconds} s"));
-                vec![(None, Err(problem))]
-            }
-        };
-        Some((stream::iter(found), None))
+            Err(failure) => (stream::iter(vec![(None, Err(failure.0))]), None),
+        })
     })
     .flatten()
+}
+
+/// Parses a long line off the threads that serve.
+async fn parse_line(line: Line) -> HandlerResult<Item> {
+    let is_long = line.1.as_ref().is_some_and(|bytes| bytes.len() > body::PARSED_AT_ONCE);
+    if is_long { run_blocking(move || item(line)).await } else { Ok(item(line)) }
 }
 
 fn item((number, line): Line) -> Item {

@@ -1,7 +1,7 @@
 //! The handshake of the WebSocket `/stream`: authentication, origin, subprotocol.
 
 use actix_web::{
-    HttpRequest,
+    HttpRequest, HttpResponse,
     http::header::{self, HeaderName, HeaderValue},
     web,
 };
@@ -10,10 +10,12 @@ use videosdgx_shell::{Failure, Generate, HandlerResult, authenticate};
 
 use crate::{
     service::TextService,
-    socket::{Connection, OfferedProtocols, check_origin, serve},
+    socket::{Connection, OfferedProtocols, check_origin, checked_frames, serve},
 };
 
 const PROTOCOL: HeaderName = header::SEC_WEBSOCKET_PROTOCOL;
+/// The version of the WebSocket protocol.
+const VERSION: &str = "13";
 /// Maximum size of a client's message in bytes; larger if the model accepts pictures.
 const MAX_MESSAGE: usize = 4 << 20;
 const MAX_MESSAGE_WITH_PICTURES: usize = 16 << 20;
@@ -46,18 +48,22 @@ pub(crate) async fn socket(
     check_origin(request.headers(), &service.settings.origins)?;
     service.shell.refuse_when_draining()?;
     if !is_upgrade(&request) {
-        return Err(Failure(upgrade_required()));
+        return Ok(upgrade_required("this path is a WebSocket: send Upgrade: websocket"));
+    }
+    if request.headers().get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version != VERSION) {
+        return Ok(upgrade_required("this service supports version 13 of the WebSocket protocol"));
     }
     if offered.unknown {
         let detail = "no offered subprotocol is supported; offer videosdgx.v1.json or videosdgx.v1.msgpack";
         return Err(Failure(Problem::field("Sec-WebSocket-Protocol", detail)));
     }
     let protocols: Vec<&str> = offered.selected.into_iter().collect();
+    let pictures = service.last_runtime().is_some_and(|runtime| runtime.images.is_some());
+    let max_size = if pictures { MAX_MESSAGE_WITH_PICTURES } else { MAX_MESSAGE };
+    let payload = checked_frames(&request, payload, max_size).await?;
     let (response, session, messages) = actix_ws::handle_with_protocols(&request, payload, &protocols)
         .map_err(|error| Failure(Problem::field("Upgrade", format!("invalid handshake: {error}"))))?;
     let service = service.into_inner();
-    let pictures = service.last_runtime().is_some_and(|runtime| runtime.images.is_some());
-    let max_size = if pictures { MAX_MESSAGE_WITH_PICTURES } else { MAX_MESSAGE };
     let messages =
         messages.max_frame_size(max_size).aggregate_continuations().max_continuation_size(max_size);
     let connection = Connection { service, principal: principal.as_str().to_owned(), format: offered.format };
@@ -70,10 +76,17 @@ fn is_upgrade(request: &HttpRequest) -> bool {
     value.eq_ignore_ascii_case("websocket")
 }
 
-fn upgrade_required() -> Problem {
-    Problem {
+/// 426 with the protocol and the version that the path supports (RFC 9110 section 15.5.22, RFC 6455 section 4.4). The server adds
+/// `Connection: upgrade`.
+fn upgrade_required(detail: &str) -> HttpResponse {
+    let problem = Problem {
         status: 426,
         title: "Upgrade required".to_owned(),
-        ..Problem::new(videosdgx_api::Code::InvalidBody, "this path is a WebSocket: send Upgrade: websocket")
-    }
+        ..Problem::new(videosdgx_api::Code::InvalidBody, detail)
+    };
+    let mut response = HttpResponse::from_error(Failure(problem));
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+    response
 }

@@ -7,11 +7,12 @@ use videosdgx_api::{
     Problem,
     openai::{DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest},
 };
-use videosdgx_shell::{Caller, HandlerResult, Read, body, run_blocking};
+use videosdgx_shell::{Caller, Failure, HandlerResult, Read, body, run_blocking};
 use videosdgx_text::{AllowSpecial, ShowSpecial};
 
 use crate::{
     conversation::{Conversation, tool_values},
+    long_texts,
     prompt::{self, PromptEnd, TemplateRequest},
     runtime::ModelRuntime,
     service::TextService,
@@ -21,17 +22,18 @@ use crate::{
 #[utoipa::path(post, path = "/tokenize", tag = "completions", request_body = TokenizeRequest,
     responses((status = 200, body = TokenizeAnswer)))]
 pub(crate) async fn tokenize(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
 ) -> HandlerResult {
-    let body = body::read_json(&request, payload).await?;
-    let request: TokenizeRequest = body::parse(&body)?;
-    drop(body);
+    let body = body::read_json(&request, payload, &caller.principal).await?;
+    let length = body.len();
+    let (request, _lease) = body.parse::<TokenizeRequest>().await?;
     let service = service.into_inner();
     service.check_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
+    let turn = long_texts::turn(&caller.principal, length).await;
     let with_texts = request.return_token_strs == Some(true);
     let tokens = match (&request.prompt, &request.messages) {
         (Some(_), Some(_)) => {
@@ -41,7 +43,12 @@ pub(crate) async fn tokenize(
         (Some(text), None) => {
             let (runtime, text) = (Arc::clone(&runtime), text.clone());
             let prefix = request.add_special_tokens.unwrap_or(true);
-            run_blocking(move || encode(&runtime, &text, prefix)).await??
+            // The turn ends with the work, also when the client has disconnected before.
+            let work = move || {
+                let _turn = turn;
+                encode(&runtime, &text, prefix)
+            };
+            run_blocking(work).await??
         }
         (None, Some(messages)) => {
             let template = TemplateRequest {
@@ -50,17 +57,22 @@ pub(crate) async fn tokenize(
                 kwargs: request.chat_template_kwargs.clone().unwrap_or_default(),
                 end: PromptEnd::of(request.add_generation_prompt, request.continue_final_message)?,
             };
-            prompt::of_conversation(&runtime, template).await?.prompt.tokens
+            let runtime = Arc::clone(&runtime);
+            let work = async move {
+                let _turn = turn;
+                prompt::of_conversation(&runtime, template).await
+            };
+            actix_web::rt::spawn(work).await.map_err(Failure::internal)??.prompt.tokens
         }
     };
-    let texts = with_texts
-        .then(|| tokens.iter().map(|id| runtime.tokenizer.decode(&[*id], ShowSpecial::Keep)).collect());
-    Ok(HttpResponse::Ok().json(TokenizeAnswer {
-        count: tokens.len() as u64,
-        max_model_len: runtime.max_context as u64,
-        tokens,
-        token_strs: texts,
-    }))
+    let answer = run_blocking(move || {
+        let text = |id: &u32| runtime.tokenizer.decode(&[*id], ShowSpecial::Keep);
+        let token_strs = with_texts.then(|| tokens.iter().map(text).collect());
+        let (count, max_model_len) = (tokens.len() as u64, runtime.max_context as u64);
+        serde_json::to_vec(&TokenizeAnswer { count, max_model_len, tokens, token_strs })
+    });
+    let answer = answer.await?.map_err(Failure::internal)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(answer))
 }
 
 fn encode(runtime: &ModelRuntime, text: &str, prefix: bool) -> Result<Vec<u32>, Problem> {
@@ -74,14 +86,13 @@ fn encode(runtime: &ModelRuntime, text: &str, prefix: bool) -> Result<Vec<u32>, 
 #[utoipa::path(post, path = "/detokenize", tag = "completions", request_body = DetokenizeRequest,
     responses((status = 200, body = DetokenizeAnswer)))]
 pub(crate) async fn detokenize(
-    _: Caller<Read>,
+    caller: Caller<Read>,
     request: HttpRequest,
     payload: web::Payload,
     service: web::Data<TextService>,
 ) -> HandlerResult {
-    let body = body::read_json(&request, payload).await?;
-    let request: DetokenizeRequest = body::parse(&body)?;
-    drop(body);
+    let body = body::read_json(&request, payload, &caller.principal).await?;
+    let (request, _lease) = body.parse::<DetokenizeRequest>().await?;
     let service = service.into_inner();
     service.check_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;

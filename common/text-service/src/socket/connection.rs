@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use actix_web::web::Bytes;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, ProtocolError, Session};
 use futures::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use tokio::{
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 use videosdgx_api::{ClientMessage, ClientProfile};
-use videosdgx_shell::HandlerResult;
+use videosdgx_shell::{HandlerResult, body, run_blocking};
 
 use super::{
     Format,
@@ -39,7 +40,7 @@ const OPEN_GENERATION_PING: Duration = Duration::from_secs(1);
 /// Invalid messages after which the connection is closed.
 const MAX_INVALID_MESSAGES: u32 = 100;
 /// Time for sending the last messages and the close frame.
-const CLOSE_TIME: Duration = Duration::from_secs(5);
+const CLOSE_TIME: Duration = Duration::from_secs(3);
 
 /// An accepted WebSocket.
 pub(crate) struct Connection {
@@ -103,7 +104,7 @@ pub(crate) async fn serve(connection: Connection, session: Session, incoming: Ag
     connection.service.metrics.sockets.inc();
     let _open = OpenSocket(Arc::clone(&connection.service));
     let (outgoing, queue) = mpsc::channel(QUEUED_MESSAGES);
-    let writer = actix_web::rt::spawn(writer::write(session, queue, connection.format));
+    let mut writer = actix_web::rt::spawn(writer::write(session, queue, connection.format));
     let mut driver = ConnectionDriver {
         generations: Generations::default(),
         preparing: FuturesUnordered::new(),
@@ -124,7 +125,9 @@ pub(crate) async fn serve(connection: Connection, session: Session, incoming: Ag
         }
     }
     drop(driver.outgoing);
-    if tokio::time::timeout(CLOSE_TIME, writer).await.is_err() {
+    if tokio::time::timeout(CLOSE_TIME, &mut writer).await.is_err() {
+        // The client reads nothing; without its writer the connection is closed.
+        writer.abort();
         tracing::debug!("socket_close_timed_out");
     }
 }
@@ -196,8 +199,8 @@ impl ConnectionDriver {
 
     async fn handle(&mut self, message: AggregatedMessage) -> Option<ConnectionEnd> {
         match (message, self.connection.format) {
-            (AggregatedMessage::Text(text), Format::Json) => self.handle_message(text.as_bytes()).await,
-            (AggregatedMessage::Binary(bytes), Format::MessagePack) => self.handle_message(&bytes).await,
+            (AggregatedMessage::Text(text), Format::Json) => self.handle_message(text.into_bytes()).await,
+            (AggregatedMessage::Binary(bytes), Format::MessagePack) => self.handle_message(bytes).await,
             (AggregatedMessage::Binary(_), Format::Json) => {
                 let reason = "this connection uses JSON text; offer videosdgx.v1.msgpack for binary messages";
                 Some(self.close(CloseCode::Unsupported, reason, ConnectionEnd::Closed).await)
@@ -217,8 +220,15 @@ impl ConnectionDriver {
         }
     }
 
-    async fn handle_message(&mut self, bytes: &[u8]) -> Option<ConnectionEnd> {
-        match self.connection.format.decode(bytes) {
+    async fn handle_message(&mut self, bytes: Bytes) -> Option<ConnectionEnd> {
+        let format = self.connection.format;
+        let decoded = if bytes.len() <= body::PARSED_AT_ONCE {
+            format.decode(&bytes)
+        } else {
+            let decoding = run_blocking(move || format.decode(&bytes)).await;
+            decoding.unwrap_or_else(|failure| Err(failure.0))
+        };
+        match decoded {
             Ok(ClientMessage::Generate(request)) => self.generate(*request).await,
             Ok(ClientMessage::Cancel(cancel)) => self.cancel(&cancel).await,
             Ok(ClientMessage::Resume(resume)) => self.resume(resume).await,

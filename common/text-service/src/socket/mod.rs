@@ -3,6 +3,7 @@
 mod codec;
 mod connection;
 mod delivery;
+mod frame_check;
 mod generations;
 mod origin;
 mod requests;
@@ -11,5 +12,6 @@ mod writer;
 
 pub(crate) use codec::Format;
 pub(crate) use connection::{Connection, serve};
+pub(crate) use frame_check::checked as checked_frames;
 pub(crate) use origin::check as check_origin;
 pub(crate) use subprotocol::OfferedProtocols;

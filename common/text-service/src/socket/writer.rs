@@ -3,7 +3,7 @@
 use actix_ws::{CloseCode, CloseReason, ProtocolError, Session};
 use tokio::sync::mpsc;
 
-use super::Format;
+use super::{Format, frame_check::FrameFault};
 
 /// A message or control frame to send.
 pub(super) enum Outgoing {
@@ -49,6 +49,12 @@ pub(super) async fn write(mut session: Session, mut queue: mpsc::Receiver<Outgoi
 /// The close code for a client's protocol error; None for a connection that broke.
 pub(super) fn close_code(error: &ProtocolError) -> Option<(CloseCode, &'static str)> {
     Some(match error {
+        ProtocolError::Io(error) if FrameFault::of(error) == Some(FrameFault::TooLarge) => {
+            (CloseCode::Size, "the message is too large")
+        }
+        ProtocolError::Io(error) if FrameFault::of(error) == Some(FrameFault::ReservedBit) => {
+            (CloseCode::Protocol, "a frame uses a reserved bit")
+        }
         ProtocolError::Overflow => (CloseCode::Size, "the message is too large"),
         ProtocolError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             (CloseCode::Invalid, "text is not valid UTF-8")

@@ -32,6 +32,16 @@ impl LineSplitter {
         lines
     }
 
+    /// Bytes of the incomplete last line, of which at most `max_bytes` are held.
+    pub(crate) fn held(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// Whether a line has begun and not ended.
+    pub(crate) fn is_within_line(&self) -> bool {
+        self.skipping || !self.partial.is_empty()
+    }
+
     /// The last line, if it does not end with a line break.
     pub(crate) fn finish(&mut self) -> Option<Line> {
         self.end()

@@ -99,7 +99,11 @@ async fn a_stream_whose_client_is_lost_does_not_delay_the_shutdown() {
 /// whose service is silent.
 #[actix_web::test]
 async fn a_silent_generation_is_heard_of_and_an_idle_connection_is_not() {
-    let service = TestService::start_with(|test| test.backend.load_time = Duration::from_secs(5)).await;
+    let service = TestService::start_with(|test| {
+        test.backend.load_time = Duration::from_secs(5);
+        test.settings.socket_idle = Duration::from_secs(90);
+    })
+    .await;
     let tester = service.tester();
     let mut idle = tester.socket().await;
     let mut socket = tester.socket().await;

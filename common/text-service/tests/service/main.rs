@@ -4,6 +4,7 @@
 
 mod chats;
 mod completions;
+mod connections;
 mod constraints;
 mod documents;
 mod drains;

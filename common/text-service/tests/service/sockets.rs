@@ -190,7 +190,21 @@ async fn missing_tokens_foreign_origins_and_unknown_protocols_are_refused() {
     assert_eq!(refused(&tester, &[("authorization", &token), ("origin", "https://evil.example")]).await, 403);
     assert_eq!(refused(&tester, &[("authorization", &token), ("sec-websocket-protocol", "chat")]).await, 400);
     tester.socket_with(&[("authorization", &token), ("origin", "https://studio.example")]).await.unwrap();
-    assert_eq!(tester.get("/stream").await.status, 426);
+    // 426 says what the path needs.
+    let plain = tester.request(reqwest::Method::GET, "/stream");
+    let plain = tester.send(plain).await;
+    let old = tester
+        .request(reqwest::Method::GET, "/stream")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-version", "8");
+    let old = tester.send(old).await;
+    for answer in [plain, old] {
+        assert_eq!(answer.code(426), "invalid_body");
+        assert_eq!((answer.header("upgrade"), answer.header("sec-websocket-version")), ("websocket", "13"));
+        assert!(answer.header("connection").split(", ").any(|option| option == "upgrade"));
+    }
 }
 
 #[actix_web::test]
@@ -211,6 +225,11 @@ async fn invalid_frames_close_the_connection_with_their_code() {
     send_raw(&mut socket, 0x81, b"\xff\xfe\xfd").await;
     assert_eq!(socket.closed().await, CloseCode::Invalid);
 
+    // A reserved bit.
+    let mut socket = tester.socket().await;
+    send_raw(&mut socket, 0xc1, b"x").await;
+    assert_eq!(socket.closed().await, CloseCode::Protocol);
+
     // A reserved opcode.
     let mut socket = tester.socket().await;
     send_raw(&mut socket, 0x83, b"x").await;
@@ -221,6 +240,18 @@ async fn invalid_frames_close_the_connection_with_their_code() {
         socket.socket.send(Message::text("nonsense")).await.unwrap();
     }
     assert_eq!(socket.closed().await, CloseCode::Policy);
+}
+
+#[actix_web::test]
+async fn a_frame_over_the_limit_is_refused_by_its_header() {
+    use tokio::io::AsyncWriteExt as _;
+    let service = TestService::start().await;
+    let mut socket = service.tester().socket().await;
+    let tokio_tungstenite::MaybeTlsStream::Plain(stream) = socket.socket.get_mut() else { panic!() };
+    let length = 300_000_000_u64.to_be_bytes();
+    // Nothing of the payload is sent.
+    stream.write_all(&[&[0x81, 0xff][..], &length, &[0; 4]].concat()).await.unwrap();
+    assert_eq!(socket.closed().await, CloseCode::Size);
 }
 
 /// Sends a frame with an all-zero mask.

@@ -1,0 +1,113 @@
+//! Connections and bodies that are slow, incomplete or too many.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::support::TestService;
+
+/// A service with short time limits.
+async fn with_short_timeouts() -> TestService {
+    TestService::start_with(|test| {
+        test.config.timeouts.header = Duration::from_millis(300);
+        test.config.timeouts.write_stall = Duration::from_millis(500);
+    })
+    .await
+}
+
+/// Sends a byte every 50 ms until the service closes the connection; what it said, and when it closed.
+async fn dribble(stream: &mut TcpStream, byte: &[u8]) -> (String, Duration) {
+    let began = Instant::now();
+    let mut said = Vec::new();
+    let mut buffer = [0; 4096];
+    while began.elapsed() < Duration::from_secs(10) {
+        match tokio::time::timeout(Duration::from_millis(50), stream.read(&mut buffer)).await {
+            Ok(Ok(0) | Err(_)) => return (String::from_utf8(said).unwrap(), began.elapsed()),
+            Ok(Ok(count)) => said.extend_from_slice(&buffer[..count]),
+            Err(_) => {
+                let _ = stream.write_all(byte).await;
+            }
+        }
+    }
+    panic!("the connection stays open: {}", String::from_utf8_lossy(&said));
+}
+
+#[actix_web::test]
+async fn a_body_may_not_dribble_after_its_refusal() {
+    let service = with_short_timeouts().await;
+    for head in ["POST /v1/chat/completions", "POST /nothing", "DELETE /health"] {
+        let mut stream = TcpStream::connect(service.running.address()).await.unwrap();
+        let head = format!("{head} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (said, after) = dribble(&mut stream, b"1\r\nx\r\n").await;
+        assert!(said.starts_with("HTTP/1.1 4"), "{said}");
+        assert!(after < Duration::from_secs(3), "{head} {after:?}");
+    }
+}
+
+#[actix_web::test]
+async fn half_a_header_behind_a_complete_request_is_not_idle() {
+    let service = with_short_timeouts().await;
+    let mut stream = TcpStream::connect(service.running.address()).await.unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nX-A: ").await.unwrap();
+    let (said, after) = dribble(&mut stream, b"x").await;
+    assert!(said.starts_with("HTTP/1.1 200") && after < Duration::from_secs(3), "{after:?} {said}");
+}
+
+#[actix_web::test]
+async fn bodies_that_are_held_are_shared_between_principals() {
+    let service = TestService::start_with(|test| {
+        test.config.held_bodies = 4 << 20;
+        test.config.held_bodies_per_principal = 2 << 20;
+    })
+    .await;
+    let greedy = service.client("greedy", "read");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(service.running.address()).await.unwrap();
+        let head = format!(
+            "POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+             Content-Length: 1000000\r\n\r\n",
+            greedy.token
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The service may refuse it meanwhile.
+        let _ = stream.write_all(&vec![b' '; 900_000]).await;
+        open.push(stream);
+    }
+    // Two fit; the third one exceeds its principal's share and is refused without waiting for the rest of it.
+    let refused = open.iter_mut().map(|stream| {
+        Box::pin(async move {
+            let mut said = [0; 12];
+            stream.read_exact(&mut said).await.unwrap();
+            String::from_utf8(said.to_vec()).unwrap()
+        })
+    });
+    let (refused, ..) =
+        tokio::time::timeout(Duration::from_secs(4), futures::future::select_all(refused)).await.unwrap();
+    assert_eq!(refused, "HTTP/1.1 429");
+    let prompt = json!({"prompt": "x".repeat(500_000)});
+    assert_eq!(greedy.post("/tokenize", prompt.clone()).await.error(429).1, "rate_limited");
+    let other = service.client("other", "read");
+    assert!(other.post("/tokenize", prompt).await.expect(200)["count"].as_u64().unwrap() >= 500_000);
+}
+
+#[actix_web::test]
+async fn a_body_that_comes_fast_and_then_rests_is_too_slow() {
+    let service = TestService::start().await;
+    let token = service.tester().token;
+    let mut stream = TcpStream::connect(service.running.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Authorization: Bearer {token}\r\nContent-Length: 4000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; 3_000_000]).await.unwrap();
+    let (said, after) = dribble(&mut stream, b"").await;
+    assert!(said.starts_with("HTTP/1.1 408") && said.contains("request_timeout"), "{said}");
+    assert!(after < Duration::from_secs(9), "{after:?}");
+}
