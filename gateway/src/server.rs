@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use videosdgx_api::{Code, Problem};
 use videosdgx_connection::{
-    Admitted, ConnectionHandle, ConnectionLimits, Connections, TimedStream, Timeouts, refuse,
+    Admitted, ConnectionHandle, ConnectionLimits, Connections, TimedStream, Timeouts, names_websocket, refuse,
 };
 
 use crate::config::duration;
@@ -195,12 +196,18 @@ async fn respond(
     handle: ConnectionHandle,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let guard = handle.begin_request();
+    let asks_for_websocket =
+        request.headers().get_all(UPGRADE).iter().any(|value| names_websocket(value.as_bytes()));
     let (mut request, unread) = UnreadBody::observe(request);
     request.extensions_mut().insert(Peer(peer));
     let mut response = router.call(request).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         guard.upgraded();
         return Ok(response);
+    }
+    if asks_for_websocket {
+        // The framing of what follows was not checked.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();
     unread.announce_close(status, response.headers_mut());

@@ -1,4 +1,4 @@
-//! A client's connection with time limits: for an incomplete request, for idling, and for reading too slowly.
+//! A client's connection with time limits (for an incomplete request, for idling, for reading too slowly), whose requests are unambiguous.
 
 use std::{
     fmt, io,
@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::{Admitted, Position, RequestTracker};
+use crate::{Admitted, Position, RequestTracker, Violation};
 
 /// Bytes that a slow reader must take within [`Timeouts::write_stall`].
 const MIN_TAKEN: usize = 32 * 1024;
@@ -122,7 +122,8 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A stream that fails with `TimedOut` when one of its [`Timeouts`] has passed, or its place is needed for another address.
+/// A stream that fails with `TimedOut` when one of its [`Timeouts`] has passed, or its place is needed for another address. From a
+/// request with ambiguous framing on, the reader gets a byte that makes it refuse the request, and nothing else.
 pub struct TimedStream<S> {
     stream: S,
     timeouts: Timeouts,
@@ -132,6 +133,8 @@ pub struct TimedStream<S> {
     head_since: Option<Instant>,
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<WriteStall>,
+    /// A request was invalid: nothing more is read.
+    invalid: bool,
 }
 
 struct WriteStall {
@@ -143,7 +146,16 @@ impl<S> TimedStream<S> {
     /// A stream of an admitted connection.
     pub fn new(stream: S, timeouts: Timeouts, admitted: Admitted) -> Self {
         let tracker = RequestTracker::default();
-        Self { stream, timeouts, admitted, tracker, head_since: None, reading: None, writing: None }
+        Self {
+            stream,
+            timeouts,
+            admitted,
+            tracker,
+            head_since: None,
+            reading: None,
+            writing: None,
+            invalid: false,
+        }
     }
 
     /// The state that the request handler shares with this stream.
@@ -156,14 +168,15 @@ impl<S> TimedStream<S> {
         &self.stream
     }
 
-    fn received(&mut self, bytes: &[u8]) {
+    fn received(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         let began = self.tracker.position();
-        self.tracker.advance(bytes);
+        self.tracker.advance(bytes)?;
         if self.tracker.position() != Position::Head {
             self.head_since = None;
         } else if self.head_since.is_none() || began != Position::Head {
             self.head_since = Some(Instant::now());
         }
+        Ok(())
     }
 
     /// Waits for bytes with the time limit of the current phase.
@@ -252,10 +265,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.invalid {
+            return self.wait_for_bytes(cx);
+        }
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(result) => {
-                self.received(&buf.filled()[before..]);
+                if let Err(violation) = self.received(&buf.filled()[before..]) {
+                    tracing::debug!(reason = violation.reason, "invalid_request");
+                    // No parser accepts a NUL there, so the server refuses the request like all that it cannot read.
+                    let at = before + violation.at;
+                    buf.filled_mut()[at] = b'\0';
+                    buf.set_filled(at + 1);
+                    self.invalid = true;
+                }
                 Poll::Ready(result)
             }
             Poll::Pending => self.wait_for_bytes(cx),
@@ -342,8 +365,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_phase_has_its_limit() {
-        let get = "GET / HTTP/1.1\r\n\r\n";
-        let post = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
+        let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
         assert_eq!(closed_after("", 0).await, 5);
         assert_eq!(closed_after("GET / HTTP/1.1\r\nX: ", 0).await, 5);
         assert_eq!(closed_after(get, 1).await, 60);
@@ -357,7 +380,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_rest_of_a_body_whose_response_was_sent_may_not_dribble() {
         let (mut client, mut stream) = connect();
-        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
         let mut head = [0; 100];
         let _ = stream.read(&mut head).await.unwrap();
         drop(stream.handle().begin_request());
@@ -374,6 +397,17 @@ mod tests {
         };
         tokio::select! { () = dribble => {}, () = read => {} }
         assert_eq!(began.elapsed(), TIMEOUTS.header);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_read_behind_an_invalid_request() {
+        let (mut client, mut stream) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\nGET /next").await.unwrap();
+        let mut read = [0; 100];
+        let count = stream.read(&mut read).await.unwrap();
+        assert_eq!(&read[..count], b"GET / HTTP/1.1\r\nHost: x\0");
+        client.write_all(b" HTTP/1.1\r\n").await.unwrap();
+        assert_eq!(stream.read(&mut read).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]

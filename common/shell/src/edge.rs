@@ -16,7 +16,7 @@ use actix_web::{
 };
 use tracing::Instrument as _;
 use videosdgx_api::{Problem, routes::ErrorFormat};
-use videosdgx_connection::{ConnectionHandle, RequestGuard};
+use videosdgx_connection::{ConnectionHandle, RequestGuard, names_websocket};
 
 use crate::{
     Shell, hide_folders,
@@ -41,6 +41,8 @@ pub(crate) async fn edge(
     let id = request_id(&request);
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let asks_for_websocket =
+        request.headers().get_all(header::UPGRADE).any(|value| names_websocket(value.as_bytes()));
     let answer_counted = shell.clone().map(CountedAnswer::new);
     let answering = request.conn_data::<ConnectionHandle>().map(ConnectionHandle::begin_request);
     let span = tracing::info_span!("request", request_id = %id);
@@ -64,6 +66,10 @@ pub(crate) async fn edge(
         if shell.drain.has_begun() && status != 101 {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
+    }
+    if asks_for_websocket && status != 101 {
+        // The framing of what follows was not checked.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     let milliseconds = (seconds * 1e4).round() / 10.0;
     if matches!(route.as_str(), "/health" | "/ready" | "/metrics") {

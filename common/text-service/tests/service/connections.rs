@@ -111,3 +111,36 @@ async fn a_body_that_comes_fast_and_then_rests_is_too_slow() {
     assert!(said.starts_with("HTTP/1.1 408") && said.contains("request_timeout"), "{said}");
     assert!(after < Duration::from_secs(9), "{after:?}");
 }
+
+#[actix_web::test]
+async fn ambiguous_requests_are_refused() {
+    let service = TestService::start().await;
+    let head = "POST /load HTTP/1.1\r\nHost: x\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for request in [
+        format!("{head}\r\n").replace("\r\n", "\n"),
+        format!("{head}X-A: 1\n\r\n"),
+        format!("{head}X-A: a\rb\r\n\r\n"),
+        format!("{head}{chunked}{chunked}\r\n0\r\n\r\n"),
+        format!("{head}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        format!("{head}Content-Length: 4\r\n{chunked}\r\n0\r\n\r\n"),
+        format!("{head}{chunked}Content-Length: 4\r\n\r\n0\r\n\r\n"),
+        format!("{head}Content-Length: 0\r\nContent-Length: 0\r\n\r\n"),
+        format!("{head}\r\n").replace("Host: x\r\n", ""),
+        format!("{head}Host: x\r\n\r\n"),
+    ] {
+        for before in ["", "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"] {
+            let mut stream = TcpStream::connect(service.running.address()).await.unwrap();
+            stream
+                .write_all(format!("{before}{request}GET /health HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            let mut said = String::new();
+            let read = stream.read_to_string(&mut said);
+            tokio::time::timeout(Duration::from_secs(10), read).await.expect("it is closed").unwrap();
+            let statuses: Vec<&str> = said.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+            let expected = if before.is_empty() { &["400"][..] } else { &["200", "400"] };
+            assert_eq!(statuses, expected, "{request:?}: {said}");
+        }
+    }
+}
