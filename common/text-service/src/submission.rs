@@ -111,6 +111,23 @@ fn constraint_problem(field: &str, reason: &str) -> Problem {
     Problem::field(field, reason.chars().take(500).collect::<String>())
 }
 
+/// Refuses a request while the queue is full, before work is spent on its prompt.
+///
+/// # Errors
+/// 429 `queue_full`.
+pub(crate) fn refuse_when_full(runtime: &ModelRuntime, principal: &str) -> HandlerResult<()> {
+    runtime.engine.check_queue(principal).map_err(|error| {
+        let problem = Problem::new(Code::QueueFull, error.to_string());
+        match error {
+            SubmitError::QueueFull { waiting, retry_after, .. } => {
+                problem.with_limit(waiting).with_retry_after(retry_after.as_secs())
+            }
+            _ => problem.with_retry_after(1),
+        }
+        .into()
+    })
+}
+
 /// Submits the answers of all tasks (`n` each) to the engine, in order: all or none. Engine ids begin with `id`.
 pub(crate) async fn submit(
     runtime: &Arc<ModelRuntime>,

@@ -40,6 +40,7 @@ pub(crate) async fn chat(
     let service = service.into_inner();
     service.check_required_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
+    submission::refuse_when_full(&runtime, caller.principal.as_str())?;
     let task = chat::request::task_of_request(&runtime, &request).await?;
     drop(lease);
     service.load(&runtime).await?;
@@ -81,6 +82,7 @@ pub(crate) async fn complete(
     let service = service.into_inner();
     service.check_required_model(request.model.as_deref()).await?;
     let runtime = service.runtime().await?;
+    submission::refuse_when_full(&runtime, caller.principal.as_str())?;
     let CompletionTasks { tasks, echoes, n } =
         completion::request::tasks_of_request(&runtime, &request).await?;
     drop(lease);

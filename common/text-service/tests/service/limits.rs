@@ -178,4 +178,7 @@ async fn a_full_queue_is_429_with_retry_after() {
     assert_eq!(refused.error(429).1, "queue_full");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+    // No work is spent on its prompt, which is too long.
+    let long = tester.chat(&"x".repeat(100_000), json!({})).await;
+    assert_eq!(long.error(429).1, "queue_full");
 }

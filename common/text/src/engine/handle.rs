@@ -205,6 +205,20 @@ impl TextEngine {
         .boxed()
     }
 
+    /// Fails as [`TextEngine::submit`] would while the queue, or the principal's share of it, is full: such a request need not be
+    /// prepared.
+    ///
+    /// # Errors
+    /// [`SubmitError::QueueFull`].
+    pub fn check_queue(&self, principal: &str) -> Result<(), SubmitError> {
+        let shared = self.shared();
+        let mut core = shared.lock();
+        let Some(full) = core.scheduler.full_for(principal) else { return Ok(()) };
+        core.counts.refused += 1;
+        shared.telemetry.metrics().refused.inc();
+        Err(queue_full(full))
+    }
+
     /// Ends a stream with [`crate::FinishReason::Cancelled`]; `false` when no active stream has this id.
     pub fn cancel(&self, id: &str) -> bool {
         let shared = self.shared();

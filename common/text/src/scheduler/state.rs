@@ -110,7 +110,7 @@ impl Scheduler {
     }
 
     /// Why the queue accepts no further sequence of this principal.
-    fn full_for(&self, principal: &str) -> Option<QueueFull> {
+    pub(crate) fn full_for(&self, principal: &str) -> Option<QueueFull> {
         let all = self.shares.total().queued();
         let own = self.shares.queued(principal);
         let free = self.config.queue_capacity.saturating_sub(all);
