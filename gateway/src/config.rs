@@ -37,8 +37,10 @@ pub struct Limits {
     /// Open connections of one address (an IPv6 /64 counts as one; trusted proxies have no limit of their own). For a further
     /// one, the address's own connection that has waited longest is closed. Default: 3,072.
     pub max_connections_per_address: usize,
-    /// Requests in flight, until the last byte of the response; further ones get 503 at once. Default: 1,024.
+    /// Requests in flight, until the last byte of the response; further ones get 503 at once. Default: 2,048.
     pub max_in_flight: usize,
+    /// Requests in flight of one client address (an IPv6 /64 counts as one); further ones get 429 at once. Default: 1,536.
+    pub max_in_flight_per_address: usize,
     /// Largest request body in bytes. Default: 32 MiB.
     pub max_body_bytes: u64,
     /// Bytes of request bodies that are buffered at once to be routed by the `model` in them; further ones get 503 at
@@ -60,7 +62,7 @@ pub struct Limits {
     pub body_window_seconds: f64,
     /// Seconds that a whole request body may take; bodies of lines have no such limit. Default: 300.
     pub body_seconds: f64,
-    /// Seconds within which a slow reader must take at least 32 KiB. Default: 25.
+    /// Seconds within which a slow reader must take at least 32 KiB. Default: 20.
     pub write_stall_seconds: f64,
     /// Seconds within which a service must begin its response. Default: 300.
     pub response_seconds: f64,
@@ -79,7 +81,8 @@ impl Default for Limits {
             principal_rate: 200,
             max_connections: 4096,
             max_connections_per_address: 3072,
-            max_in_flight: 1024,
+            max_in_flight: 2048,
+            max_in_flight_per_address: 1536,
             max_body_bytes: 32 * 1024 * 1024,
             max_buffered_bytes: 128 * 1024 * 1024,
             max_buffered_bytes_per_principal: 64 * 1024 * 1024,
@@ -90,7 +93,7 @@ impl Default for Limits {
             idle_seconds: 60.0,
             body_window_seconds: 5.0,
             body_seconds: 300.0,
-            write_stall_seconds: 25.0,
+            write_stall_seconds: 20.0,
             response_seconds: 300.0,
             connect_seconds: 2.0,
             health_seconds: 5.0,
@@ -209,6 +212,9 @@ impl GatewayConfig {
         if let Some(value) = size("VIDEOSDGX_MAX_IN_FLIGHT")? {
             limits.max_in_flight = value;
         }
+        if let Some(value) = size("VIDEOSDGX_MAX_IN_FLIGHT_PER_ADDRESS")? {
+            limits.max_in_flight_per_address = value;
+        }
         if let Some(value) = size("VIDEOSDGX_MAX_CONNECTIONS")? {
             limits.max_connections = value;
         }
@@ -281,6 +287,7 @@ impl GatewayConfig {
             limits.max_connections,
             limits.max_connections_per_address,
             limits.max_in_flight,
+            limits.max_in_flight_per_address,
             limits.max_sockets,
             limits.max_sockets_per_principal,
         ];

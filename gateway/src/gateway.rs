@@ -1,5 +1,6 @@
 //! The state that all handlers and layers share.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,6 @@ use std::time::Duration;
 use axum::body::Bytes;
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use videosdgx_auth::{HttpJwksFetcher, KeyFolder, Verifier};
@@ -17,7 +17,7 @@ use videosdgx_connection::BodyBudget;
 use crate::config::duration;
 use crate::layers::rate::{self, ByPeer, ByPrincipal};
 use crate::metrics::Metrics;
-use crate::tunnel::SocketLimits;
+use crate::shares::Shares;
 use crate::upstream::{self, JobLocations, Models};
 use crate::{GatewayConfig, GatewayError, openapi};
 
@@ -39,11 +39,12 @@ pub(crate) struct Gateway {
     pub(crate) client: reqwest::Client,
     pub(crate) metrics: Metrics,
     pub(crate) job_locations: JobLocations,
-    pub(crate) in_flight: Arc<Semaphore>,
+    /// Requests in flight, in total and of each client address.
+    pub(crate) in_flight: Arc<Shares<IpAddr>>,
     /// Bytes of request bodies that may be buffered at once, to be routed by the `model` in them.
     pub(crate) buffers: Arc<BodyBudget>,
-    /// Limits of open WebSockets, in total and per principal.
-    pub(crate) sockets: Arc<SocketLimits>,
+    /// Open WebSockets, in total and of each principal.
+    pub(crate) sockets: Arc<Shares<Arc<str>>>,
     /// The tasks that relay the bytes of open WebSockets.
     pub(crate) tunnels: TaskTracker,
     pub(crate) peer_rate: Arc<rate::Config<ByPeer>>,
@@ -99,9 +100,9 @@ impl Gateway {
             client,
             metrics: Metrics::new(),
             job_locations: JobLocations::default(),
-            in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            in_flight: Shares::new(limits.max_in_flight, limits.max_in_flight_per_address),
             buffers: limits.body_budget(),
-            sockets: SocketLimits::new(limits.max_sockets, limits.max_sockets_per_principal),
+            sockets: Shares::new(limits.max_sockets, limits.max_sockets_per_principal),
             tunnels: TaskTracker::new(),
             peer_rate,
             principal_rate,

@@ -24,6 +24,7 @@ mod retry;
 mod reusable_body;
 mod routes;
 mod server;
+mod shares;
 mod stack;
 mod tunnel;
 mod unread_body;

@@ -20,7 +20,8 @@ use crate::hop_headers::{strip, strip_request};
 use crate::layers::request_id::{ClientIp, FORWARDED_FOR};
 use crate::retry::{Attempt, AttemptError, Destination, until_reached};
 use crate::reusable_body::ReusableBody;
-use crate::tunnel::{self, SocketPermit};
+use crate::shares::{Full, Place};
+use crate::tunnel;
 use crate::upstream::{Outcome, UpstreamSlot};
 use crate::upstream_client::{log_failure, unavailable};
 
@@ -37,7 +38,7 @@ pub(crate) async fn forward(
     let permit = match (&upgrade, parts.extensions.get::<Identity>()) {
         (Some(_), Some(identity)) => {
             let permit = gateway.sockets.acquire(identity.principal().shared());
-            Some(permit.inspect_err(|_| gateway.metrics.limited("sockets"))?)
+            Some(permit.map_err(|full| too_many_sockets(gateway, full))?)
         }
         _ => None,
     };
@@ -56,6 +57,17 @@ pub(crate) async fn forward(
     until_reached(destination, request).await
 }
 
+fn too_many_sockets(gateway: &Gateway, full: Full) -> Failure {
+    gateway.metrics.limited("sockets");
+    match full {
+        Full::Total => Failure::later(Code::Overloaded, "too many WebSockets are open, try again", 1),
+        Full::Holder(limit) => {
+            let detail = "you have too many WebSockets open, close one";
+            Failure::later(Code::RateLimited, detail, 1).map(|problem| problem.limit = Some(limit.into()))
+        }
+    }
+}
+
 /// The request of a client, and what it needs for each attempt.
 struct ForwardedRequest<'a> {
     gateway: &'a Gateway,
@@ -65,7 +77,7 @@ struct ForwardedRequest<'a> {
     body: ReusableBody,
     /// Of a WebSocket: the client's connection once it is upgraded.
     client_side: Option<OnUpgrade>,
-    permit: Option<SocketPermit>,
+    permit: Option<Place<Arc<str>>>,
     /// Whether an attempt has timed out.
     timed_out: bool,
 }
@@ -74,11 +86,11 @@ impl Attempt for ForwardedRequest<'_> {
     type Response = Response;
 
     async fn send(&mut self, mut slot: UpstreamSlot) -> Result<Response, AttemptError> {
-        let url = slot.upstream.url(self.path_and_query);
-        let mut outgoing = reqwest::Request::new(self.method.clone(), url);
-        *outgoing.headers_mut() = self.headers.clone();
-        *outgoing.body_mut() = self.body.attempt();
-        match self.gateway.client.execute(outgoing).await {
+        let mut sent = self.gateway.client.execute(self.outgoing(&slot)).await;
+        if sent.as_ref().is_err_and(|error| self.may_repeat(error)) {
+            sent = self.gateway.client.execute(self.outgoing(&slot)).await;
+        }
+        match sent {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 slot.report(Outcome::Success);
                 tunnel::open(self.gateway, response, self.client_side.take(), slot, self.permit.take())
@@ -91,6 +103,21 @@ impl Attempt for ForwardedRequest<'_> {
 }
 
 impl ForwardedRequest<'_> {
+    fn outgoing(&self, slot: &UpstreamSlot) -> reqwest::Request {
+        let url = slot.upstream.url(self.path_and_query);
+        let mut outgoing = reqwest::Request::new(self.method.clone(), url);
+        *outgoing.headers_mut() = self.headers.clone();
+        *outgoing.body_mut() = self.body.attempt();
+        outgoing
+    }
+
+    /// Whether the connection was closed without a response, for example because the service closed an idle connection at the
+    /// moment it was used again, and the request can be repeated without harm.
+    fn may_repeat(&self, error: &reqwest::Error) -> bool {
+        let broke = error.is_request() && !error.is_timeout() && !error.is_connect();
+        broke && self.method.is_safe() && self.client_side.is_none() && self.body.untouched()
+    }
+
     fn failed(&mut self, mut slot: UpstreamSlot, error: &reqwest::Error) -> AttemptError {
         log_failure(&slot.upstream, &self.headers, error);
         self.timed_out |= error.is_timeout();

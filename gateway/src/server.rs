@@ -159,7 +159,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, stream: TcpStream, admitted: Admitted) {
-        let _ = stream.set_nodelay(true);
+        videosdgx_connection::tune(&stream);
         let handle = admitted.handle().clone();
         let socket = TokioIo::new(TimedStream::new(stream, self.timeouts, admitted));
         let (router, peer) = (self.router, self.peer);

@@ -57,6 +57,8 @@ pub struct RequestTracker {
     /// The last byte was a carriage return.
     after_cr: bool,
     head: Head,
+    /// Number of complete heads.
+    heads: u64,
 }
 
 /// What the next bytes belong to.
@@ -102,10 +104,24 @@ impl RequestTracker {
     /// # Errors
     /// The first byte at which a request is invalid.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        self.advance_until(bytes, u64::MAX).map(|_| ())
+    }
+
+    /// How many heads of requests have been complete.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Processes the next bytes until `heads` heads have been complete, and returns how many bytes were processed.
+    ///
+    /// # Errors
+    /// As [`RequestTracker::advance`].
+    pub fn advance_until(&mut self, bytes: &[u8], heads: u64) -> Result<usize, Violation> {
         let mut at = 0;
-        while at < bytes.len() {
+        while at < bytes.len() && self.heads < heads {
             match &mut self.state {
-                State::Opaque => return Ok(()),
+                State::Opaque => return Ok(bytes.len()),
                 State::Body(left) | State::ChunkData(left) => {
                     let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
                     *left -= skipped as u64;
@@ -122,7 +138,7 @@ impl RequestTracker {
                 }
             }
         }
-        Ok(())
+        Ok(at)
     }
 
     /// Processes the rest of the current line, or what is there of it; returns how many bytes these are.
@@ -172,7 +188,10 @@ impl RequestTracker {
                 self.head = Head { is_http_10: line.ends_with(b" HTTP/1.0"), ..Head::default() };
                 Ok(State::Fields)
             }
-            State::Fields if line.is_empty() => self.head.body(),
+            State::Fields if line.is_empty() => {
+                self.heads += 1;
+                self.head.body()
+            }
             State::Fields => self.head.field(line).map(|()| State::Fields),
             State::ChunkSize => match chunk_size(line)? {
                 0 => Ok(State::Trailers),

@@ -15,6 +15,8 @@ use tokio::{
 
 use crate::{Admitted, Position, RequestTracker, Violation};
 
+/// Requests that may be read before the one before them has been answered: each takes some kilobytes.
+const MAX_AHEAD: u64 = 4;
 /// Bytes that a slow reader must take within [`Timeouts::write_stall`].
 const MIN_TAKEN: usize = 32 * 1024;
 
@@ -40,6 +42,10 @@ struct State {
     busy: bool,
     /// Whether no request has been received yet.
     fresh: bool,
+    /// Number of requests whose answer has begun to be made.
+    begun: u64,
+    /// Whether the stream waits for the next one to begin, because enough requests have been read ahead.
+    waits_for_begin: bool,
     /// When the connection was accepted, or the last response was sent.
     since: Instant,
     /// Whether the connection has switched to another protocol, so that there are no further requests.
@@ -55,6 +61,8 @@ impl Default for ConnectionHandle {
         Self(Arc::new(Mutex::new(State {
             busy: false,
             fresh: true,
+            begun: 0,
+            waits_for_begin: false,
             since: Instant::now(),
             upgraded: false,
             evicted: false,
@@ -74,6 +82,12 @@ impl ConnectionHandle {
     pub fn begin_request(&self) -> RequestGuard {
         let mut state = self.state();
         (state.busy, state.fresh) = (true, false);
+        state.begun += 1;
+        if std::mem::take(&mut state.waits_for_begin)
+            && let Some(waker) = state.waker.take()
+        {
+            waker.wake();
+        }
         RequestGuard(self.clone())
     }
 
@@ -114,16 +128,13 @@ impl Drop for RequestGuard {
         if state.upgraded {
             return;
         }
+        // The timer of the stream runs already; it finds the time limit of the phase that starts now.
         (state.busy, state.since) = (false, Instant::now());
-        // The time limit of the next phase starts now.
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
     }
 }
 
-/// A stream that fails with `TimedOut` when one of its [`Timeouts`] has passed, or its place is needed for another address. From a
-/// request with ambiguous framing on, the reader gets a byte that makes it refuse the request, and nothing else.
+/// A stream that fails with `TimedOut` when one of its [`Timeouts`] has passed, or its place is needed for another address. At most
+/// four requests are read before they are begun to be answered. From a request with ambiguous framing on, the reader gets a byte that makes it refuse the request, and nothing else.
 pub struct TimedStream<S> {
     stream: S,
     timeouts: Timeouts,
@@ -135,6 +146,8 @@ pub struct TimedStream<S> {
     writing: Option<WriteStall>,
     /// A request was invalid: nothing more is read.
     invalid: bool,
+    /// What was read behind the last request that may be read ahead.
+    held: Vec<u8>,
 }
 
 struct WriteStall {
@@ -155,6 +168,7 @@ impl<S> TimedStream<S> {
             reading: None,
             writing: None,
             invalid: false,
+            held: Vec::new(),
         }
     }
 
@@ -168,15 +182,16 @@ impl<S> TimedStream<S> {
         &self.stream
     }
 
-    fn received(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+    /// Processes bytes up to the `heads`th request; returns how many these are.
+    fn received(&mut self, bytes: &[u8], heads: u64) -> Result<usize, Violation> {
         let began = self.tracker.position();
-        self.tracker.advance(bytes)?;
+        let processed = self.tracker.advance_until(bytes, heads)?;
         if self.tracker.position() != Position::Head {
             self.head_since = None;
         } else if self.head_since.is_none() || began != Position::Head {
             self.head_since = Some(Instant::now());
         }
-        Ok(())
+        Ok(processed)
     }
 
     /// Waits for bytes with the time limit of the current phase.
@@ -190,29 +205,30 @@ impl<S> TimedStream<S> {
             if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
                 state.waker = Some(cx.waker().clone());
             }
-            if state.busy {
-                return Poll::Pending;
-            }
+            let since = state.since;
             match self.tracker.position() {
-                Position::Between if state.fresh => state.since + header,
-                Position::Between => state.since + idle,
-                Position::Head => {
-                    self.head_since.map_or(state.since, |since| since.max(state.since)) + header
-                }
-                Position::Body => state.since + header,
+                // The limits of bodies and responses apply.
+                _ if state.busy => None,
+                Position::Between if state.fresh => Some(since + header),
+                Position::Between => Some(since + idle),
+                Position::Head => Some(self.head_since.map_or(since, |head| head.max(since)) + header),
+                Position::Body => Some(since + header),
             }
         };
         // The timer is only ever set earlier; when it ends too early it is set again. With many requests in sequence it is seldom
-        // touched.
-        let timer = self.reading.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
+        // touched. While a request is answered it runs too, so that it finds the limit of the phase that follows: none of them is
+        // shorter than that of a head.
+        let between = self.tracker.position() == Position::Between;
+        let until = |deadline: Option<Instant>| deadline.unwrap_or_else(|| Instant::now() + header);
+        let timer = self.reading.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until(deadline))));
+        if (deadline.is_some() || !between) && timer.deadline() > until(deadline) {
+            timer.as_mut().reset(until(deadline));
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            timer.as_mut().reset(deadline);
+            timer.as_mut().reset(until(deadline));
         }
         Poll::Pending
     }
@@ -265,24 +281,45 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.invalid {
+        let may_be_read = {
+            let mut state = self.admitted.handle().state();
+            let may_be_read = state.begun + MAX_AHEAD;
+            state.waits_for_begin = self.tracker.heads() >= may_be_read;
+            may_be_read
+        };
+        if self.invalid || self.tracker.heads() >= may_be_read {
             return self.wait_for_bytes(cx);
         }
         let before = buf.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            Poll::Ready(result) => {
-                if let Err(violation) = self.received(&buf.filled()[before..]) {
-                    tracing::debug!(reason = violation.reason, "invalid_request");
-                    // No parser accepts a NUL there, so the server refuses the request like all that it cannot read.
-                    let at = before + violation.at;
-                    buf.filled_mut()[at] = b'\0';
-                    buf.set_filled(at + 1);
-                    self.invalid = true;
-                }
-                Poll::Ready(result)
+        if self.held.is_empty() {
+            match Pin::new(&mut self.stream).poll_read(cx, buf) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.wait_for_bytes(cx),
             }
-            Poll::Pending => self.wait_for_bytes(cx),
+        } else {
+            let count = buf.remaining().min(self.held.len());
+            buf.put_slice(&self.held[..count]);
+            self.held.drain(..count);
         }
+        match self.received(&buf.filled()[before..], may_be_read) {
+            Ok(processed) => {
+                let rest = &buf.filled()[before + processed..];
+                if !rest.is_empty() {
+                    self.held.splice(..0, rest.iter().copied());
+                    buf.set_filled(before + processed);
+                }
+            }
+            Err(violation) => {
+                tracing::debug!(reason = violation.reason, "invalid_request");
+                // No parser accepts a NUL there, so the server refuses the request like all that it cannot read.
+                let at = before + violation.at;
+                buf.filled_mut()[at] = b'\0';
+                buf.set_filled(at + 1);
+                self.invalid = true;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -316,6 +353,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
@@ -408,6 +446,23 @@ mod tests {
         assert_eq!(&read[..count], b"GET / HTTP/1.1\r\nHost: x\0");
         client.write_all(b" HTTP/1.1\r\n").await.unwrap();
         assert_eq!(stream.read(&mut read).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn few_requests_are_read_ahead() {
+        let (mut client, mut stream) = connect();
+        let requests: String = (0..20).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+        client.write_all(requests.as_bytes()).await.unwrap();
+        let (mut read, mut buffer) = (Vec::new(), [0; 100]);
+        let count = |read: &[u8]| read.windows(4).filter(|part| part == b"\r\n\r\n").count() as u64;
+        for begun in 0..=20 {
+            while let Some(more) = stream.read(&mut buffer).now_or_never() {
+                read.extend_from_slice(&buffer[..more.unwrap()]);
+            }
+            assert_eq!(count(&read), (begun + MAX_AHEAD).min(20));
+            drop(stream.handle().begin_request());
+        }
+        assert_eq!(read, requests.as_bytes(), "in order and whole");
     }
 
     #[tokio::test(start_paused = true)]

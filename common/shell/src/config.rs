@@ -17,7 +17,7 @@ use crate::{Variables, environment};
 const TIMEOUTS: Timeouts = Timeouts {
     header: Duration::from_secs(6),
     idle: Duration::from_secs(16),
-    write_stall: Duration::from_secs(25),
+    write_stall: Duration::from_secs(20),
 };
 
 /// Why the configuration cannot be used.

@@ -33,11 +33,6 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// Time that a client has to close a connection which the service has closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
-/// The kernel closes a connection whose client has acknowledged nothing for this long.
-const STALLED_READER: Duration = Duration::from_secs(30);
-/// Maximum number of unsent bytes that the kernel buffers for a client, so that a slow reader is noticed soon and costs
-/// little memory.
-const UNSENT: u32 = 128 * 1024;
 
 /// Maps an I/O error to [`StartError::System`]; `action` is an infinitive.
 pub fn system(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
@@ -131,7 +126,7 @@ async fn admit(
     timeouts: Timeouts,
     stream: TcpStream,
 ) -> Result<Accepted, DispatchError> {
-    tune(&stream);
+    videosdgx_connection::tune(&stream);
     let peer = stream.peer_addr().ok();
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     if let Some(admitted) = connections.admit(address) {
@@ -150,17 +145,4 @@ pub async fn close_server(shell: &Shell, server: &ServerHandle, deadline: Instan
         tracing::warn!("open_answers_are_cut");
     }
     server.stop(true).await;
-}
-
-/// Sends small events at once, and closes connections whose client is gone.
-fn tune(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
-    let tuned = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_READER)))
-        .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT))
-        .and_then(|()| socket.set_keepalive(true));
-    if let Err(error) = tuned {
-        tracing::debug!(%error, "connection_not_tuned");
-    }
 }

@@ -104,7 +104,7 @@ impl Default for TextSettings {
             telemetry_sampling: 1.0,
             origins: Vec::new(),
             resume: Duration::from_secs(30),
-            socket_idle: Duration::from_secs(20),
+            socket_idle: Duration::from_secs(15),
             image_urls: ImageUrls::default(),
         }
     }

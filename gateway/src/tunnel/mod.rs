@@ -3,8 +3,9 @@
 mod frames;
 pub(crate) mod origin;
 mod relay;
-mod socket_limits;
 pub(crate) mod token;
+
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,13 +13,13 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-pub(crate) use socket_limits::{SocketLimits, SocketPermit};
 use videosdgx_api::Code;
 
 use crate::Gateway;
 use crate::config::duration;
 use crate::failure::Failure;
 use crate::hop_headers::strip;
+use crate::shares::Place;
 use crate::upstream::UpstreamSlot;
 
 /// Whether a request is a WebSocket upgrade. Other protocols are refused: `h2c` would bypass the gateway's checks.
@@ -46,7 +47,7 @@ pub(crate) fn open(
     response: reqwest::Response,
     client_side: Option<OnUpgrade>,
     slot: UpstreamSlot,
-    permit: Option<SocketPermit>,
+    permit: Option<Place<Arc<str>>>,
 ) -> Result<Response, Failure> {
     let (Some(client_side), Some(permit)) = (client_side, permit) else {
         return Err(Failure::new(

@@ -95,6 +95,28 @@ async fn overload_is_answered_at_once_and_health_still_works() {
 }
 
 #[tokio::test]
+async fn one_address_cannot_use_all_requests_in_flight() {
+    let service = Service::start("fake").await;
+    let gateway = TestGateway::with(vec![model("fake", &[&service])], |config| {
+        config.limits.max_in_flight_per_address = 2;
+        config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let from = |address: &str, path: &str| gateway.get(path).header("x-forwarded-for", address).send();
+    let held: Vec<_> = (0..2).map(|_| tokio::spawn(from("9.9.9.1", "/models/fake/held"))).collect();
+    service.holding(2).await;
+    let refused = from("9.9.9.1", "/models/fake/echo").await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    assert_eq!(refused.json::<Value>().await.unwrap()["limit"], 2);
+    assert_eq!(from("9.9.9.2", "/models/fake/echo").await.unwrap().status(), 200);
+    service.release();
+    for one in held {
+        assert_eq!(one.await.unwrap().unwrap().status(), 200);
+    }
+    assert_eq!(from("9.9.9.1", "/models/fake/echo").await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn a_permit_is_held_until_the_last_byte_or_the_client_disconnects() {
     let (service, gateway) = limited(|limits| limits.max_in_flight = 1).await;
     let stream = gateway.get("/models/fake/stream").send().await.unwrap();

@@ -84,7 +84,7 @@ async fn requests_that_reached_no_service_are_retried_with_their_body() {
 }
 
 #[tokio::test]
-async fn requests_that_reached_a_service_are_not_repeated() {
+async fn requests_that_reached_a_service_are_repeated_once_only_if_they_are_safe() {
     // A service that reads a request and hangs up.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -96,8 +96,9 @@ async fn requests_that_reached_a_service_are_not_repeated() {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = [0; 1024];
             let read = stream.read(&mut head).await.unwrap();
-            if head[..read].starts_with(b"POST") {
-                counter.send(()).unwrap();
+            let method = String::from_utf8_lossy(&head[..read.min(4)]).into_owned();
+            if head[..read].windows(5).any(|part| part == b"/echo") {
+                counter.send(method).unwrap();
             }
         }
     });
@@ -105,8 +106,13 @@ async fn requests_that_reached_a_service_are_not_repeated() {
         TestGateway::with(vec![ModelConfig { name: "fake".into(), upstreams: vec![url] }], |_| {}).await;
     let response = gateway.post("/models/fake/echo").body("x").send().await.unwrap();
     assert_eq!(response.status(), 502);
-    counted.recv().await.unwrap();
+    assert_eq!(counted.recv().await.unwrap(), "POST");
     assert!(counted.try_recv().is_err(), "sent once");
+    assert_eq!(gateway.get("/models/fake/echo").send().await.unwrap().status(), 502);
+    for _ in 0..2 {
+        assert_eq!(counted.recv().await.unwrap(), "GET ");
+    }
+    assert!(counted.try_recv().is_err(), "sent twice");
 }
 
 #[tokio::test]
