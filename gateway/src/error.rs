@@ -22,6 +22,12 @@ pub enum GatewayError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// The threads that serve connections cannot be started.
+    #[error("cannot start the worker threads: {0}")]
+    Workers(#[source] std::io::Error),
+    /// TLS for services at `https` addresses cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[source] rustls::Error),
     /// The HTTP client cannot be created.
     #[error("cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),

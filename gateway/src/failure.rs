@@ -81,13 +81,17 @@ pub(crate) fn error_format(path: &str) -> ErrorFormat {
 }
 
 /// Writes the body of a response that carries a [`Problem`]; other responses stay unchanged.
-pub(crate) fn render(mut response: Response, format: ErrorFormat, request_id: &HeaderValue) -> Response {
+pub(crate) fn render(
+    mut response: Response,
+    format: impl FnOnce() -> ErrorFormat,
+    request_id: &HeaderValue,
+) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Box<Problem>>() else { return response };
     let problem = match request_id.to_str() {
         Ok(id) => problem.with_request_id(id),
         Err(_) => *problem,
     };
-    let (content_type, body) = match format {
+    let (content_type, body) = match format() {
         ErrorFormat::OpenAi => ("application/json", serde_json::to_vec(&ErrorBody::from(problem))),
         ErrorFormat::Native => ("application/problem+json", serde_json::to_vec(&problem)),
     };

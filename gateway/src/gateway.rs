@@ -15,28 +15,27 @@ use videosdgx_auth::{HttpJwksFetcher, KeyFolder, Verifier};
 use videosdgx_connection::BodyBudget;
 
 use crate::config::duration;
+use crate::forwarding_client::{ForwardingClient, ForwardingClients, IDLE_CONNECTIONS, IDLE_TIME};
 use crate::layers::rate::{self, ByPeer, ByPrincipal};
 use crate::metrics::Metrics;
 use crate::shares::Shares;
 use crate::upstream::{self, JobLocations, Models};
+use crate::workers::PerWorker;
 use crate::{GatewayConfig, GatewayError, openapi};
 
 /// How often the rate limiters drop keys that have been idle.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause before a background task that panicked is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
-/// Idle connections kept to each service.
-const IDLE_CONNECTIONS: usize = 128;
-/// Shorter than the services' own idle timeout, so that a pooled connection is rarely closed while a request is sent.
-const IDLE_SECONDS: u64 = 4;
 
 /// The state that all handlers and layers share.
 pub(crate) struct Gateway {
     pub(crate) config: GatewayConfig,
     pub(crate) verifier: Verifier,
     pub(crate) models: Models,
-    /// The client for all requests to services: HTTP/1.1, no redirects, no decompression.
+    /// For the gateway's own requests to services: HTTP/1.1, no redirects, no decompression.
     pub(crate) client: reqwest::Client,
+    forwarding: PerWorker<ForwardingClient>,
     pub(crate) metrics: Metrics,
     pub(crate) job_locations: JobLocations,
     /// Requests in flight, in total and of each client address.
@@ -85,8 +84,10 @@ impl Gateway {
             .tcp_nodelay(true)
             .connect_timeout(duration(limits.connect_seconds))
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(Duration::from_secs(IDLE_SECONDS))
+            .pool_idle_timeout(IDLE_TIME)
             .build()?;
+        let clients = ForwardingClients::new(&config)?;
+        let forwarding = PerWorker::new(|| clients.client());
         let impossible = |name: &str| GatewayError::Configuration {
             name: name.to_owned(),
             reason: "the rate cannot be used".to_owned(),
@@ -98,6 +99,7 @@ impl Gateway {
             verifier,
             models: Models::new(&config.models),
             client,
+            forwarding,
             metrics: Metrics::new(),
             job_locations: JobLocations::default(),
             in_flight: Shares::new(limits.max_in_flight, limits.max_in_flight_per_address),
@@ -132,6 +134,11 @@ impl Gateway {
         let (peers, principals) = (Arc::clone(&self.peer_rate), Arc::clone(&self.principal_rate));
         self.spawn("peer_rate", move || rate::evict_idle(Arc::clone(&peers), EVICTION_INTERVAL));
         self.spawn("principal_rate", move || rate::evict_idle(Arc::clone(&principals), EVICTION_INTERVAL));
+    }
+
+    /// The client that forwards requests, with the connections of the current worker.
+    pub(crate) fn forwarding(&self) -> &ForwardingClient {
+        self.forwarding.get()
     }
 
     /// Runs a background task until [`Gateway::stop_background_tasks`]; one that panics is started again.

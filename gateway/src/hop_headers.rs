@@ -1,19 +1,38 @@
 //! Headers that concern one connection only and are not forwarded.
 
-use http::header::{CONNECTION, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName};
+use smallvec::SmallVec;
 
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    http::header::PROXY_AUTHENTICATE,
-    http::header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// `Host` (the service has its own), `Expect` (answered by the gateway) and statements about the client's address (set by the
+/// gateway).
+fn is_set_by_gateway(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host"
+            | "expect"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+    )
+}
 
 /// Headers that a `Connection` header cannot remove: they carry the caller's identity and describe the body.
 fn is_protected(name: &HeaderName) -> bool {
@@ -32,20 +51,20 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse::<HeaderName>().ok())
         .filter(|name| !is_protected(name))
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
+    named.iter().for_each(|name| drop(headers.remove(name)));
+    remove(headers, is_hop_by_hop);
 }
 
-/// Removes from a request, besides hop-by-hop headers, `Host` (the service has its own), `Expect` (answered by the
-/// gateway) and statements about the client's address (set by the gateway).
+/// Removes from a request, besides hop-by-hop headers, those that the gateway sets itself.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip(headers);
-    let set_by_gateway =
-        ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
-    for name in set_by_gateway.map(HeaderName::from_static).iter().chain(&[HOST, EXPECT]) {
-        headers.remove(name);
-    }
+    remove(headers, is_set_by_gateway);
+}
+
+/// Looking at the few headers that are there is quicker than looking for each of those that may be.
+fn remove(headers: &mut HeaderMap, unwanted: fn(&HeaderName) -> bool) {
+    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    found.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod error;
 mod event_stream;
 mod facade;
 mod failure;
+mod forwarding_client;
 mod gateway;
 mod guarded_body;
 mod hop_headers;
@@ -30,6 +31,7 @@ mod tunnel;
 mod unread_body;
 mod upstream;
 mod upstream_client;
+mod workers;
 
 pub use config::{GatewayConfig, Limits, ModelConfig};
 pub use error::GatewayError;

@@ -7,13 +7,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use videosdgx_gateway::{GatewayConfig, Server};
 
+/// Allocating takes a sixth of the instructions of a forwarded request with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     start_log();
     if let Err(error) = videosdgx_connection::raise_descriptor_limit() {
         tracing::warn!(event = "descriptor_limit", %error);
     }
     let config = GatewayConfig::from_env().context("the configuration cannot be used")?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = Server::start(config).await?;

@@ -7,17 +7,20 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::header::{ORIGIN, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy::Error;
 use videosdgx_api::Code;
 use videosdgx_auth::Identity;
 
 use crate::Gateway;
 use crate::event_stream::{EventStream, is_event_stream};
 use crate::failure::Failure;
+use crate::forwarding_client::{is_body_error, is_timeout};
 use crate::guarded_body::GuardedBody;
 use crate::hop_headers::{strip, strip_request};
-use crate::layers::request_id::{ClientIp, FORWARDED_FOR};
+use crate::layers::request_id::{ClientIp, FORWARDED_FOR, REQUEST_ID};
 use crate::retry::{Attempt, AttemptError, Destination, until_reached};
 use crate::reusable_body::ReusableBody;
 use crate::shares::{Full, Place};
@@ -86,9 +89,14 @@ impl Attempt for ForwardedRequest<'_> {
     type Response = Response;
 
     async fn send(&mut self, mut slot: UpstreamSlot) -> Result<Response, AttemptError> {
-        let mut sent = self.gateway.client.execute(self.outgoing(&slot)).await;
+        let uri = slot
+            .upstream
+            .uri(self.path_and_query)
+            .map_err(|_| AttemptError::Final(Failure::new(Code::NotFound, "the path cannot be forwarded")))?;
+        let client = self.gateway.forwarding();
+        let mut sent = client.request(self.outgoing(uri.clone())).await;
         if sent.as_ref().is_err_and(|error| self.may_repeat(error)) {
-            sent = self.gateway.client.execute(self.outgoing(&slot)).await;
+            sent = client.request(self.outgoing(uri)).await;
         }
         match sent {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -103,24 +111,24 @@ impl Attempt for ForwardedRequest<'_> {
 }
 
 impl ForwardedRequest<'_> {
-    fn outgoing(&self, slot: &UpstreamSlot) -> reqwest::Request {
-        let url = slot.upstream.url(self.path_and_query);
-        let mut outgoing = reqwest::Request::new(self.method.clone(), url);
+    fn outgoing(&self, uri: Uri) -> http::Request<Body> {
+        let mut outgoing = http::Request::new(self.body.attempt());
+        *outgoing.method_mut() = self.method.clone();
+        *outgoing.uri_mut() = uri;
         *outgoing.headers_mut() = self.headers.clone();
-        *outgoing.body_mut() = self.body.attempt();
         outgoing
     }
 
     /// Whether the connection was closed without a response, for example because the service closed an idle connection at the
     /// moment it was used again, and the request can be repeated without harm.
-    fn may_repeat(&self, error: &reqwest::Error) -> bool {
-        let broke = error.is_request() && !error.is_timeout() && !error.is_connect();
+    fn may_repeat(&self, error: &Error) -> bool {
+        let broke = !error.is_connect() && !is_timeout(error);
         broke && self.method.is_safe() && self.client_side.is_none() && self.body.untouched()
     }
 
-    fn failed(&mut self, mut slot: UpstreamSlot, error: &reqwest::Error) -> AttemptError {
+    fn failed(&mut self, mut slot: UpstreamSlot, error: &Error) -> AttemptError {
         log_failure(&slot.upstream, &self.headers, error);
-        self.timed_out |= error.is_timeout();
+        self.timed_out |= is_timeout(error);
         let failure = if self.timed_out {
             Failure::new(Code::Timeout, "the service did not answer in time")
         } else {
@@ -128,7 +136,7 @@ impl ForwardedRequest<'_> {
         };
         let untouched = self.body.untouched();
         // A body that the client broke off is not the service's failure.
-        let client_failed = error.is_body() || !untouched && error.is_request() && is_body_error(error);
+        let client_failed = !untouched && is_body_error(error);
         slot.report(if client_failed { Outcome::Unknown } else { Outcome::Failure });
         if error.is_connect() && untouched {
             AttemptError::NotReached(Arc::clone(&slot.upstream), failure)
@@ -142,10 +150,8 @@ impl ForwardedRequest<'_> {
 fn outgoing_headers(parts: &mut Parts, upgrade: Option<&HeaderValue>) -> HeaderMap {
     let mut headers = std::mem::take(&mut parts.headers);
     strip_request(&mut headers);
-    if let Some(ClientIp(ip)) = parts.extensions.get::<ClientIp>()
-        && let Ok(ip) = HeaderValue::try_from(ip.to_string())
-    {
-        headers.insert(FORWARDED_FOR, ip);
+    if let Some(client) = parts.extensions.get::<ClientIp>() {
+        headers.insert(FORWARDED_FOR, client.header.clone());
     }
     if let Some(protocol) = upgrade {
         tunnel::set_upgrade_headers(&mut headers, protocol);
@@ -159,11 +165,11 @@ fn outgoing_headers(parts: &mut Parts, upgrade: Option<&HeaderValue>) -> HeaderM
 fn relay(
     gateway: &Gateway,
     method: &Method,
-    response: reqwest::Response,
+    response: http::Response<Incoming>,
     mut slot: UpstreamSlot,
 ) -> Response {
     slot.report(Outcome::of_status(response.status()));
-    let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+    let (mut parts, body) = response.into_parts();
     // 426 names the protocol that the path needs.
     let needed = parts.headers.get(UPGRADE).filter(|_| parts.status == StatusCode::UPGRADE_REQUIRED).cloned();
     strip(&mut parts.headers);
@@ -182,19 +188,8 @@ fn relay(
 
 /// The gateway sets these headers itself; a service does not decide which pages may read a response.
 fn remove_cors(headers: &mut HeaderMap) {
-    for name in ["access-control-allow-origin", "access-control-allow-credentials", "x-request-id"] {
+    use http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN};
+    for name in [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, REQUEST_ID] {
         headers.remove(name);
     }
-}
-
-/// Whether the request's own body failed: the client broke off, was too slow or sent too much.
-fn is_body_error(error: &reqwest::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<axum::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }

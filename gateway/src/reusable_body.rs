@@ -27,9 +27,9 @@ impl ReusableBody {
         Self { shared: Arc::new(Mutex::new(shared)), empty }
     }
 
-    /// The body for one attempt; `None` when it is empty.
-    pub(crate) fn attempt(&self) -> Option<reqwest::Body> {
-        (!self.empty).then(|| reqwest::Body::wrap_stream(self.clone()))
+    /// The body for one attempt.
+    pub(crate) fn attempt(&self) -> Body {
+        if self.empty { Body::empty() } else { Body::from_stream(self.clone()) }
     }
 
     /// Whether nothing of the body has been read.

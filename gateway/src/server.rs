@@ -24,6 +24,7 @@ use crate::config::duration;
 use crate::guarded_body::GuardedBody;
 use crate::layers::request_id::Peer;
 use crate::unread_body::UnreadBody;
+use crate::workers::Workers;
 use crate::{Gateway, GatewayConfig, GatewayError, stack};
 
 /// Largest header of a request and size of the read buffer, in bytes.
@@ -50,6 +51,7 @@ pub struct Server {
     address: SocketAddr,
     gateway: Arc<Gateway>,
     router: Router,
+    workers: Workers,
 }
 
 impl Server {
@@ -65,7 +67,8 @@ impl Server {
         let gateway = Gateway::new(config).await?;
         let router = stack::stack(&gateway);
         gateway.start_background_tasks();
-        Ok(Self { listener, address, gateway, router })
+        let workers = Workers::start().map_err(GatewayError::Workers)?;
+        Ok(Self { listener, address, gateway, router, workers })
     }
 
     /// The address it listens on, with the actual port.
@@ -98,7 +101,14 @@ impl Server {
             };
             let connection =
                 Connection { router: self.router.clone(), peer, timeouts, draining: draining.clone() };
-            tracker.spawn(connection.serve(stream, admitted));
+            // Taken out of this thread's runtime, for that of the worker.
+            let Ok(stream) = stream.into_std() else { return };
+            let serve = async move {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    connection.serve(stream, admitted).await;
+                }
+            };
+            tracker.spawn_on(serve, self.workers.next());
         };
         tokio::pin!(shutdown);
         loop {
@@ -162,9 +172,9 @@ impl Connection {
         videosdgx_connection::tune(&stream);
         let handle = admitted.handle().clone();
         let socket = TokioIo::new(TimedStream::new(stream, self.timeouts, admitted));
-        let (router, peer) = (self.router, self.peer);
+        let (router, peer) = (self.router, Peer::new(self.peer.ip()));
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            respond(router.clone(), request, peer, handle.clone())
+            respond(router.clone(), request, peer.clone(), handle.clone())
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -192,14 +202,14 @@ impl Connection {
 async fn respond(
     mut router: Router,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: Peer,
     handle: ConnectionHandle,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let guard = handle.begin_request();
     let asks_for_websocket =
         request.headers().get_all(UPGRADE).iter().any(|value| names_websocket(value.as_bytes()));
     let (mut request, unread) = UnreadBody::observe(request);
-    request.extensions_mut().insert(Peer(peer));
+    request.extensions_mut().insert(peer);
     let mut response = router.call(request).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         guard.upgraded();

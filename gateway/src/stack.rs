@@ -43,10 +43,9 @@ async fn observe(State(gateway): State<Arc<Gateway>>, mut request: Request, next
     let id = request_id::assign(&gateway, &mut request);
     // Span, log event and metrics, for refused requests too.
     let trace = Trace::begin(&request, &id);
-    let format = error_format(request.uri().path());
     let response = next.run(request).instrument(trace.span.clone()).await;
     // Problems get their body here, once, in the error format of the path.
-    let mut response = render(response, format, &id);
+    let mut response = render(response, || error_format(trace.path()), &id);
     response.headers_mut().insert(REQUEST_ID, id);
     security_headers::set(response.headers_mut());
     trace.end(&gateway, &response);

@@ -1,11 +1,12 @@
 //! Requests that the gateway itself sends to a service on behalf of its caller: short JSON requests and responses.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use videosdgx_api::{Code, Problem};
@@ -38,10 +39,8 @@ impl UpstreamClient {
                 headers.insert(name, value.clone());
             }
         }
-        if let Some(ClientIp(ip)) = parts.extensions.get::<ClientIp>()
-            && let Ok(ip) = HeaderValue::try_from(ip.to_string())
-        {
-            headers.insert(FORWARDED_FOR, ip);
+        if let Some(client) = parts.extensions.get::<ClientIp>() {
+            headers.insert(FORWARDED_FOR, client.header.clone());
         }
         Self { headers }
     }
@@ -160,14 +159,14 @@ async fn read(request: reqwest::RequestBuilder) -> Result<(StatusCode, Option<Ve
 }
 
 /// Logs that a request to a service failed, under the request id in `headers`.
-pub(crate) fn log_failure(upstream: &Upstream, headers: &HeaderMap, error: &reqwest::Error) {
+pub(crate) fn log_failure(upstream: &Upstream, headers: &HeaderMap, error: &(dyn Error + 'static)) {
     let (upstream, request_id) = (upstream.base(), headers.get(&REQUEST_ID).map_or("", log_value));
     tracing::warn!(event = "upstream_failed", request_id, upstream, error = %innermost_cause(error));
 }
 
 /// The innermost cause: the outer ones name the URL, whose query may hold confidential values.
-fn innermost_cause(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
+fn innermost_cause(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

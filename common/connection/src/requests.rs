@@ -143,13 +143,13 @@ impl RequestTracker {
 
     /// Processes the rest of the current line, or what is there of it; returns how many bytes these are.
     fn read_line(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
-        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let end = memchr::memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
         let lone_return = Violation { at: 0, reason: "a carriage return without a line feed" };
         if self.after_cr && !part.is_empty() {
             return Err(lone_return);
         }
-        let text = match part.iter().position(|byte| *byte == b'\r') {
+        let text = match memchr::memchr(b'\r', part) {
             Some(at) if at + 1 < part.len() => return Err(Violation { at: at + 1, ..lone_return }),
             Some(at) => &part[..at],
             None => part,
@@ -209,7 +209,7 @@ impl RequestTracker {
 
 impl Head {
     fn field(&mut self, line: &[u8]) -> Result<(), &'static str> {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+        let Some(colon) = memchr::memchr(b':', line) else {
             // A longer line may have been cut.
             return if line.len() < MAX_LINE { Err("a header field without a colon") } else { Ok(()) };
         };

@@ -30,7 +30,7 @@ impl InFlightPermit {
         if gateway.is_draining() {
             return Err(Failure::later(Code::Draining, "the gateway is shutting down, try again", 5));
         }
-        let client = request.extensions().get::<ClientIp>().map_or(UNKNOWN, |client| network(client.0));
+        let client = request.extensions().get::<ClientIp>().map_or(UNKNOWN, |client| network(client.ip));
         let permit = gateway.in_flight.acquire(client).map_err(|full| {
             gateway.metrics.limited("overload");
             match full {

@@ -30,7 +30,7 @@ impl KeyExtractor for ByPeer {
 
     fn extract<T>(&self, request: &http::Request<T>) -> Result<IpAddr, GovernorError> {
         let client = request.extensions().get::<ClientIp>().ok_or(GovernorError::UnableToExtractKey)?;
-        Ok(network(client.0))
+        Ok(network(client.ip))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The request id and the client's address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,20 +12,39 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The peer address of the connection; the server adds it to each request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+#[derive(Debug, Clone)]
+pub(crate) struct Peer(ClientIp);
+
+impl Peer {
+    pub(crate) fn new(ip: IpAddr) -> Self {
+        Self(ClientIp::new(ip))
+    }
+}
 
 /// The client's address: the peer's, or the one that a trusted proxy reports.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ClientIp(pub(crate) IpAddr);
+#[derive(Debug, Clone)]
+pub(crate) struct ClientIp {
+    pub(crate) ip: IpAddr,
+    /// The address as the value of `X-Forwarded-For`.
+    pub(crate) header: HeaderValue,
+}
+
+impl ClientIp {
+    fn new(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        let header = HeaderValue::try_from(ip.to_string());
+        Self { ip, header: header.unwrap_or_else(|_| HeaderValue::from_static("0.0.0.0")) }
+    }
+}
 
 /// Sets the request id and the client's address for the inner layers and for the service.
 pub(crate) fn assign(gateway: &Gateway, request: &mut Request) -> HeaderValue {
     let id = request.headers().get(&REQUEST_ID).filter(|id| is_valid(id)).cloned().unwrap_or_else(new_id);
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    let client = client_ip(peer, request.headers(), &gateway.config.trusted_proxies);
+    let Peer(peer) =
+        request.extensions_mut().remove().unwrap_or_else(|| Peer::new(IpAddr::from([0, 0, 0, 0])));
+    let ip = client_ip(peer.ip, request.headers(), &gateway.config.trusted_proxies);
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    request.extensions_mut().insert(ClientIp(client));
+    request.extensions_mut().insert(if ip == peer.ip { peer } else { ClientIp::new(ip) });
     id
 }
 

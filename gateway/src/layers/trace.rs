@@ -35,6 +35,11 @@ impl Trace {
         Self { started: Instant::now(), id: id.clone(), method, uri, route, span }
     }
 
+    /// The path of the request.
+    pub(crate) fn path(&self) -> &str {
+        self.uri.path()
+    }
+
     pub(crate) fn end(self, gateway: &Gateway, response: &Response) {
         let status = response.status().as_u16();
         let elapsed = self.started.elapsed();

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use videosdgx_api::Code;
@@ -44,7 +45,7 @@ pub(crate) fn set_upgrade_headers(headers: &mut HeaderMap, protocol: &HeaderValu
 /// Answers 101 and relays bytes between the two connections; slot and permit are held until both are closed.
 pub(crate) fn open(
     gateway: &Gateway,
-    response: reqwest::Response,
+    response: http::Response<Incoming>,
     client_side: Option<OnUpgrade>,
     slot: UpstreamSlot,
     permit: Option<Place<Arc<str>>>,
@@ -67,11 +68,11 @@ pub(crate) fn open(
     let draining = gateway.draining_token();
     gateway.tunnels.spawn(async move {
         let _held = (slot, permit);
-        let ends = async { Ok::<_, reqwest::Error>((response.upgrade().await?, client_side.await)) };
-        match ends.await {
-            Ok((service, Ok(client))) => relay::relay(TokioIo::new(client), service, idle, &draining).await,
-            Ok((_, Err(error))) => tracing::debug!(event = "tunnel_broke", %error),
-            Err(error) => tracing::debug!(event = "tunnel_broke", error = %error.without_url()),
+        match tokio::try_join!(hyper::upgrade::on(response), client_side) {
+            Ok((service, client)) => {
+                relay::relay(TokioIo::new(client), TokioIo::new(service), idle, &draining).await;
+            }
+            Err(error) => tracing::debug!(event = "tunnel_broke", %error),
         }
     });
     Ok(switching)

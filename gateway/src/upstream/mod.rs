@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use axum::body::Bytes;
 pub(crate) use breaker::{Breaker, BreakerState, Outcome};
 pub(crate) use health::watch;
+use http::Uri;
+use http::uri::{Authority, PathAndQuery, Scheme};
 pub(crate) use job_locations::JobLocations;
 use serde_json::Value;
 pub(crate) use service_state::ServiceState;
@@ -26,6 +29,9 @@ pub(crate) struct Upstream {
     /// Base URL without a trailing slash.
     base: String,
     parsed: url::Url,
+    scheme: Scheme,
+    /// `None` if the URL cannot be used as an address.
+    authority: Option<Authority>,
     in_flight: AtomicUsize,
     breaker: Mutex<Breaker>,
     /// Result of the last health check.
@@ -38,6 +44,8 @@ impl Upstream {
             model: model.to_owned(),
             base: url.as_str().trim_end_matches('/').to_owned(),
             parsed: url.clone(),
+            scheme: if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP },
+            authority: url.authority().parse().ok(),
             in_flight: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new()),
             checked: RwLock::default(),
@@ -62,6 +70,21 @@ impl Upstream {
         }
         url.set_query(query);
         url
+    }
+
+    /// The address of `path_and_query` for a request that is forwarded. The path must not need percent-encoding.
+    pub(crate) fn uri(&self, path_and_query: &str) -> Result<Uri, http::Error> {
+        let prefix = self.parsed.path().trim_end_matches('/');
+        let target = if prefix.is_empty() {
+            Bytes::copy_from_slice(path_and_query.as_bytes())
+        } else {
+            Bytes::from([prefix, path_and_query].concat())
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority.clone_from(&self.authority);
+        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(target)?);
+        Ok(Uri::from_parts(parts)?)
     }
 
     /// Its state: the last health check, the breaker, the number of requests.

@@ -126,6 +126,11 @@ impl Route {
         if self.path == path {
             return true;
         }
+        // Most routes are decided by what is before their first parameter.
+        let Some(literal) = self.path.find('{') else { return false };
+        if !path.as_bytes().starts_with(&self.path.as_bytes()[..literal]) {
+            return false;
+        }
         let (mut template, mut segments) = (self.path.split('/'), path.split('/'));
         loop {
             match (template.next(), segments.next()) {
