@@ -216,21 +216,25 @@ def connections(target):
     }
 
 
-def ask_until_told(host, port, path):
-    """The honest client, in a process of its own: asks all the time, until its standard input ends, then prints how long it waited."""
+def ask_until_told(host, port, path, body):
+    """The honest client, in a process of its own: asks all the time, until its standard input ends, then prints how long it waited.
+    With a body it posts that, and an answer that the server is busy counts as an answer, all others as failures."""
     import http.client
     import select
 
-    headers, times, failures = {"Authorization": f"Bearer {token('honest')}"}, [], []
+    # A principal that has no place in the queue, so that it is refused for sure.
+    who, expected = ("greedy 0", (429, 503)) if body else ("honest", (200,))
+    headers, times, failures = {"Authorization": f"Bearer {token(who)}", "Content-Type": "application/json"}, [], []
     print("asking", flush=True)
     while not select.select([sys.stdin], [], [], 0.02)[0]:
         began = time.monotonic()
         try:
             connection = http.client.HTTPConnection(host, port, timeout=10)
-            connection.request("GET", path, headers=headers)
+            connection.request("POST" if body else "GET", path, body or None, headers)
             answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
+            if answer.status in expected:
+                answer.read()
+            else:
                 failures.append(str(answer.status))
             connection.close()
         except (OSError, http.client.HTTPException) as error:
@@ -242,12 +246,13 @@ def ask_until_told(host, port, path):
 class Honest:
     """A client that asks all the time, and how long it waited."""
 
-    def __init__(self, target):
+    def __init__(self, target, path=None, body=""):
         self.target, self.times, self.failures = target, [], []
+        self.path, self.body = path or f"{self.target.prefix}/info", body
 
     async def start(self):
-        program, path = self.target.program, f"{self.target.prefix}/info"
-        command = [sys.executable, __file__, "--honest", program.host, str(program.port), path]
+        program = self.target.program
+        command = [sys.executable, __file__, "--honest", program.host, str(program.port), self.path, self.body]
         pipe = asyncio.subprocess.PIPE
         # The answer of a long run is one line.
         self.process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1 << 24)
@@ -402,6 +407,37 @@ async def greedy_principal(report, targets):
     report.add("32 long generations of one principal", target.name, "another's 4 tokens ≤ 5 s", f"{longest:.1f} s", ok and longest < 5)
 
 
+async def full_queue(report, targets):
+    """Four times as many requests as there are places, of many principals; others are refused quickly."""
+    body = {"model": "fake-text", "messages": [{"role": "user", "content": "forever"}], "max_tokens": 2000}
+    long, streamed = json.dumps(body).encode(), json.dumps(body | {"stream": True})
+    path = "/v1/chat/completions"
+    for target in targets:
+        over = asyncio.Event()
+
+        async def again_and_again(who, over=over, target=target):
+            # A task may finish a request at the moment when it is cancelled, and go on.
+            while not over.is_set():
+                await target.request("POST", path, who, long)
+                await asyncio.sleep(1)  # as Retry-After says
+
+        flood = [asyncio.ensure_future(again_and_again(f"greedy {number % 20}")) for number in range(1200)]
+        await asyncio.sleep(4)
+        asking = [Honest(target, path, streamed) for _ in range(2)]
+        await asyncio.gather(*(one.start() for one in asking))
+        await asyncio.sleep(4)
+        await asyncio.gather(*(one.stop() for one in asking))
+        over.set()
+        for task in flood:
+            task.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
+        asking[0].times += asking[1].times
+        times, failures = len(asking[0].times), asking[0].failures + asking[1].failures
+        p99 = asking[0].p99()
+        result = f"{p99:.0f} ms, {len(failures)} of {times} otherwise ({', '.join(sorted(set(failures)))})"
+        report.add("a full queue", target.name, "refusals: p99 < 100 ms", result, p99 < report.arguments.honest_ms * 2 and len(failures) < times / 2)
+
+
 async def idle_connections(report, targets):
     for target in targets:
         async def attack():
@@ -470,6 +506,7 @@ ATTACKS = {
     "bodies": held_bodies,
     "costly": costly_requests,
     "greedy": greedy_principal,
+    "full": full_queue,
     "frames": huge_frames,
     "ambiguous": ambiguous_requests,
 }
@@ -506,11 +543,11 @@ def main():
     parser.add_argument("--clients", type=int, default=500, help="clients of each kind (default: 500)")
     parser.add_argument("--honest-ms", type=float, default=50, help="bar for other clients' p99 in milliseconds (default: 50)")
     parser.add_argument("--only", nargs="*", choices=ATTACKS, help="run these attacks")
-    parser.add_argument("--honest", nargs=3, metavar=("HOST", "PORT", "PATH"), help="run as the honest client (used by the script itself)")
+    parser.add_argument("--honest", nargs=4, metavar=("HOST", "PORT", "PATH", "BODY"), help="run as the honest client (used by the script itself)")
     arguments = parser.parse_args()
     if arguments.honest:
-        host, port, path = arguments.honest
-        return ask_until_told(host, int(port), path)
+        host, port, path, body = arguments.honest
+        return ask_until_told(host, int(port), path, body)
     if not arguments.programs:
         parser.error("--programs is missing")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
