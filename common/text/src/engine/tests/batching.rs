@@ -125,11 +125,8 @@ fn higher_priority_overtakes_and_the_lower_still_gives_the_same_text() {
     let mut high = request("high", 2, 30, 10);
     high.priority = 9;
     rig.run(high);
-    assert_eq!(
-        rig.engine.snapshot().running + rig.engine.snapshot().waiting,
-        1,
-        "the low one goes on after it"
-    );
+    let state = rig.engine.snapshot();
+    assert_eq!(state.running + state.waiting + state.paused, 1, "the low one goes on after it: {state:?}");
     assert_eq!(collect(low).ids, wanted);
     assert_eq!(rig.engine.snapshot().preemptions, 1);
 }
