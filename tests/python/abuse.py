@@ -349,6 +349,7 @@ async def held_bodies(report, targets):
         body = json.dumps({"model": "fake-text", "messages": [{"role": "user", "content": "say a"}]}).encode()
         path = "/v1/chat/completions"
         refused = [await target.request("POST", path, "other", body) for _ in range(10)]
+        await asyncio.sleep(4)
         for task in sending:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
