@@ -39,7 +39,8 @@ pub struct Limits {
     pub max_connections_per_address: usize,
     /// Requests in flight, until the last byte of the response; further ones get 503 at once. Default: 2,048.
     pub max_in_flight: usize,
-    /// Requests in flight of one client address (an IPv6 /64 counts as one); further ones get 429 at once. Default: 1,536.
+    /// Requests in flight of one client address (an IPv6 /64 counts as one); further ones get 429 at once. Default: 1,024, less than a service
+    /// allows the gateway.
     pub max_in_flight_per_address: usize,
     /// Largest request body in bytes. Default: 32 MiB.
     pub max_body_bytes: u64,
@@ -82,7 +83,7 @@ impl Default for Limits {
             max_connections: 4096,
             max_connections_per_address: 3072,
             max_in_flight: 2048,
-            max_in_flight_per_address: 1536,
+            max_in_flight_per_address: 1024,
             max_body_bytes: 32 * 1024 * 1024,
             max_buffered_bytes: 128 * 1024 * 1024,
             max_buffered_bytes_per_principal: 64 * 1024 * 1024,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// The kernel closes a connection whose client has acknowledged nothing for this long.
-const STALLED_READER: Duration = Duration::from_secs(30);
+const STALLED_READER: Duration = Duration::from_secs(25);
 /// Maximum number of unsent bytes that the kernel buffers for a client, so that a slow reader is noticed soon and costs little memory.
 /// What is on its way to a client is not counted, so that it does not limit the speed of a distant one.
 const UNSENT: u32 = 128 * 1024;
