@@ -447,7 +447,7 @@ async def idle_connections(report, targets):
             for _ in range(report.arguments.clients * 10):
                 raws.append(await target.connect())
                 await asyncio.get_running_loop().sock_sendall(raws[-1], target.head("GET", "/health"))
-            await asyncio.sleep(2)
+            await asyncio.sleep(6)
             for raw in raws:
                 raw.close()
             return len(raws)
