@@ -38,6 +38,12 @@ impl BodyBudget {
         Arc::new(Self { total, per_principal: per_principal.min(total), held: Mutex::default() })
     }
 
+    /// Bytes of all leases now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+
     /// A lease of no bytes yet.
     #[must_use]
     pub fn lease(self: &Arc<Self>, principal: Arc<str>) -> BodyLease {
@@ -116,6 +122,7 @@ mod tests {
         assert_eq!(third.grow_to(40 * STEP + 1), Err(BudgetExceeded::Total(100 * STEP)));
         drop((first, second));
         third.grow_to(60 * STEP).unwrap();
+        assert_eq!(budget.held(), 60 * STEP);
         drop(third);
         let held = budget.held.lock().unwrap();
         assert_eq!((held.total, held.by_principal.len()), (0, 0));

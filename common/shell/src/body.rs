@@ -34,6 +34,12 @@ impl HeldBodies {
         Self(BodyBudget::new(config.held_bodies, config.held_bodies_per_principal))
     }
 
+    /// Bytes held now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.held()
+    }
+
     /// A lease of no bytes yet for a body of `principal`.
     #[must_use]
     pub fn lease(&self, principal: &Principal) -> BodyLease {

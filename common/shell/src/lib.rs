@@ -135,6 +135,7 @@ impl Shell {
         Ok(ProcessStatus {
             loader: self.loader.report(),
             memory: run_blocking(move || shared.host.memory()).await?,
+            held_bodies: self.bodies.held(),
             draining: self.drain.has_begun(),
         })
     }

@@ -46,6 +46,7 @@ pub struct ShellMetrics {
     loads: Counter,
     idle_seconds: FloatGauge,
     memory: Family<KindLabel, FloatGauge>,
+    held_bodies: Gauge,
     draining: Gauge,
     requests: Family<AnswerLabel, Counter>,
     request_seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
@@ -70,6 +71,8 @@ pub struct ProcessStatus {
     pub loader: LoaderReport,
     /// The process and the machine.
     pub memory: MemoryReport,
+    /// Bytes of request bodies in memory.
+    pub held_bodies: usize,
     /// Whether the service is shutting down.
     pub draining: bool,
 }
@@ -84,6 +87,7 @@ impl ShellMetrics {
             loads: Counter::default(),
             idle_seconds: FloatGauge::default(),
             memory: Family::default(),
+            held_bodies: Gauge::default(),
             draining: Gauge::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_buckets),
@@ -106,6 +110,12 @@ impl ShellMetrics {
             "Resident, free and total memory",
             Unit::Bytes,
             self.memory.clone(),
+        );
+        registry.register_with_unit(
+            "held_bodies",
+            "Request bodies in memory",
+            Unit::Bytes,
+            self.held_bodies.clone(),
         );
         registry.register("draining", "1 while the service shuts down", self.draining.clone());
         registry.register("http_requests", "Answers by route template", self.requests.clone());
@@ -146,6 +156,7 @@ impl ShellMetrics {
         ] {
             self.memory.get_or_create(&KindLabel { kind }).set((gb * 1e9).round());
         }
+        self.held_bodies.set(i64::try_from(now.held_bodies).unwrap_or(i64::MAX));
         self.draining.set(i64::from(now.draining));
         let mut text = String::new();
         encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;

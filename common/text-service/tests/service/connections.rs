@@ -58,6 +58,21 @@ async fn half_a_header_behind_a_complete_request_is_not_idle() {
     assert!(said.starts_with("HTTP/1.1 200") && after < Duration::from_secs(3), "{after:?} {said}");
 }
 
+/// Waits until the service has read at least `bytes` of unfinished bodies.
+async fn until_held(service: &TestService, bytes: usize) {
+    let tester = service.tester();
+    let began = Instant::now();
+    loop {
+        let metrics = tester.get("/metrics").await.text();
+        let held = metrics.lines().find_map(|line| line.strip_prefix("videosdgx_held_bodies_bytes{"));
+        let held: usize = held.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        if held >= bytes {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(4), "{held} of {bytes} bytes are held");
+    }
+}
+
 #[actix_web::test]
 async fn bodies_that_are_held_are_shared_between_principals() {
     let service = TestService::start_with(|test| {
@@ -66,30 +81,27 @@ async fn bodies_that_are_held_are_shared_between_principals() {
     })
     .await;
     let greedy = service.client("greedy", "read");
-    let mut open = Vec::new();
-    for _ in 0..3 {
+    let head = format!(
+        "POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: 1000000\r\n\r\n",
+        greedy.token
+    );
+    let mut unfinished = Vec::new();
+    for count in 1..=2 {
         let mut stream = TcpStream::connect(service.running.address()).await.unwrap();
-        let head = format!(
-            "POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
-             Content-Length: 1000000\r\n\r\n",
-            greedy.token
-        );
         stream.write_all(head.as_bytes()).await.unwrap();
-        // The service may refuse it meanwhile.
-        let _ = stream.write_all(&vec![b' '; 900_000]).await;
-        open.push(stream);
+        stream.write_all(&vec![b' '; 900_000]).await.unwrap();
+        unfinished.push(stream);
+        until_held(&service, count * 900_000).await;
     }
-    // Two fit; the third one exceeds its principal's share and is refused without waiting for the rest of it.
-    let refused = open.iter_mut().map(|stream| {
-        Box::pin(async move {
-            let mut said = [0; 12];
-            stream.read_exact(&mut said).await.unwrap();
-            String::from_utf8(said.to_vec()).unwrap()
-        })
-    });
-    let (refused, ..) =
-        tokio::time::timeout(Duration::from_secs(4), futures::future::select_all(refused)).await.unwrap();
-    assert_eq!(refused, "HTTP/1.1 429");
+    // The third one exceeds its principal's share and is refused without waiting for the rest of it.
+    let mut third = TcpStream::connect(service.running.address()).await.unwrap();
+    third.write_all(head.as_bytes()).await.unwrap();
+    // The service may refuse it meanwhile.
+    let _ = third.write_all(&vec![b' '; 900_000]).await;
+    let mut refused = [0; 12];
+    tokio::time::timeout(Duration::from_secs(4), third.read_exact(&mut refused)).await.unwrap().unwrap();
+    assert_eq!(&refused, b"HTTP/1.1 429");
     let prompt = json!({"prompt": "x".repeat(500_000)});
     assert_eq!(greedy.post("/tokenize", prompt.clone()).await.error(429).1, "rate_limited");
     let other = service.client("other", "read");
