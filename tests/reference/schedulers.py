@@ -3,6 +3,7 @@
     python tests/reference/schedulers.py
 """
 
+import numpy as np
 import torch
 from common import FIXTURES, save
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
@@ -23,6 +24,16 @@ SCHEDULERS = {
     "euler-ancestral-shift1": FlowMatchEulerDiscreteScheduler(stochastic_sampling=True),
 }
 STEPS = (1, 2, 10, 30)
+# Schedules as LTX-2's pipelines set them: (scheduler, sigmas or a number of steps, tokens).
+LTX2 = dict(base_image_seq_len=1024, max_image_seq_len=4096, base_shift=0.95, max_shift=2.05)
+DISTILLED = [1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875]
+SEQUENCES = {
+    "euler-dynamic": (FlowMatchEulerDiscreteScheduler(**LTX2, use_dynamic_shifting=True, shift_terminal=0.1), 30, 1536),
+    "euler-dynamic-linear": (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type="linear"), 5, 80),
+    "euler-dynamic-ancestral": (FlowMatchEulerDiscreteScheduler(**LTX2, use_dynamic_shifting=True, stochastic_sampling=True), 4, 9000),
+    "euler-distilled": (FlowMatchEulerDiscreteScheduler(), DISTILLED, 1536),
+    "euler-terminal": (FlowMatchEulerDiscreteScheduler(shift=3.0, shift_terminal=0.2), 6, 100),
+}
 
 
 def velocity(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -30,7 +41,22 @@ def velocity(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
     return torch.tanh(1.3 * sample + timestep / 1000) - 0.2 * sample
 
 
+def sequences() -> None:
+    """Sigmas and timesteps of schedules that start from given sigmas."""
+    for name, (scheduler, sigmas, tokens) in SEQUENCES.items():
+        sigmas = np.linspace(1.0, 1 / sigmas, sigmas) if isinstance(sigmas, int) else np.array(sigmas)
+        settings = scheduler.config
+        slope = (settings.max_shift - settings.base_shift) / (settings.max_image_seq_len - settings.base_image_seq_len)
+        mu = tokens * slope + settings.base_shift - slope * settings.base_image_seq_len
+        scheduler.set_timesteps(sigmas=sigmas, mu=mu)
+        folder = FIXTURES / "schedulers" / name
+        scheduler.save_pretrained(folder / "scheduler")
+        golden = {"start": torch.from_numpy(sigmas), "tokens": torch.tensor(tokens)}
+        save(folder, golden | {"sigmas": scheduler.sigmas, "timesteps": scheduler.timesteps.float()})
+
+
 def main() -> None:
+    sequences()
     generator = torch.Generator().manual_seed(31)
     noise = torch.randn(1, 2, 2, 3, 4, generator=generator)
     for name, scheduler in SCHEDULERS.items():

@@ -90,6 +90,28 @@ fn euler_ancestral_follows_the_reference() {
 }
 
 #[test]
+fn schedules_of_given_sigmas_follow_the_reference() {
+    for name in [
+        "euler-dynamic",
+        "euler-dynamic-linear",
+        "euler-dynamic-ancestral",
+        "euler-distilled",
+        "euler-terminal",
+    ] {
+        let golden = Tensor::read_safetensors(folder(name).join("golden.safetensors")).unwrap();
+        let golden: HashMap<String, Tensor> = golden.into_iter().collect();
+        let start = Vec::<f64>::try_from(&golden["start"]).unwrap();
+        let tokens = i64::try_from(&golden["tokens"]).unwrap();
+        let scheduler =
+            SchedulerConfig::read(&folder(name)).unwrap().start_from(&start, tokens).expect("not UniPC");
+        for (got, key) in [(scheduler.sigmas(), "sigmas"), (scheduler.timesteps(), "timesteps")] {
+            let error = relative_error(&Tensor::from_slice(got), &golden[key].to_kind(Kind::Double));
+            assert!(error < 1e-6, "{name}: {key}: {error:e}");
+        }
+    }
+}
+
+#[test]
 fn the_shift_can_be_overridden() {
     let shifted = SchedulerConfig::read(&folder("euler-shift1")).unwrap().with_shift(3.0).start(10);
     let read = SchedulerConfig::read(&folder("euler-shift3")).unwrap().start(10);

@@ -6,8 +6,10 @@ use serde::Deserialize;
 use videosdgx_api::SchedulerName;
 use videosdgx_tensor::{CheckpointError, read_json};
 
+use super::flow_match_euler::Schedule;
 use super::{
-    FlowMatchEuler, FlowMatchEulerAncestral, FlowMatchEulerConfig, Scheduler, SolverType, UniPc, UniPcConfig,
+    DynamicShift, FlowMatchEuler, FlowMatchEulerAncestral, FlowMatchEulerConfig, Scheduler, ShiftKind,
+    SolverType, UniPc, UniPcConfig,
 };
 
 /// A scheduler with its settings.
@@ -69,11 +71,17 @@ impl SchedulerConfig {
                 final_sigma_is_zero: true,
                 disable_corrector: Vec::new(),
             }),
-            (SchedulerName::Euler, _) => {
-                Self::FlowMatchEuler(FlowMatchEulerConfig { num_train_timesteps, shift })
+            (SchedulerName::Euler, Self::FlowMatchEulerAncestral(config)) => {
+                Self::FlowMatchEuler(config.clone())
             }
-            (SchedulerName::EulerAncestral, _) => {
-                Self::FlowMatchEulerAncestral(FlowMatchEulerConfig { num_train_timesteps, shift })
+            (SchedulerName::EulerAncestral, Self::FlowMatchEuler(config)) => {
+                Self::FlowMatchEulerAncestral(config.clone())
+            }
+            (SchedulerName::Euler, Self::UniPc(_)) => {
+                Self::FlowMatchEuler(FlowMatchEulerConfig::new(num_train_timesteps, shift))
+            }
+            (SchedulerName::EulerAncestral, Self::UniPc(_)) => {
+                Self::FlowMatchEulerAncestral(FlowMatchEulerConfig::new(num_train_timesteps, shift))
             }
         }
     }
@@ -88,12 +96,49 @@ impl SchedulerConfig {
         self
     }
 
-    /// The scheduler at the start of a schedule of `steps` steps.
+    /// Fails if the schedule depends on the number of tokens or is stretched, for models that use
+    /// [`SchedulerConfig::start`].
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn require_constant_shift(&self) -> Result<(), String> {
+        match self {
+            Self::FlowMatchEuler(config) | Self::FlowMatchEulerAncestral(config) => {
+                if config.dynamic_shift.is_some() {
+                    return Err("use_dynamic_shifting is not supported for this model".to_owned());
+                }
+                match config.shift_terminal {
+                    Some(_) => Err("shift_terminal is not supported for this model".to_owned()),
+                    None => Ok(()),
+                }
+            }
+            Self::UniPc(_) => Ok(()),
+        }
+    }
+
+    /// The scheduler at the start of a schedule of `steps` steps over the whole training schedule. The shift is
+    /// constant, see [`SchedulerConfig::require_constant_shift`].
     pub fn start(&self, steps: usize) -> Box<dyn Scheduler> {
         match self {
             Self::UniPc(config) => Box::new(UniPc::new(config, steps)),
-            Self::FlowMatchEuler(config) => Box::new(FlowMatchEuler::new(config, steps)),
-            Self::FlowMatchEulerAncestral(config) => Box::new(FlowMatchEulerAncestral::new(config, steps)),
+            Self::FlowMatchEuler(config) => Box::new(FlowMatchEuler::new(Schedule::of_steps(config, steps))),
+            Self::FlowMatchEulerAncestral(config) => {
+                Box::new(FlowMatchEulerAncestral::new(Schedule::of_steps(config, steps)))
+            }
+        }
+    }
+
+    /// The scheduler at the start of a schedule with one step from each of `sigmas` (falling, above 0, before any
+    /// shift) and a last one to 0, for a sequence of `tokens` tokens. `None` for UniPC, which has no such schedule here.
+    pub fn start_from(&self, sigmas: &[f64], tokens: i64) -> Option<Box<dyn Scheduler>> {
+        match self {
+            Self::UniPc(_) => None,
+            Self::FlowMatchEuler(config) => {
+                Some(Box::new(FlowMatchEuler::new(Schedule::of_sigmas(config, sigmas, tokens))))
+            }
+            Self::FlowMatchEulerAncestral(config) => {
+                Some(Box::new(FlowMatchEulerAncestral::new(Schedule::of_sigmas(config, sigmas, tokens))))
+            }
         }
     }
 }
@@ -119,6 +164,11 @@ struct Settings {
     use_exponential_sigmas: bool,
     use_beta_sigmas: bool,
     use_dynamic_shifting: bool,
+    time_shift_type: String,
+    base_image_seq_len: f64,
+    max_image_seq_len: f64,
+    base_shift: f64,
+    max_shift: f64,
     thresholding: bool,
     invert_sigmas: bool,
     stochastic_sampling: bool,
@@ -145,6 +195,11 @@ impl Default for Settings {
             use_exponential_sigmas: false,
             use_beta_sigmas: false,
             use_dynamic_shifting: false,
+            time_shift_type: "exponential".to_owned(),
+            base_image_seq_len: 256.0,
+            max_image_seq_len: 4096.0,
+            base_shift: 0.5,
+            max_shift: 1.15,
             thresholding: false,
             invert_sigmas: false,
             stochastic_sampling: false,
@@ -160,10 +215,8 @@ impl Settings {
             ("use_karras_sigmas", self.use_karras_sigmas),
             ("use_exponential_sigmas", self.use_exponential_sigmas),
             ("use_beta_sigmas", self.use_beta_sigmas),
-            ("use_dynamic_shifting", self.use_dynamic_shifting),
             ("thresholding", self.thresholding),
             ("invert_sigmas", self.invert_sigmas),
-            ("shift_terminal", self.shift_terminal.is_some_and(|terminal| terminal != 0.0)),
             ("solver_p", self.solver_p.is_some()),
         ];
         if let Some((name, _)) = unsupported.iter().find(|(_, set)| *set) {
@@ -175,10 +228,7 @@ impl Settings {
         match self._class_name.as_str() {
             "UniPCMultistepScheduler" => self.unipc().map(SchedulerConfig::UniPc),
             "FlowMatchEulerDiscreteScheduler" => {
-                let config = FlowMatchEulerConfig {
-                    num_train_timesteps: self.num_train_timesteps,
-                    shift: positive("shift", self.shift)?,
-                };
+                let config = self.flow_match_euler()?;
                 Ok(match self.stochastic_sampling {
                     true => SchedulerConfig::FlowMatchEulerAncestral(config),
                     false => SchedulerConfig::FlowMatchEuler(config),
@@ -190,6 +240,34 @@ impl Settings {
         }
     }
 
+    fn flow_match_euler(&self) -> Result<FlowMatchEulerConfig, String> {
+        let shift_terminal = self.shift_terminal.filter(|terminal| *terminal != 0.0);
+        if let Some(terminal) = shift_terminal.filter(|terminal| !(0.0..1.0).contains(terminal)) {
+            return Err(format!("shift_terminal {terminal} is not between 0 and 1"));
+        }
+        Ok(FlowMatchEulerConfig {
+            num_train_timesteps: self.num_train_timesteps,
+            shift: positive("shift", self.shift)?,
+            dynamic_shift: self.use_dynamic_shifting.then(|| self.dynamic_shift()).transpose()?,
+            shift_terminal,
+        })
+    }
+
+    fn dynamic_shift(&self) -> Result<DynamicShift, String> {
+        let kind = match self.time_shift_type.as_str() {
+            "exponential" => ShiftKind::Exponential,
+            "linear" => ShiftKind::Linear,
+            other => return Err(format!("time_shift_type {other:?} is not supported")),
+        };
+        let base = positive("base_image_seq_len", self.base_image_seq_len)?;
+        let max = positive("max_image_seq_len", self.max_image_seq_len)?;
+        if base >= max {
+            return Err("base_image_seq_len must be below max_image_seq_len".to_owned());
+        }
+        let mu = [positive("base_shift", self.base_shift)?, positive("max_shift", self.max_shift)?];
+        Ok(DynamicShift { tokens: [base, max], mu, kind })
+    }
+
     fn unipc(self) -> Result<UniPcConfig, String> {
         if self.prediction_type != "flow_prediction" || !self.use_flow_sigmas {
             return Err("only flow models are supported: prediction_type must be flow_prediction and \
@@ -198,6 +276,13 @@ impl Settings {
         }
         if !self.predict_x0 {
             return Err("predict_x0 must be true".to_owned());
+        }
+        let unsupported = [
+            ("use_dynamic_shifting", self.use_dynamic_shifting),
+            ("shift_terminal", self.shift_terminal.is_some_and(|terminal| terminal != 0.0)),
+        ];
+        if let Some((name, _)) = unsupported.iter().find(|(_, set)| *set) {
+            return Err(format!("{name} is not supported for UniPC"));
         }
         if !(1..=3).contains(&self.solver_order) {
             return Err(format!("solver_order {} is not supported; use 1, 2 or 3", self.solver_order));
@@ -263,6 +348,24 @@ mod tests {
         assert!(epsilon.contains("flow_prediction"), "{epsilon}");
         let other = parse(r#"{"_class_name": "DDIMScheduler"}"#).unwrap_err();
         assert!(other.contains("DDIMScheduler"), "{other}");
+    }
+
+    #[test]
+    fn a_shift_that_depends_on_the_tokens_is_read_and_checked() {
+        let euler = r#""_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true"#;
+        let config = parse(&format!("{{{euler}}}")).unwrap();
+        assert!(config.require_constant_shift().unwrap_err().contains("use_dynamic_shifting"));
+        let stretched = r#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1}"#;
+        assert!(parse(stretched).unwrap().require_constant_shift().unwrap_err().contains("shift_terminal"));
+        for (setting, word) in [
+            (r#""time_shift_type": "cubic""#, "cubic"),
+            (r#""base_image_seq_len": 5000"#, "base_image_seq_len"),
+            (r#""base_shift": -1.0"#, "base_shift"),
+            (r#""shift_terminal": 1.5"#, "shift_terminal 1.5"),
+        ] {
+            let error = parse(&format!("{{{euler}, {setting}}}")).unwrap_err();
+            assert!(error.contains(word), "{setting}: {error}");
+        }
     }
 
     #[test]

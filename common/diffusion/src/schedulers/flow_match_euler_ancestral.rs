@@ -2,38 +2,36 @@
 
 use tch::{Kind, Tensor};
 
-use super::flow_match_euler::schedule;
-use super::{FlowMatchEulerConfig, NoiseSource, Scheduler};
+use super::flow_match_euler::Schedule;
+use super::{NoiseSource, Scheduler};
 
 /// Predicts the data and adds new noise of the next sigma, as the reference's `stochastic_sampling` does:
 /// `x = (1 - next sigma) * (x - sigma * velocity) + next sigma * noise`. The schedule is that of
 /// [`FlowMatchEuler`](super::FlowMatchEuler).
 #[derive(Debug)]
 pub struct FlowMatchEulerAncestral {
-    timesteps: Vec<f64>,
-    sigmas: Vec<f64>,
+    schedule: Schedule,
     index: usize,
 }
 
 impl FlowMatchEulerAncestral {
-    /// A schedule of `steps` steps.
-    pub fn new(config: &FlowMatchEulerConfig, steps: usize) -> Self {
-        let (timesteps, sigmas) = schedule(config, steps);
-        Self { timesteps, sigmas, index: 0 }
+    /// At the start of a schedule.
+    pub(super) fn new(schedule: Schedule) -> Self {
+        Self { schedule, index: 0 }
     }
 }
 
 impl Scheduler for FlowMatchEulerAncestral {
     fn timesteps(&self) -> &[f64] {
-        &self.timesteps
+        &self.schedule.timesteps
     }
 
     fn sigmas(&self) -> &[f64] {
-        &self.sigmas
+        &self.schedule.sigmas
     }
 
     fn step(&mut self, model_output: &Tensor, sample: &Tensor, noise: &mut NoiseSource<'_>) -> Tensor {
-        let &[sigma, next, ..] = &self.sigmas[self.index..] else {
+        let &[sigma, next, ..] = &self.schedule.sigmas[self.index..] else {
             return sample.shallow_clone();
         };
         self.index += 1;

@@ -20,11 +20,13 @@
 //! ```
 
 mod config;
+mod dynamic_shift;
 mod flow_match_euler;
 mod flow_match_euler_ancestral;
 mod unipc;
 
 pub use config::SchedulerConfig;
+pub use dynamic_shift::{DynamicShift, ShiftKind};
 pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig};
 pub use flow_match_euler_ancestral::FlowMatchEulerAncestral;
 pub use unipc::{SolverType, UniPc, UniPcConfig};

@@ -43,6 +43,9 @@ impl WanConfiguration {
         let vae: WanVaeConfig = read_json(&vae_path)?;
         vae.check().map_err(|reason| CheckpointError::invalid(vae_path, reason))?;
         let scheduler = SchedulerConfig::read(folder)?;
+        scheduler.require_constant_shift().map_err(|reason| {
+            CheckpointError::invalid(folder.join("scheduler/scheduler_config.json"), reason)
+        })?;
         for part in ["transformer", "vae"] {
             Checkpoint::open(folder.join(part))?;
         }
