@@ -65,6 +65,14 @@ pub enum TensorError {
         /// Which result, in the plural, and the stage that it is of.
         what: &'static str,
     },
+    /// An adapter (LoRA) cannot be applied to a layer.
+    #[error("layer {layer}: {reason}")]
+    Adapter {
+        /// Name of the layer.
+        layer: String,
+        /// What does not fit.
+        reason: String,
+    },
     /// The device failed in a way that every later use of it in this process repeats: the process must end.
     #[error("the device failed: {0}")]
     DeviceFailed(String),

@@ -46,7 +46,8 @@ mod weights;
 
 pub use attention::attention;
 pub use checkpoint::{
-    Checkpoint, StoredDtype, TensorEntry, folder_fingerprint, read_bounded, read_json, write_f32_tensors,
+    Checkpoint, StoredDtype, TensorEntry, file_fingerprint, folder_fingerprint, read_bounded, read_json,
+    read_metadata, write_f32_tensors,
 };
 pub use code_pages::release_code_pages;
 pub use cpu::{
@@ -60,7 +61,7 @@ pub use error::{CheckpointError, TensorError, catch_libtorch_errors, check_finit
 pub use expert_bank::{ExpertBank, ExpertShape};
 pub use half::{bf16, f16};
 pub use host::{HostElement, HostFloat};
-pub use linear::Linear;
+pub use linear::{AdaptableLayers, LayerDelta, LayerShape, Linear};
 pub use memory::{release_memory, resident_bytes};
 pub use norm::{LayerNorm, RmsNorm};
 pub use paged::{CACHE_BLOCK_TOKENS, KvCache, KvCacheShape, PagedSegment, ValueStorage};

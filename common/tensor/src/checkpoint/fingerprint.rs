@@ -9,9 +9,11 @@ use crate::CheckpointError;
 
 /// Deepest folder below a checkpoint's that is looked into, so that links cannot lead round in a circle.
 const MAX_DEPTH: usize = 4;
+/// A folder of a checkpoint's whose files are not the checkpoint's: each LoRA has a fingerprint of its own.
+const LORAS: &str = "loras";
 
 /// Identifies the files of a checkpoint: their names, sizes, times and inodes, links followed. It changes when a file is
-/// exchanged, added or removed; hidden files do not count. It is stable within one build of a program only.
+/// exchanged, added or removed; hidden files and those in `loras/` do not count. It is stable within one build of a program only.
 ///
 /// # Errors
 /// [`CheckpointError::Missing`] or [`CheckpointError::Invalid`] when the folder cannot be listed.
@@ -24,8 +26,26 @@ pub fn folder_fingerprint(folder: &Path) -> Result<String, CheckpointError> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// Path below the folder, size, time of the last change, inode.
-type File = (PathBuf, u64, (i64, i64), u64);
+/// Identifies one file by size, time and inode, links followed: it changes when the file is exchanged.
+///
+/// # Errors
+/// [`CheckpointError::Missing`] or [`CheckpointError::Invalid`] when the file cannot be examined.
+pub fn file_fingerprint(path: &Path) -> Result<String, CheckpointError> {
+    let metadata = fs::metadata(path).map_err(|error| CheckpointError::io(path, error))?;
+    let mut hasher = DefaultHasher::new();
+    facts(&metadata).hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// Size, time of the last change, inode.
+type Facts = (u64, (i64, i64), u64);
+
+fn facts(metadata: &fs::Metadata) -> Facts {
+    (metadata.len(), (metadata.mtime(), metadata.mtime_nsec()), metadata.ino())
+}
+
+/// Path below the folder, and its facts.
+type File = (PathBuf, Facts);
 
 fn list(root: &Path, folder: &Path, depth: usize, files: &mut Vec<File>) -> Result<(), CheckpointError> {
     let io = |error| CheckpointError::io(folder, error);
@@ -38,13 +58,14 @@ fn list(root: &Path, folder: &Path, depth: usize, files: &mut Vec<File>) -> Resu
         // A link to nothing, or a file that was removed just now.
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_dir() {
-            if depth > 0 {
+            let holds_loras = folder == root && entry.file_name() == LORAS;
+            if depth > 0 && !holds_loras {
                 list(root, &path, depth - 1, files)?;
             }
             continue;
         }
         let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
-        files.push((name, metadata.len(), (metadata.mtime(), metadata.mtime_nsec()), metadata.ino()));
+        files.push((name, facts(&metadata)));
     }
     Ok(())
 }
@@ -88,7 +109,22 @@ mod tests {
         symlink(folder.path(), folder.path().join("vae/loop")).unwrap();
         symlink("nowhere", folder.path().join("dangling")).unwrap();
         fingerprint();
+        fs::create_dir(folder.path().join("loras")).unwrap();
+        fs::write(folder.path().join("loras/style.safetensors"), "1").unwrap();
         fs::remove_file(folder.path().join("vae/loop")).unwrap();
-        assert_eq!(seen.last(), Some(&fingerprint()), "hidden files and dangling links do not count");
+        assert_eq!(seen.last(), Some(&fingerprint()), "hidden files, LoRAs and dangling links do not count");
+    }
+
+    #[test]
+    fn a_file_of_the_same_size_has_another_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("style.safetensors");
+        assert!(matches!(file_fingerprint(&path), Err(CheckpointError::Missing { .. })));
+        fs::write(&path, "1").unwrap();
+        let before = file_fingerprint(&path).unwrap();
+        assert_eq!(file_fingerprint(&path).unwrap(), before);
+        fs::write(folder.path().join("new"), "2").unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+        assert_ne!(file_fingerprint(&path).unwrap(), before);
     }
 }

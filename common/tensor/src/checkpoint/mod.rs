@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 use videosdgx_gguf::{Gguf, GgufError};
 
-pub use fingerprint::folder_fingerprint;
-pub use header::{StoredDtype, TensorEntry};
+pub use fingerprint::{file_fingerprint, folder_fingerprint};
+pub use header::{StoredDtype, TensorEntry, read_metadata};
 pub use writer::write_f32_tensors;
 pub(crate) use writer::{PARTIAL, SafetensorsWriter};
 

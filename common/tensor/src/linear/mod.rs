@@ -1,5 +1,6 @@
 //! Linear layers in every weight format.
 
+mod adapters;
 mod weight;
 mod widened;
 
@@ -7,6 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::quantized::HostWeight;
 use crate::{Quantization, TensorError};
+pub(crate) use adapters::Adapters;
+pub use adapters::{AdaptableLayers, LayerDelta, LayerShape};
 use weight::Weight;
 
 /// A linear layer `y = x · Wᵀ + b`, with a weight in any format.
@@ -27,15 +30,18 @@ use weight::Weight;
 /// blocks (GGUF's, int4) are multiplied as integers. 8-bit floats, NF4 and NVFP4 are decoded during the
 /// multiplication for few rows, and widened block by block for many. On a GPU every packed format is widened block by
 /// block by libtorch's operators.
+///
+/// A layer of [`crate::Weights::adaptable`] adds the changes that [`AdaptableLayers`] has for it.
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
+    adapters: Adapters,
 }
 
 impl Linear {
     /// A layer with `weight` `[out, in]` and `bias` `[out]`, both in the compute type.
     pub fn dense(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: Weight::Dense(weight), bias }
+        Self { weight: Weight::Dense(weight), bias, adapters: Adapters::default() }
     }
 
     /// Quantises `weight` `[out, in]` (f32, f16 or bf16, on the CPU). The layer computes in `kind` on `device`;
@@ -62,17 +68,28 @@ impl Linear {
         kind: Kind,
         device: Device,
     ) -> Result<Self, TensorError> {
-        Ok(Self { weight: Weight::new(parts, kind, device)?, bias })
+        Ok(Self { weight: Weight::new(parts, kind, device)?, bias, adapters: Adapters::default() })
+    }
+
+    /// The same layer, changed by `adapters`.
+    pub(crate) fn with_adapters(self, adapters: Adapters) -> Self {
+        Self { adapters, ..self }
     }
 
     /// Applies the layer: `[…, in]` → `[…, out]`, both in the compute type.
     pub fn forward(&self, input: &Tensor) -> Tensor {
-        self.weight.linear(input, self.bias.as_ref())
+        let output = self.weight.linear(input, self.bias.as_ref());
+        self.adapters.add_to(&output, input);
+        output
     }
 
     /// A second handle to the same layer, sharing its storage.
     pub fn shared(&self) -> Self {
-        Self { weight: self.weight.shared(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+        Self {
+            weight: self.weight.shared(),
+            bias: self.bias.as_ref().map(Tensor::shallow_clone),
+            adapters: self.adapters.clone(),
+        }
     }
 
     /// Rows `ids` `[n]` of the weight → `[n, in]` in `kind` on `device`.

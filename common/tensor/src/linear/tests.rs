@@ -114,3 +114,70 @@ fn a_row_outside_the_table_is_an_error() {
         assert!(matches!(result, Err(TensorError::Libtorch(_))), "{result:?}");
     }
 }
+
+fn low_rank(outputs: i64, inputs: i64, rank: i64, kind: Kind) -> (Tensor, Tensor, LayerDelta) {
+    let (down, up) = (random(&[rank, inputs]), random(&[outputs, rank]));
+    let placed = |tensor: &Tensor| tensor.to_device(device()).to_kind(kind);
+    let delta = LayerDelta::LowRank { down: placed(&down), up: placed(&up) };
+    (down, up, delta)
+}
+
+#[rstest]
+fn changes_are_added_to_their_part_of_a_layer_and_leave_nothing_behind(
+    #[values(Quantization::None, Quantization::Nf4, Quantization::Int4)] form: Quantization,
+    #[values((Kind::Float, 1e-5), (Kind::BFloat16, 2e-2))] (kind, bound): (Kind, f64),
+    #[values(1, 40)] batch: i64,
+) {
+    seed(10);
+    let shape = LayerShape { inputs: 64, outputs: 0, kind, device: device() };
+    let layers = AdaptableLayers::default();
+    let adapters = layers.register([("q".to_owned(), 32), ("k".to_owned(), 48)].into_iter(), shape);
+    let weight = random(&[80, 64]);
+    let layer = Linear::quantized(&weight, form, None, kind, device()).expect("quantises");
+    let plain = layer.shared();
+    let layer = layer.with_adapters(adapters);
+    let input = random(&[2, batch, 64]).to_device(device()).to_kind(kind);
+    let before = plain.forward(&input);
+    assert!(layer.forward(&input).equal(&before));
+
+    let (down, up, delta) = low_rank(48, 64, 4, kind);
+    layers.add("k", &delta, 0.5).expect("fits");
+    let (other_down, other_up, other) = low_rank(48, 64, 7, kind);
+    layers.add("k", &other, -1.5).expect("fits");
+    let (bias, difference) = (random(&[32]), random(&[32, 64]));
+    let placed = |tensor: &Tensor| tensor.to_device(device()).to_kind(kind);
+    layers.add("q", &LayerDelta::Bias(placed(&bias)), 2.0).expect("fits");
+    layers.add("q", &LayerDelta::Full(placed(&difference)), 0.25).expect("fits");
+
+    let exact = input.to_kind(Kind::Float).to_device(Device::Cpu);
+    let key = 0.5 * exact.matmul(&down.tr()).matmul(&up.tr())
+        - 1.5 * exact.matmul(&other_down.tr()).matmul(&other_up.tr());
+    let query = 2.0 * bias + 0.25 * exact.matmul(&difference.tr());
+    let added = Tensor::cat(&[query, key], -1);
+    let expected = before.to_kind(Kind::Float).to_device(Device::Cpu) + added;
+    let changed = layer.forward(&input);
+    let error = relative_error(&changed, &expected);
+    assert!(error < bound, "{error}");
+    assert!(layer.shared().forward(&input).equal(&changed), "a second handle is changed, too");
+    layers.clear();
+    assert!(layer.forward(&input).equal(&before), "not one bit remains");
+}
+
+#[test]
+fn a_change_that_does_not_fit_names_the_layer() {
+    let shape = LayerShape { inputs: 64, outputs: 0, kind: Kind::Float, device: Device::Cpu };
+    let layers = AdaptableLayers::default();
+    let _adapters = layers.register([("q".to_owned(), 32)].into_iter(), shape);
+    assert_eq!(layers.shapes(), [("q".to_owned(), LayerShape { outputs: 32, ..shape })]);
+    let cpu = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    for (name, delta) in [
+        ("v", LayerDelta::Bias(cpu(&[32]))),
+        ("q", LayerDelta::Bias(cpu(&[31]))),
+        ("q", LayerDelta::Full(cpu(&[64, 32]))),
+        ("q", LayerDelta::LowRank { down: cpu(&[4, 64]), up: cpu(&[32, 5]) }),
+        ("q", LayerDelta::Bias(cpu(&[32]).to_kind(Kind::BFloat16))),
+    ] {
+        let error = layers.add(name, &delta, 1.0).expect_err("does not fit").to_string();
+        assert!(error.starts_with(&format!("layer {name}: ")), "{error}");
+    }
+}

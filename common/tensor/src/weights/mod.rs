@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::linear::tensor_bytes;
+use crate::linear::{Adapters, tensor_bytes};
 use crate::quantized::{self, HostWeight};
 use crate::weight_cache::WeightCache;
-use crate::{Checkpoint, CheckpointError, Embedding, Linear, Quantization, StoredDtype, TensorError};
+use crate::{
+    AdaptableLayers, Checkpoint, CheckpointError, Embedding, LayerShape, Linear, Quantization, StoredDtype,
+    TensorError,
+};
 
 /// A view of a [`Checkpoint`] below a name prefix. Tensors are loaded to its device in its compute type.
 ///
@@ -37,6 +40,7 @@ pub struct Weights {
     quantization: Quantization,
     exact: bool,
     cache: Option<Arc<WeightCache>>,
+    adaptable: Option<AdaptableLayers>,
     record: Arc<Mutex<LoadRecord>>,
 }
 
@@ -57,6 +61,7 @@ impl Weights {
             quantization,
             exact: false,
             cache: None,
+            adaptable: None,
             record: Arc::default(),
         }
     }
@@ -97,6 +102,16 @@ impl Weights {
         if let Some(cache) = &self.cache {
             cache.finish();
         }
+    }
+
+    /// The same view, whose linear layers can be changed by LoRAs: through [`Weights::adaptable_layers`].
+    pub fn adaptable(&self) -> Self {
+        Self { adaptable: Some(AdaptableLayers::default()), ..self.clone() }
+    }
+
+    /// The layers that were loaded through this view of [`Weights::adaptable`] and views derived from it.
+    pub fn adaptable_layers(&self) -> AdaptableLayers {
+        self.adaptable.clone().unwrap_or_default()
     }
 
     /// The device that tensors are loaded to.
@@ -202,7 +217,15 @@ impl Weights {
             false => None,
         };
         let weights = parts.iter().map(|(name, outputs)| self.stored(name, [*outputs, inputs]));
-        self.linear_from_parts(weights.collect::<Result<_, _>>()?, bias)
+        let linear = self.linear_from_parts(weights.collect::<Result<_, _>>()?, bias)?;
+        Ok(linear.with_adapters(self.adapters(parts, inputs)))
+    }
+
+    /// The changes of a layer of `parts`, empty so far.
+    fn adapters(&self, parts: &[(&str, i64)], inputs: i64) -> Adapters {
+        let Some(layers) = &self.adaptable else { return Adapters::default() };
+        let shape = LayerShape { inputs, outputs: 0, kind: self.kind, device: self.device };
+        layers.register(parts.iter().map(|(name, outputs)| (self.name(name), *outputs)), shape)
     }
 
     /// A linear layer of a weight `[outputs, inputs]` that is part of a stack: `read` loads it to the host and is not

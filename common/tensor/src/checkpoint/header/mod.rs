@@ -3,6 +3,8 @@
 //! Format: 8 bytes little-endian header length, that many bytes of JSON, then the data the offsets point into
 //! (<https://github.com/huggingface/safetensors>).
 
+mod metadata;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
@@ -12,6 +14,8 @@ use std::path::Path;
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use videosdgx_gguf::GgmlType;
+
+pub use metadata::read_metadata;
 
 use crate::CheckpointError;
 
@@ -206,6 +210,12 @@ impl<'de> Deserialize<'de> for RawHeader {
 /// # Errors
 /// [`CheckpointError::Invalid`] unless the header is well-formed and all tensors are inside the file without overlap.
 pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, TensorEntry>, CheckpointError> {
+    let (header, data_start, file_bytes) = json(path, file)?;
+    parse(&header, data_start, file_bytes).map_err(|error| CheckpointError::caused_by(path, error))
+}
+
+/// The JSON of the header, where the data begin, and the size of the file.
+fn json(path: &Path, file: &File) -> Result<(Vec<u8>, u64, u64), CheckpointError> {
     let invalid = |reason: String| CheckpointError::invalid(path, reason);
     let file_bytes = file.metadata().map_err(|error| CheckpointError::io(path, error))?.len();
     let mut length = [0u8; 8];
@@ -221,7 +231,7 @@ pub(super) fn read(path: &Path, file: &File) -> Result<HashMap<String, TensorEnt
     }
     let mut header = vec![0u8; usize::try_from(header_bytes).map_err(|_| invalid("header too long".into()))?];
     file.read_exact_at(&mut header, 8).map_err(|error| CheckpointError::io(path, error))?;
-    parse(&header, 8 + header_bytes, file_bytes).map_err(|error| CheckpointError::caused_by(path, error))
+    Ok((header, 8 + header_bytes, file_bytes))
 }
 
 /// Why a header is rejected.
