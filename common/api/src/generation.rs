@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ModelDescription, Priority, Resolution, whole_number::RequestValue};
+use crate::{LoraChoice, ModelDescription, Priority, Resolution, lora, whole_number::RequestValue};
 
 /// Makes an enum of names: each variant with the name that it has in JSON, in OpenAPI and on the command line.
 macro_rules! named_choice {
@@ -221,7 +221,12 @@ generation_settings! {
         /// Scheduler, one of the model's `schedulers` in `/info`. Default: the checkpoint's own.
         scheduler: SchedulerName as SchedulerName = |model| model.default_scheduler,
     }
-    optional {}
+    optional {
+        /// LoRAs that change the model, at most 4, by their names in `GET /loras`. Default: none.
+        #[serde(deserialize_with = "lora::choices")]
+        #[schema(max_items = 4)]
+        loras: Vec<LoraChoice>,
+    }
     attachments {
         /// First frame for image-to-video checkpoints: PNG, JPEG or WebP as a data URI or plain base64; at most 10 MiB, 8192
         /// pixels per side and 16,777,216 pixels.
@@ -394,6 +399,7 @@ mod tests {
             ("seed", json!(1)),
             ("format", json!("av1")),
             ("scheduler", json!("euler")),
+            ("loras", json!([{"name": "a"}])),
             ("image", json!("aGk=")),
         ] {
             let mut stored = stored.clone();

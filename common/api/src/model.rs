@@ -81,6 +81,9 @@ pub struct ModelLimits {
     pub last_image: Support,
     /// Whether the video has a sound track: `none`, `optional` (on request) or `required` (always).
     pub audio: Support,
+    /// Most LoRAs of a request; 0 if the model takes none.
+    #[serde(default)]
+    pub max_loras: u32,
     /// Schedulers that a request can name.
     pub schedulers: Vec<SchedulerName>,
     /// Codecs that a request can name.

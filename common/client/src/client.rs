@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use url::Url;
 use videosdgx_api::{
-    Code, GenerateAccepted, GenerateRequest, Info, Job, JobId, JobList, JobStatus, Problem, openai,
+    Code, GenerateAccepted, GenerateRequest, Info, Job, JobId, JobList, JobStatus, LoraList, Problem, openai,
 };
 
 use crate::ClientError;
@@ -109,6 +109,11 @@ impl Client {
     /// `GET /models/{model}/info`.
     pub async fn info(&self, model: &str) -> Result<Info, ClientError> {
         self.json(self.request(Method::GET, &["models", model, "info"])?).await
+    }
+
+    /// `GET /models/{model}/loras`.
+    pub async fn loras(&self, model: &str) -> Result<LoraList, ClientError> {
+        self.json(self.request(Method::GET, &["models", model, "loras"])?).await
     }
 
     /// Submits a job. Retried with the same idempotency key when the connection fails or the server is temporarily

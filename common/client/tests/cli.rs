@@ -74,6 +74,10 @@ async fn generate_waits_saves_and_names_the_file() {
             "av1",
             "--scheduler",
             "euler",
+            "--lora",
+            "ink:0.5",
+            "--lora",
+            "fast",
         ],
     )
     .await;
@@ -87,7 +91,7 @@ async fn generate_waits_saves_and_names_the_file() {
         serde_json::json!({
             "prompt": "a red circle", "negative_prompt": "blur", "resolution": "64x64", "num_frames": 17, "fps": 8,
             "steps": 20, "guidance_scale": 3.0, "seed": 42, "priority": 9, "image": "bm90IHJlYWxseQ==", "format": "av1",
-            "scheduler": "euler",
+            "scheduler": "euler", "loras": [{"name": "ink", "scale": 0.5}, {"name": "fast", "scale": 1.0}],
         })
     );
 }
@@ -146,6 +150,9 @@ async fn jobs_are_listed_shown_cancelled_and_downloaded() {
         (&["cancel", JOB][..], "cancelled"),
         (&["cancel", JOB, "--forget"][..], "and deleted"),
         (&["models"][..], "demo-shapes"),
+        (&["loras"][..], "306.0 MB  400 layers, rank 32, 64 · in ink"),
+        (&["loras"][..], "cannot be used: it is for another size"),
+        (&["loras", "--json"][..], "\"fitting_keys\": 800"),
         (&["download", JOB][..], &format!("{JOB}.mp4")),
     ] {
         let output = videosdgx(dir.path(), &environment, arguments).await;

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, sync::Arc};
 
-use videosdgx_api::{Code, GenerateRequest, ModelDescription, Problem, ResolvedRequest};
+use videosdgx_api::{Code, GenerateRequest, Lora, ModelDescription, Problem, ResolvedRequest};
 use videosdgx_model::{Load, ModelError};
 
 use crate::{Cancelled, GenerateContext};
@@ -25,6 +25,14 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// The problem for the response.
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem>;
+
+    /// The LoRAs that requests can name, sorted by name; default: none. Reads headers only.
+    ///
+    /// # Errors
+    /// As [`Engine::describe`].
+    fn loras(&self) -> Result<Vec<Lora>, ModelError> {
+        Ok(Vec::new())
+    }
 
     /// Upper bound of the bytes that loading and running need, for the memory budget.
     ///

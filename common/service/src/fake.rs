@@ -12,8 +12,8 @@ use std::{
 };
 
 use videosdgx_api::{
-    FrameRule, GenerateRequest, ModelDescription, ModelLimits, OutputFormat, Problem, Resolution,
-    ResolvedRequest, SchedulerName, Stage, Support,
+    FrameRule, GenerateRequest, Lora, LoraLayout, MAX_LORAS, ModelDescription, ModelLimits, OutputFormat,
+    Problem, Resolution, ResolvedRequest, SchedulerName, Stage, Support,
 };
 use videosdgx_model::ModelError;
 
@@ -36,6 +36,8 @@ pub struct FakeEngine {
     pub checkpoint: Option<PathBuf>,
     /// Limits of requests.
     pub limits: ModelLimits,
+    /// LoRAs that requests can name; a job changes nothing with them.
+    pub loras: Vec<Lora>,
     /// Loads so far.
     pub loads: Arc<AtomicU64>,
     /// Whether the disk that `full` and `readonly` find in that state has been put right.
@@ -69,9 +71,11 @@ impl Default for FakeEngine {
                 image: Support::Unsupported,
                 last_image: Support::Unsupported,
                 audio: Support::Unsupported,
+                max_loras: MAX_LORAS,
                 schedulers: SchedulerName::ALL.to_vec(),
                 formats: OutputFormat::ALL.to_vec(),
             },
+            loras: vec![sketch()],
             loads: Arc::default(),
             disk_is_mended: Arc::default(),
         }
@@ -117,10 +121,21 @@ impl Engine for FakeEngine {
 
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem> {
         let mut resolved = limits::resolve(request, &self.describe()?)?;
+        for (index, choice) in resolved.settings.loras.iter().enumerate() {
+            if self.loras.iter().all(|lora| lora.name != choice.name) {
+                let detail = format!("there is no LoRA {}", choice.name);
+                return Err(Problem::field(format!("loras[{index}].name"), detail));
+            }
+        }
         if resolved.settings.prompt.starts_with("warn") {
             resolved.warnings.push("\"warn\" is not in the vocabulary".to_owned());
         }
         Ok(resolved)
+    }
+
+    fn loras(&self) -> Result<Vec<Lora>, ModelError> {
+        self.describe()?;
+        Ok(self.loras.clone())
     }
 
     fn declared_peak(&self) -> Result<u64, ModelError> {
@@ -184,6 +199,21 @@ impl Engine for FakeEngine {
         write(model, job, context)?;
         context.progress(Stage::Decoding, 1, 1);
         Ok(())
+    }
+}
+
+fn sketch() -> Lora {
+    Lora {
+        name: "sketch".to_owned(),
+        bytes: 4096,
+        keys: 8,
+        fitting_keys: 8,
+        layers: 4,
+        ranks: vec![4, 16],
+        layout: Some(LoraLayout::Comfy),
+        trigger: Some("in pencil".to_owned()),
+        title: None,
+        error: None,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod first_frame;
 mod job_path;
 mod job_view;
 pub mod limits;
+mod lora_limits;
 mod main_loop;
 mod metrics;
 mod openapi;

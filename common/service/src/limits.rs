@@ -6,7 +6,7 @@ use videosdgx_api::{
     Support,
 };
 
-use crate::first_frame;
+use crate::{first_frame, lora_limits};
 
 /// Maximum number of frames per second of a file.
 pub const MAX_FPS: u32 = 60;
@@ -40,6 +40,7 @@ pub fn resolve(request: &GenerateRequest, model: &ModelDescription) -> Result<Re
     check_choice("scheduler", settings.scheduler.as_str(), schedulers)?;
     let formats = limits.formats.iter().map(|format| format.as_str());
     check_choice("format", settings.format.as_str(), formats)?;
+    lora_limits::check(&settings.loras, limits.max_loras)?;
     check_support("image", settings.image.is_some(), limits.image)?;
     settings.image = settings.image.as_deref().map(first_frame::checked).transpose()?;
     let mut sent = request.without_attachments();

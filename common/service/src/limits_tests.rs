@@ -37,6 +37,7 @@ fn model() -> ModelDescription {
             image: Support::Unsupported,
             last_image: Support::Unsupported,
             audio: Support::Unsupported,
+            max_loras: 2,
             schedulers: vec![SchedulerName::Unipc],
             formats: vec![OutputFormat::H264],
         },

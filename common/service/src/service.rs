@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use videosdgx_api::{GenerateRequest, LoaderReport, ModelDescription, Problem, QueueStatus, ResolvedRequest};
+use videosdgx_api::{
+    GenerateRequest, LoaderReport, Lora, ModelDescription, Problem, QueueStatus, ResolvedRequest,
+};
 use videosdgx_jobs::{Counts, Queue, Totals};
 use videosdgx_model::ModelError;
 use videosdgx_shell::{HandlerResult, ServiceApi, ServiceInfo, Shell};
@@ -16,6 +18,7 @@ use crate::{
 pub(crate) trait ErasedEngine: Send + Sync {
     fn describe(&self) -> Result<ModelDescription, ModelError>;
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem>;
+    fn loras(&self) -> Result<Vec<Lora>, ModelError>;
 }
 
 impl<E: Engine> ErasedEngine for E {
@@ -25,6 +28,10 @@ impl<E: Engine> ErasedEngine for E {
 
     fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Problem> {
         Engine::resolve(self, request)
+    }
+
+    fn loras(&self) -> Result<Vec<Lora>, ModelError> {
+        Engine::loras(self)
     }
 }
 

@@ -67,6 +67,8 @@ pub struct ServiceConfig {
     pub checkpoint: Option<PathBuf>,
     /// `VIDEOSDGX_DEMO_CHECKPOINT`: the demonstration checkpoint, used when no other is installed.
     pub demo_checkpoint: Option<PathBuf>,
+    /// `VIDEOSDGX_LORAS_DIR`: the LoRAs of a video service; default: `loras` in its folder in `models_dir`.
+    pub loras_dir: PathBuf,
     /// `VIDEOSDGX_AUTH_DIR` and the other variables of [`AuthConfig`].
     pub auth: AuthConfig,
     /// `VIDEOSDGX_DEVICE`: `auto`, `cpu`, `cuda:0`.
@@ -114,6 +116,8 @@ impl ServiceConfig {
         let path = |variable, default: String| {
             variables.text(variable).map_or_else(|| PathBuf::from(default), PathBuf::from)
         };
+        let models_dir = path("VIDEOSDGX_MODELS_DIR", "models".to_owned());
+        let loras_dir = variables.text("VIDEOSDGX_LORAS_DIR").map(PathBuf::from);
         let listen = variables.text("VIDEOSDGX_LISTEN");
         let reserve_gb = variables.number("VIDEOSDGX_MEMORY_RESERVE_GB", 0.5_f64, 0.0..=10_000.0)?;
         Ok(Self {
@@ -122,7 +126,8 @@ impl ServiceConfig {
                 &listen.unwrap_or_else(|| format!("127.0.0.1:{}", videosdgx_manifest::port(name))),
             )?,
             state_dir: path("VIDEOSDGX_STATE_DIR", format!("state/{name}")),
-            models_dir: path("VIDEOSDGX_MODELS_DIR", "models".to_owned()),
+            loras_dir: loras_dir.unwrap_or_else(|| models_dir.join(name).join("loras")),
+            models_dir,
             checkpoint: variables.text("VIDEOSDGX_CHECKPOINT").map(PathBuf::from),
             demo_checkpoint: variables.text("VIDEOSDGX_DEMO_CHECKPOINT").map(PathBuf::from),
             auth: AuthConfig::from_lookup(lookup)?,
@@ -185,7 +190,11 @@ mod tests {
             assert!((config.auto_unload_minutes - 30.0).abs() < f64::EPSILON);
             assert_eq!(config.drain, Duration::from_secs(120));
             assert_eq!(config.state_dir, PathBuf::from("state/wan21"));
+            assert_eq!(config.loras_dir, PathBuf::from("models/wan21/loras"));
         }
+        let loras = |variable, value| config(&[(variable, value)]).unwrap().loras_dir;
+        assert_eq!(loras("VIDEOSDGX_MODELS_DIR", "/m"), PathBuf::from("/m/wan21/loras"));
+        assert_eq!(loras("VIDEOSDGX_LORAS_DIR", "/l"), PathBuf::from("/l"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! values are its defaults.
 
 use videosdgx_api::{
-    FrameRule, ModelDescription, ModelLimits, OutputFormat, Resolution, SchedulerName, Support,
+    FrameRule, MAX_LORAS, ModelDescription, ModelLimits, OutputFormat, Resolution, SchedulerName, Support,
 };
 use videosdgx_diffusion::schedulers::SchedulerConfig;
 use videosdgx_diffusion::{CheckpointFolder, Settings};
@@ -92,6 +92,7 @@ pub(crate) fn describe(
             image: if takes_image { Support::Required } else { Support::Unsupported },
             last_image: Support::Unsupported,
             audio: Support::Unsupported,
+            max_loras: MAX_LORAS,
             schedulers: SchedulerName::ALL.to_vec(),
             formats: OutputFormat::ALL.to_vec(),
         },

@@ -37,6 +37,7 @@ const CANCEL: &[Code] = &[
 /// Routes of a video service in addition to [`super::SHELL`].
 pub const VIDEO: &[Route] = &[
     Route::get("/info", READ, &[Code::Draining]),
+    Route::get("/loras", READ, &[Code::CheckpointMissing, Code::CheckpointInvalid, Code::Draining]),
     Route::post("/generate", GENERATE, SUBMIT),
     Route::post("/generate/batch", GENERATE, SUBMIT),
     Route::get("/jobs", READ, &[Code::InvalidField, Code::Draining]),

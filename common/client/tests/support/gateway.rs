@@ -51,6 +51,7 @@ impl Play {
         let router = Router::new()
             .route("/v1/models", get(models))
             .route("/models/wan21/generate", axum::routing::post(generate))
+            .route("/models/wan21/loras", get(loras))
             .route("/models/wan21/jobs", get(jobs))
             .route("/models/wan21/jobs/{id}", get(job).delete(cancel))
             .route("/models/wan21/jobs/{id}/events", get(events))
@@ -117,6 +118,16 @@ async fn models(State(play): State<Arc<Play>>, headers: HeaderMap) -> Response {
     };
     let data: Vec<Value> = play.models.iter().map(model).collect();
     Json(json!({"object": "list", "data": data})).into_response()
+}
+
+async fn loras(State(play): State<Arc<Play>>, headers: HeaderMap) -> Response {
+    play.note("loras", &headers);
+    let lora = |name: &str, error: Value| {
+        json!({"name": name, "bytes": 306_000_000, "keys": 800, "fitting_keys": 800, "layers": 400, "ranks": [32, 64],
+               "layout": "comfy", "trigger": "in ink", "title": null, "error": error})
+    };
+    Json(json!({"loras": [lora("ink", Value::Null), lora("large", json!("it is for another size"))]}))
+        .into_response()
 }
 
 async fn generate(State(play): State<Arc<Play>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {

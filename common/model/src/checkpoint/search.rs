@@ -12,6 +12,8 @@ use crate::ModelError;
 const LISTED_NAMES: usize = 6;
 /// Longest chain of links that is followed to a file.
 const MAX_LINKS: usize = 16;
+/// The folder of a service's LoRAs, beside its checkpoint.
+const LORAS: &str = "loras";
 
 /// What a usable checkpoint consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +74,7 @@ pub struct CheckpointSearch<'a> {
     pub configured: Option<&'a Path>,
     /// `VIDEOSDGX_MODELS_DIR/<service>`, used if anything is there.
     pub installed: &'a Path,
-    /// The demonstration checkpoint, used if nothing is at `installed`.
+    /// The demonstration checkpoint, used if nothing is at `installed`, or nothing but the folder `loras`.
     pub demonstration: &'a Path,
     /// What a usable checkpoint consists of.
     pub format: CheckpointFormat,
@@ -102,7 +104,9 @@ impl CheckpointSearch<'_> {
         let (path, demonstration) = match self.configured {
             Some(path) if is_absent(path) => (path.to_owned(), false),
             Some(path) => (self.resolve(path)?, same(path, self.demonstration)),
-            None if is_absent(self.installed) => (self.demonstration.to_owned(), true),
+            None if is_absent(self.installed) || holds_only_loras(self.installed) => {
+                (self.demonstration.to_owned(), true)
+            }
             None => (self.resolve(self.installed)?, same(self.installed, self.demonstration)),
         };
         Ok(CheckpointLocation { name: name_of(&path), path, demonstration })
@@ -216,6 +220,11 @@ fn is_gguf(path: &Path) -> bool {
 /// Whether nothing is at `path`, not even a link.
 fn is_absent(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// Whether `path` is a folder with nothing in it but the service's LoRAs.
+fn holds_only_loras(path: &Path) -> bool {
+    names(path).is_ok_and(|names| names == [LORAS])
 }
 
 /// Whether both paths lead to the same place, or `left` to a file in the folder `right`.

@@ -51,6 +51,8 @@ fn the_demonstration_is_served_only_where_nothing_is_installed() {
     let models = Models::new();
     let found = models.search(CheckpointFormat::Text, None).expect("the demonstration");
     assert_eq!((found.path, found.demonstration), (models.path("demo"), true));
+    models.file("service/loras/style.safetensors");
+    assert!(models.search(CheckpointFormat::Text, None).expect("LoRAs are no checkpoint").demonstration);
     models.file("service/config.json");
     let found = models.search(CheckpointFormat::Text, None).expect("the installed one");
     assert_eq!(

@@ -4,6 +4,7 @@ pub(crate) mod download;
 pub(crate) mod events;
 pub(crate) mod generate;
 pub(crate) mod jobs;
+pub(crate) mod loras;
 pub(crate) mod metrics;
 pub(crate) mod status;
 
@@ -15,6 +16,7 @@ pub(crate) static API: ServiceApi = ServiceApi::new(
     VIDEO_SERVICE,
     routes![
         status::info,
+        loras::list,
         generate::generate,
         generate::batch,
         jobs::list,

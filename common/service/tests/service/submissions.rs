@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use videosdgx_api::{FrameRule, OutputFormat, Support};
+use videosdgx_api::{FrameRule, ModelLimits, OutputFormat, Support};
 use videosdgx_service::fake::FakeEngine;
 
 use crate::support::{TestService, folder, quick};
@@ -47,6 +47,29 @@ async fn the_engines_warnings_reach_the_person() {
 }
 
 #[actix_web::test]
+async fn loras_are_listed_and_stay_with_the_job() {
+    let service = TestService::start(quick()).await;
+    let tester = service.tester();
+    let list = service.client("reader", "read").get("/loras").await.expect(200);
+    let sketch = &list["loras"][0];
+    assert_eq!((&sketch["name"], &sketch["layout"]), (&json!("sketch"), &json!("comfy")));
+    assert_eq!((&sketch["ranks"], &sketch["trigger"]), (&json!([4, 16]), &json!("in pencil")));
+    assert_eq!(service.client("writer", "generate").get("/loras").await.code(403), "insufficient_scope");
+    assert_eq!(service.anonymous().get("/loras").await.code(401), "unauthorized");
+
+    let body = json!({"prompt": "a cat", "loras": [{"name": "sketch"}]});
+    let accepted = tester.post("/generate", body).await.expect(202);
+    let job = tester.finished(accepted["job_id"].as_str().unwrap()).await;
+    assert_eq!(job["loras"], json!([{"name": "sketch", "scale": 1.0}]));
+    let none = FakeEngine { limits: ModelLimits { max_loras: 0, ..quick().limits }, ..quick() };
+    let service = TestService::start(none).await;
+    let refused =
+        service.tester().post("/generate", json!({"prompt": "a", "loras": [{"name": "sketch"}]})).await;
+    assert_eq!(refused.code(400), "invalid_field");
+    assert_eq!((&refused.json()["field"], &refused.json()["limit"]), (&json!("loras"), &json!(0)));
+}
+
+#[actix_web::test]
 async fn whatever_is_wrong_is_named_and_nothing_is_enqueued() {
     let service = TestService::start(quick()).await;
     let tester = service.tester();
@@ -61,6 +84,10 @@ async fn whatever_is_wrong_is_named_and_nothing_is_enqueued() {
         (json!({"prompt": "a", "num_frames": 6}), "num_frames"),
         (json!({"prompt": "a", "duration": 61}), "duration"),
         (json!({"prompt": "a", "image": "AAAA"}), "image"),
+        (json!({"prompt": "a", "loras": [{"name": "unknown"}]}), "loras[0].name"),
+        (json!({"prompt": "a", "loras": [{"name": "sketch", "scale": 11}]}), "loras[0].scale"),
+        (json!({"prompt": "a", "loras": [{"name": "sketch", "strength": 1}]}), "loras[0].strength"),
+        (json!({"prompt": "a", "loras": vec![json!({"name": "sketch"}); 5]}), "loras"),
     ] {
         let answer = tester.post("/generate", body.clone()).await;
         assert_eq!(answer.code(400), "invalid_field", "{body}");

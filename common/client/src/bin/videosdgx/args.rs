@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Download(Download),
     /// List the models.
     Models(Models),
+    /// List the LoRAs that `generate --lora` can name.
+    Loras(Loras),
     /// Mint a token with the gateway's key.
     Token(Token),
     /// Download an official checkpoint; continues an interrupted download.
@@ -157,6 +159,16 @@ pub(crate) struct Download {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Models {
+    /// Print them as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Loras {
+    /// The model. Default: wan21, or the only one.
+    #[arg(short, long, env = "VIDEOSDGX_MODEL")]
+    pub(crate) model: Option<String>,
     /// Print them as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,6 +6,7 @@ mod connect;
 mod failure;
 mod generate;
 mod jobs;
+mod loras;
 mod pull;
 mod settings;
 mod show;
@@ -54,6 +55,7 @@ async fn run(server: args::Server, command: Command) -> Result<(), Failure> {
         Command::Cancel(command) => jobs::cancel(&server, command).await,
         Command::Download(command) => jobs::download(&server, command).await,
         Command::Models(command) => jobs::models(&server, command).await,
+        Command::Loras(command) => loras::list(&server, command).await,
         Command::Token(command) => token::run(command),
         Command::Pull(command) => pull::run(command).await,
         Command::Health(command) => {

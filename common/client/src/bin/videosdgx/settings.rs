@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use videosdgx_api::{GenerateRequest, OutputFormat, Priority, Resolution, SchedulerName};
+use videosdgx_api::{GenerateRequest, LoraChoice, OutputFormat, Priority, Resolution, SchedulerName};
 
 use crate::failure::{Exit, Failure};
 
@@ -45,6 +45,9 @@ pub(crate) struct SettingArgs {
     /// First frame, for image-to-video models: a PNG, JPEG or WebP file.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
+    /// A LoRA from `videosdgx loras`, with its scale after a colon if that is not 1; up to 4.
+    #[arg(long = "lora", value_name = "NAME[:SCALE]", value_parser = lora)]
+    loras: Vec<LoraChoice>,
     /// Codec of the video.
     #[arg(long, ignore_case = true, value_parser = choice(OutputFormat::ALL, OutputFormat::as_str))]
     format: Option<OutputFormat>,
@@ -67,6 +70,7 @@ impl SettingArgs {
             guidance_scale: self.guidance_scale,
             seed: self.seed,
             priority: self.priority,
+            loras: self.loras,
             image: self.image.as_deref().map(image).transpose()?,
             format: self.format,
             scheduler: self.scheduler,
@@ -98,4 +102,29 @@ where
 
 fn priority(text: &str) -> Result<Priority, String> {
     text.parse().ok().and_then(Priority::new).ok_or_else(|| "a priority is 0 to 9".to_owned())
+}
+
+/// `name`, or `name:scale`. What follows the last colon is part of the name unless it is a number.
+fn lora(text: &str) -> Result<LoraChoice, String> {
+    let scaled = text.rsplit_once(':').and_then(|(name, scale)| Some((name, scale.parse().ok()?)));
+    let (name, scale) = scaled.unwrap_or((text, 1.0));
+    if name.is_empty() {
+        return Err("a LoRA is written as name or name:scale".to_owned());
+    }
+    Ok(LoraChoice { name: name.to_owned(), scale })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lora_has_a_scale_after_its_last_colon() {
+        let read = |text: &str| lora(text).map(|choice| (choice.name, choice.scale));
+        assert_eq!(read("ink"), Ok(("ink".into(), 1.0)));
+        assert_eq!(read("ink:-0.5"), Ok(("ink".into(), -0.5)));
+        assert_eq!(read("ink: v2:1"), Ok(("ink: v2".into(), 1.0)));
+        assert_eq!(read("ink:v2"), Ok(("ink:v2".into(), 1.0)));
+        assert!(read(":1").is_err() && read("").is_err());
+    }
 }

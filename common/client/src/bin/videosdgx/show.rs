@@ -100,6 +100,10 @@ pub(crate) fn job(job: &Job) {
     line("video", format!("{resolution} · {frames} frames · {fps} fps · {:.2} s", job.duration));
     let (steps, guidance, seed) = (settings.steps, settings.guidance_scale, settings.seed);
     line("sampling", format!("{steps} steps · guidance {guidance} · seed {seed}"));
+    if !settings.loras.is_empty() {
+        let loras = settings.loras.iter().map(|lora| format!("{} × {}", lora.name, lora.scale));
+        line("loras", loras.collect::<Vec<_>>().join(" · "));
+    }
     line("created", job.created_at.to_string());
     if let (Some(from), Some(to)) = (job.started_at, job.completed_at) {
         line("took", format!("{:.1} s", to.duration_since(from).as_secs_f64()));
