@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::process::ExitCode;
 
-use videosdgx_api::{GenerateRequest, ModelDescription, OutputFormat, Problem, ResolvedRequest, Stage};
+use videosdgx_api::{GenerateRequest, Lora, ModelDescription, OutputFormat, Problem, ResolvedRequest, Stage};
 use videosdgx_model::{MemoryProbe, ModelError, SystemMemory};
 use videosdgx_mp4::{Mp4Error, VideoFormat, VideoWriter};
 use videosdgx_service::{Engine, EngineError, GenerateContext, is_storage_shortage, limits};
@@ -14,8 +14,8 @@ use videosdgx_tensor::{
 
 use crate::pipeline::generate;
 use crate::{
-    CheckpointFolder, DiffusionModel, Generation, MemoryEstimate, Pipeline, PipelineError, PipelineOptions,
-    Progress, Residency, Settings,
+    CheckpointFolder, CheckpointLayers, ChosenLora, DiffusionModel, Generation, LoraCatalog, LoraFault,
+    MemoryEstimate, Pipeline, PipelineError, PipelineOptions, Progress, Residency, Settings, WithLoras,
 };
 
 /// The program of the service [`DiffusionModel::NAME`]: configuration from the environment, then
@@ -35,14 +35,16 @@ pub struct DiffusionEngine<M> {
 }
 
 /// A loaded pipeline. Dropping it also releases libtorch's code pages.
-pub struct LoadedPipeline<P> {
-    pipeline: P,
+pub struct LoadedPipeline<M: DiffusionModel> {
+    pipeline: WithLoras<M>,
     residency: Residency,
+    /// Bytes of LoRAs that were declared before it was loaded.
+    lora_bytes: u64,
     /// Of the files that it was loaded from.
     fingerprint: String,
 }
 
-impl<P> Drop for LoadedPipeline<P> {
+impl<M: DiffusionModel> Drop for LoadedPipeline<M> {
     fn drop(&mut self) {
         release_code_pages();
     }
@@ -65,9 +67,38 @@ impl<M: DiffusionModel> DiffusionEngine<M> {
         M::describe(folder, &self.settings).map_err(|error| checkpoint_error(M::NAME, error))
     }
 
-    /// Memory needed for the checkpoint's default video.
+    /// Memory needed for the checkpoint's default video with the largest LoRAs that are installed.
     fn estimate(&self, folder: &CheckpointFolder) -> Result<MemoryEstimate, ModelError> {
-        M::memory(folder, &self.settings).map_err(|error| checkpoint_error(M::NAME, error))
+        let estimate = M::memory(folder, &self.settings).map_err(|error| checkpoint_error(M::NAME, error))?;
+        Ok(estimate.with_lasting(self.catalog().largest_bytes(self.settings.kind)))
+    }
+
+    fn catalog(&self) -> LoraCatalog {
+        LoraCatalog::new(&self.settings.loras)
+    }
+
+    /// The layers that LoRAs can change, from the checkpoint's headers.
+    fn layers(&self, folder: &CheckpointFolder) -> Result<CheckpointLayers, ModelError> {
+        CheckpointLayers::open(&folder.path, &M::LORA_NAMES).map_err(|error| checkpoint_error(M::NAME, error))
+    }
+
+    /// The files of a job's LoRAs, if there is memory for them: what was installed after the model was loaded is not part
+    /// of its declared peak.
+    fn choose_loras(
+        &self,
+        model: &LoadedPipeline<M>,
+        job: &ResolvedRequest,
+    ) -> Result<Vec<ChosenLora>, EngineError> {
+        let chosen = self.catalog().choose(&job.settings.loras).map_err(EngineError::InvalidInput)?;
+        let needed: u64 = chosen.iter().map(|lora| lora.bytes_in(self.settings.kind)).sum();
+        let undeclared = needed.saturating_sub(model.lora_bytes.max(model.pipeline.lora_bytes()));
+        match self.memory.memory() {
+            Some(memory) if undeclared > memory.available => {
+                let detail = format!("the LoRAs of this job need {} MB", needed / 1_000_000);
+                Err(ModelError::OutOfMemory(detail).into())
+            }
+            _ => Ok(chosen),
+        }
     }
 
     fn residency(&self, estimate: &MemoryEstimate) -> Residency {
@@ -76,7 +107,7 @@ impl<M: DiffusionModel> DiffusionEngine<M> {
 }
 
 impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
-    type Model = LoadedPipeline<M::Pipeline>;
+    type Model = LoadedPipeline<M>;
 
     fn describe(&self) -> Result<ModelDescription, ModelError> {
         self.description(&self.folder()?)
@@ -97,7 +128,15 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
                 ));
             }
         }
+        if !resolved.settings.loras.is_empty() {
+            let layers = self.layers(&folder)?;
+            resolved.warnings.extend(self.catalog().check(&resolved.settings.loras, &layers)?);
+        }
         Ok(resolved)
+    }
+
+    fn loras(&self) -> Result<Vec<Lora>, ModelError> {
+        Ok(self.catalog().list(&self.layers(&self.folder()?)?))
     }
 
     fn declared_peak(&self) -> Result<u64, ModelError> {
@@ -118,8 +157,10 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
             tiled_vae: residency == Residency::Staged,
             ..PipelineOptions::new(device, kind)
         };
-        let pipeline =
-            M::Pipeline::load(&folder.path, options).map_err(|error| model_error(M::NAME, error))?;
+        let lora_bytes = self.catalog().largest_bytes(kind);
+        let pipeline = WithLoras::<M>::load(&folder.path, options)
+            .map_err(|error| model_error(M::NAME, error))?
+            .keeping(lora_bytes);
         if self.folder()?.fingerprint != folder.fingerprint {
             return Err(ModelError::failed("the checkpoint's files changed while they were loaded"));
         }
@@ -130,7 +171,7 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
             transformer_mb = pipeline.transformer_bytes() / 1_000_000,
             "pipeline_loaded"
         );
-        Ok(LoadedPipeline { pipeline, residency, fingerprint: folder.fingerprint })
+        Ok(LoadedPipeline { pipeline, residency, lora_bytes, fingerprint: folder.fingerprint })
     }
 
     fn fingerprint(&self, model: &Self::Model) -> String {
@@ -147,8 +188,11 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
         job: &ResolvedRequest,
         context: &GenerateContext,
     ) -> Result<(), EngineError> {
-        let generation = Generation::from_job(job).map_err(EngineError::InvalidInput)?;
+        let chosen = self.choose_loras(model, job)?;
+        let generation = Generation::from_job(job).map_err(EngineError::InvalidInput)?.with_loras(&chosen);
+        model.pipeline.choose(chosen);
         let written = self.write_video(&mut model.pipeline, &generation, job, context);
+        model.pipeline.choose(Vec::new());
         written.map_err(|stop| match stop {
             Stop::Cancelled => EngineError::Cancelled,
             Stop::Pipeline(error) => {
@@ -167,7 +211,7 @@ impl<M: DiffusionModel> Engine for DiffusionEngine<M> {
 impl<M: DiffusionModel> DiffusionEngine<M> {
     fn write_video(
         &self,
-        pipeline: &mut M::Pipeline,
+        pipeline: &mut WithLoras<M>,
         generation: &Generation,
         job: &ResolvedRequest,
         context: &GenerateContext,
@@ -223,6 +267,9 @@ impl From<Mp4Error> for Stop {
 fn engine_error(service: &str, kind: Kind, quantization: Quantization, error: PipelineError) -> EngineError {
     match error {
         PipelineError::Input { field, reason } => EngineError::InvalidInput(Problem::field(field, reason)),
+        // Another attempt reads the new file.
+        PipelineError::Lora(error) if matches!(error.fault, LoraFault::Changed) => EngineError::failed(error),
+        PipelineError::Lora(error) => EngineError::InvalidInput(Problem::field("loras", error.to_string())),
         // The job waits for disk space.
         PipelineError::Scratch { source, .. } | PipelineError::Mp4(Mp4Error::Io(source))
             if is_storage_shortage(&source) =>

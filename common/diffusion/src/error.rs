@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use videosdgx_mp4::Mp4Error;
 use videosdgx_tensor::{CheckpointError, TensorError};
 
+use crate::LoraError;
+
 /// Why a pipeline could not be loaded, or a video not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -19,6 +21,9 @@ pub enum PipelineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A LoRA cannot be used.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     /// The latents could not be stored on the disk.
     #[error("cannot store latents in {}: {source}", path.display())]
     Scratch {

@@ -6,8 +6,8 @@ use videosdgx_api::{FrameRule, Problem, ResolvedRequest, SchedulerName};
 use videosdgx_picture::Picture;
 use videosdgx_service::first_frame;
 
-use crate::PipelineError;
 use crate::schedulers::SchedulerConfig;
+use crate::{ChosenLora, PipelineError};
 
 /// The input of one generation: prompt, first frame, size, schedule and seed. One frame is a picture.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +67,20 @@ impl Generation {
             shift: None,
             job_fingerprint: Some(job_fingerprint(job)),
         })
+    }
+
+    /// The same generation with LoRAs: their files count in its fingerprint. Their names and scales are settings of the job.
+    #[must_use]
+    pub fn with_loras(mut self, loras: &[ChosenLora]) -> Self {
+        if !loras.is_empty() {
+            let mut hasher = DefaultHasher::new();
+            self.job_fingerprint.hash(&mut hasher);
+            for lora in loras {
+                (lora.name(), lora.fingerprint(), lora.scale().to_bits()).hash(&mut hasher);
+            }
+            self.job_fingerprint = Some(hasher.finish());
+        }
+        self
     }
 
     /// Checks the fields against what a checkpoint can do: sizes are multiples of `size_step`, the number of

@@ -4,7 +4,8 @@
 //! each stage needs) and [`Pipeline`] (encode, denoise, decode). [`DiffusionEngine`] makes a
 //! [`videosdgx_service::Engine`] of it: it finds the checkpoint, decides what stays in memory ([`Residency`]), resumes
 //! from latents on the disk ([`LatentFile`]), writes the MP4 file and maps errors. [`schedulers`], noise,
-//! guidance and [`denoise`] are the arithmetic that does not depend on the model.
+//! guidance and [`denoise`] are the arithmetic that does not depend on the model. LoRAs change the pipeline's linear
+//! layers while it denoises ([`WithLoras`]).
 
 mod checkpoint;
 mod demonstration;
@@ -14,6 +15,7 @@ mod error;
 mod generation;
 mod guidance;
 mod latent_file;
+mod lora;
 mod memory;
 mod model;
 mod noise;
@@ -31,6 +33,7 @@ pub use error::{CallbackError, PipelineError};
 pub use generation::Generation;
 pub use guidance::{GuidedContext, guided};
 pub use latent_file::{LatentFile, LatentShape, Latents};
+pub use lora::{CheckpointLayers, ChosenLora, LoraCatalog, LoraError, LoraFault, LoraNames, WithLoras};
 pub use memory::{MemoryEstimate, StageMemory};
 pub use model::DiffusionModel;
 pub use noise::{NoiseGenerator, normal};

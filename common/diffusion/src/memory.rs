@@ -27,13 +27,22 @@ pub struct StageMemory {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryEstimate {
     stages: Vec<StageMemory>,
+    /// Bytes that are in memory in every stage.
+    lasting: u64,
 }
 
 impl MemoryEstimate {
     /// From the stages of a pipeline, in their order.
     #[must_use]
     pub fn new(stages: Vec<StageMemory>) -> Self {
-        Self { stages }
+        Self { stages, lasting: 0 }
+    }
+
+    /// The same with `bytes` more in every stage, for example of LoRAs.
+    #[must_use]
+    pub fn with_lasting(mut self, bytes: u64) -> Self {
+        self.lasting = self.lasting.saturating_add(bytes);
+        self
     }
 
     /// Peak with [`Residency::Whole`]: all weights, and the activations of the most demanding stage.
@@ -41,14 +50,14 @@ impl MemoryEstimate {
     pub fn whole_peak(&self) -> u64 {
         let weights: u64 = self.stages.iter().map(|stage| stage.weights).sum();
         let activations = self.stages.iter().map(|stage| stage.activations).max().unwrap_or(0);
-        weights + activations + RUNTIME_BYTES
+        weights + activations + self.lasting + RUNTIME_BYTES
     }
 
     /// Peak with [`Residency::Staged`]: the most demanding stage alone.
     #[must_use]
     pub fn staged_peak(&self) -> u64 {
         let stages = self.stages.iter().map(|stage| stage.weights + stage.activations);
-        stages.max().unwrap_or(0) + RUNTIME_BYTES
+        stages.max().unwrap_or(0) + self.lasting + RUNTIME_BYTES
     }
 
     /// Peak with `residency`.
@@ -82,6 +91,9 @@ mod tests {
         ]);
         assert_eq!(estimate.whole_peak(), 900 + 500 + 300 + RUNTIME_BYTES);
         assert_eq!(estimate.staged_peak(), 900 + RUNTIME_BYTES);
+        let with_loras = estimate.clone().with_lasting(70);
+        assert_eq!(with_loras.whole_peak() - estimate.whole_peak(), 70);
+        assert_eq!(with_loras.staged_peak() - estimate.staged_peak(), 70);
         assert_eq!(estimate.residency(None), Residency::Whole);
         assert_eq!(estimate.residency(Some(estimate.whole_peak())), Residency::Whole);
         assert_eq!(estimate.residency(Some(estimate.whole_peak() - 1)), Residency::Staged);

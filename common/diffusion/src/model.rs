@@ -3,7 +3,7 @@
 use videosdgx_api::ModelDescription;
 use videosdgx_tensor::CheckpointError;
 
-use crate::{CheckpointFolder, CheckpointLayout, MemoryEstimate, Pipeline, Settings};
+use crate::{CheckpointFolder, CheckpointLayout, LoraNames, MemoryEstimate, Pipeline, Settings};
 
 /// A model family that [`crate::DiffusionEngine`] serves. Only the pipeline reads weights.
 pub trait DiffusionModel: Send + Sync + 'static {
@@ -14,6 +14,8 @@ pub trait DiffusionModel: Send + Sync + 'static {
     const NAME: &'static str;
     /// The checkpoint folders that it reads.
     const LAYOUT: CheckpointLayout;
+    /// What LoRAs call its layers.
+    const LORA_NAMES: LoraNames;
 
     /// Defaults and limits of a checkpoint.
     ///

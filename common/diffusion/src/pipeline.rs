@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tch::{Device, Kind};
-use videosdgx_tensor::Quantization;
+use videosdgx_tensor::{AdaptableLayers, Quantization};
 
 use crate::{Generation, LatentFile, LatentShape, Latents, PipelineError, Progress, Residency, Summary};
 
@@ -59,6 +59,13 @@ pub trait Pipeline: Sized + Send + 'static {
 
     /// Bytes of the transformer's weights in memory now.
     fn transformer_bytes(&self) -> u64;
+
+    /// The layers that LoRAs can change while denoising, from [`videosdgx_tensor::Weights::adaptable`]. With
+    /// [`Residency::Staged`] this loads what denoising needs, which then stays until it is done.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    fn adaptable_layers(&mut self) -> Result<AdaptableLayers, PipelineError>;
 
     /// Checks a request against the loaded checkpoint.
     ///

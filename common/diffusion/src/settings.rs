@@ -19,6 +19,8 @@ pub struct Settings {
     pub installed: PathBuf,
     /// The demonstration checkpoint, used when nothing is at `installed`.
     pub demonstration: PathBuf,
+    /// `VIDEOSDGX_LORAS_DIR`: the folder of LoRAs, which need not exist.
+    pub loras: PathBuf,
     /// Device of all tensors.
     pub device: ChosenDevice,
     /// Compute type.
@@ -42,6 +44,7 @@ impl Settings {
                 .demo_checkpoint
                 .clone()
                 .unwrap_or_else(|| default_demonstration(&config.name)),
+            loras: config.loras_dir.clone(),
             device,
             kind,
             quantization: config.quantization,

@@ -9,7 +9,7 @@ use videosdgx_diffusion::{
 };
 use videosdgx_picture::Picture;
 use videosdgx_tensor::{
-    Checkpoint, CheckpointError, Kind, Tensor, TensorError, Weights, catch_libtorch_errors,
+    AdaptableLayers, Checkpoint, CheckpointError, Kind, Tensor, TensorError, Weights, catch_libtorch_errors,
 };
 use videosdgx_video::wan_vae::{Tiling, VaeParts, WanVae};
 
@@ -18,6 +18,8 @@ use crate::transformer::{Context, TransformerConfig, WanTransformer};
 pub(super) struct Generator {
     pub(super) transformer: WanTransformer,
     pub(super) vae: WanVae,
+    /// The transformer's linear layers.
+    pub(super) layers: AdaptableLayers,
     options: PipelineOptions,
 }
 
@@ -42,7 +44,7 @@ impl Generator {
         options: PipelineOptions,
     ) -> Result<Self, TensorError> {
         let files = Arc::new(Checkpoint::open(folder.join("transformer"))?);
-        let weights = Weights::new(files, options.device, options.kind, options.quantization);
+        let weights = Weights::new(files, options.device, options.kind, options.quantization).adaptable();
         let transformer = WanTransformer::load(&weights, config)?;
         let unused = weights.unused();
         if !unused.is_empty() {
@@ -66,7 +68,7 @@ impl Generator {
                 format!("in_channels {inputs} does not fit the {latents} latent channels of the VAE");
             return Err(CheckpointError::invalid(folder.join("transformer/config.json"), reason).into());
         }
-        Ok(Self { transformer, vae, options })
+        Ok(Self { transformer, vae, layers: weights.adaptable_layers(), options })
     }
 
     /// Channels that condition a video of `frames` frames and latents of shape `latent` on its first frame.

@@ -35,7 +35,7 @@ use videosdgx_diffusion::{
     Component, Generation, LatentShape, Latents, Pipeline, PipelineError, PipelineOptions, Progress,
     Residency, Summary, normal,
 };
-use videosdgx_tensor::{Tensor, TensorError, release_memory};
+use videosdgx_tensor::{AdaptableLayers, Tensor, TensorError, release_memory};
 use videosdgx_video::text::EncodedPrompt;
 
 use configuration::WanConfiguration;
@@ -155,6 +155,10 @@ impl Pipeline for WanPipeline {
 
     fn transformer_bytes(&self) -> u64 {
         self.generator.loaded().map_or(0, |generator| generator.transformer.resident_bytes())
+    }
+
+    fn adaptable_layers(&mut self) -> Result<AdaptableLayers, PipelineError> {
+        Ok(self.generator()?.layers.clone())
     }
 
     fn check(&self, generation: &Generation) -> Result<(), PipelineError> {

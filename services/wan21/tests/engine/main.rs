@@ -1,8 +1,9 @@
 //! The engine on a checkpoint folder: what it describes, and what it does when files change.
 
-#[path = "../../../tests/fixtures/golden.rs"]
+#[path = "../../../../tests/fixtures/golden.rs"]
 #[expect(dead_code, reason = "this test needs only the folder")]
 mod golden;
+mod loras;
 
 use std::path::Path;
 
@@ -33,15 +34,27 @@ fn checkpoint(scheduler: Option<&str>) -> TempDir {
     copy
 }
 
+/// An engine in f32; LoRAs are in the checkpoint's folder.
 fn engine(folder: &Path) -> WanEngine {
-    WanEngine::new(Settings {
+    WanEngine::new(settings(folder))
+}
+
+fn settings(folder: &Path) -> Settings {
+    Settings {
         checkpoint: Some(folder.to_owned()),
         installed: folder.to_owned(),
         demonstration: folder.to_owned(),
+        loras: folder.join("loras"),
         device: ChosenDevice::default(),
         kind: Kind::Float,
         quantization: Quantization::None,
-    })
+    }
+}
+
+/// A context whose video is `output` and whose scratch folder is `scratch`.
+fn context(output: &Path, scratch: &Path) -> GenerateContext {
+    let id = "wan21-1".parse().expect("an id");
+    GenerateContext::new(id, 1, output, scratch, Interrupt::default(), |_, _, _| {})
 }
 
 fn request() -> GenerateRequest {
