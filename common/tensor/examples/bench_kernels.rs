@@ -6,9 +6,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use videosdgx_tensor::{
-    BlockFormat, BlockMatrix, Device, Kind, KvCache, KvCacheShape, PagedSegment, RotaryAngles, RotaryStyle,
-    RowBlocks, Tensor, TensorError, ValueStorage, add_rms_norm, linear_few_rows, rms_norm, rotate_heads,
-    swiglu, use_passive_waiting,
+    AttentionSpan, BlockFormat, BlockMatrix, Device, Kind, KvCache, KvCacheShape, PagedSegment, RotaryAngles,
+    RotaryStyle, RowBlocks, Tensor, TensorError, ValueStorage, add_rms_norm, linear_few_rows, rms_norm,
+    rotate_heads, swiglu, use_passive_waiting,
 };
 
 /// Shapes of SmolLM2-135M's linears `[out, in]`: fused q/k/v, output, fused gate/up, down.
@@ -154,7 +154,7 @@ fn attention() {
             let writes = best(|| (0..30).for_each(|layer| cache.write(layer, &key, Some(&value), &segments)));
             let reads = best(|| {
                 for layer in 0..30 {
-                    drop(black_box(cache.attention(layer, &query, &segments, 0.125)));
+                    drop(black_box(cache.attention(layer, &query, &segments, AttentionSpan::All, 0.125)));
                 }
             });
             println!(

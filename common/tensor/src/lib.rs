@@ -52,7 +52,7 @@ pub use checkpoint::{
 pub use code_pages::release_code_pages;
 pub use cpu::{
     BlockFormat, BlockMatrix, CodeBits, RotaryAngles, RotaryStyle, RowBlocks, ScaleKind, ZeroPoint,
-    add_rms_norm, linear_decoded_rows, linear_few_rows, rms_norm, rotate_heads, swiglu,
+    add_rms_norm, geglu, linear_decoded_rows, linear_few_rows, rms_norm, rotate_heads, swiglu,
 };
 pub use cuda::cuda_memory;
 pub use device::{ChosenDevice, choose_device, cpu_has_bf16, resolve_kind, set_threads, use_passive_waiting};
@@ -64,7 +64,7 @@ pub use host::{HostElement, HostFloat};
 pub use linear::{AdaptableLayers, LayerDelta, LayerShape, Linear};
 pub use memory::{release_memory, resident_bytes};
 pub use norm::{LayerNorm, RmsNorm};
-pub use paged::{CACHE_BLOCK_TOKENS, KvCache, KvCacheShape, PagedSegment, ValueStorage};
+pub use paged::{AttentionSpan, CACHE_BLOCK_TOKENS, KvCache, KvCacheShape, PagedSegment, ValueStorage};
 pub use residual::gated_add;
 pub use rope::{Rope, norm_rotate};
 pub use tch::{Device, Kind, Tensor};

@@ -14,7 +14,7 @@ use tch::Tensor;
 
 use super::kernel::{Merge, Scores, TILE_BLOCKS, TilePass};
 use super::store::{Rows, Store};
-use super::{CACHE_BLOCK_TOKENS, PagedSegment, ValueStorage};
+use super::{AttentionSpan, CACHE_BLOCK_TOKENS, PagedSegment, ValueStorage};
 use crate::cpu::lanes::{LaneFloat, dispatch};
 use crate::cpu::pool::{self, SharedMut};
 use crate::host;
@@ -59,19 +59,24 @@ struct WorkItem {
     /// First of the rows, within the segment.
     row: usize,
     rows: usize,
-    /// Number of tiles of keys that the last row attends to.
+    /// First tile of keys that the first row attends to.
+    first: usize,
+    /// End of the tiles of keys that the last row attends to.
     tiles: usize,
+    /// Which keys a row attends to.
+    window: AttentionSpan,
 }
 
 impl WorkItem {
     /// All work of a step. The longest items of a segment come first, so that the threads finish together.
-    fn list(segments: &[PagedSegment<'_>], heads: usize, group: usize) -> Vec<Self> {
+    fn list(segments: &[PagedSegment<'_>], heads: usize, group: usize, window: AttentionSpan) -> Vec<Self> {
         let mut items = Vec::new();
         let mut token = 0;
         for (index, segment) in segments.iter().enumerate() {
             let all = segment.len * group;
             for row in (0..all).step_by(ITEM_ROWS).rev() {
                 let rows = ITEM_ROWS.min(all - row);
+                let first = window.first(segment.start + row / group + 1) / KEY_TILE;
                 let tiles = (segment.start + (row + rows - 1) / group + 1).div_ceil(KEY_TILE);
                 items.extend((0..heads).map(|head| Self {
                     segment: index,
@@ -80,7 +85,9 @@ impl WorkItem {
                     group,
                     row,
                     rows,
+                    first,
                     tiles,
+                    window,
                 }));
             }
             token += segment.len;
@@ -98,15 +105,27 @@ impl WorkItem {
         (first, ROW_TILE.min(self.rows - first))
     }
 
-    /// Number of keys that a row of the item attends to, for a segment that begins at `start`.
+    /// End of the keys that a row of the item attends to, for a segment that begins at `start`.
     fn keys(&self, row: usize, start: usize) -> usize {
         start + (self.row + row) / self.group + 1
     }
 
-    /// Number of tiles of keys that some row of a tile of rows attends to.
+    /// End of the tiles of keys that some row of a tile of rows attends to.
     fn tiles_of(&self, row_tile: usize, start: usize) -> usize {
         let (first, rows) = self.row_tile(row_tile);
         self.keys(first + rows - 1, start).div_ceil(KEY_TILE)
+    }
+
+    /// First tile of keys that some row of a tile of rows attends to.
+    fn first_tile(&self, row_tile: usize, start: usize) -> usize {
+        let (first, _) = self.row_tile(row_tile);
+        self.window.first(self.keys(first, start)) / KEY_TILE
+    }
+
+    /// The spans with a tile that some row attends to.
+    fn spans(&self) -> impl Iterator<Item = [usize; 2]> {
+        let first = self.first;
+        spans(self.tiles).skip_while(move |[_, end]| *end <= first)
     }
 
     /// Token and query head of a row, in the step.
@@ -138,18 +157,18 @@ impl Pieces {
     /// Items larger than a thread's fair share of the work are divided along their keys.
     fn new(items: &[WorkItem]) -> Self {
         let threads = pool::threads();
-        let work = |item: &WorkItem| item.row_tiles() * item.tiles;
+        let work = |item: &WorkItem| item.row_tiles() * (item.tiles - item.first);
         let share = items.iter().map(work).sum::<usize>().div_ceil(PIECES * threads).max(1);
         let mut all = Self { pieces: Vec::with_capacity(items.len()), merges: Vec::new(), states: 0 };
         for (index, item) in items.iter().enumerate() {
-            if threads == 1 || work(item) <= share || item.tiles == 1 {
+            if threads == 1 || work(item) <= share || item.tiles - item.first == 1 {
                 all.pieces.push(Piece::Whole(index));
                 continue;
             }
             let states = all.states;
             // First span and first tile of the piece, and the number of spans so far.
-            let (mut first, mut begin, mut count) = (0, 0, 0);
-            for [_, end] in spans(item.tiles) {
+            let (mut first, mut begin, mut count) = (0, item.first, 0);
+            for [_, end] in item.spans() {
                 count += 1;
                 if (end - begin) * item.row_tiles() >= share || end == item.tiles {
                     all.pieces.push(Piece::TilePass { item: index, spans: [first, count], states });
@@ -249,6 +268,7 @@ pub(super) struct Call<'a, T, Q> {
     query: &'a Rows<Q>,
     heads: usize,
     segments: &'a [PagedSegment<'a>],
+    window: AttentionSpan,
     scale: f32,
     output: SharedMut<Q>,
     cached: std::marker::PhantomData<fn() -> T>,
@@ -259,16 +279,17 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         (store, layer): (&'a Store, usize),
         (query, heads): (&'a Rows<Q>, usize),
         segments: &'a [PagedSegment<'a>],
-        scale: f32,
+        (window, scale): (AttentionSpan, f64),
         output: &Tensor,
     ) -> Self {
         let output = SharedMut::new(host::slice_mut::<Q>(output));
-        Self { store, layer, query, heads, segments, scale, output, cached: std::marker::PhantomData }
+        let (scale, cached) = (scale as f32, std::marker::PhantomData);
+        Self { store, layer, query, heads, segments, window, scale, output, cached }
     }
 
     pub(super) fn run(&self) {
         let key_heads = self.store.shape.heads;
-        let items = WorkItem::list(self.segments, key_heads, self.heads / key_heads);
+        let items = WorkItem::list(self.segments, key_heads, self.heads / key_heads, self.window);
         let Pieces { pieces, merges, states } = Pieces::new(&items);
         PARTS.with_borrow_mut(|parts| {
             let parts = parts.take(states, self.state_values());
@@ -291,11 +312,15 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
             pool::run(merges.len(), |index| {
                 let (item, row_tile, states) = merges[index];
                 let item = &items[item];
-                let tiles = item.tiles_of(row_tile, self.segments[item.segment].start);
+                let start = self.segments[item.segment].start;
+                let (first, tiles) = (item.first_tile(row_tile, start), item.tiles_of(row_tile, start));
                 // SAFETY: all partial results are computed, and no other piece has this tile of rows of the item.
                 let state = |span| unsafe { parts.get(states + span * item.row_tiles() + row_tile) };
-                let mut total = state(0);
-                for span in 1..spans(tiles).count() {
+                let own = |[begin, end]: [usize; 2]| end > first && begin < tiles;
+                let mut own =
+                    item.spans().enumerate().filter(|&(_, span)| own(span)).map(|(number, _)| number);
+                let mut total = state(own.next().unwrap_or(0));
+                for span in own {
                     self.merge(item.row_tile(row_tile).1, &state(span), &mut total);
                 }
                 self.give(item, row_tile, &total);
@@ -313,8 +338,10 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
             let states = states.take(2 * row_tiles + 1, self.state_values());
             // SAFETY: the memory is this thread's, and the states in use at the same time are different ones.
             let state = |index: usize| unsafe { states.get(index) };
-            for span in spans(item.tiles) {
-                let place = |row_tile| if span[0] == 0 { row_tile } else { row_tiles + row_tile };
+            for span in item.spans() {
+                // The first span of a tile of rows is the first part of its total.
+                let is_first = |row_tile| span[0] <= item.first_tile(row_tile, start);
+                let place = |row_tile| if is_first(row_tile) { row_tile } else { row_tiles + row_tile };
                 self.span(
                     item,
                     span,
@@ -323,7 +350,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
                     state(2 * row_tiles),
                 );
                 for row_tile in 0..row_tiles {
-                    if span[0] > 0 && span[0] < item.tiles_of(row_tile, start) {
+                    if !is_first(row_tile) && span[0] < item.tiles_of(row_tile, start) {
                         let rows = item.row_tile(row_tile).1;
                         self.merge(rows, &state(row_tiles + row_tile), &mut state(row_tile));
                     }
@@ -340,7 +367,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         SCRATCH.with_borrow_mut(|Scratch { query, scores, states }| {
             self.take_query(item, query);
             let states = states.take(1, self.state_values());
-            for (number, span) in spans(item.tiles).enumerate().take(end).skip(first) {
+            for (number, span) in item.spans().enumerate().take(end).skip(first) {
                 // SAFETY: the only state in use, in this thread's memory.
                 let newest = unsafe { states.get(0) };
                 self.span(item, span, (query, scores), |row_tile| state(number, row_tile), newest);
@@ -360,9 +387,13 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
     ) {
         let start = self.segments[item.segment].start;
         for tile in first..end {
-            for row_tile in (0..item.row_tiles()).filter(|&row_tile| tile < item.tiles_of(row_tile, start)) {
+            for row_tile in 0..item.row_tiles() {
+                let own = item.first_tile(row_tile, start);
+                if tile < own || tile >= item.tiles_of(row_tile, start) {
+                    continue;
+                }
                 let mut total = state(row_tile);
-                if tile == first {
+                if tile == first.max(own) {
                     self.compute(item, row_tile, tile, query, scores, &mut total);
                 } else {
                     self.compute(item, row_tile, tile, query, scores, &mut newest);
@@ -420,10 +451,12 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
         let segment = &self.segments[item.segment];
         let (first_row, rows) = item.row_tile(row_tile);
         let first = tile * KEY_TILE;
-        // Number of keys of the tile that each row attends to.
-        let mut seen = [0usize; ROW_TILE];
-        for (index, seen) in seen.iter_mut().enumerate().take(rows) {
-            *seen = item.keys(first_row + index, segment.start).saturating_sub(first).min(KEY_TILE);
+        // Which keys of the tile each row attends to.
+        let (mut seen, mut skipped) = ([0usize; ROW_TILE], [0usize; ROW_TILE]);
+        for (index, (seen, skipped)) in seen.iter_mut().zip(&mut skipped).enumerate().take(rows) {
+            let keys = item.keys(first_row + index, segment.start);
+            *seen = keys.saturating_sub(first).min(KEY_TILE);
+            *skipped = self.window.first(keys).saturating_sub(first).min(KEY_TILE);
         }
         let blocks = seen[rows - 1].div_ceil(CACHE_BLOCK_TOKENS);
         let mut keys = [std::ptr::null::<T>(); TILE_BLOCKS];
@@ -438,6 +471,7 @@ impl<'a, T: LaneFloat, Q: LaneFloat> Call<'a, T, Q> {
             query: &query[row_tile * each..][..each],
             rows: kernel_rows(rows),
             seen,
+            skipped,
             keys: &keys[..blocks],
             values: &values[..blocks],
             key_dim: self.store.shape.key_dim,

@@ -3,7 +3,7 @@
 
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use super::{CACHE_BLOCK_TOKENS, KvCacheShape, PagedSegment, ValueStorage};
+use super::{AttentionSpan, CACHE_BLOCK_TOKENS, KvCacheShape, PagedSegment, ValueStorage};
 use crate::TensorError;
 
 pub(super) struct Gathered {
@@ -69,7 +69,7 @@ impl Gathered {
         layer: usize,
         query: &Tensor,
         segments: &[PagedSegment<'_>],
-        scale: f64,
+        scoring: (AttentionSpan, f64),
     ) -> Tensor {
         let mut first = 0;
         let parts: Vec<Tensor> = segments
@@ -78,7 +78,7 @@ impl Gathered {
             .map(|segment| {
                 let rows = query.narrow(0, first, segment.len as i64);
                 first += segment.len as i64;
-                self.one(layer, &rows, segment, scale)
+                self.one(layer, &rows, segment, scoring)
             })
             .collect();
         match parts.len() {
@@ -91,9 +91,16 @@ impl Gathered {
     }
 
     /// Attention of one segment: `[len, query heads, key_dim]` → `[len, query heads, dim]`.
-    fn one(&self, layer: usize, query: &Tensor, segment: &PagedSegment<'_>, scale: f64) -> Tensor {
-        let length = segment.start + segment.len;
-        let slots: Vec<i64> = (0..length).map(|at| slot(segment, at)).collect();
+    fn one(
+        &self,
+        layer: usize,
+        query: &Tensor,
+        segment: &PagedSegment<'_>,
+        (span, scale): (AttentionSpan, f64),
+    ) -> Tensor {
+        // Only the tokens that some query attends to are gathered.
+        let (first, end) = (span.first(segment.start + 1), segment.start + segment.len);
+        let slots: Vec<i64> = (first..end).map(|at| slot(segment, at)).collect();
         let slots = Tensor::from_slice(&slots).to_device(self.device);
         let key = self.keys[layer].index_select(0, &slots).to_kind(query.kind());
         let value = match self.shape.value {
@@ -107,10 +114,17 @@ impl Gathered {
         } else {
             (key, value)
         };
-        // Query i attends to the keys up to its own position.
+        // Query i attends to the keys up to its own position, and with a window not to those before it.
         let mask = (segment.len > 1).then(|| {
-            let size = [segment.len as i64, length as i64];
-            Tensor::ones(size, (Kind::Bool, query.device())).tril(segment.start as i64)
+            let size = [segment.len as i64, (end - first) as i64];
+            let own = (segment.start - first) as i64;
+            let mask = Tensor::ones(size, (Kind::Bool, query.device())).tril(own);
+            match span {
+                AttentionSpan::All => mask,
+                AttentionSpan::Window(window) => {
+                    mask.triu(own + 1 - i64::try_from(window.max(1)).unwrap_or(i64::MAX))
+                }
+            }
         });
         let output = Tensor::scaled_dot_product_attention(
             &query,

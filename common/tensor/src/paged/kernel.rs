@@ -29,6 +29,8 @@ pub(super) struct TilePass<'a, T> {
     pub(super) rows: usize,
     /// Number of keys of the tile that each row attends to, at most 16 times the number of blocks.
     pub(super) seen: [usize; ROW_TILE],
+    /// How many of these each row does not attend to, at their start.
+    pub(super) skipped: [usize; ROW_TILE],
     /// Blocks of keys, `[key_dim][16]`, or `[16][stride]` with `by_rows`.
     pub(super) keys: &'a [*const T],
     /// Blocks of values, `[16][stride]`.
@@ -75,7 +77,18 @@ impl<T: LaneFloat> TilePass<'_, T> {
     #[inline(always)]
     unsafe fn of_rows<L: Lanes, const ROWS: usize>(self) {
         let Self {
-            query, seen, keys, values, key_dim, by_rows, stride, value_stride, scores, mut state, ..
+            query,
+            seen,
+            skipped,
+            keys,
+            values,
+            key_dim,
+            by_rows,
+            stride,
+            value_stride,
+            scores,
+            mut state,
+            ..
         } = self;
         // SAFETY: guaranteed by the caller.
         unsafe {
@@ -92,7 +105,7 @@ impl<T: LaneFloat> TilePass<'_, T> {
             let mut most = 0;
             for row in 0..ROWS {
                 most = most.max(seen[row]);
-                softmax::<L>(&mut scores.0[row], seen[row], keys.len(), row, &mut state);
+                softmax::<L>(&mut scores.0[row], [skipped[row], seen[row]], keys.len(), row, &mut state);
             }
             let mut place = WeightedSum { values, most, stride, value_stride, first: 0 };
             if ROWS == 8 {
@@ -173,21 +186,22 @@ unsafe fn row_scores<L: Lanes, T: LaneFloat, const ROWS: usize>(
     }
 }
 
-/// Replaces the scores of a row by `e^(score − largest)`, and by 0 from key `seen` on.
+/// Replaces the scores of a row by `e^(score − largest)`, and by 0 before key `first` and from key `seen` on.
 #[inline(always)]
 unsafe fn softmax<L: Lanes>(
     scores: &mut [f32; KEY_TILE],
-    seen: usize,
+    [first, seen]: [usize; 2],
     blocks: usize,
     row: usize,
     state: &mut State<'_>,
 ) {
     let end = blocks * CACHE_BLOCK_TOKENS;
-    if seen == 0 {
+    if first >= seen {
         scores[..end].fill(0.0);
         (state.stats.largest[row], state.stats.sum[row]) = (f32::NEG_INFINITY, 0.0);
         return;
     }
+    scores[..first].fill(f32::NEG_INFINITY);
     scores[seen..end].fill(f32::NEG_INFINITY);
     // SAFETY: guaranteed by the caller; `end` is at most the length of the row.
     unsafe {
@@ -297,6 +311,13 @@ impl Kernel for Merge<'_> {
         );
         for row in 0..rows {
             if part.stats.largest[row] == f32::NEG_INFINITY {
+                continue;
+            }
+            if total.stats.largest[row] == f32::NEG_INFINITY {
+                total.stats.largest[row] = part.stats.largest[row];
+                total.stats.sum[row] = part.stats.sum[row];
+                let values = row * stride..(row + 1) * stride;
+                total.values[values.clone()].copy_from_slice(&part.values[values]);
                 continue;
             }
             // SAFETY: the lengths were checked above; `dispatch` chose a level that the CPU has.

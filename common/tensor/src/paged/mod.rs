@@ -58,11 +58,32 @@ pub struct PagedSegment<'a> {
     pub blocks: &'a [u32],
 }
 
+/// Which tokens of its sequence a token attends to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttentionSpan {
+    /// All up to itself.
+    All,
+    /// This many, up to and including itself (Beltagy et al. 2020, "Longformer"); at least 1.
+    Window(usize),
+}
+
+impl AttentionSpan {
+    /// The first token that one with `tokens` tokens up to and including itself attends to.
+    fn first(self, tokens: usize) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Window(window) => tokens.saturating_sub(window.max(1)),
+        }
+    }
+}
+
 /// The keys and values of all layers, in blocks of [`CACHE_BLOCK_TOKENS`] tokens. Which sequence uses which block is
 /// decided by the caller.
 ///
 /// ```
-/// use videosdgx_tensor::{Device, Kind, KvCache, KvCacheShape, PagedSegment, Tensor, TensorError, ValueStorage};
+/// use videosdgx_tensor::{
+///     AttentionSpan, Device, Kind, KvCache, KvCacheShape, PagedSegment, Tensor, TensorError, ValueStorage,
+/// };
 ///
 /// # fn main() -> Result<(), TensorError> {
 /// let shape = KvCacheShape { layers: 1, heads: 2, key_dim: 16, value: ValueStorage::Separate(16) };
@@ -72,7 +93,7 @@ pub struct PagedSegment<'a> {
 /// let prompt = [PagedSegment { start: 0, len: 3, blocks: &[2] }];
 /// let random = |heads: i64| Tensor::randn([3, heads, 16], (Kind::Float, Device::Cpu));
 /// cache.write(0, &random(2), Some(&random(2)), &prompt);
-/// let output = cache.attention(0, &random(4), &prompt, 0.25);
+/// let output = cache.attention(0, &random(4), &prompt, AttentionSpan::All, 0.25);
 /// assert_eq!(output.size(), [3, 4, 16]);
 /// # Ok(())
 /// # }
@@ -161,8 +182,8 @@ impl KvCache {
         }
     }
 
-    /// Causal attention of the segments' queries over all tokens of their sequences up to themselves, which must be
-    /// in the cache already. Neighbouring query heads share a key head.
+    /// Causal attention of the segments' queries over the tokens of their sequences up to themselves, all or the
+    /// newest ones (`span`), which must be in the cache already. Neighbouring query heads share a key head.
     ///
     /// `query`: `[T, query_heads, key_dim]` f32, bf16 or f16, last two dimensions contiguous → `[T, query_heads,
     /// dim]`, contiguous, in the query's type. On the CPU the result of a row is bit-identical in every batch and
@@ -172,12 +193,13 @@ impl KvCache {
         layer: usize,
         query: &Tensor,
         segments: &[PagedSegment<'_>],
+        span: AttentionSpan,
         scale: f64,
     ) -> Tensor {
         self.check(layer, segments);
         match &self.storage {
-            CacheStorage::Host(store) => store.attention(layer, query, segments, scale),
-            CacheStorage::Device(store) => store.attention(layer, query, segments, scale),
+            CacheStorage::Host(store) => store.attention(layer, query, segments, (span, scale)),
+            CacheStorage::Device(store) => store.attention(layer, query, segments, (span, scale)),
         }
     }
 

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
 use super::attend::Call;
-use super::{CACHE_BLOCK_TOKENS, KvCacheShape, PagedSegment, ValueStorage};
+use super::{AttentionSpan, CACHE_BLOCK_TOKENS, KvCacheShape, PagedSegment, ValueStorage};
 use crate::TensorError;
 use crate::cpu::Pages;
 use crate::cpu::lanes::{LaneFloat, Level};
@@ -174,12 +174,12 @@ impl Store {
         layer: usize,
         query: &Tensor,
         segments: &[PagedSegment<'_>],
-        scale: f64,
+        scoring: (AttentionSpan, f64),
     ) -> Tensor {
         match self.kind {
-            Kind::BFloat16 => self.attention_over::<bf16>(layer, query, segments, scale),
-            Kind::Half => self.attention_over::<f16>(layer, query, segments, scale),
-            _ => self.attention_over::<f32>(layer, query, segments, scale),
+            Kind::BFloat16 => self.attention_over::<bf16>(layer, query, segments, scoring),
+            Kind::Half => self.attention_over::<f16>(layer, query, segments, scoring),
+            _ => self.attention_over::<f32>(layer, query, segments, scoring),
         }
     }
 
@@ -188,12 +188,12 @@ impl Store {
         layer: usize,
         query: &Tensor,
         segments: &[PagedSegment<'_>],
-        scale: f64,
+        scoring: (AttentionSpan, f64),
     ) -> Tensor {
         match query.kind() {
-            Kind::BFloat16 => self.attention_of::<T, bf16>(layer, query, segments, scale),
-            Kind::Half => self.attention_of::<T, f16>(layer, query, segments, scale),
-            _ => self.attention_of::<T, f32>(layer, query, segments, scale),
+            Kind::BFloat16 => self.attention_of::<T, bf16>(layer, query, segments, scoring),
+            Kind::Half => self.attention_of::<T, f16>(layer, query, segments, scoring),
+            _ => self.attention_of::<T, f32>(layer, query, segments, scoring),
         }
     }
 
@@ -202,7 +202,7 @@ impl Store {
         layer: usize,
         query: &Tensor,
         segments: &[PagedSegment<'_>],
-        scale: f64,
+        scoring: (AttentionSpan, f64),
     ) -> Tensor {
         let tokens: usize = segments.iter().map(|segment| segment.len).sum();
         let heads = usize::try_from(query.size()[1]).unwrap_or(0);
@@ -214,7 +214,7 @@ impl Store {
         let rows = Rows::<Q>::new(query, tokens, heads, self.shape.key_dim);
         let dim = self.shape.value.dim();
         let output = Tensor::empty([tokens as i64, heads as i64, dim as i64], (Q::KIND, Device::Cpu));
-        Call::<T, Q>::new((self, layer), (&rows, heads), segments, scale as f32, &output).run();
+        Call::<T, Q>::new((self, layer), (&rows, heads), segments, scoring, &output).run();
         output
     }
 }

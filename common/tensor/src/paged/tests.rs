@@ -91,6 +91,15 @@ fn segments(sequences: &[Sequence]) -> Vec<PagedSegment<'_>> {
         .collect()
 }
 
+/// Windows of layer 1: smaller than a block, within a tile of keys, a whole one, and over several.
+const WINDOWS: [(usize, AttentionSpan); 5] = [
+    (1, AttentionSpan::Window(1)),
+    (1, AttentionSpan::Window(5)),
+    (1, AttentionSpan::Window(70)),
+    (1, AttentionSpan::Window(128)),
+    (1, AttentionSpan::Window(290)),
+];
+
 const SIZES: [(usize, usize); 7] = [(0, 1), (37, 1), (0, 70), (130, 19), (300, 1), (127, 2), (0, 16)];
 
 #[rstest]
@@ -113,12 +122,13 @@ fn agrees_with_libtorch(
     for level in Level::available() {
         let (mut ours, mut reference) = (host(shape, stored, level, blocks), gathered(shape, stored, blocks));
         fill(&mut [&mut ours, &mut reference], &sequences, kind);
-        for layer in 0..2 {
-            let expected = reference.attention(layer, &query.to_device(device()), &segments(&sequences), 0.3);
-            let result = ours.attention(layer, &query, &segments(&sequences), 0.3);
+        for (layer, span) in [(0, AttentionSpan::All), (1, AttentionSpan::All)].into_iter().chain(WINDOWS) {
+            let segments = segments(&sequences);
+            let expected = reference.attention(layer, &query.to_device(device()), &segments, span, 0.3);
+            let result = ours.attention(layer, &query, &segments, span, 0.3);
             assert_eq!((result.size(), result.kind()), (expected.size(), kind));
             let error = relative_error(&result, &expected);
-            assert!(error < bound, "{level:?}, layer {layer}: {error}");
+            assert!(error < bound, "{level:?}, layer {layer}, {span:?}: {error}");
         }
     }
 }
@@ -132,6 +142,7 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
         ValueStorage,
     ),
     #[values(Kind::Float, Kind::BFloat16)] kind: Kind,
+    #[values(AttentionSpan::All, AttentionSpan::Window(9), AttentionSpan::Window(131))] span: AttentionSpan,
 ) {
     seed(22);
     let (heads, group, key_dim, value) = sizes;
@@ -142,7 +153,7 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
     for level in Level::available() {
         let mut cache = host(shape, kind, level, blocks);
         fill(&mut [&mut cache], &sequences, kind);
-        let all = cache.attention(0, &query, &segments(&sequences), 0.1);
+        let all = cache.attention(0, &query, &segments(&sequences), span, 0.1);
         let mut first = 0;
         for sequence in &sequences {
             for (start, len) in [(0, 1), (0, 33), (33, 12), (40, 5), (44, 1), (129, 1), (17, 113), (250, 40)]
@@ -152,7 +163,7 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
                 }
                 let rows = |tensor: &Tensor| tensor.narrow(0, first + start as i64, len as i64);
                 let alone = [PagedSegment { start, len, blocks: &sequence.blocks }];
-                let part = cache.attention(0, &rows(&query), &alone, 0.1);
+                let part = cache.attention(0, &rows(&query), &alone, span, 0.1);
                 assert_eq!(part, rows(&all), "{level:?}: {len} from {start} of {}", sequence.len);
             }
             first += sequence.len as i64;
@@ -164,6 +175,8 @@ fn a_row_is_the_same_alone_in_every_batch_and_in_every_chunking(
 #[rstest]
 fn long_contexts_agree_with_libtorch_and_in_every_chunking(
     #[values(2047, 3000, 8190, 10_230)] start: usize,
+    #[values(AttentionSpan::All, AttentionSpan::Window(300), AttentionSpan::Window(4096))]
+    span: AttentionSpan,
     #[values((2, 3, 16, ValueStorage::Separate(16)), (1, 4, 24, ValueStorage::KeyPrefix(16)))] sizes: (
         usize,
         usize,
@@ -180,14 +193,14 @@ fn long_contexts_agree_with_libtorch_and_in_every_chunking(
         let (mut ours, mut reference) =
             (host(shape, Kind::Float, level, blocks), gathered(shape, Kind::Float, blocks));
         fill(&mut [&mut ours, &mut reference], &sequences, Kind::Float);
-        let all = ours.attention(0, &query, &segments(&sequences), 0.3);
-        let expected = reference.attention(0, &query.to_device(device()), &segments(&sequences), 0.3);
+        let all = ours.attention(0, &query, &segments(&sequences), span, 0.3);
+        let expected = reference.attention(0, &query.to_device(device()), &segments(&sequences), span, 0.3);
         let error = relative_error(&all, &expected);
         assert!(error < 2e-6, "{level:?}: {error}");
         for (first, len) in [(0, 1), (1, 4), (5, 33), (69, 1)] {
             let rows = |tensor: &Tensor| tensor.narrow(0, first as i64, len as i64);
             let alone = [PagedSegment { start: start + first, len, blocks: &sequences[0].blocks }];
-            let part = ours.attention(0, &rows(&query), &alone, 0.3);
+            let part = ours.attention(0, &rows(&query), &alone, span, 0.3);
             assert_eq!(part, rows(&all), "{level:?}: {len} from {first}");
         }
     }
@@ -205,11 +218,15 @@ fn remaining_blocks_survive_resizing(#[values(true, false)] on_host: bool, #[val
     let sequences = vec![Sequence { blocks: table, ..sequences.into_iter().next().expect("one") }];
     fill(&mut [&mut cache], &sequences, Kind::Float);
     let query = random(&[60, 4, 24], Kind::Float).to_device(place(&cache));
-    let before = cache.attention(1, &query, &segments(&sequences), 0.2);
+    let before = cache.attention(1, &query, &segments(&sequences), AttentionSpan::All, 0.2);
     for blocks in [4000, 9, 4] {
         cache.resize(blocks).expect("small");
         assert_eq!(cache.blocks(), blocks);
-        assert_eq!(cache.attention(1, &query, &segments(&sequences), 0.2), before, "{blocks} blocks");
+        assert_eq!(
+            cache.attention(1, &query, &segments(&sequences), AttentionSpan::All, 0.2),
+            before,
+            "{blocks} blocks"
+        );
     }
     let own = if own { 16 } else { 0 };
     assert_eq!(cache.bytes_per_token(), 2 * 2 * (24 + own) * 4);
@@ -232,5 +249,33 @@ fn no_rows_and_no_tokens() {
     let mut cache = KvCache::new(shape, Kind::Float, Device::Cpu).expect("small");
     let none = random(&[0, 2, 16], Kind::Float);
     cache.write(0, &random(&[0, 1, 16], Kind::Float), Some(&random(&[0, 1, 16], Kind::Float)), &[]);
-    assert_eq!(cache.attention(0, &none, &[], 1.0).size(), [0, 2, 16]);
+    assert_eq!(cache.attention(0, &none, &[], AttentionSpan::All, 1.0).size(), [0, 2, 16]);
+}
+
+/// A window is the newest tokens, itself included: the keys before it have no influence, its first one has.
+#[test]
+fn a_window_ends_where_it_says() {
+    seed(25);
+    let shape = KvCacheShape { layers: 1, heads: 1, key_dim: 16, value: ValueStorage::Separate(16) };
+    let (sequences, blocks) = sequences(&[(0, 40)]);
+    let (key, value) = (random(&[40, 1, 16], Kind::Float), random(&[40, 1, 16], Kind::Float));
+    let query = random(&[40, 1, 16], Kind::Float);
+    let (window, changed) = (6, 20);
+    let other = value.copy();
+    let _ = other.get(changed).fill_(9.0);
+    for on_host in [true, false] {
+        let attend = |value: &Tensor| {
+            let mut cache = match on_host {
+                true => host(shape, Kind::Float, Level::detect(), blocks),
+                false => gathered(shape, Kind::Float, blocks),
+            };
+            let (place, segments) = (place(&cache), segments(&sequences));
+            cache.write(0, &key.to_device(place), Some(&value.to_device(place)), &segments);
+            let span = AttentionSpan::Window(window);
+            cache.attention(0, &query.to_device(place), &segments, span, 0.3).to_device(Device::Cpu)
+        };
+        let (before, after) = (attend(&value), attend(&other));
+        let differ: Vec<i64> = (0..40).filter(|&row| before.get(row) != after.get(row)).collect();
+        assert_eq!(differ, (changed..changed + window as i64).collect::<Vec<_>>(), "host: {on_host}");
+    }
 }

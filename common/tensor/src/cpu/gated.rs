@@ -1,4 +1,4 @@
-//! The gated activation of the feed-forward network (Shazeer 2020, "GLU variants improve transformer").
+//! The gated activations of feed-forward networks (Shazeer 2020, "GLU variants improve transformer").
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
@@ -14,24 +14,43 @@ const WORTH_A_THREAD: usize = 1 << 14;
 ///
 /// `gate_up`: `[…, 2·n]` f32, bf16 or f16, gate in the first half → `[…, n]`.
 pub fn swiglu(gate_up: &Tensor) -> Tensor {
+    gated::<SILU>(gate_up)
+}
+
+/// `gelu(gate) · up` with GELU's approximation by tanh (Hendrycks & Gimpel 2016), computed in f32.
+///
+/// `gate_up`: `[…, 2·n]` f32, bf16 or f16, gate in the first half → `[…, n]`.
+pub fn geglu(gate_up: &Tensor) -> Tensor {
+    gated::<GELU>(gate_up)
+}
+
+/// `√(8/π)`
+const ROOT_8_BY_PI: f32 = 1.595_769_1;
+
+/// The activation of the gate: a number, so that the kernel is compiled for each.
+const SILU: u8 = 0;
+const GELU: u8 = 1;
+
+fn gated<const ACTIVATION: u8>(gate_up: &Tensor) -> Tensor {
     if gate_up.device() != Device::Cpu {
-        return by_libtorch(gate_up);
+        return by_libtorch::<ACTIVATION>(gate_up);
     }
     let gate_up = gate_up.contiguous();
     match gate_up.kind() {
-        Kind::BFloat16 => on_host::<bf16>(Level::detect(), &gate_up),
-        Kind::Half => on_host::<f16>(Level::detect(), &gate_up),
-        Kind::Float => on_host::<f32>(Level::detect(), &gate_up),
-        _ => by_libtorch(&gate_up),
+        Kind::BFloat16 => on_host::<bf16, ACTIVATION>(Level::detect(), &gate_up),
+        Kind::Half => on_host::<f16, ACTIVATION>(Level::detect(), &gate_up),
+        Kind::Float => on_host::<f32, ACTIVATION>(Level::detect(), &gate_up),
+        _ => by_libtorch::<ACTIVATION>(&gate_up),
     }
 }
 
-fn by_libtorch(gate_up: &Tensor) -> Tensor {
+fn by_libtorch<const ACTIVATION: u8>(gate_up: &Tensor) -> Tensor {
     let parts = gate_up.chunk(2, -1);
-    parts[0].silu() * &parts[1]
+    let gate = if ACTIVATION == GELU { parts[0].gelu("tanh") } else { parts[0].silu() };
+    gate * &parts[1]
 }
 
-fn on_host<T: LaneFloat>(level: Level, gate_up: &Tensor) -> Tensor {
+fn on_host<T: LaneFloat, const ACTIVATION: u8>(level: Level, gate_up: &Tensor) -> Tensor {
     let mut shape = gate_up.size();
     let width = shape.last().map_or(0, |&width| usize::try_from(width / 2).unwrap_or(0));
     if let Some(last) = shape.last_mut() {
@@ -48,20 +67,20 @@ fn on_host<T: LaneFloat>(level: Level, gate_up: &Tensor) -> Tensor {
             let (gate, up) = input[2 * row * width..2 * (row + 1) * width].split_at(width);
             // SAFETY: no other piece has this row.
             let output = unsafe { shared.slice(row * width, width) };
-            dispatch(level, Row { gate, up, output });
+            dispatch(level, Row::<T, ACTIVATION> { gate, up, output });
         }
     });
     output
 }
 
 /// One row; all slices have the same length.
-struct Row<'a, T> {
+struct Row<'a, T, const ACTIVATION: u8> {
     gate: &'a [T],
     up: &'a [T],
     output: &'a mut [T],
 }
 
-impl<T: LaneFloat> Kernel for Row<'_, T> {
+impl<T: LaneFloat, const ACTIVATION: u8> Kernel for Row<'_, T, ACTIVATION> {
     type Output = ();
 
     #[inline(always)]
@@ -75,26 +94,35 @@ impl<T: LaneFloat> Kernel for Row<'_, T> {
         unsafe {
             for at in (0..whole).step_by(16) {
                 let (gate, up) = (T::load::<L>(gate.as_ptr().add(at)), T::load::<L>(up.as_ptr().add(at)));
-                T::store::<L>(output.as_mut_ptr().add(at), gated::<L>(gate, up));
+                T::store::<L>(output.as_mut_ptr().add(at), product::<L, ACTIVATION>(gate, up));
             }
             if whole < width {
                 let gate = T::load_some::<L>(gate.as_ptr().add(whole), width - whole);
                 let up = T::load_some::<L>(up.as_ptr().add(whole), width - whole);
-                T::store_some::<L>(output.as_mut_ptr().add(whole), gated::<L>(gate, up), width - whole);
+                let product = product::<L, ACTIVATION>(gate, up);
+                T::store_some::<L>(output.as_mut_ptr().add(whole), product, width - whole);
             }
         }
     }
 }
 
-/// `gate / (1 + e^−gate) · up`.
+/// `gate / (1 + e^−s) · up`, where `s` is `gate` for SiLU and `√(8/π) · (gate + 0.044715 · gate³)` for GELU, since
+/// `½ (1 + tanh(s/2)) = 1 / (1 + e^−s)`.
 ///
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn gated<L: Lanes>(gate: L::F, up: L::F) -> L::F {
+unsafe fn product<L: Lanes, const ACTIVATION: u8>(gate: L::F, up: L::F) -> L::F {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let divisor = L::add(L::splat(1.0), L::exp(L::sub(L::splat(0.0), gate)));
+        let slope = if ACTIVATION == GELU {
+            let cubic =
+                L::fma(L::mul(gate, gate), L::splat(ROOT_8_BY_PI * 0.044_715), L::splat(ROOT_8_BY_PI));
+            L::mul(gate, cubic)
+        } else {
+            gate
+        };
+        let divisor = L::add(L::splat(1.0), L::exp(L::sub(L::splat(0.0), slope)));
         L::mul(L::div(gate, divisor), up)
     }
 }
@@ -112,17 +140,23 @@ mod tests {
         tch::manual_seed(34);
         let (kind, bound) = kind;
         let input = (Tensor::randn([size.0, 2 * size.1], (Kind::Float, Device::Cpu)) * 9).to_kind(kind);
-        let expected = by_libtorch(&input.to_kind(Kind::Double));
+        compare::<SILU>(&input, bound);
+        compare::<GELU>(&input, bound);
+    }
+
+    fn compare<const ACTIVATION: u8>(input: &Tensor, bound: f64) {
+        let (kind, size) = (input.kind(), input.size());
+        let expected = by_libtorch::<ACTIVATION>(&input.to_kind(Kind::Double));
         for level in Level::available() {
             let result = match kind {
-                Kind::BFloat16 => on_host::<bf16>(level, &input),
-                Kind::Half => on_host::<f16>(level, &input),
-                _ => on_host::<f32>(level, &input),
+                Kind::BFloat16 => on_host::<bf16, ACTIVATION>(level, input),
+                Kind::Half => on_host::<f16, ACTIVATION>(level, input),
+                _ => on_host::<f32, ACTIVATION>(level, input),
             };
-            assert_eq!((result.size(), result.kind()), (vec![size.0, size.1], kind));
+            assert_eq!((result.size(), result.kind()), (vec![size[0], size[1] / 2], kind));
             let error = (result.to_kind(Kind::Double) - &expected).norm() / expected.norm();
             let error = f64::try_from(error).expect("a number");
-            assert!(error < bound, "{level:?}: {error}");
+            assert!(error < bound, "activation {ACTIVATION}, {level:?}: {error}");
         }
     }
 
@@ -132,6 +166,11 @@ mod tests {
         let result = Vec::<f32>::try_from(swiglu(&input)).expect("one dimension");
         assert!(result[0].abs() < 1e-20 && result[1].abs() < 1e-20);
         assert_eq!(result[2..], [200.0, 1e4]);
-        assert!(swiglu(&Tensor::from_slice(&[f32::NAN, 1.0])).isnan().all().int64_value(&[]) == 1);
+        let result = Vec::<f32>::try_from(geglu(&input)).expect("one dimension");
+        assert!(result[0].abs() < 1e-20 && result[1].abs() < 1e-20);
+        assert_eq!(result[2..], [200.0, 1e4]);
+        for activation in [swiglu, geglu] {
+            assert!(activation(&Tensor::from_slice(&[f32::NAN, 1.0])).isnan().all().int64_value(&[]) == 1);
+        }
     }
 }
