@@ -47,6 +47,17 @@ MODELS = {
         tie_word_embeddings=True, image_token_id=151655, video_token_id=151656, vision_start_token_id=151652,
         vision_end_token_id=151653,
     )),
+    "gemma-3-12b": ("Gemma3ForConditionalGeneration", "Gemma3Config", dict(
+        text_config=dict(
+            hidden_size=3840, intermediate_size=15360, num_hidden_layers=48, num_attention_heads=16, num_key_value_heads=8,
+            sliding_window=1024, rope_scaling=dict(rope_type="linear", factor=8.0),
+        ),
+        vision_config=dict(
+            hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, image_size=896,
+            patch_size=14, vision_use_head=False,
+        ),
+        mm_tokens_per_image=256, boi_token_index=255999, eoi_token_index=256000, image_token_index=262144,
+    )),
     "qwen3-coder-30b": ("Qwen3MoeForCausalLM", "Qwen3MoeConfig", dict(
         vocab_size=151936, hidden_size=2048, intermediate_size=5472, moe_intermediate_size=768, num_hidden_layers=48,
         num_attention_heads=32, num_key_value_heads=4, head_dim=128, num_experts=128, num_experts_per_tok=8,

@@ -1,13 +1,14 @@
 //! One layer of a decoder: attention, then feed-forward, each applied to a normalised input and added to the residual
-//! stream.
+//! stream, in some families after another norm.
 
-use tch::Tensor;
-use videosdgx_tensor::{KvCache, TensorError, Weights};
+use tch::{Kind, Tensor};
+use videosdgx_tensor::{KvCache, TensorError, Weights, rms_norm};
 
 use crate::attention::{Attention, Step};
 use crate::mlp::{GatedMlp, GatedNames};
 use crate::moe::Mixture;
-use crate::names::{Layout, Part};
+use crate::names::{Names, Part};
+use crate::norm::norm_weight;
 use crate::{DecoderConfig, FeedForward};
 
 pub(crate) struct Layer {
@@ -15,8 +16,17 @@ pub(crate) struct Layer {
     pub(crate) input_norm: Tensor,
     /// Weight of the norm before feed-forward, `[hidden]`.
     pub(crate) mlp_norm: Tensor,
+    /// Norms of the outputs of attention and feed-forward.
+    output_norms: Option<OutputNorms>,
     attention: Attention,
     feed_forward: Unit,
+}
+
+/// Weights `[hidden]`, and the epsilon of both.
+struct OutputNorms {
+    attention: Tensor,
+    feed_forward: Tensor,
+    eps: f64,
 }
 
 enum Unit {
@@ -29,28 +39,38 @@ impl Layer {
     pub(crate) fn load(
         weights: &Weights,
         config: &DecoderConfig,
-        layout: Layout,
+        names: Names,
         index: usize,
     ) -> Result<Self, TensorError> {
-        let weights = &weights.at(layout.layer(config.family, index));
-        let norm = |part| weights.at(layout.part(part)).tensor("weight", &[config.hidden]);
-        let names = GatedNames {
-            gate: layout.part(Part::Gate),
-            up: layout.part(Part::Up),
-            down: layout.part(Part::Down),
+        let weights = &weights.at(names.layer(index));
+        let norm = |part| norm_weight(&weights.at(names.part(part)), config.hidden, &config.block);
+        let gated = GatedNames {
+            gate: names.part(Part::Gate),
+            up: names.part(Part::Up),
+            down: names.part(Part::Down),
+        };
+        let output_norms = match config.block.output_norms {
+            true => Some(OutputNorms {
+                attention: norm(Part::AttentionOutputNorm)?,
+                feed_forward: norm(Part::MlpOutputNorm)?,
+                eps: config.norm_eps,
+            }),
+            false => None,
         };
         let feed_forward = match &config.layers[index] {
             FeedForward::Dense { intermediate, bias } => {
-                Unit::Dense(GatedMlp::load(weights, names, config.hidden, *intermediate, *bias)?)
+                let sizes = [config.hidden, *intermediate];
+                Unit::Dense(GatedMlp::load(weights, gated, sizes, *bias, config.block.activation)?)
             }
             FeedForward::Sparse(sparse) => {
-                Unit::Sparse(Mixture::load(weights, sparse, config.hidden, layout)?)
+                Unit::Sparse(Mixture::load(weights, sparse, config.hidden, names)?)
             }
         };
         Ok(Self {
             input_norm: norm(Part::InputNorm)?,
             mlp_norm: norm(Part::MlpNorm)?,
-            attention: Attention::load(weights, config, layout)?,
+            output_norms,
+            attention: Attention::load(weights, config, names, index)?,
             feed_forward,
         })
     }
@@ -63,14 +83,24 @@ impl Layer {
         index: usize,
         cache: &mut KvCache,
     ) -> Tensor {
-        self.attention.forward(normed, step, index, cache)
+        let output = self.attention.forward(normed, step, index, cache);
+        self.normed(output, |norms| &norms.attention)
     }
 
     /// `[rows, hidden]`, after the second norm → the output of feed-forward, which is added to the residual stream.
     pub(crate) fn feed_forward(&self, normed: &Tensor) -> Tensor {
-        match &self.feed_forward {
+        let output = match &self.feed_forward {
             Unit::Dense(unit) => unit.forward(normed),
             Unit::Sparse(mixture) => mixture.forward(normed),
+        };
+        self.normed(output, |norms| &norms.feed_forward)
+    }
+
+    /// The output as it is added to the residual stream: in f32 after its norm, if the family has one.
+    fn normed(&self, output: Tensor, weight: impl Fn(&OutputNorms) -> &Tensor) -> Tensor {
+        match &self.output_norms {
+            Some(norms) => rms_norm(&output.to_kind(Kind::Float), weight(norms), norms.eps),
+            None => output,
         }
     }
 }

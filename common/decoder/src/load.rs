@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
-use videosdgx_tensor::{KvCache, TensorError, Weights, catch_libtorch_errors};
+use videosdgx_tensor::{Checkpoint, KvCache, Weights, catch_libtorch_errors};
 
 use crate::attention::cache_shape;
-use crate::layer::Layer;
-use crate::names::{Layout, VISION};
+use crate::names::{Names, VISION, is_unused_vision};
 use crate::pictures::Pictures;
-use crate::rotary::Rotary;
+use crate::stack::Stack;
 use crate::vision::{VisionConfig, VisionTower};
 use crate::{DecoderConfig, LoadError, LoadOptions, Source, TextModel};
 
@@ -59,74 +57,62 @@ impl Source {
     }
 
     fn load_all(self, vision: Option<&VisionConfig>, options: &LoadOptions) -> Result<TextModel, LoadError> {
-        let Self { config, checkpoint, layout, .. } = self;
-        let mut weights =
-            Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
-        if options.exact {
-            weights = weights.exact();
-        } else if let Some(folder) = &options.weight_cache {
-            weights = weights.with_weight_cache(folder);
-        }
-        let embedding = layout.embedding(config.family);
-        let embedding = weights.unquantized().embedding(&embedding, config.vocab, config.hidden)?;
+        let Self { config, checkpoint, names, .. } = self;
+        let weights = weights(checkpoint, options);
+        let embedding = weights.unquantized().embedding(&names.embedding(), config.vocab, config.hidden)?;
         let head = match config.tied_head {
             true => embedding.tied_output(),
-            false => weights.unquantized().linear(layout.head(), config.hidden, config.vocab, false)?,
+            false => weights.unquantized().linear(names.head(), config.hidden, config.vocab, false)?,
         };
-        let layers = (0..config.layers.len()).map(|index| Layer::load(&weights, &config, layout, index));
-        let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let norm = weights.at(layout.final_norm(config.family)).tensor("weight", &[config.hidden])?;
+        let stack = Stack::load(&weights, &config, names)?;
         let pictures = match vision {
             Some(vision) => Some(Pictures::new(VisionTower::load(&weights.at(VISION), vision)?)),
             None => None,
         };
-        let factors = rope_factors(&weights, config.rope.dim)?;
         weights.finish_weight_cache();
         let model = TextModel {
-            rotary: Rotary::new(&config.rope, factors.as_deref(), options.device),
             cache: KvCache::new(cache_shape(&config), options.cache_kind, options.device)?,
             device: options.device,
             kind: options.kind,
-            unused: unused(&weights, &config, layout),
+            unused: unused(&weights, &config, names),
             weight_bytes: weights.resident_bytes(),
             config,
             embedding,
-            layers,
-            norm,
+            stack,
             head,
             pictures,
         };
-        if !model.unused.is_empty() {
-            let (count, first) = (model.unused.len(), &model.unused[0]);
-            tracing::warn!(count, first, "tensors of the checkpoint are not used");
-        }
         Ok(model)
     }
 }
 
-/// Divisors of the rotary frequencies, if a GGUF file has them.
-fn rope_factors(weights: &Weights, dim: i64) -> Result<Option<Vec<f32>>, TensorError> {
-    const NAME: &str = "rope_freqs.weight";
-    if !weights.contains(NAME) {
-        return Ok(None);
+/// The weights of a checkpoint as `options` say.
+pub(crate) fn weights(checkpoint: Checkpoint, options: &LoadOptions) -> Weights {
+    let weights = Weights::new(Arc::new(checkpoint), options.device, options.kind, options.quantization);
+    match &options.weight_cache {
+        _ if options.exact => weights.exact(),
+        Some(folder) => weights.with_weight_cache(folder),
+        None => weights,
     }
-    let factors: Tensor = weights.tensor_as(NAME, &[dim / 2], Kind::Float)?;
-    Ok(Some(Vec::try_from(factors.to_device(tch::Device::Cpu))?))
 }
 
-/// Tensors that were not loaded and are not redundant, sorted.
-fn unused(weights: &Weights, config: &DecoderConfig, layout: Layout) -> Vec<String> {
-    let mut names = weights.unused();
-    names.retain(|name| !is_ignorable(config, layout, name));
-    names
+/// Tensors that were not loaded and are not redundant, sorted; a warning is logged if there are any.
+pub(crate) fn unused(weights: &Weights, config: &DecoderConfig, names: Names) -> Vec<String> {
+    let mut unused = weights.unused();
+    unused.retain(|name| !is_ignorable(config, names, name));
+    if let Some(first) = unused.first() {
+        tracing::warn!(count = unused.len(), first, "tensors of the checkpoint are not used");
+    }
+    unused
 }
 
 /// Whether a tensor is in some files and is not needed: layers for multi-token prediction, a second copy of a tied
-/// output layer, and tensors that only repeat the configuration.
-pub(crate) fn is_ignorable(config: &DecoderConfig, layout: Layout, name: &str) -> bool {
+/// output layer, tensors that only repeat the configuration, and a vision tower that is not used.
+pub(crate) fn is_ignorable(config: &DecoderConfig, names: Names, name: &str) -> bool {
     let layers = config.layers.len();
-    let extra = |index| name.starts_with(&format!("{}.", layout.layer(config.family, index)));
+    let extra = |index| name.starts_with(&format!("{}.", names.layer(index)));
     (layers..layers + config.extra_layers).any(extra)
         || REDUNDANT.iter().any(|suffix| name.ends_with(suffix))
-        || (config.tied_head && name.strip_suffix(".weight") == Some(layout.head()))
+        || (config.tied_head && name.strip_suffix(".weight") == Some(names.head()))
+        || is_unused_vision(config.family, name)
 }

@@ -38,15 +38,41 @@ impl Source {
     /// Estimates the memory for loading with `options` and for computing; the KV cache is not included.
     #[must_use]
     pub fn memory(&self, options: &LoadOptions) -> MemoryEstimate {
+        let computing = self.computing_bytes([STEP_ROWS, LOGIT_ROWS]);
+        self.estimate(options, computing, |_| true)
+    }
+
+    /// As [`Source::memory`], for the hidden states of `tokens` tokens ([`HiddenStates`](crate::HiddenStates)): without
+    /// token embedding and output layer, with the result and the keys and values of one layer.
+    #[must_use]
+    pub fn hidden_states_memory(&self, options: &LoadOptions, tokens: u64) -> MemoryEstimate {
+        let (config, element) = (&self.config, options.kind.elt_size_in_bytes() as u64);
+        let row = config.hidden.unsigned_abs() * (config.layers.len() as u64 + 1)
+            + config.cache_width().unsigned_abs();
+        let computing = self.computing_bytes([tokens, 0]) + tokens * row * element;
+        let unused = [self.names.embedding(), self.names.head().to_owned()];
+        self.estimate(options, computing, |name| {
+            !unused
+                .iter()
+                .any(|unused| name.strip_prefix(unused.as_str()).is_some_and(|rest| rest.starts_with('.')))
+        })
+    }
+
+    fn estimate(
+        &self,
+        options: &LoadOptions,
+        computing: u64,
+        is_loaded: impl Fn(&str) -> bool,
+    ) -> MemoryEstimate {
         let (mut weights, mut loading) = (0u64, 0u64);
-        for (name, entry) in self.used() {
+        for (name, entry) in self.used().filter(|(name, _)| is_loaded(name)) {
             let held = self.held_bytes(name, entry, options);
             weights = weights.saturating_add(held);
             // As stored, before conversion; parts of a fused layer are read first and then joined.
             let copies = if self.in_layers(name) { 4 } else { 1 };
             loading = loading.max(entry.bytes.saturating_mul(copies));
         }
-        MemoryEstimate { weights, loading: loading + OVERHEAD, computing: self.computing_bytes() + OVERHEAD }
+        MemoryEstimate { weights, loading: loading + OVERHEAD, computing: computing + OVERHEAD }
     }
 
     /// Number of parameters of the model.
@@ -118,11 +144,12 @@ impl Source {
     }
 
     fn in_layers(&self, name: &str) -> bool {
-        let first = self.layout.layer(self.config.family, 0);
+        let first = self.names.layer(0);
         name.starts_with(first.trim_end_matches('0'))
     }
 
-    fn computing_bytes(&self) -> u64 {
+    /// Of a step of `rows` rows, of which `logit_rows` have logits.
+    fn computing_bytes(&self, [rows, logit_rows]: [u64; 2]) -> u64 {
         let config = &self.config;
         let attention = match &config.attention {
             Attention::Grouped(grouped) => 2 * (grouped.heads + grouped.kv_heads) * grouped.head_dim,
@@ -135,19 +162,19 @@ impl Source {
             }
         });
         let row = (8 * config.hidden + attention.max(feed_forward.max().unwrap_or(0))).unsigned_abs();
-        let logits = 3 * LOGIT_ROWS * config.vocab.unsigned_abs();
+        let logits = 3 * logit_rows * config.vocab.unsigned_abs();
         let vision = match self.vision() {
             Ok(Some(vision)) => {
                 PATCHES * (6 * vision.hidden + vision.intermediate + vision.patch_values()).unsigned_abs()
             }
             _ => 0,
         };
-        4 * (STEP_ROWS * row + logits + vision)
+        4 * (rows * row + logits + vision)
     }
 
     /// Whether a tensor is never read; see [`crate::load::is_ignorable`].
     pub(crate) fn is_ignorable(&self, name: &str) -> bool {
-        crate::load::is_ignorable(&self.config, self.layout, name) && !name.starts_with(VISION)
+        crate::load::is_ignorable(&self.config, self.names, name) && !name.starts_with(VISION)
     }
 }
 

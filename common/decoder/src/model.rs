@@ -7,11 +7,9 @@ use videosdgx_tensor::{
 };
 
 use crate::DecoderConfig;
-use crate::attention::Step;
 use crate::batch::{Batch, Limits};
-use crate::layer::Layer;
 use crate::pictures::Pictures;
-use crate::rotary::Rotary;
+use crate::stack::{Stack, scaled};
 
 /// Rows that the output layer multiplies together on the CPU.
 const HEAD_ROWS: i64 = 16;
@@ -23,11 +21,8 @@ pub struct TextModel {
     /// The compute type.
     pub(crate) kind: Kind,
     pub(crate) embedding: Embedding,
-    pub(crate) layers: Vec<Layer>,
-    /// Weight of the norm before the output layer, `[hidden]`.
-    pub(crate) norm: Tensor,
+    pub(crate) stack: Stack,
     pub(crate) head: Linear,
-    pub(crate) rotary: Rotary,
     pub(crate) cache: KvCache,
     pub(crate) pictures: Option<Pictures>,
     pub(crate) unused: Vec<String>,
@@ -58,7 +53,8 @@ impl TextModel {
         let batch = Batch::new(segments, self.limits())?;
         let indices = |rows: &[i64]| Tensor::from_slice(rows).to_device(self.device);
         // The residual stream stays in f32: in bf16 each layer would round it to eight bits.
-        let mut hidden = self.embedding.forward(&indices(&batch.tokens)).to_kind(Kind::Float);
+        let embedded = self.embedding.forward(&indices(&batch.tokens));
+        let mut hidden = scaled(&embedded, self.config.block.embedding_scale);
         let overlay = match &mut self.pictures {
             Some(pictures) => pictures.overlay(segments, &batch, self.device)?,
             None => None,
@@ -66,24 +62,19 @@ impl TextModel {
         if let Some(overlay) = &overlay {
             let _ = hidden.index_copy_(0, &overlay.rows, &overlay.features.to_kind(hidden.kind()));
         }
-        let step = Step {
-            angles: self.rotary.angles(&batch.positions),
-            style: self.rotary.style(),
-            segments: batch
-                .sequences
-                .iter()
-                .map(|one| PagedSegment { start: one.start, len: one.rows, blocks: one.blocks })
-                .collect(),
-        };
+        let segments = batch.sequences.iter();
+        let segments =
+            segments.map(|one| PagedSegment { start: one.start, len: one.rows, blocks: one.blocks });
+        let step = self.stack.step(&batch.positions, segments.collect());
         let (eps, kind) = (self.config.norm_eps, self.kind);
         let add_norm = |hidden: &mut Tensor, branch: &Tensor, weight: &Tensor| {
             add_rms_norm(hidden, &branch.to_kind(Kind::Float), weight, eps)
         };
         let wanted = indices(&batch.wanted);
-        let last = self.layers.len().saturating_sub(1);
+        let last = self.stack.layers.len().saturating_sub(1);
         // The output of the previous layer, not added yet.
         let mut pending: Option<Tensor> = None;
-        for (index, layer) in self.layers.iter().enumerate() {
+        for (index, layer) in self.stack.layers.iter().enumerate() {
             let normed = match pending.take() {
                 Some(branch) => add_norm(&mut hidden, &branch, &layer.input_norm),
                 None => rms_norm(&hidden, &layer.input_norm, eps),
@@ -113,8 +104,8 @@ impl TextModel {
             return Ok(Logits::default());
         }
         let normed = match pending {
-            Some(branch) => add_norm(&mut hidden, &branch, &self.norm),
-            None => rms_norm(&hidden, &self.norm, eps),
+            Some(branch) => add_norm(&mut hidden, &branch, &self.stack.norm),
+            None => rms_norm(&hidden, &self.stack.norm, eps),
         };
         let logits = self.logits(&normed).to_device(Device::Cpu);
         let values = Vec::<f32>::try_from(logits.flatten(0, -1)).map_err(TensorError::from)?;
@@ -124,6 +115,14 @@ impl TextModel {
     /// `[rows, hidden]` → `[rows, vocab]` f32. On the CPU computed from f32: in bf16 the two best of 150,000 are
     /// often equal.
     fn logits(&self, normed: &Tensor) -> Tensor {
+        let logits = self.product(normed);
+        match self.config.block.logit_cap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+
+    fn product(&self, normed: &Tensor) -> Tensor {
         if self.device != Device::Cpu {
             return self.head.forward(&normed.to_kind(self.kind)).to_kind(Kind::Float);
         }

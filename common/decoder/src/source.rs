@@ -8,7 +8,7 @@ use videosdgx_gguf::Gguf;
 use videosdgx_tensor::{Checkpoint, CheckpointError, DtypeChoice, Quantization, read_json, resolve_kind};
 
 use crate::config::from_metadata;
-use crate::names::Layout;
+use crate::names::{Layout, Names};
 use crate::{DecoderConfig, LoadError};
 
 /// Options for loading a model.
@@ -54,7 +54,7 @@ pub struct Source {
     pub(crate) file: PathBuf,
     pub(crate) config: DecoderConfig,
     pub(crate) checkpoint: Checkpoint,
-    pub(crate) layout: Layout,
+    pub(crate) names: Names,
 }
 
 impl Source {
@@ -78,13 +78,14 @@ impl Source {
                 (from_metadata(&header).map_err(refused)?, Checkpoint::open_file(&file)?)
             }
         };
-        Ok(Self { path: path.to_owned(), file, config, checkpoint, layout })
+        let names = Names::new(layout, &config, |name| checkpoint.entry(name).is_some());
+        Ok(Self { path: path.to_owned(), file, config, checkpoint, names })
     }
 
     /// The folder, or the GGUF file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        match self.layout {
+        match self.layout() {
             Layout::Transformers => &self.path,
             Layout::Gguf => &self.file,
         }
@@ -99,13 +100,13 @@ impl Source {
     /// The naming scheme of the tensors.
     #[must_use]
     pub fn layout(&self) -> Layout {
-        self.layout
+        self.names.layout()
     }
 
     /// The compute type for `choice`; `auto` is the best type for this checkpoint on `device`. On the CPU the integer
     /// products of a GGUF file's blocks take and return f32, so rounding in between gains nothing.
     fn kind(&self, choice: DtypeChoice, device: Device) -> Kind {
-        match (choice, self.layout, device) {
+        match (choice, self.layout(), device) {
             (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) => Kind::Float,
             _ => resolve_kind(choice, device),
         }
@@ -115,7 +116,7 @@ impl Source {
     /// [`Source::kind`] chose f32 for a GGUF file: its weights are far less precise, and a context takes half the
     /// memory.
     fn cache_kind(&self, choice: DtypeChoice, kind: Kind, device: Device) -> Kind {
-        match (choice, self.layout, device) {
+        match (choice, self.layout(), device) {
             (DtypeChoice::Auto, Layout::Gguf, Device::Cpu) if kind == Kind::Float => Kind::Half,
             (DtypeChoice::Auto, ..) => kind,
             _ => resolve_kind(choice, device),

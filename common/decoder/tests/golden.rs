@@ -47,7 +47,17 @@ fn median_error(pairs: &[(Tensor, Tensor)]) -> f64 {
 
 #[rstest]
 fn logits_are_the_references(
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
     #[values(1, 7, 16, 1000)] chunk: usize,
 ) {
     let pairs = logits(family, Kind::Float, Quantization::None, chunk);
@@ -58,7 +68,17 @@ fn logits_are_the_references(
 
 #[rstest]
 fn bf16_stays_near(
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
 ) {
     let error = median_error(&logits(family, Kind::BFloat16, Quantization::None, 1000));
     println!("{family} in bf16: {error:.2e}");
@@ -67,7 +87,17 @@ fn bf16_stays_near(
 
 #[rstest]
 fn greedy_tokens_are_the_references(
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
     #[values(1, 5, 16, 1000)] chunk: usize,
 ) {
     let mut model = load(family, Kind::Float, Quantization::None);
@@ -82,7 +112,17 @@ fn greedy_tokens_are_the_references(
 /// decode.
 #[rstest]
 fn the_same_in_a_batch(
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
 ) {
     let mut model = load(family, Kind::Float, Quantization::None);
     let golden = golden(family);
@@ -109,7 +149,17 @@ fn the_same_in_a_batch(
 /// A sequence whose blocks were given to another starts again with the tokens that it has.
 #[rstest]
 fn the_same_after_preemption(
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
 ) {
     let mut model = load(family, Kind::Float, Quantization::None);
     let golden = golden(family);
@@ -127,7 +177,17 @@ fn the_same_after_preemption(
 /// A second sequence shares the blocks of the first one's prefix, which it never computed.
 #[rstest]
 fn the_same_with_a_shared_prefix(
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
 ) {
     let mut model = load(family, Kind::Float, Quantization::None);
     let golden = &golden(family)[2];
@@ -172,7 +232,17 @@ fn the_same_over_a_cache_that_changes_its_size(#[values("qwen3", "glm4_moe_lite"
 fn quantised_weights_stay_near(
     #[case] quantization: Quantization,
     #[case] bound: f64,
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
 ) {
     let error = median_error(&logits(family, Kind::Float, quantization, 1000));
     println!("{family} in {quantization}: {error:.3}");

@@ -33,7 +33,17 @@ fn refusal(path: &Path) -> String {
 
 #[rstest]
 fn weights_take_the_estimated_memory(
-    #[values("llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values(
+        "llama",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_vl",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "gemma3",
+        "gemma3_text"
+    )]
+    family: &str,
     #[values(Quantization::None, Quantization::Fp8)] quantization: Quantization,
 ) {
     let options = options(quantization);
@@ -50,7 +60,8 @@ fn weights_take_the_estimated_memory(
 
 #[rstest]
 fn parameters_are_those_of_the_configuration(
-    #[values("llama", "qwen3", "qwen3_moe", "glm4_moe", "glm4_moe_lite")] family: &str,
+    #[values("llama", "qwen3", "qwen3_moe", "glm4_moe", "glm4_moe_lite", "gemma3", "gemma3_text")]
+    family: &str,
 ) {
     let source = Source::open(folder(family)).expect("opens");
     let expected = expected_tensors(source.config());

@@ -40,6 +40,7 @@ fn written_out(rows: &Value) -> BTreeMap<String, Vec<i64>> {
 #[case("qwen3-4b", 398, 4_022_468_096, 147_456)]
 #[case("qwen3-coder-30b", 18_867, 30_532_122_624, 98_304)]
 #[case("qwen3-vl-2b", 625, 2_127_532_032, 114_688)]
+#[case("gemma-3-12b", 626, 11_766_034_176, 393_216)]
 #[case("glm-4.7-flash", 9_491, 29_943_393_920, 54_144)]
 #[case("glm-4.7", 44_189, 352_797_829_024, 376_832)]
 fn names_and_shapes_are_the_published_ones(
@@ -50,12 +51,16 @@ fn names_and_shapes_are_the_published_ones(
 ) {
     let official = official(name);
     let config = DecoderConfig::from_json(&official["config"]).expect("reads");
-    let theirs = written_out(&official["tensors"]);
+    let mut theirs = written_out(&official["tensors"]);
     let mut ours: BTreeMap<String, Vec<i64>> = expected_tensors(&config).into_iter().collect();
     if let Some(vision) = &config.vision {
         let tower = VisionConfig::parse(vision).expect("reads").expected_tensors();
         ours.extend(tower.into_iter().map(|(name, shape)| (format!("model.visual.{name}"), shape)));
     }
+    // The vision tower of Gemma 3 is not loaded.
+    theirs.retain(|name, _| {
+        !["vision_tower.", "multi_modal_projector."].iter().any(|part| name.starts_with(part))
+    });
     let differ: Vec<_> = theirs
         .iter()
         .filter(|(name, shape)| ours.get(*name) != Some(shape))

@@ -1,62 +1,16 @@
 //! A conversation about pictures over HTTP gives the same answer as Hugging Face transformers (fixtures of
 //! `tests/reference/vision.py`).
 
-use std::collections::HashMap;
+mod support;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use videosdgx_auth::{ExposeSecret as _, KeyFolder, Scopes};
-use videosdgx_text_backend::{DecoderBackend, Settings};
-use videosdgx_text_service::{Running, ServiceConfig, TextSettings};
+use support::Service;
 
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/vision").join(path)
-}
-
-struct Service {
-    running: Running,
-    token: String,
-    _folder: TempDir,
-}
-
-impl Service {
-    async fn start() -> Self {
-        videosdgx_tensor::set_threads(1);
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let variables: HashMap<&str, String> = HashMap::from([
-            ("VIDEOSDGX_CHECKPOINT", fixture("model").display().to_string()),
-            ("VIDEOSDGX_DTYPE", "f32".to_owned()),
-            ("VIDEOSDGX_DEVICE", "cpu".to_owned()),
-            ("VIDEOSDGX_AUTH_DIR", path("auth")),
-            ("VIDEOSDGX_STATE_DIR", path("state")),
-            ("VIDEOSDGX_LISTEN", "127.0.0.1:0".to_owned()),
-        ]);
-        let config = ServiceConfig::from_lookup("qwen3-vl-2b", |name| variables.get(name).cloned());
-        let config = config.expect("a configuration");
-        let backend = DecoderBackend::new(Settings::from_config(&config).expect("a device"));
-        let running = Running::start(backend, config, TextSettings::default()).await.expect("starts");
-        let keys = KeyFolder::load_or_create(folder.path().join("auth")).expect("keys");
-        let scopes = "generate read".parse::<Scopes>().expect("scopes");
-        let token = keys.signer().expect("a signer").mint("somebody", scopes, Duration::from_secs(600));
-        let token = token.expect("mints").expose_secret().to_owned();
-        Self { running, token, _folder: folder }
-    }
-
-    async fn chat(&self, messages: &Value, more: &Value) -> (StatusCode, Value) {
-        let mut body = json!({"model": "qwen3-vl-2b", "messages": messages, "max_tokens": 24});
-        for (name, value) in more.as_object().into_iter().flatten() {
-            body[name] = value.clone();
-        }
-        let url = format!("{}/v1/chat/completions", self.running.url());
-        let answer =
-            Client::new().post(url).bearer_auth(&self.token).json(&body).send().await.expect("answers");
-        (answer.status(), answer.json().await.expect("JSON"))
-    }
 }
 
 fn golden() -> Value {
@@ -88,7 +42,7 @@ fn about(url: &str) -> Value {
 
 #[actix_web::test]
 async fn answers_equal_those_of_transformers() {
-    let (service, golden) = (Service::start().await, golden());
+    let (service, golden) = (Service::start(&fixture("model")).await, golden());
     // The second request uses the cached prompt and features.
     for _ in 0..2 {
         let (status, answer) = service.chat(&conversation(), &json!({"temperature": 0})).await;
@@ -109,7 +63,7 @@ async fn answers_equal_those_of_transformers() {
 
 #[actix_web::test]
 async fn invalid_pictures_are_refused_with_their_field() {
-    let service = Service::start().await;
+    let service = Service::start(&fixture("model")).await;
     let whole = picture("rgb.png");
     let mut huge = whole.clone();
     huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);

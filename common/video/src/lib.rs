@@ -1,6 +1,6 @@
 //! Networks that several video services share: text encoders, and the autoencoder and image encoder of Wan.
 //!
-//! [`text`] (prompt cleaning, tokenizer, UMT5) serves every model that is conditioned on T5; [`wan_vae`] and [`wan_clip`]
+//! [`text`] (prompts, tokenizers, UMT5, Gemma 3) serves every model that is conditioned on text; [`wan_vae`] and [`wan_clip`]
 //! serve the Wan models and those that use Wan's autoencoder.
 
 mod picture_tensor;

@@ -8,7 +8,7 @@ use golden::{device, folder, relative, tensors, weights};
 use rstest::rstest;
 use videosdgx_picture::{Filter, Picture};
 use videosdgx_tensor::{CheckpointError, Kind, Quantization, Tensor, TensorError};
-use videosdgx_video::text::{PromptTokenizer, TextEncoder, Umt5Encoder};
+use videosdgx_video::text::{MAX_TOKENS, PromptEncoder, PromptTokenizer, TextEncoder, Umt5Encoder};
 use videosdgx_video::wan_clip::{ClipPreprocessor, ClipVision, WanImageEncoder};
 
 const LONG: &str =
@@ -24,7 +24,7 @@ fn prompts() -> Vec<(&'static str, String)> {
 #[test]
 fn prompts_become_the_reference_ids() {
     let golden = tensors("umt5");
-    let tokenizer = PromptTokenizer::open(&folder("umt5").join("tokenizer")).expect("opens");
+    let tokenizer = PromptTokenizer::open(&folder("umt5").join("tokenizer"), MAX_TOKENS).expect("opens");
     for (name, prompt) in prompts() {
         let tokens = tokenizer.encode(&prompt).expect("encodes");
         let expected = Vec::<i64>::try_from(&golden[&format!("{name}_ids")]).expect("ids");

@@ -11,7 +11,7 @@ use videosdgx_diffusion::{
 };
 use videosdgx_picture::Picture;
 use videosdgx_tensor::{Kind, Quantization, Tensor};
-use videosdgx_video::text::{PromptTokenizer, Umt5Encoder};
+use videosdgx_video::text::{MAX_TOKENS, PromptTokenizer, Umt5Encoder};
 use wan21::pipeline::WanPipeline;
 
 fn load(name: &str, kind: Kind, residency: Residency) -> WanPipeline {
@@ -202,7 +202,7 @@ fn prompts_are_cleaned_and_encoded_without_padding() {
         ..generation(None)
     };
     let conditions = pipeline.encode(&messy, &mut Summary::default()).expect("encodes");
-    let tokenizer = PromptTokenizer::open(&folder("umt5").join("tokenizer")).expect("opens");
+    let tokenizer = PromptTokenizer::open(&folder("umt5").join("tokenizer"), MAX_TOKENS).expect("opens");
     let tokens = tokenizer.encode("a red circle & \"cat\"").expect("encodes");
     let weights = weights("umt5", "text_encoder", Kind::Float, Quantization::None);
     let encoder = Umt5Encoder::load(&weights, weights.checkpoint().config().expect("config")).expect("loads");

@@ -3,7 +3,7 @@
 //! into values into the output, so that attention operates on the latents themselves.
 
 use tch::{Kind, Tensor};
-use videosdgx_tensor::{KvCache, Linear, TensorError, Weights, rms_norm, rotate_heads};
+use videosdgx_tensor::{AttentionSpan, KvCache, Linear, TensorError, Weights, rms_norm, rotate_heads};
 
 use super::{Step, size};
 use crate::QueryProjection;
@@ -81,7 +81,7 @@ impl Latent {
         let rotated = rotated.unflatten(-1, [config.heads, config.rope_dim]);
         let queries = Tensor::cat(&[absorbed, rotated], -1);
 
-        let latents = cache.attention(layer, &queries, &step.segments, self.scale);
+        let latents = cache.attention(layer, &queries, &step.segments, AttentionSpan::All, self.scale);
         self.output.forward(&per_head(&latents, &self.to_values).flatten(-2, -1))
     }
 

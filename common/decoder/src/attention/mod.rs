@@ -5,10 +5,11 @@ mod latent;
 
 use tch::Tensor;
 use videosdgx_tensor::{
-    KvCache, KvCacheShape, PagedSegment, RotaryAngles, RotaryStyle, TensorError, ValueStorage, Weights,
+    AttentionSpan, KvCache, KvCacheShape, PagedSegment, RotaryAngles, RotaryStyle, TensorError, ValueStorage,
+    Weights,
 };
 
-use crate::names::Layout;
+use crate::names::Names;
 use crate::{Attention as Config, DecoderConfig};
 use grouped::Grouped;
 use latent::Latent;
@@ -17,10 +18,22 @@ use latent::Latent;
 pub(crate) struct Step<'a> {
     /// Rotations, one row for each token.
     pub(crate) angles: RotaryAngles,
+    /// Those of the layers with a window, where they are others.
+    pub(crate) sliding_angles: Option<RotaryAngles>,
     /// Which elements of a head are rotated together.
     pub(crate) style: RotaryStyle,
     /// The segments of the step.
     pub(crate) segments: Vec<PagedSegment<'a>>,
+}
+
+impl Step<'_> {
+    /// The rotations in layers that attend to `span`.
+    fn angles(&self, span: AttentionSpan) -> &RotaryAngles {
+        match (span, &self.sliding_angles) {
+            (AttentionSpan::Window(_), Some(angles)) => angles,
+            _ => &self.angles,
+        }
+    }
 }
 
 /// The attention of one layer.
@@ -30,16 +43,17 @@ pub(crate) enum Attention {
 }
 
 impl Attention {
-    /// Loads the attention of the layer that `weights` points to.
+    /// Loads the attention of layer `index`, which `weights` points to.
     pub(crate) fn load(
         weights: &Weights,
         config: &DecoderConfig,
-        layout: Layout,
+        names: Names,
+        index: usize,
     ) -> Result<Self, TensorError> {
+        let window = config.sliding.as_ref().filter(|sliding| sliding.layers.get(index) == Some(&true));
+        let span = window.map_or(AttentionSpan::All, |sliding| AttentionSpan::Window(sliding.window));
         Ok(match &config.attention {
-            Config::Grouped(grouped) => {
-                Self::Grouped(Grouped::load(weights, grouped, config.hidden, layout)?)
-            }
+            Config::Grouped(grouped) => Self::Grouped(Grouped::load(weights, grouped, config, names, span)?),
             Config::Latent(latent) => Self::Latent(Latent::load(weights, latent, config.hidden)?),
         })
     }

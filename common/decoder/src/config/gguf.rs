@@ -15,6 +15,7 @@ const SIZES: &[(&str, &str)] = &[
     ("attention.head_count", "num_attention_heads"),
     ("attention.head_count_kv", "num_key_value_heads"),
     ("attention.key_length", "head_dim"),
+    ("attention.sliding_window", "sliding_window"),
     ("vocab_size", "vocab_size"),
     ("expert_count", "num_experts"),
     ("expert_used_count", "num_experts_per_tok"),
@@ -26,7 +27,7 @@ pub(crate) const EMBEDDING: &str = "token_embd.weight";
 /// Name of the output layer; absent when it is tied to the embedding.
 pub(crate) const HEAD: &str = "output.weight";
 
-/// The configuration of a GGUF file of architecture `llama`, `qwen3` or `qwen3moe`.
+/// The configuration of a GGUF file of architecture `llama`, `qwen3`, `qwen3moe` or `gemma3`.
 pub(crate) fn from_metadata(file: &Gguf) -> Result<DecoderConfig, ConfigError> {
     let missing = |key: &str| ConfigError::Field { field: key.to_owned(), reason: "is missing".into() };
     let architecture = file.architecture().ok_or_else(|| missing("general.architecture"))?;
@@ -34,6 +35,7 @@ pub(crate) fn from_metadata(file: &Gguf) -> Result<DecoderConfig, ConfigError> {
         "llama" => Family::Llama,
         "qwen3" => Family::Qwen3,
         "qwen3moe" => Family::Qwen3Moe,
+        "gemma3" => Family::Gemma3Text,
         other => return Err(ConfigError::Architecture(other.chars().take(80).collect())),
     };
     let mut config = Map::new();
@@ -54,6 +56,9 @@ pub(crate) fn from_metadata(file: &Gguf) -> Result<DecoderConfig, ConfigError> {
     config.insert("rope_parameters".into(), rope(file)?);
     config.insert("tie_word_embeddings".into(), file.tensor(HEAD).is_none().into());
     config.insert("norm_topk_prob".into(), true.into());
+    if family == Family::Gemma3Text {
+        gemma3(file, &mut config);
+    }
     let bias = file.tensor("blk.0.attn_q.bias").is_some();
     config.insert("attention_bias".into(), bias.into());
     let mut parsed =
@@ -66,8 +71,27 @@ pub(crate) fn from_metadata(file: &Gguf) -> Result<DecoderConfig, ConfigError> {
         // both have.
         parsed.rope.layout = super::RopeLayout::Pairs;
     }
+    // llama.cpp's conversion adds the 1.
+    parsed.block.centred_norms = false;
     rotated(file, &parsed)?;
     Ok(parsed)
+}
+
+/// What a GGUF file of Gemma 3 has beside the common keys, and what llama.cpp derives from them.
+fn gemma3(file: &Gguf, config: &mut Map<String, Value>) {
+    let mut give = |field: &str, value: Option<f32>| {
+        config.extend(value.map(|value| (field.to_owned(), Value::from(value))));
+    };
+    give("rope_local_base_freq", file.f32(&file.model_key("rope.freq_base_swa")));
+    give("final_logit_softcapping", file.f32(&file.model_key("final_logit_softcapping")));
+    // The metadata does not have the factor of the scores: the largest model, of 62 layers, does not use the width of a
+    // head.
+    let size = |key: &str| file.u64(&file.model_key(key));
+    let scalar = match (size("block_count"), size("embedding_length"), size("attention.head_count")) {
+        (Some(62), Some(hidden), Some(heads)) if heads > 0 => Some(hidden / heads),
+        _ => size("attention.key_length"),
+    };
+    config.extend(scalar.map(|scalar| ("query_pre_attn_scalar".to_owned(), scalar.into())));
 }
 
 /// Base and scaling of the rotary positions.

@@ -11,19 +11,8 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     let rope = RopeConfig::parse(fields, grouped.head_dim, 1e4, 0.5, RopeLayout::Halves)?;
     let dense = fields.optional_size("first_k_dense_replace", 0..=frame.layers)?.unwrap_or(1);
     let layers = layers(fields, &frame, |layer| layer < dense)?;
-    Ok(DecoderConfig {
-        family: Family::Glm4Moe,
-        vocab: frame.vocab,
-        hidden: frame.hidden,
-        max_context: frame.max_context,
-        norm_eps: frame.norm_eps,
-        tied_head: frame.tied_head,
-        attention: Attention::Grouped(grouped),
-        rope,
-        layers,
-        extra_layers: extra_layers(fields)?,
-        vision: None,
-    })
+    let config = frame.config(Family::Glm4Moe, Attention::Grouped(grouped), rope, layers);
+    Ok(DecoderConfig { extra_layers: extra_layers(fields)?, ..config })
 }
 
 /// The layers of both GLM families; `is_dense` decides which layers have no experts.

@@ -35,19 +35,8 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     }
     let dense = dense_layers(fields, &frame)?;
     let layers = glm4_moe::layers(fields, &frame, |layer| dense.contains(&layer))?;
-    Ok(DecoderConfig {
-        family: Family::Glm4MoeLite,
-        vocab: frame.vocab,
-        hidden: frame.hidden,
-        max_context: frame.max_context,
-        norm_eps: frame.norm_eps,
-        tied_head: frame.tied_head,
-        attention: Attention::Latent(latent),
-        rope,
-        layers,
-        extra_layers: glm4_moe::extra_layers(fields)?,
-        vision: None,
-    })
+    let config = frame.config(Family::Glm4MoeLite, Attention::Latent(latent), rope, layers);
+    Ok(DecoderConfig { extra_layers: glm4_moe::extra_layers(fields)?, ..config })
 }
 
 /// Indices of the layers without experts: from `mlp_layer_types`, else the first `first_k_dense_replace`, else the

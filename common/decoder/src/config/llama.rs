@@ -8,17 +8,5 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     let grouped = GroupedConfig::parse(fields, frame.hidden, None)?;
     let rope = RopeConfig::parse(fields, grouped.head_dim, 1e4, 1.0, RopeLayout::Halves)?;
     let layers = frame.dense_layers(fields, fields.flag_or("mlp_bias", false)?)?;
-    Ok(DecoderConfig {
-        family: Family::Llama,
-        vocab: frame.vocab,
-        hidden: frame.hidden,
-        max_context: frame.max_context,
-        norm_eps: frame.norm_eps,
-        tied_head: frame.tied_head,
-        attention: Attention::Grouped(grouped),
-        rope,
-        layers,
-        extra_layers: 0,
-        vision: None,
-    })
+    Ok(frame.config(Family::Llama, Attention::Grouped(grouped), rope, layers))
 }

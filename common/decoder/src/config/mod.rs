@@ -1,6 +1,8 @@
 //! The configuration of a decoder, independent of the file format that it was read from.
 
+mod block;
 mod fields;
+mod gemma3;
 mod gguf;
 mod glm4_moe;
 mod glm4_moe_lite;
@@ -13,6 +15,7 @@ mod rope;
 
 use serde_json::Value;
 
+pub use block::{Activation, BlockConfig, SlidingConfig};
 pub(crate) use fields::Fields;
 pub(crate) use gguf::from_metadata;
 pub use parts::{
@@ -35,12 +38,24 @@ pub enum Family {
     Glm4Moe,
     /// `glm4_moe_lite`
     Glm4MoeLite,
+    /// `gemma3`: with a vision tower, which is not loaded
+    Gemma3,
+    /// `gemma3_text`
+    Gemma3Text,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Self; 6] =
-        [Self::Llama, Self::Qwen3, Self::Qwen3Moe, Self::Qwen3Vl, Self::Glm4Moe, Self::Glm4MoeLite];
+    pub const ALL: [Self; 8] = [
+        Self::Llama,
+        Self::Qwen3,
+        Self::Qwen3Moe,
+        Self::Qwen3Vl,
+        Self::Glm4Moe,
+        Self::Glm4MoeLite,
+        Self::Gemma3,
+        Self::Gemma3Text,
+    ];
 
     /// The class of transformers that implements the family.
     #[must_use]
@@ -52,6 +67,8 @@ impl Family {
             Self::Qwen3Vl => "Qwen3VLForConditionalGeneration",
             Self::Glm4Moe => "Glm4MoeForCausalLM",
             Self::Glm4MoeLite => "Glm4MoeLiteForCausalLM",
+            Self::Gemma3 => "Gemma3ForConditionalGeneration",
+            Self::Gemma3Text => "Gemma3ForCausalLM",
         }
     }
 
@@ -65,11 +82,13 @@ impl Family {
             Self::Qwen3Vl => "qwen3_vl",
             Self::Glm4Moe => "glm4_moe",
             Self::Glm4MoeLite => "glm4_moe_lite",
+            Self::Gemma3 => "gemma3",
+            Self::Gemma3Text => "gemma3_text",
         }
     }
 }
 
-/// The configuration of a decoder-only transformer: pre-norm layers of attention and feed-forward, RMS norms, rotary
+/// The configuration of a decoder-only transformer: layers of attention and feed-forward with RMS norms, rotary
 /// positions.
 ///
 /// ```
@@ -100,10 +119,14 @@ pub struct DecoderConfig {
     pub tied_head: bool,
     /// Attention, the same in each layer.
     pub attention: Attention,
-    /// Rotary positions.
+    /// Rotary positions; of the layers without a window, if some have one.
     pub rope: RopeConfig,
     /// The feed-forward part of each layer.
     pub layers: Vec<FeedForward>,
+    /// Where the blocks differ from Llama's.
+    pub block: BlockConfig,
+    /// Layers that attend to the newest tokens only; `None`: there are none.
+    pub sliding: Option<SlidingConfig>,
     /// Layers of the file after the decoder's own, for multi-token prediction; not loaded.
     pub extra_layers: usize,
     /// The vision part of the configuration as stored, if the model accepts pictures.
@@ -123,7 +146,8 @@ pub enum ConfigError {
     },
     /// The architecture is not supported.
     #[error(
-        "the architecture {0:?} is not supported; llama, qwen3, qwen3_moe, qwen3_vl, glm4_moe and glm4_moe_lite are"
+        "the architecture {0:?} is not supported; llama, qwen3, qwen3_moe, qwen3_vl, glm4_moe, glm4_moe_lite, gemma3 \
+         and gemma3_text are"
     )]
     Architecture(String),
 }
@@ -143,6 +167,8 @@ impl DecoderConfig {
             Some(Family::Qwen3Vl) => qwen3_vl::parse(fields),
             Some(Family::Glm4Moe) => glm4_moe::parse(fields),
             Some(Family::Glm4MoeLite) => glm4_moe_lite::parse(fields),
+            Some(Family::Gemma3) => gemma3::parse(fields),
+            Some(Family::Gemma3Text) => gemma3::parse_text(fields),
             None => Err(ConfigError::Architecture(name.chars().take(80).collect())),
         }
     }

@@ -1,6 +1,6 @@
 //! The parts of a decoder's configuration, and what all families have in common.
 
-use super::{ConfigError, Fields};
+use super::{BlockConfig, ConfigError, DecoderConfig, Family, Fields, RopeConfig};
 
 /// Accepted ranges: larger than in every published model, and small enough that sizes cannot overflow.
 pub(super) mod bounds {
@@ -40,6 +40,8 @@ pub struct GroupedConfig {
     pub output_bias: bool,
     /// Epsilon of the norm of each query and key head, before the rotation; `None`: no norm.
     pub qk_norm: Option<f64>,
+    /// Factor of the products of queries and keys.
+    pub score_scale: f64,
 }
 
 /// Parameters of multi-head latent attention.
@@ -80,7 +82,7 @@ pub enum QueryProjection {
     LowRank(i64),
 }
 
-/// The feed-forward part of a layer, `down(silu(gate x) · up x)`.
+/// The feed-forward part of a layer, `down(activation(gate x) · up x)`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FeedForward {
     /// One gated unit.
@@ -157,7 +159,8 @@ impl GroupedConfig {
             }
         };
         let bias = fields.flag_or("attention_bias", false)?;
-        Ok(Self { heads, kv_heads, head_dim, qkv_bias: bias, output_bias: bias, qk_norm: None })
+        let score_scale = (head_dim as f64).powf(-0.5);
+        Ok(Self { heads, kv_heads, head_dim, qkv_bias: bias, output_bias: bias, qk_norm: None, score_scale })
     }
 }
 
@@ -220,6 +223,32 @@ impl Frame {
             norm_eps: fields.optional_number("rms_norm_eps", bounds::EPS)?.unwrap_or(1e-6),
             tied_head: fields.flag_or("tie_word_embeddings", false)?,
         })
+    }
+
+    /// The configuration of a model whose blocks are Llama's and whose layers all attend to the whole sequence.
+    pub(super) fn config(
+        self,
+        family: Family,
+        attention: Attention,
+        rope: RopeConfig,
+        layers: Vec<FeedForward>,
+    ) -> DecoderConfig {
+        let Self { vocab, hidden, max_context, norm_eps, tied_head, .. } = self;
+        DecoderConfig {
+            family,
+            vocab,
+            hidden,
+            max_context,
+            norm_eps,
+            tied_head,
+            attention,
+            rope,
+            layers,
+            block: BlockConfig::default(),
+            sliding: None,
+            extra_layers: 0,
+            vision: None,
+        }
     }
 
     /// All layers with the same dense feed-forward unit.

@@ -9,19 +9,7 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     let grouped = attention(fields, &frame, Some(128))?;
     let rope = RopeConfig::parse(fields, grouped.head_dim, 1e4, 1.0, RopeLayout::Halves)?;
     let layers = frame.dense_layers(fields, false)?;
-    Ok(DecoderConfig {
-        family: Family::Qwen3,
-        vocab: frame.vocab,
-        hidden: frame.hidden,
-        max_context: frame.max_context,
-        norm_eps: frame.norm_eps,
-        tied_head: frame.tied_head,
-        attention: Attention::Grouped(grouped),
-        rope,
-        layers,
-        extra_layers: 0,
-        vision: None,
-    })
+    Ok(frame.config(Family::Qwen3, Attention::Grouped(grouped), rope, layers))
 }
 
 /// The attention of all Qwen3 models: each query and key head is normalised.

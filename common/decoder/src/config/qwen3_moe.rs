@@ -7,19 +7,8 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
     let frame = Frame::parse(fields)?;
     let grouped = qwen3::attention(fields, &frame, None)?;
     let rope = RopeConfig::parse(fields, grouped.head_dim, 1e4, 1.0, RopeLayout::Halves)?;
-    Ok(DecoderConfig {
-        family: Family::Qwen3Moe,
-        vocab: frame.vocab,
-        hidden: frame.hidden,
-        max_context: frame.max_context,
-        norm_eps: frame.norm_eps,
-        tied_head: frame.tied_head,
-        attention: Attention::Grouped(grouped),
-        rope,
-        layers: layers(fields, &frame)?,
-        extra_layers: 0,
-        vision: None,
-    })
+    let layers = layers(fields, &frame)?;
+    Ok(frame.config(Family::Qwen3Moe, Attention::Grouped(grouped), rope, layers))
 }
 
 /// Every `decoder_sparse_step`th layer has experts, except those in `mlp_only_layers`.

@@ -15,17 +15,8 @@ pub(super) fn parse(fields: Fields<'_>) -> Result<DecoderConfig, ConfigError> {
         return Err(text.refuse("rope_parameters.mrope_section", reason));
     }
     let layers = frame.dense_layers(text, false)?;
-    Ok(DecoderConfig {
-        family: Family::Qwen3Vl,
-        vocab: frame.vocab,
-        hidden: frame.hidden,
-        max_context: frame.max_context,
-        norm_eps: frame.norm_eps,
-        tied_head: fields.flag_or("tie_word_embeddings", frame.tied_head)?,
-        attention: Attention::Grouped(grouped),
-        rope: RopeConfig { sections: Some(sections), ..rope },
-        layers,
-        extra_layers: 0,
-        vision: Some(vision.clone()),
-    })
+    let tied_head = fields.flag_or("tie_word_embeddings", frame.tied_head)?;
+    let rope = RopeConfig { sections: Some(sections), ..rope };
+    let config = frame.config(Family::Qwen3Vl, Attention::Grouped(grouped), rope, layers);
+    Ok(DecoderConfig { tied_head, vision: Some(vision.clone()), ..config })
 }

@@ -1,4 +1,4 @@
-//! The published configurations of the six families, and configurations that are rejected.
+//! The published configurations of the families, and configurations that are rejected.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -48,6 +48,29 @@ fn qwen_vl() -> Value {
     })
 }
 
+/// The published file of Gemma 3 12B has no more fields that matter.
+fn gemma() -> Value {
+    json!({
+        "model_type": "gemma3", "vision_config": {"model_type": "siglip_vision_model"},
+        "text_config": {
+            "model_type": "gemma3_text", "hidden_size": 3840, "intermediate_size": 15360, "num_attention_heads": 16,
+            "num_hidden_layers": 48, "num_key_value_heads": 8, "sliding_window": 1024,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        },
+    })
+}
+
+fn gemma_text() -> Value {
+    json!({
+        "model_type": "gemma3_text", "vocab_size": 262144, "hidden_size": 1152, "intermediate_size": 6912,
+        "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000, "rope_local_base_freq": 10000, "rope_scaling": null, "sliding_window": 512,
+        "sliding_window_pattern": 6, "query_pre_attn_scalar": 256, "attn_logit_softcapping": null,
+        "final_logit_softcapping": null,
+    })
+}
+
 fn qwen_coder() -> Value {
     json!({
         "model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5472,
@@ -86,6 +109,44 @@ fn the_published_configurations_are_read() {
     let config = DecoderConfig::from_json(&qwen_coder()).expect("qwen coder");
     assert_eq!(config.cache_width() * 48 * 2, 98_304);
     assert!(config.layers.iter().all(|layer| matches!(layer, FeedForward::Sparse(_))));
+}
+
+#[test]
+fn gemma_is_read_with_the_defaults_that_its_files_leave_out() {
+    let config = DecoderConfig::from_json(&gemma()).expect("gemma");
+    assert_eq!((config.family, config.vocab, config.max_context), (Family::Gemma3, 262_208, 131_072));
+    assert!(config.tied_head && config.vision.is_none() && config.block.output_norms);
+    let Attention::Grouped(grouped) = &config.attention else { panic!("grouped") };
+    assert_eq!((grouped.heads, grouped.kv_heads, grouped.head_dim), (16, 8, 256));
+    assert_eq!((grouped.score_scale, grouped.qk_norm), (1.0 / 16.0, Some(1e-6)));
+    assert_eq!((config.rope.theta, &config.rope.scaling), (1e6, &RopeScaling::Linear(8.0)));
+    let sliding = config.sliding.expect("five of six layers");
+    assert_eq!((sliding.window, sliding.rope.theta, &sliding.rope.scaling), (1024, 1e4, &RopeScaling::None));
+    let full: Vec<usize> = (0..48).filter(|&layer| !sliding.layers[layer]).collect();
+    assert_eq!((full, sliding.layers.len()), (vec![5, 11, 17, 23, 29, 35, 41, 47], 48));
+
+    let config = DecoderConfig::from_json(&gemma_text()).expect("gemma text");
+    assert_eq!((config.family, config.rope.scaling), (Family::Gemma3Text, RopeScaling::None));
+    assert_eq!(config.sliding.expect("there").layers.iter().filter(|&&sliding| sliding).count(), 22);
+}
+
+#[test]
+fn gemma_as_transformers_5_writes_it_is_the_same() {
+    let expected = DecoderConfig::from_json(&gemma()).expect("gemma");
+    let mut config = gemma();
+    let text = &mut config["text_config"];
+    text["rope_scaling"] = Value::Null;
+    text["rope_parameters"] = json!({
+        "full_attention": {"factor": 8.0, "rope_theta": 1e6, "rope_type": "linear"},
+        "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
+    });
+    let kinds = (1..=48).map(|layer| if layer % 6 == 0 { "full_attention" } else { "sliding_attention" });
+    text["layer_types"] = kinds.collect();
+    assert_eq!(DecoderConfig::from_json(&config).expect("reads"), expected);
+    config["tie_word_embeddings"] = json!(false);
+    assert!(!DecoderConfig::from_json(&config).expect("reads").tied_head);
+    config["text_config"]["layer_types"] = vec!["full_attention"; 48].into();
+    assert_eq!(DecoderConfig::from_json(&config).expect("reads").sliding, None);
 }
 
 #[test]
@@ -144,6 +205,14 @@ fn rope_scaling_beside_rope_parameters_is_used() {
 #[case::no_groups(glm(), "n_group", json!(3), "n_group is 3, which does not divide 160")]
 #[case::kinds(glm_flash(), "mlp_layer_types", json!(["dense"]), "mlp_layer_types is not a list of 47 kinds")]
 #[case::vision(qwen_vl(), "vision_config", Value::Null, "vision_config is missing")]
+#[case::gemma_activation(gemma_text(), "hidden_activation", json!("gelu"), "hidden_activation is \"gelu\", \"gelu_pytorch_tanh\" is supported")]
+#[case::both_ways(gemma_text(), "use_bidirectional_attention", json!(true), "use_bidirectional_attention is true")]
+#[case::score_cap(gemma_text(), "attn_logit_softcapping", json!(50.0), "attn_logit_softcapping is given")]
+#[case::no_window(gemma_text(), "sliding_window", json!(0), "sliding_window is 0, an integer from 1")]
+#[case::layer_count(gemma_text(), "layer_types", json!(["full_attention"]), "layer_types is not a list of 26 kinds")]
+#[case::layer_kind(gemma_text(), "layer_types", json!(vec!["chunked_attention"; 26]), "layer_types has \"chunked_attention\"")]
+#[case::gemma_rope(gemma_text(), "rope_parameters", json!({"sliding_attention": {"rope_type": "yarn"}}), "rope_parameters.rope_type is \"yarn\"")]
+#[case::no_text(gemma(), "text_config", Value::Null, "text_config is missing")]
 #[case::other(llama(), "model_type", json!("mamba"), "the architecture \"mamba\" is not supported")]
 fn unsupported_configurations_are_rejected_by_field(
     #[case] mut config: Value,

@@ -5,9 +5,9 @@ mod router;
 use tch::Tensor;
 use videosdgx_tensor::{ExpertBank, ExpertShape, TensorError, Weights};
 
-use crate::SparseConfig;
 use crate::mlp::{GatedMlp, GatedNames};
-use crate::names::{Layout, Part, SHARED_EXPERTS};
+use crate::names::{Layout, Names, Part, SHARED_EXPERTS};
+use crate::{Activation, SparseConfig};
 use router::{Choice, Router};
 
 /// The names of the shared expert's linear layers, which only transformers' layout has.
@@ -26,19 +26,25 @@ impl Mixture {
         weights: &Weights,
         config: &SparseConfig,
         hidden: i64,
-        layout: Layout,
+        names: Names,
     ) -> Result<Self, TensorError> {
         let shape = ExpertShape { experts: config.experts, hidden, intermediate: config.intermediate };
-        let bank = match layout {
-            Layout::Transformers => weights.at(layout.part(Part::Experts)),
+        let bank = match names.layout() {
+            Layout::Transformers => weights.at(names.part(Part::Experts)),
             Layout::Gguf => weights.clone(),
         };
         let shared = match config.shared_intermediate {
-            Some(width) => Some(GatedMlp::load(&weights.at(SHARED_EXPERTS), SHARED, hidden, width, false)?),
+            Some(width) => Some(GatedMlp::load(
+                &weights.at(SHARED_EXPERTS),
+                SHARED,
+                [hidden, width],
+                false,
+                Activation::Silu,
+            )?),
             None => None,
         };
         Ok(Self {
-            router: Router::load(weights, layout.part(Part::Router), hidden, config)?,
+            router: Router::load(weights, names.part(Part::Router), hidden, config)?,
             experts: ExpertBank::load(&bank, shape)?,
             shared,
         })

@@ -17,8 +17,8 @@ use videosdgx_tensor::{Kind, Quantization, Tensor};
 /// Cache blocks of a test's model.
 pub(crate) const BLOCKS: usize = 64;
 
-pub(crate) const FAMILIES: [&str; 6] =
-    ["llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite"];
+pub(crate) const FAMILIES: [&str; 8] =
+    ["llama", "qwen3", "qwen3_moe", "qwen3_vl", "glm4_moe", "glm4_moe_lite", "gemma3", "gemma3_text"];
 
 pub(crate) fn folder(family: &str) -> PathBuf {
     // Tests run in parallel, and tiny models are slower with a second thread.

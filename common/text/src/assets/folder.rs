@@ -31,6 +31,7 @@ pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
     let text = if config["text_config"].is_object() { &config["text_config"] } else { &config };
     let context_length = text["max_position_embeddings"]
         .as_u64()
+        .or_else(|| default_context(&family))
         .and_then(|length| usize::try_from(length).ok())
         .filter(|length| *length > 0)
         .ok_or_else(|| {
@@ -56,6 +57,11 @@ pub(super) fn open(path: &Path) -> Result<(Source, Facts), AssetsError> {
         image_token: config["image_token_id"].as_u64().and_then(|id| u32::try_from(id).ok()),
     };
     Ok((Source::Folder(Folder { path: path.to_owned(), tokenizer_config, special_tokens }), facts))
+}
+
+/// Transformers' default of `max_position_embeddings`, where published files leave it out.
+fn default_context(family: &str) -> Option<u64> {
+    matches!(family, "gemma3" | "gemma3_text").then_some(131_072)
 }
 
 impl Folder {

@@ -78,6 +78,20 @@ fn a_folder_in_the_published_layout() {
     assert_eq!(again.template().expect("valid").expect("there").source(), "own");
 }
 
+/// Published files of Gemma 3 leave the length out.
+#[test]
+fn the_context_of_gemma_has_a_default() {
+    for config in [
+        r#"{"model_type": "gemma3", "text_config": {"hidden_size": 3840}, "eos_token_id": [1, 106]}"#,
+        r#"{"model_type": "gemma3_text", "eos_token_id": [1, 106]}"#,
+    ] {
+        let folder = folder(&[("config.json", config)]);
+        let assets = open(&folder).expect("opens");
+        assert_eq!((assets.context_length(), assets.image_token()), (131_072, None));
+        assert_eq!(assets.end_tokens(), [1, 106]);
+    }
+}
+
 #[test]
 fn what_is_missing_and_what_is_invalid_is_named() {
     let missing = |path: &Path, error: AssetsError| match error {

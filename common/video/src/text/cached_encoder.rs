@@ -1,55 +1,64 @@
 //! A text encoder that is loaded when it is needed, with a cache of its embeddings.
 
-use std::path::{Path, PathBuf};
+use videosdgx_tensor::TensorError;
 
-use videosdgx_tensor::{Device, Kind, Quantization, TensorError};
+use super::{EmbeddingCache, EncodedPrompt};
 
-use super::{EmbeddingCache, EncodedPrompt, TextEncoder, clean_prompt};
+/// An encoder of prompts that [`CachedTextEncoder`] keeps.
+pub trait PromptEncoder {
+    /// Size of the cache of embeddings, in bytes.
+    const CACHE_BYTES: u64;
 
-/// Size of the cache: some hundred prompts of UMT5-XXL.
-const CACHE_BYTES: u64 = 256 << 20;
+    /// The prompt as it is encoded: prompts that become the same text have the same embedding.
+    fn prepare(prompt: &str) -> String;
 
-/// The text encoder of a checkpoint and its [`EmbeddingCache`]. The encoder can be freed between prompts.
-pub struct CachedTextEncoder {
-    checkpoint: PathBuf,
-    device: Device,
-    kind: Kind,
-    quantization: Quantization,
-    encoder: Option<TextEncoder>,
+    /// Encodes a prompt that was prepared.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    fn encode(&self, prepared: &str) -> Result<EncodedPrompt, TensorError>;
+
+    /// Bytes of the weights in memory.
+    fn resident_bytes(&self) -> u64;
+}
+
+/// A text encoder and its [`EmbeddingCache`]. The encoder is loaded when it is needed, and can be freed between prompts.
+pub struct CachedTextEncoder<E> {
+    load: Box<dyn Fn() -> Result<E, TensorError> + Send>,
+    encoder: Option<E>,
     cache: EmbeddingCache,
 }
 
-impl CachedTextEncoder {
-    /// For [`TextEncoder::load`] with these arguments; loads nothing yet.
-    pub fn new(checkpoint: &Path, device: Device, kind: Kind, quantization: Quantization) -> Self {
-        let cache = EmbeddingCache::new(CACHE_BYTES);
-        Self { checkpoint: checkpoint.to_owned(), device, kind, quantization, encoder: None, cache }
+impl<E: PromptEncoder> CachedTextEncoder<E> {
+    /// An encoder that `load` loads; loads nothing yet.
+    pub fn new(load: impl Fn() -> Result<E, TensorError> + Send + 'static) -> Self {
+        Self { load: Box::new(load), encoder: None, cache: EmbeddingCache::new(E::CACHE_BYTES) }
     }
 
     /// Loads the encoder if it is not in memory.
     ///
     /// # Errors
-    /// As [`TextEncoder::load`].
+    /// Those of the function that loads it.
     pub fn load(&mut self) -> Result<(), TensorError> {
         self.encoder().map(|_| ())
     }
 
     /// Whether a prompt's embedding is available without the encoder.
     pub fn is_cached(&mut self, prompt: &str) -> bool {
-        self.cache.get(&clean_prompt(prompt)).is_some()
+        self.cache.get(&E::prepare(prompt)).is_some()
     }
 
-    /// Cleans a prompt and encodes it, or takes its embedding from the cache.
+    /// Prepares a prompt and encodes it, or takes its embedding from the cache.
     ///
     /// # Errors
-    /// As [`TextEncoder::load`] and [`TextEncoder::encode`].
+    /// As [`CachedTextEncoder::load`] and [`PromptEncoder::encode`].
     pub fn encode(&mut self, prompt: &str) -> Result<EncodedPrompt, TensorError> {
-        let cleaned = clean_prompt(prompt);
-        if let Some(encoded) = self.cache.get(&cleaned) {
+        let prepared = E::prepare(prompt);
+        if let Some(encoded) = self.cache.get(&prepared) {
             return Ok(encoded);
         }
-        let encoded = self.encoder()?.encode(&cleaned)?;
-        self.cache.insert(&cleaned, &encoded);
+        let encoded = self.encoder()?.encode(&prepared)?;
+        self.cache.insert(&prepared, &encoded);
         Ok(encoded)
     }
 
@@ -61,16 +70,13 @@ impl CachedTextEncoder {
 
     /// Bytes of the weights in memory.
     pub fn resident_bytes(&self) -> u64 {
-        self.encoder.as_ref().map_or(0, TextEncoder::resident_bytes)
+        self.encoder.as_ref().map_or(0, E::resident_bytes)
     }
 
-    fn encoder(&mut self) -> Result<&TextEncoder, TensorError> {
+    fn encoder(&mut self) -> Result<&E, TensorError> {
         match &mut self.encoder {
             Some(encoder) => Ok(encoder),
-            empty => {
-                let (device, kind, quantization) = (self.device, self.kind, self.quantization);
-                Ok(empty.insert(TextEncoder::load(&self.checkpoint, device, kind, quantization)?))
-            }
+            empty => Ok(empty.insert((self.load)()?)),
         }
     }
 }

@@ -17,7 +17,7 @@ pub fn clean_prompt(prompt: &str) -> String {
 }
 
 /// White space as Python's `\s` sees it.
-fn is_space(letter: char) -> bool {
+pub(super) fn is_space(letter: char) -> bool {
     letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
 }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 use videosdgx_tensor::{CheckpointError, read_bounded, read_json};
 
-/// Maximum number of tokens of a prompt, including the end token.
+/// Maximum number of tokens of a prompt for UMT5, including the end token.
 pub const MAX_TOKENS: usize = 512;
-/// Largest `tokenizer.json` that is read, in bytes; UMT5's has 17 MB.
+/// Largest `tokenizer.json` that is read, in bytes; UMT5's has 17 MB, Gemma's 33 MB.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
 /// The tokenizer of a checkpoint.
@@ -20,17 +21,21 @@ pub struct PromptTokenizer {
 /// Token ids of a prompt, without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptTokens {
-    /// At most [`MAX_TOKENS`] ids; the last is the end token.
+    /// The ids, with the start or end token that the tokenizer adds.
     pub ids: Vec<i64>,
     /// Words that are not in the vocabulary, each once, in order.
     pub unknown_words: Vec<String>,
-    /// Whether the prompt was longer than [`MAX_TOKENS`] and was truncated.
+    /// Whether the prompt had more tokens than the limit and was truncated.
     pub truncated: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct TokenizerConfig {
     unk_token: Option<TokenName>,
+    bos_token: Option<TokenName>,
+    eos_token: Option<TokenName>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -40,34 +45,46 @@ enum TokenName {
     Added { content: String },
 }
 
+impl TokenName {
+    fn text(&self) -> &str {
+        match self {
+            Self::Plain(name) | Self::Added { content: name } => name,
+        }
+    }
+}
+
 impl PromptTokenizer {
-    /// Opens the `tokenizer/` folder of a checkpoint.
+    /// Opens the `tokenizer/` folder of a checkpoint; prompts are truncated to `max_tokens`, which include the start
+    /// and the end token.
     ///
     /// # Errors
     /// `Missing` or `Invalid` naming the file.
-    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+    pub fn open(folder: &Path, max_tokens: usize) -> Result<Self, CheckpointError> {
         let path = folder.join("tokenizer.json");
         let bytes = read_bounded(&path, MAX_FILE_BYTES)?;
         let mut tokenizer =
             Tokenizer::from_bytes(&bytes).map_err(|error| CheckpointError::caused_by(&path, error))?;
         tokenizer.with_padding(None);
         let truncation = TruncationParams {
-            max_length: MAX_TOKENS,
+            max_length: max_tokens,
             strategy: TruncationStrategy::LongestFirst,
             stride: 0,
             direction: TruncationDirection::Right,
         };
+        let config_path = folder.join("tokenizer_config.json");
+        let config = match read_json::<TokenizerConfig>(&config_path) {
+            Err(CheckpointError::Missing { .. }) => TokenizerConfig::default(),
+            config => config?,
+        };
+        if config.add_bos_token.is_some() || config.add_eos_token.is_some() {
+            let template = template(&tokenizer, &config)
+                .map_err(|reason| CheckpointError::invalid(&config_path, reason))?;
+            tokenizer.with_post_processor(template);
+        }
         tokenizer
             .with_truncation(Some(truncation))
             .map_err(|error| CheckpointError::caused_by(&path, error))?;
-        let name = match read_json::<TokenizerConfig>(&folder.join("tokenizer_config.json")) {
-            Ok(TokenizerConfig {
-                unk_token: Some(TokenName::Plain(name) | TokenName::Added { content: name }),
-            }) => name,
-            Ok(_) | Err(CheckpointError::Missing { .. }) => "<unk>".to_owned(),
-            Err(error) => return Err(error),
-        };
-        let unknown = tokenizer.token_to_id(&name);
+        let unknown = tokenizer.token_to_id(config.unk_token.as_ref().map_or("<unk>", TokenName::text));
         Ok(Self { tokenizer, unknown })
     }
 
@@ -91,6 +108,29 @@ impl PromptTokenizer {
             truncated: !encoding.get_overflowing().is_empty(),
         })
     }
+}
+
+/// What adds the start and the end token as `add_bos_token` and `add_eos_token` say, which transformers uses instead of
+/// the rule in `tokenizer.json`.
+fn template(tokenizer: &Tokenizer, config: &TokenizerConfig) -> Result<Option<TemplateProcessing>, String> {
+    let token = |add: Option<bool>, token: &Option<TokenName>, field: &str| {
+        let Some(token) = token.as_ref().filter(|_| add == Some(true)) else { return Ok(None) };
+        let id = tokenizer.token_to_id(token.text());
+        let id = id.ok_or_else(|| format!("{field} {:?} is not in the vocabulary", token.text()))?;
+        Ok::<_, String>(Some((token.text().to_owned(), id)))
+    };
+    let bos = token(config.add_bos_token, &config.bos_token, "bos_token")?;
+    let eos = token(config.add_eos_token, &config.eos_token, "eos_token")?;
+    let name = |token: &Option<(String, u32)>| token.as_ref().map(|(name, _)| name.clone());
+    let single: Vec<String> = [name(&bos), Some("$A".to_owned()), name(&eos)].into_iter().flatten().collect();
+    let tokens: Vec<(String, u32)> = [bos, eos].into_iter().flatten().collect();
+    if tokens.is_empty() {
+        return Ok(None);
+    }
+    let built = TemplateProcessing::builder()
+        .try_single(single)
+        .and_then(|builder| builder.special_tokens(tokens).build().map_err(|error| error.to_string()));
+    built.map(Some)
 }
 
 /// The word of `text` that contains the bytes `start..end`, without surrounding punctuation.

@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 use videosdgx_diffusion::{Component, PipelineOptions};
 use videosdgx_picture::Picture;
 use videosdgx_tensor::{Tensor, TensorError, release_memory};
-use videosdgx_video::text::{CachedTextEncoder, EncodedPrompt};
+use videosdgx_video::text::{CachedTextEncoder, EncodedPrompt, TextEncoder};
 use videosdgx_video::wan_clip::WanImageEncoder;
 
 pub(super) struct Encoders {
     checkpoint: PathBuf,
     options: PipelineOptions,
-    text: CachedTextEncoder,
+    text: CachedTextEncoder<TextEncoder>,
     image: Component<WanImageEncoder>,
 }
 
 impl Encoders {
     pub(super) fn new(checkpoint: &Path, options: PipelineOptions) -> Self {
         let PipelineOptions { device, kind, text_quantization, .. } = options;
-        let text = CachedTextEncoder::new(checkpoint, device, kind, text_quantization);
+        let folder = checkpoint.to_owned();
+        let text =
+            CachedTextEncoder::new(move || TextEncoder::load(&folder, device, kind, text_quantization));
         Self { checkpoint: checkpoint.to_owned(), options, text, image: Component::empty() }
     }
 
