@@ -124,7 +124,7 @@ def make_text_encoder(vocabulary: int, seed: int) -> Gemma3ForConditionalGenerat
         eos_token_id=[1, 6],
     )
     model = Gemma3ForConditionalGeneration(config).eval()
-    fill(model, seed)
+    fill(model, seed, embedding=0.12)
     with torch.no_grad():
         # An end of turn that is likely enough to be generated.
         model.get_input_embeddings().weight[6] *= 3

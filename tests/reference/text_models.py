@@ -44,7 +44,7 @@ LENGTHS = (5, 23, 40)
 PADDING = 9
 NEW_TOKENS = 32
 # Least distance of the two best logits of a greedy choice: more than the tolerance of the comparison, or the fixture would be ambiguous.
-LEAST_MARGIN = 1e-3
+LEAST_MARGIN = 2e-3
 
 COMMON = dict(
     vocab_size=VOCAB, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
@@ -127,7 +127,7 @@ MODELS = {
 }
 
 
-def fill(model: torch.nn.Module, seed: int) -> None:
+def fill(model: torch.nn.Module, seed: int, embedding: float = 0.3) -> None:
     """Random weights that bf16 represents exactly, and that keep activations at a size of about one."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -145,8 +145,7 @@ def fill(model: torch.nn.Module, seed: int) -> None:
                 # Gemma's norms multiply by 1 + weight.
                 value = float("gemma" not in model.config.model_type) + normal(tensor.shape, 0.3)
             elif "embed" in name and "patch" not in name:
-                # Gemma multiplies embeddings by the root of the width.
-                value = normal(tensor.shape, 0.12 if "gemma" in model.config.model_type else 0.3)
+                value = normal(tensor.shape, embedding)
             elif tensor.ndim >= 2:
                 fan_in = tensor.shape[-1] if tensor.ndim < 4 else tensor[0].numel()
                 value = normal(tensor.shape, 1.6 * fan_in**-0.5)
@@ -208,17 +207,23 @@ def golden(name: str, model: torch.nn.Module, seed: int) -> tuple[dict, float]:
     return tensors, margin
 
 
+def logits_scale(name: str) -> float:
+    """Size of a family's logits relative to the others: Gemma's output layer is its small embedding."""
+    return 0.3 if "gemma" in name else 1.0
+
+
 def main() -> None:
     wanted = sys.argv[1:] or MODELS
     for name, make in ((name, MODELS[name]) for name in wanted):
         for seed in range(100, 200):
             torch.manual_seed(0)
             model = make().eval()
-            fill(model, seed)
+            # Gemma multiplies embeddings by the root of the width; larger ones only repeat the last token.
+            fill(model, seed, embedding=0.05 if "gemma" in name else 0.3)
             tensors, margin = golden(name, model, seed + 1)
             distinct = min(len(set(tensors[f"greedy.{index}"].tolist())) for index in range(len(LENGTHS)))
             print(f"{name} with seed {seed}: margin {margin:.5f}, {distinct} distinct tokens", flush=True)
-            if margin > LEAST_MARGIN and distinct > (5 if "gemma" in name else 8):
+            if margin > LEAST_MARGIN * logits_scale(name) and distinct > (5 if "gemma" in name else 8):
                 break
         else:
             raise SystemExit(f"{name}: no seed gives unambiguous choices")

@@ -2,7 +2,7 @@
 //! (`tests/reference/ltx2_text.py`).
 
 #[path = "../../../tests/fixtures/golden.rs"]
-#[allow(dead_code, clippy::allow_attributes, reason = "a part is used here")]
+#[expect(dead_code, reason = "the weights are loaded by the encoder")]
 mod golden;
 
 use std::path::Path;
@@ -86,6 +86,13 @@ fn quantised_layers_stay_near(#[case] quantization: Quantization, #[case] bound:
     println!("{quantization}: {error:.2e}");
     assert!((1e-3..bound).contains(&error), "{error:.2e}");
     assert!(encoder.resident_bytes() < load(LENGTH, Kind::BFloat16, Quantization::None).resident_bytes());
+    let said = |length: usize| {
+        let folder = folder("ltx2-text");
+        GemmaPromptEncoder::memory(&folder, length, device(), Kind::BFloat16, quantization).expect("opens")
+    };
+    let ratio = said(LENGTH).weights as f64 / encoder.resident_bytes() as f64;
+    assert!((0.6..1.3).contains(&ratio), "{ratio}");
+    assert!(said(GEMMA_MAX_TOKENS).computing - said(LENGTH).computing > (1024 - 32) * 3 * 32 * 2);
 }
 
 #[test]

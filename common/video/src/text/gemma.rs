@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use videosdgx_decoder::{HiddenStates, LoadError, LoadOptions, Source};
+use videosdgx_decoder::{HiddenStates, LoadError, LoadOptions, MemoryEstimate, Source};
 use videosdgx_tensor::{CheckpointError, Device, Kind, Quantization, TensorError};
 
 use super::clean::is_space;
@@ -37,15 +37,26 @@ impl GemmaPromptEncoder {
         quantization: Quantization,
     ) -> Result<Self, TensorError> {
         let tokenizer = PromptTokenizer::open(&checkpoint.join("tokenizer"), max_tokens)?;
-        let source = Source::open(checkpoint.join("text_encoder")).map_err(load_failed)?;
-        let context = source.config().max_context;
-        if !(1..=context).contains(&max_tokens) {
-            let reason = format!("has a context of {context} tokens, prompts have {max_tokens}");
-            return Err(CheckpointError::invalid(checkpoint.join("text_encoder"), reason).into());
-        }
+        let source = open(checkpoint, max_tokens)?;
         let options = LoadOptions::new(device, kind, quantization);
         let encoder = source.load_hidden_states(&options).map_err(load_failed)?;
         Ok(Self { tokenizer, encoder, max_tokens })
+    }
+
+    /// Bytes for loading and for encoding prompts of `max_tokens` tokens, from headers and configuration; arguments as
+    /// for [`GemmaPromptEncoder::load`].
+    ///
+    /// # Errors
+    /// `Missing` or `Invalid` naming the file.
+    pub fn memory(
+        checkpoint: &Path,
+        max_tokens: usize,
+        device: Device,
+        kind: Kind,
+        quantization: Quantization,
+    ) -> Result<MemoryEstimate, TensorError> {
+        let options = LoadOptions::new(device, kind, quantization);
+        Ok(open(checkpoint, max_tokens)?.hidden_states_memory(&options, max_tokens as u64))
     }
 
     /// Number of tokens of a padded prompt.
@@ -89,6 +100,18 @@ impl PromptEncoder for GemmaPromptEncoder {
     fn resident_bytes(&self) -> u64 {
         self.encoder.weight_bytes()
     }
+}
+
+/// Opens the encoder, and checks that its context is long enough.
+fn open(checkpoint: &Path, max_tokens: usize) -> Result<Source, TensorError> {
+    let folder = checkpoint.join("text_encoder");
+    let source = Source::open(&folder).map_err(load_failed)?;
+    let context = source.config().max_context;
+    if !(1..=context).contains(&max_tokens) {
+        let reason = format!("has a context of {context} tokens, prompts have {max_tokens}");
+        return Err(CheckpointError::invalid(folder, reason).into());
+    }
+    Ok(source)
 }
 
 fn load_failed(error: LoadError) -> TensorError {
