@@ -91,7 +91,8 @@ fn quantised_layers_stay_near(#[case] quantization: Quantization, #[case] bound:
         GemmaPromptEncoder::memory(&folder, length, device(), Kind::BFloat16, quantization).expect("opens")
     };
     let ratio = said(LENGTH).weights as f64 / encoder.resident_bytes() as f64;
-    assert!((0.6..1.3).contains(&ratio), "{ratio}");
+    // Tiny rows: scales and norms take a larger part than in a real model.
+    assert!((0.4..1.3).contains(&ratio), "{ratio}");
     assert!(said(GEMMA_MAX_TOKENS).computing - said(LENGTH).computing > (1024 - 32) * 3 * 32 * 2);
 }
 

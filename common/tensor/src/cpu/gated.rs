@@ -25,7 +25,7 @@ pub fn geglu(gate_up: &Tensor) -> Tensor {
 }
 
 /// `√(8/π)`
-const ROOT_8_BY_PI: f32 = 1.595_769_1;
+const ROOT_8_BY_PI: f32 = 1.595_769_2;
 
 /// The activation of the gate: a number, so that the kernel is compiled for each.
 const SILU: u8 = 0;
