@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import time
 from pathlib import Path
 
@@ -19,24 +18,11 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
 import clips
+import prompts
 from measure import measure, wanted
 from training import contact_sheet
 
 ASPECTS = ("color", "direction", "shape", "background")
-
-
-def default_prompts(count: int) -> list[str]:
-    """Prompts spread evenly over colours, shapes, directions and backgrounds."""
-    specs, picked = list(clips.ALL_SPECS), []
-    random.Random(24).shuffle(specs)
-    used: dict[str, int] = {}
-    while specs and len(picked) < count:
-        best = min(specs, key=lambda s: sum(used.get(w, 0) for w in (s.color, s.shape, s.direction, s.background)))
-        specs.remove(best)
-        picked.append(best.prompt)
-        for word in (best.color, best.shape, best.direction, best.background):
-            used[word] = used.get(word, 0) + 1
-    return picked
 
 
 def quantise_fp8(transformer: torch.nn.Module) -> int:
@@ -64,10 +50,10 @@ def load(folder: Path, dtype: torch.dtype, sampler: str, shift: float, fp8: bool
     return pipeline
 
 
-def generate(pipeline: WanPipeline, prompts: list[str], seeds: list[int], args) -> np.ndarray:
+def generate(pipeline: WanPipeline, texts: list[str], seeds: list[int], args) -> np.ndarray:
     """Frames uint8 [N, T, H, W, 3]."""
     video = pipeline(
-        prompts,
+        texts,
         height=args.height,
         width=args.width,
         num_frames=args.frames,
@@ -106,14 +92,14 @@ def main() -> None:
         if getattr(args, name) is None:
             setattr(args, name, defaults[name])
     shift = args.shift or defaults["flow_shift"]
-    prompts = args.prompt or (clips.PROMPTS if args.all else default_prompts(args.count))
+    texts = args.prompt or (clips.PROMPTS if args.all else prompts.spread(args.count))
     pipeline = load(args.checkpoint, getattr(torch, args.dtype), args.sampler, shift, args.fp8)
 
     right = dict.fromkeys(ASPECTS, 0)
     asked = dict.fromkeys(ASPECTS, 0)
     sheet, spent = [], 0.0
-    for start in range(0, len(prompts), args.batch):
-        part = prompts[start : start + args.batch]
+    for start in range(0, len(texts), args.batch):
+        part = texts[start : start + args.batch]
         began = time.monotonic()
         videos = generate(pipeline, part, [args.seed + start + i for i in range(len(part))], args)
         spent += time.monotonic() - began
@@ -137,10 +123,10 @@ def main() -> None:
             if len(sheet) < 24:
                 sheet.append(torch.from_numpy(frames).permute(3, 0, 1, 2) / 127.5 - 1)
     print(
-        f"{len(prompts)} prompts, {args.steps} steps, guidance {args.guidance}, {args.sampler} shift {shift}, "
+        f"{len(texts)} prompts, {args.steps} steps, guidance {args.guidance}, {args.sampler} shift {shift}, "
         f"{args.dtype}{', fp8' if args.fp8 else ''}: "
         + ", ".join(f"{a} {right[a]}/{asked[a]} ({right[a] / max(1, asked[a]):.0%})" for a in ASPECTS)
-        + f"; {spent / len(prompts):.2f} s a clip in batches of {args.batch}"
+        + f"; {spent / len(texts):.2f} s a clip in batches of {args.batch}"
     )
     if args.sheet:
         contact_sheet(args.sheet, sheet, every=max(1, args.frames // 8))

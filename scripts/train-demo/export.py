@@ -9,15 +9,13 @@ The folder is written beside the target and renamed into place.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from transformers import UMT5EncoderModel
 
+import checkpoint
 import clips
 import models
 import vae as small
@@ -33,32 +31,6 @@ DEFAULTS = {
     "flow_shift": models.FLOW_SHIFT,
     "sampler": "unipc",
 }
-
-
-def describe(trained: dict) -> dict:
-    """`demo.json`: facts about this checkpoint for programs that serve it."""
-    return {
-        "name": "demo-shapes",
-        "architecture": "wan2.1",
-        "title": "Coloured shapes that move over a plain background",
-        "defaults": DEFAULTS,
-        "vocabulary": {
-            "words": models.WORDS,
-            "spellings": models.SPELLINGS,
-            "colors": list(clips.COLORS),
-            "shapes": list(clips.SHAPES),
-            "directions": list(clips.DIRECTIONS),
-            "backgrounds": list(clips.BACKGROUNDS),
-            "template": "a {color} {shape} moving {direction} on a {background} background",
-        },
-        "palette": {"colors": clips.COLORS, "backgrounds": clips.BACKGROUNDS},
-        "license": "Apache-2.0",
-        "training": {
-            "script": "scripts/train-demo",
-            "data": "synthetic clips drawn by scripts/train-demo/clips.py; no third-party data or weights",
-            **trained,
-        },
-    }
 
 
 def load(args) -> tuple[WanPipeline, dict]:
@@ -107,23 +79,10 @@ def main() -> None:
 
     pipeline, trained = load(args)
     contiguous(pipeline.vae)
-    target = args.target.resolve()
-    fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
-    for folder in (fresh, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    pipeline.save_pretrained(fresh, safe_serialization=True)
-    for file in (fresh / "model_index.json", fresh / "tokenizer" / "tokenizer_config.json"):
-        # The same class under the name that transformers 4 knows as well.
-        file.write_text(file.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    (fresh / "demo.json").write_text(json.dumps(describe(trained), indent=2) + "\n")
-    for file in fresh.rglob("*"):
-        file.chmod(0o755 if file.is_dir() else 0o644)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(fresh, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-    size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file())
+    about = checkpoint.describe(
+        "demo-shapes", "wan2.1", "Coloured shapes that move over a plain background", DEFAULTS, trained
+    )
+    size = checkpoint.write(pipeline, args.target, about)
     print(f"{args.target}: {size / 1e6:.2f} MB, trained: {trained or 'nothing, random weights'}")
 
 

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 
 import torch
 from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import Unigram
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-import clips
+import prompts
+from flow import attend
 from vae import Z_DIM
 
 # The length that WanPipeline pads the text to. The padding is part of the model: cross-attention sees it.
 TEXT_LENGTH = 512
 FLOW_SHIFT = 3.0
 
-WORDS = (
-    ["a", "an", "the", "moving", "on", "background"]
-    + list(clips.COLORS)
-    + list(clips.SHAPES)
-    + list(clips.DIRECTIONS)
-    + list(clips.BACKGROUNDS)
-)
-SPELLINGS = {"grey": "gray", "moves": "moving"}
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 
 TEXT_DIM = 96
@@ -48,33 +38,14 @@ TRANSFORMER = dict(
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer like UMT5's, with whole words as its only pieces: one id per word, else <unk>."""
-    vocabulary = [(token, 0.0) for token in SPECIAL] + [("▁" + word, -1.0) for word in WORDS]
-    tokenizer = Tokenizer(Unigram(vocabulary, unk_id=SPECIAL.index("<unk>"), byte_fallback=False))
-    spellings = [normalizers.Replace(Regex(rf"\b{old}\b"), new) for old, new in SPELLINGS.items()]
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,;:!?]+"), " "), *spellings]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
-    )
-    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=["$A", "</s>"], pair=["$A", "</s>", "$B", "</s>"], special_tokens=[("</s>", 1)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=TEXT_LENGTH,
-        padding_side="right",
-    )
+    """One id per word, </s> at the end, as UMT5's tokenizer does it."""
+    names = dict(pad_token="<pad>", eos_token="</s>")
+    return prompts.word_tokenizer(SPECIAL, ["$A", "</s>"], TEXT_LENGTH, "right", **names)
 
 
 def build_text_encoder() -> UMT5EncoderModel:
     config = UMT5Config(
-        vocab_size=len(SPECIAL) + len(WORDS),
+        vocab_size=len(SPECIAL) + len(prompts.WORDS),
         d_model=TEXT_DIM,
         d_kv=24,
         d_ff=192,
@@ -109,7 +80,7 @@ def build_scheduler() -> UniPCMultistepScheduler:
 
 
 class PlainAttention:
-    """WanAttention for training on a CPU: two matrix products, because the fused kernel's backward is slow there.
+    """WanAttention for training on a CPU.
 
     For cross-attention over a shortened text, in which the last token represents all further padding tokens:
     they are equal, and attending `n` equal tokens is attending one of them with log(n) added to its score.
@@ -130,10 +101,7 @@ class PlainAttention:
         if rotary_emb is not None:
             query, key = self.rotate(query, *rotary_emb), self.rotate(key, *rotary_emb)
         query, key = query.transpose(1, 2), key.transpose(1, 2)
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        if self.bias is not None:
-            scores = scores + self.bias.to(scores.dtype)
-        result = scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+        result = attend(query, key, value, self.bias)
         return attn.to_out[0](result.transpose(1, 2).flatten(2, 3))
 
     @staticmethod
@@ -183,9 +151,3 @@ class TextToLatents(nn.Module):
 
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return self.transformer(latents, timestep, self.encode(ids), return_dict=False)[0]
-
-
-def unknown_words(prompt: str) -> list[str]:
-    """Words that the checkpoint has never seen (it reads them as <unk>)."""
-    words = re.sub(r"[.,;:!?]+", " ", prompt.lower()).split()
-    return [w for w in words if SPELLINGS.get(w, w) not in WORDS]

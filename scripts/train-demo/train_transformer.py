@@ -18,7 +18,9 @@ import torch
 
 import clips
 import models
+import prompts
 import vae as small
+from flow import batches, noise_levels
 from training import Run
 
 LATENT_FRAMES = 1 + (clips.FRAMES - 1) // 4
@@ -58,31 +60,8 @@ def make_pool(out: Path, encoder, copies: int) -> dict:
     return pool
 
 
-def phrase(spec: clips.Spec, still: bool) -> list[str]:
-    """A prompt for the spec: mostly the full sentence, sometimes shorter, looser, with a foreign word, or empty."""
-    if random.random() < 0.1:
-        return []
-    words = spec.prompt.split()
-    if still and random.random() < 0.5:
-        words = clips.STILL_PROMPTS[spec.color, spec.shape, spec.background].split()
-    style = random.random()
-    if style < 0.75:
-        return words
-    if style < 0.85:
-        words = [w for w in words if w not in ("a", "on", "background")]
-    if style > 0.80 and random.random() < 0.5:
-        words = [random.choice(("the", "an")) if w == "a" else w for w in words]
-    if style > 0.90 and random.random() < 0.5 and spec.background in words:
-        at = words.index(spec.background)
-        words = words[: max(0, at - 2)]  # no word about the background
-    if style > 0.95:
-        words = list(words)
-        words.insert(random.randrange(len(words) + 1), "big")
-    return words
-
-
 def token_ids(phrases: list[list[str]]) -> torch.Tensor:
-    known = {word: len(models.SPECIAL) + i for i, word in enumerate(models.WORDS)}
+    known = {word: len(models.SPECIAL) + i for i, word in enumerate(prompts.WORDS)}
     ids = torch.zeros(len(phrases), models.TextToLatents.MAX_TOKENS, dtype=torch.long)
     for row, words in zip(ids, phrases, strict=True):
         row[: len(words) + 1] = torch.tensor([known.get(w, 2) for w in words] + [1])
@@ -97,8 +76,7 @@ def frames_for_step() -> int:
 
 def loss_of(model: models.TextToLatents, latents: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Flow matching: predict noise minus data at a noise level drawn as the sampler's shift distributes them."""
-    uniform = (torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)
-    sigma = models.FLOW_SHIFT * uniform / (1 + (models.FLOW_SHIFT - 1) * uniform)
+    sigma = noise_levels(len(latents), models.FLOW_SHIFT)
     noise = torch.randn_like(latents)
     level = sigma.view(-1, 1, 1, 1, 1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -127,18 +105,15 @@ def main() -> None:
     model.initialise()
     run = Run(model, args.out / "transformer.pt", minutes=args.minutes, lr=args.lr, warmup=0.05, decay=0.999)
 
-    order: list[int] = []
-    average, replaced = None, 0
+    average, replaced, drawn = None, 0, batches(len(specs), args.batch)
     while run.running:
-        if len(order) < args.batch:
-            order = random.sample(range(len(specs)), len(specs))
-        chosen, order = order[: args.batch], order[args.batch :]
+        chosen = next(drawn)
         if args.fresh:
             slots = chosen[: args.fresh]
             latents[slots] = (encode(encoder, [specs[i] for i in slots]) - mean) / std
             replaced += len(slots)
         frames = frames_for_step()
-        ids = token_ids([phrase(specs[i], frames == 1) for i in chosen])
+        ids = token_ids([prompts.phrase(specs[i], frames == 1) for i in chosen])
         loss = loss_of(model, latents[chosen, :, :frames], ids)
         norm = run.step(loss)
         if frames == LATENT_FRAMES:

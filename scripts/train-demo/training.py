@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -12,23 +13,40 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from muon import Muon
+
+
+def autocast():
+    """bf16 where the processor multiplies it quickly, else f32."""
+    quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=quick)
+
 
 class Run:
-    """A training that lasts a given number of minutes, over any number of interruptions.
+    """A training that lasts a given number of minutes or steps, over any number of interruptions.
 
-    The learning rate follows the share of the budget that is used, so a slow or busy machine trains fewer
-    steps but still ends its cycle. SIGTERM, SIGINT or a file named STOP beside the checkpoint end it early.
+    The learning rate follows the share of the budget that is used. With minutes, a slow or busy machine trains
+    fewer steps but still ends its cycle; with steps, the result doesn't depend on the machine's speed. SIGTERM,
+    SIGINT or a file named STOP beside the checkpoint end it early; the same command then goes on from there.
     """
 
-    def __init__(self, model: nn.Module, path: Path, *, minutes: float, lr: float, warmup=0.08, decay=0.999, wd=0.01):
-        self.model, self.path, self.budget, self.peak, self.warmup = model, path, minutes * 60, lr, warmup
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": wd}, {"params": vectors, "weight_decay": 0.0}],
-            lr=lr,
-            betas=(0.9, 0.98),
-        )
+    def __init__(
+        self,
+        model: nn.Module,
+        path: Path,
+        *,
+        lr: float,
+        minutes: float = 0,
+        steps: int = 0,
+        warmup=0.08,
+        decay=0.999,
+        wd=0.01,
+        muon=None,
+    ):
+        """`muon(name)` says which of the model's matrices Muon trains; AdamW trains the others."""
+        self.model, self.path, self.peak, self.warmup = model, path, lr, warmup
+        self.budget, self.steps = minutes * 60, steps
+        self.optimizer = self._adamw(lr, wd) if muon is None else self._muon(lr, wd, muon)
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.step_count, self.used = decay, 0, 0.0
         self.stopped = False
@@ -40,16 +58,31 @@ class Run:
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step_count, self.used = state["step"], state["used"]
+            if "torch_rng" in state:
+                torch.set_rng_state(state["torch_rng"])
+                random.setstate(state["python_rng"])
             print(f"resumed at step {self.step_count}, {self.used / 60:.1f} min used", flush=True)
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._on_signal)
+
+    def _adamw(self, lr: float, wd: float) -> torch.optim.Optimizer:
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        vectors = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": wd}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+
+    def _muon(self, lr: float, wd: float, chosen) -> torch.optim.Optimizer:
+        matrices, others = [], []
+        for name, parameter in self.model.named_parameters():
+            (matrices if parameter.ndim > 1 and chosen(name) else others).append(parameter)
+        return Muon(matrices, others, lr, wd)
 
     def _on_signal(self, *_):
         self.stopped = True
 
     @property
     def progress(self) -> float:
-        return min(1.0, self.used / self.budget)
+        return min(1.0, self.step_count / self.steps if self.steps else self.used / self.budget)
 
     @property
     def running(self) -> bool:
@@ -94,6 +127,8 @@ class Run:
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step_count,
                 "used": self.used,
+                "torch_rng": torch.get_rng_state(),
+                "python_rng": random.getstate(),
             },
             temporary,
         )
