@@ -1,4 +1,4 @@
-"""What both trainings share: a time budget with a one-cycle rate, averaged weights, checkpoints that resume."""
+"""What all trainings share: a budget with a one-cycle rate, averaged weights, checkpoints that resume."""
 
 from __future__ import annotations
 
@@ -113,6 +113,12 @@ class Run:
         if now - self._saved > 60:
             self.save()
         return norm
+
+    def finish(self) -> None:
+        """Save; end the program with an error if the training is not complete, so that nothing is built on it."""
+        self.save()
+        if self.progress < 1.0:
+            raise SystemExit(f"stopped at step {self.step_count}; the same command goes on from there")
 
     def rest(self) -> None:
         """Do not count the time since the last step (evaluation, saving)."""

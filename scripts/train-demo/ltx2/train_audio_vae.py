@@ -1,6 +1,6 @@
 """Train the audio VAE on log-mel spectrograms: crops in time first, then whole sounds.
 
-    python -m ltx2.train_audio_vae.py --out build --steps 2000
+    python -m ltx2.train_audio_vae.py --out build --steps 1100
 """
 
 from __future__ import annotations
@@ -85,18 +85,16 @@ def evaluate(vae, mel):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build"))
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--init", choices=("ours", "default"), default="ours")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(2)
     held_out = sounds.random_sounds(24)
     vae = models.audio_vae()
-    if args.init == "ours":
-        initialise(vae)
+    initialise(vae)
     fast(vae)
     run = Run(vae, args.out / "audio_vae.pt", steps=args.steps, lr=args.lr, warmup=0.05, decay=0.998)
     fast(run.average)
@@ -113,7 +111,7 @@ def main() -> None:
         if run.step_count % 250 == 0:
             print(f"whole sounds, averaged weights: L1 {evaluate(run.average, held_out)[0]:.4f}", flush=True)
             run.rest()
-    run.save()
+    run.finish()
     print(f"finished at step {run.step_count}: L1 {evaluate(run.average, held_out)[0]:.4f}", flush=True)
 
 

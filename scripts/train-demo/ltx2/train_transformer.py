@@ -115,7 +115,7 @@ def main() -> None:
                 f"lr {run.rate():.1e} {run.used / run.step_count:.3f} s/step",
                 flush=True,
             )
-    run.save()
+    run.finish()
     print(f"finished at step {run.step_count}", flush=True)
 
 

@@ -1,6 +1,7 @@
-"""Train the video VAE on whole clips (patch 4 makes them cheap).
+"""Train the video VAE, then once more its decoder alone.
 
-    python -m ltx2.train_video_vae.py --out build --steps 8000
+    python -m ltx2.train_video_vae --out build --steps 4000
+    python -m ltx2.train_video_vae --out build --steps 1500 --lr 1e-3 --decoder
 """
 
 from __future__ import annotations
@@ -138,12 +139,15 @@ def evaluate(vae, video):
     return float((decoded.clamp(-1, 1) - video).abs().mean()), decoded
 
 
-def batch_for(progress: float, batch: int):
-    """Single frames until shapes appear (they do after a plateau at which only the background is right), then short
-    clips, at last whole ones."""
-    if progress < 0.4 or torch.rand(()) < 0.1:
+def batch_for(progress: float, batch: int) -> torch.Tensor:
+    """Single frames until shapes appear (they do after a plateau at which only the background is right). Then mostly short
+    crops round the shape, because it covers only a sixth of a frame, and more and more whole clips."""
+    draw = float(torch.rand(()))
+    if progress < 0.3 or draw < 0.08:
         return clips.random_crops(batch * 5, clips.SIZE, 1)
-    return clips.random_crops(batch, clips.SIZE, 9 if progress < 0.85 else clips.FRAMES)
+    if draw < (0.7 if progress < 0.7 else 0.3):
+        return clips.random_crops(batch * 3, clips.SIZE // 2, 9)
+    return clips.random_crops(batch, clips.SIZE, 9 if progress < 0.5 else clips.FRAMES)
 
 
 def muon(name: str) -> bool:
@@ -153,7 +157,7 @@ def muon(name: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build"))
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=3)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -190,7 +194,7 @@ def main() -> None:
             contact_sheet(args.out / f"{name}.png", [x for i in (0, 5, 10, 17) for x in (held_out[i], decoded[i])])
             print(f"whole clips, averaged weights: L1 {l1:.4f}", flush=True)
             run.rest()
-    run.save()
+    run.finish()
     print(f"finished at step {run.step_count}: L1 {evaluate(run.average, held_out)[0]:.4f}", flush=True)
 
 

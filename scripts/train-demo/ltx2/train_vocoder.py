@@ -105,7 +105,7 @@ def main() -> None:
         if run.step_count % 250 == 0:
             print(f"whole sounds, averaged weights: wave L1 {evaluate(run.average, pool)}", flush=True)
             run.rest()
-    run.save()
+    run.finish()
     print(f"finished at step {run.step_count}: wave L1 {evaluate(run.average, pool)}", flush=True)
 
 
