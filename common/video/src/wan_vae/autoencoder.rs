@@ -9,16 +9,7 @@ use videosdgx_tensor::{Checkpoint, CheckpointError, Quantization, TensorError, W
 use super::config::{TEMPORAL_FACTOR, WanVaeConfig};
 use super::decoder::Decoder;
 use super::encoder::Encoder;
-use super::tiling::{Grid, Tiling};
-
-/// Which halves of the autoencoder to load: text to video does not need the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VaeParts {
-    /// Decoder only.
-    Decoder,
-    /// Encoder and decoder.
-    Both,
-}
+use crate::autoencoder::{Grid, Tiling, VaeParts, encoder_not_loaded, rgb_frames, shape_error};
 
 /// `AutoencoderKLWan` of Wan 2.1.
 ///
@@ -153,15 +144,7 @@ impl WanVae {
         tiling: Option<Tiling>,
         mut on_frame: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.decode_chunks(latents, tiling, |chunk| {
-            let pixels = ((chunk + 1.0) * 127.5).round_().to_kind(Kind::Uint8);
-            for frame in 0..pixels.size()[0] {
-                let frame = pixels.select(0, frame).reshape([-1]);
-                let bytes = Vec::<u8>::try_from(&frame).map_err(TensorError::from)?;
-                on_frame(&bytes)?;
-            }
-            Ok(())
-        })
+        self.decode_chunks(latents, tiling, |chunk| rgb_frames(&chunk, &mut on_frame))
     }
 
     /// Decodes latents `[1, z, k + 1, h, w]`, not normalised, and calls `on_chunk` with the frames of each latent
@@ -206,7 +189,7 @@ impl WanVae {
         chunk: impl Fn(i64, i64) -> Tensor,
     ) -> Result<Tensor, TensorError> {
         let Some(encoder) = &self.encoder else {
-            return Err(TensorError::Libtorch("the encoder of the autoencoder is not loaded".to_owned()));
+            return Err(encoder_not_loaded());
         };
         let factor = self.config.spatial_factor();
         if frames < 1 || frames % TEMPORAL_FACTOR != 1 || picture.iter().any(|side| side % factor != 0) {
@@ -229,8 +212,4 @@ impl WanVae {
         }
         Ok(Tensor::cat(&latents, 0).permute([3, 0, 1, 2]).unsqueeze(0).contiguous())
     }
-}
-
-fn shape_error(what: &str, want: &str, size: &[i64]) -> TensorError {
-    TensorError::Libtorch(format!("{what} must be {want}, not {size:?}"))
 }

@@ -3,8 +3,11 @@
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
 
-use super::conv::{CausalConv, FeatureCache, Pointwise, Slots, size4};
-use super::norm::ChannelNorm;
+use super::conv::{CausalConv, Pointwise};
+use crate::autoencoder::{ChannelNorm, FeatureCache, Slots, size4};
+
+/// Avoids a division by zero for pixels that are zero in all channels.
+const NORM_EPS: f64 = 1e-24;
 
 /// Two causal convolutions with a residual connection.
 pub(super) struct ResidualBlock {
@@ -27,9 +30,9 @@ impl ResidualBlock {
             .then(|| Pointwise::load(&weights.at("conv_shortcut"), inputs, outputs, 3))
             .transpose()?;
         Ok(Self {
-            norm1: ChannelNorm::load(&weights.at("norm1"), inputs, 3)?,
+            norm1: ChannelNorm::load(&weights.at("norm1"), inputs, 3, NORM_EPS)?,
             conv1: CausalConv::load(&weights.at("conv1"), slots, inputs, outputs)?,
-            norm2: ChannelNorm::load(&weights.at("norm2"), outputs, 3)?,
+            norm2: ChannelNorm::load(&weights.at("norm2"), outputs, 3, NORM_EPS)?,
             conv2: CausalConv::load(&weights.at("conv2"), slots, outputs, outputs)?,
             shortcut,
         })
@@ -57,7 +60,7 @@ pub(super) struct AttentionBlock {
 impl AttentionBlock {
     pub(super) fn load(weights: &Weights, channels: i64) -> Result<Self, TensorError> {
         Ok(Self {
-            norm: ChannelNorm::load(&weights.at("norm"), channels, 2)?,
+            norm: ChannelNorm::load(&weights.at("norm"), channels, 2, NORM_EPS)?,
             to_qkv: Pointwise::load(&weights.at("to_qkv"), channels, 3 * channels, 2)?,
             proj: Pointwise::load(&weights.at("proj"), channels, channels, 2)?,
         })
@@ -113,7 +116,7 @@ impl Head {
         outputs: i64,
     ) -> Result<Self, TensorError> {
         Ok(Self {
-            norm: ChannelNorm::load(&weights.at("norm_out"), inputs, 3)?,
+            norm: ChannelNorm::load(&weights.at("norm_out"), inputs, 3, NORM_EPS)?,
             conv: CausalConv::load(&weights.at("conv_out"), slots, inputs, outputs)?,
         })
     }

@@ -5,8 +5,9 @@ use videosdgx_tensor::{TensorError, Weights};
 
 use super::blocks::{Head, MiddleBlock, ResidualBlock};
 use super::config::WanVaeConfig;
-use super::conv::{CausalConv, FeatureCache, Pointwise, Slots};
+use super::conv::{CausalConv, Pointwise};
 use super::resample::Upsample;
+use crate::autoencoder::{FeatureCache, Slots};
 
 /// Decodes one latent frame at a time.
 pub(super) struct Decoder {

@@ -5,8 +5,9 @@ use videosdgx_tensor::{TensorError, Weights};
 
 use super::blocks::{Head, MiddleBlock, ResidualBlock};
 use super::config::WanVaeConfig;
-use super::conv::{CausalConv, FeatureCache, Pointwise, Slots};
+use super::conv::{CausalConv, Pointwise};
 use super::resample::Downsample;
+use crate::autoencoder::{FeatureCache, Slots};
 
 /// Encodes the first frame, then four frames at a time.
 pub(super) struct Encoder {

@@ -31,11 +31,9 @@ mod config;
 mod conv;
 mod decoder;
 mod encoder;
-mod norm;
-mod norm_kernel;
 mod resample;
-mod tiling;
 
-pub use autoencoder::{VaeParts, WanVae};
+pub use autoencoder::WanVae;
 pub use config::{TEMPORAL_FACTOR, WanVaeConfig};
-pub use tiling::Tiling;
+
+pub use crate::autoencoder::{Tiling, VaeParts};

@@ -3,7 +3,8 @@
 use tch::Tensor;
 use videosdgx_tensor::{TensorError, Weights};
 
-use super::conv::{CHUNK_ELEMENTS, Conv2d, FeatureCache, Slots, TimeConv, remember, size4};
+use super::conv::TimeConv;
+use crate::autoencoder::{CHUNK_ELEMENTS, Conv2d, FeatureCache, Slots, remember, size4};
 
 /// A causal convolution over time with its slot in the cache.
 struct CachedTimeConv {

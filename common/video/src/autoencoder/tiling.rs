@@ -21,7 +21,7 @@ impl Default for Tiling {
 
 /// The tiles of one picture size, in pixels or in latents.
 #[derive(Debug, Clone)]
-pub(super) struct Grid {
+pub(crate) struct Grid {
     /// Size of the picture.
     picture: [i64; 2],
     size: [i64; 2],
@@ -30,7 +30,7 @@ pub(super) struct Grid {
 
 impl Grid {
     /// The tiles of a picture of `[height, width]` pixels; a single tile when it fits into one or without tiling.
-    pub(super) fn new(picture: [i64; 2], tiling: Option<Tiling>) -> Result<Self, TensorError> {
+    pub(crate) fn new(picture: [i64; 2], tiling: Option<Tiling>) -> Result<Self, TensorError> {
         let whole = Self { picture, size: picture, stride: picture };
         let Some(Tiling { size, stride }) = tiling else {
             return Ok(whole);
@@ -47,7 +47,7 @@ impl Grid {
     }
 
     /// The same tiles in units of `factor` pixels: latents.
-    pub(super) fn scaled_down(&self, factor: i64) -> Self {
+    pub(crate) fn scaled_down(&self, factor: i64) -> Self {
         let scale = |values: [i64; 2]| values.map(|value| value / factor);
         Self {
             picture: scale(self.picture),
@@ -57,7 +57,7 @@ impl Grid {
     }
 
     /// Number of tiles.
-    pub(super) fn tiles(&self) -> usize {
+    pub(crate) fn tiles(&self) -> usize {
         (self.count(0) * self.count(1)) as usize
     }
 
@@ -65,17 +65,22 @@ impl Grid {
         (self.picture[axis] + self.stride[axis] - 1) / self.stride[axis]
     }
 
+    /// Start and length of the tiles along an axis.
+    fn spans(&self, axis: usize) -> impl Iterator<Item = (i64, i64)> {
+        let (picture, size, stride) = (self.picture[axis], self.size[axis], self.stride[axis]);
+        (0..self.count(axis)).map(move |index| (index * stride, size.min(picture - index * stride)))
+    }
+
+    /// `[height, width]` of each tile, row by row; the first is the largest.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = [i64; 2]> {
+        self.spans(0).flat_map(|(_, height)| self.spans(1).map(move |(_, width)| [height, width]))
+    }
+
     /// Cuts `[t, h, w, c]` into its tiles, row by row. They share its memory.
-    pub(super) fn cut(&self, x: &Tensor) -> Vec<Tensor> {
-        let span = |axis: usize, index: i64| {
-            let start = index * self.stride[axis];
-            (start, self.size[axis].min(self.picture[axis] - start))
-        };
+    pub(crate) fn cut(&self, x: &Tensor) -> Vec<Tensor> {
         let mut tiles = Vec::with_capacity(self.tiles());
-        for row in 0..self.count(0) {
-            let (top, height) = span(0, row);
-            for column in 0..self.count(1) {
-                let (left, width) = span(1, column);
+        for (top, height) in self.spans(0) {
+            for (left, width) in self.spans(1) {
                 tiles.push(x.narrow(1, top, height).narrow(2, left, width));
             }
         }
@@ -84,7 +89,7 @@ impl Grid {
 
     /// Joins processed tiles `[t, h, w, c]` into a picture, in f32: each is blended with its upper and left neighbours
     /// where they overlap.
-    pub(super) fn join(&self, tiles: Vec<Tensor>) -> Tensor {
+    pub(crate) fn join(&self, tiles: Vec<Tensor>) -> Tensor {
         let mut tiles: Vec<Tensor> = tiles.into_iter().map(|tile| tile.to_kind(Kind::Float)).collect();
         if tiles.len() == 1 {
             return tiles.remove(0);

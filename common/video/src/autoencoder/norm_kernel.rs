@@ -6,24 +6,24 @@ use videosdgx_tensor::{HostFloat, bf16};
 /// Fewest elements per thread; a thread for fewer costs more than it gains.
 const WORTH_A_THREAD: usize = 1 << 18;
 
-/// `x / ‖x‖ · √channels · gamma` over the last dimension of a contiguous tensor on the CPU, optionally followed by SiLU.
+/// `x / √(mean(x²) + eps) · gamma` over the last dimension of a contiguous tensor on the CPU, optionally followed by SiLU.
 /// `None` for other layouts and types.
-pub(super) fn normalize(x: &Tensor, gamma: &[f32], silu: bool) -> Option<Tensor> {
+pub(super) fn normalize(x: &Tensor, gamma: &[f32], eps: f32, silu: bool) -> Option<Tensor> {
     if !x.is_contiguous() || x.size().last() != Some(&(gamma.len() as i64)) {
         return None;
     }
     let output = x.empty_like();
     match (x.kind(), silu) {
-        (Kind::Float, false) => run::<f32, false>(x, gamma, &output),
-        (Kind::Float, true) => run::<f32, true>(x, gamma, &output),
-        (Kind::BFloat16, false) => run::<bf16, false>(x, gamma, &output),
-        (Kind::BFloat16, true) => run::<bf16, true>(x, gamma, &output),
+        (Kind::Float, false) => run::<f32, false>(x, gamma, eps, &output),
+        (Kind::Float, true) => run::<f32, true>(x, gamma, eps, &output),
+        (Kind::BFloat16, false) => run::<bf16, false>(x, gamma, eps, &output),
+        (Kind::BFloat16, true) => run::<bf16, true>(x, gamma, eps, &output),
         _ => return None,
     }
     Some(output)
 }
 
-fn run<T: HostFloat, const SILU: bool>(x: &Tensor, gamma: &[f32], output: &Tensor) {
+fn run<T: HostFloat, const SILU: bool>(x: &Tensor, gamma: &[f32], eps: f32, output: &Tensor) {
     let length = x.numel();
     if length == 0 {
         return;
@@ -44,35 +44,34 @@ fn run<T: HostFloat, const SILU: bool>(x: &Tensor, gamma: &[f32], output: &Tenso
         let mut pieces = input.chunks(chunk).zip(output.chunks_mut(chunk));
         let own = pieces.next();
         for (input, output) in pieces {
-            scope.spawn(move || pixels::<T, SILU>(input, gamma, output));
+            scope.spawn(move || pixels::<T, SILU>(input, gamma, eps, output));
         }
         if let Some((input, output)) = own {
-            pixels::<T, SILU>(input, gamma, output);
+            pixels::<T, SILU>(input, gamma, eps, output);
         }
     });
 }
 
-fn pixels<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
+fn pixels<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], eps: f32, output: &mut [T]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the CPU has the feature the function is compiled for.
-        return unsafe { pixels_avx2::<T, SILU>(input, gamma, output) };
+        return unsafe { pixels_avx2::<T, SILU>(input, gamma, eps, output) };
     }
-    pixels_anywhere::<T, SILU>(input, gamma, output);
+    pixels_anywhere::<T, SILU>(input, gamma, eps, output);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn pixels_avx2<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
-    pixels_anywhere::<T, SILU>(input, gamma, output);
+fn pixels_avx2<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], eps: f32, output: &mut [T]) {
+    pixels_anywhere::<T, SILU>(input, gamma, eps, output);
 }
 
 #[inline(always)]
-fn pixels_anywhere<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], output: &mut [T]) {
+fn pixels_anywhere<T: HostFloat, const SILU: bool>(input: &[T], gamma: &[f32], eps: f32, output: &mut [T]) {
     let channels = gamma.len();
-    let root = (channels as f32).sqrt();
     for (input, output) in input.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-        let scale = root / square_sum(input).sqrt().max(1e-12);
+        let scale = 1.0 / (square_sum(input) / channels as f32 + eps).sqrt();
         for ((value, &x), &gamma) in output.iter_mut().zip(input).zip(gamma) {
             let y = x.widen() * scale * gamma;
             *value = T::narrow(if SILU { y / (1.0 + exp(-y)) } else { y });
