@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read variables of their own")]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -29,9 +29,21 @@ async fn a_video_whose_service_is_killed_is_completed_after_the_restart() -> Res
     let job = api.await_job(&prefix, &id, Duration::from_secs(120)).await?;
     assert_eq!(job["status"], "completed", "{job}");
     assert_eq!(job["attempt"], 2, "{job}");
-    let files: Vec<_> = std::fs::read_dir(stack.outputs())?.collect::<Result<_, _>>()?;
-    assert_eq!(files.len(), 1, "one visible result and nothing left over: {files:?}");
+    assert_eq!(videos(&stack.outputs())?, 1, "one visible result");
     Ok(())
+}
+
+/// Number of videos in a folder of outputs, each with its thumbnail and its sheet of sprites; fails for any other file.
+fn videos(outputs: &Path) -> Result<usize> {
+    let names: BTreeSet<String> = std::fs::read_dir(outputs)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    let videos: Vec<_> = names.iter().filter_map(|name| name.strip_suffix(".mp4")).collect();
+    let expected = videos.iter().flat_map(|video| {
+        [".mp4", ".thumbnail.webp", ".spritesheet.jpg"].map(|ending| format!("{video}{ending}"))
+    });
+    assert_eq!(names, expected.collect(), "nothing is missing or left over");
+    Ok(videos.len())
 }
 
 /// Jobs of the fake model take 200 ms; the service is killed at random moments while more are submitted.
@@ -90,8 +102,7 @@ async fn fifty_kills_lose_nothing() -> Result<()> {
         page = api.json(&format!("/jobs?limit=100&cursor={cursor}")).await?;
     }
     assert!(jobs >= accepted.len());
-    let files = std::fs::read_dir(stack.outputs())?.count();
-    assert_eq!(files, jobs, "one file a job and nothing else");
+    assert_eq!(videos(&stack.outputs())?, jobs, "one video a job and nothing else");
     println!("{jobs} jobs, {} answered", accepted.len());
     Ok(())
 }

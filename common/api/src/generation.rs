@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{LoraChoice, ModelDescription, Priority, Resolution, lora, whole_number::RequestValue};
+use crate::{LoraChoice, ModelDescription, Priority, Resolution, Support, lora, whole_number::RequestValue};
 
 /// Makes an enum of names: each variant with the name that it has in JSON, in OpenAPI and on the command line.
 macro_rules! named_choice {
@@ -32,7 +32,7 @@ macro_rules! named_choice {
 }
 
 named_choice! {
-    /// Codec of the MP4 file's video track.
+    /// What the file is: an MP4 file with a video track of this codec, or a picture file with the only frame.
     #[derive(Default)]
     OutputFormat {
         /// H.264, supported by every player.
@@ -41,6 +41,40 @@ named_choice! {
         H264 = "h264",
         /// AV1, royalty-free.
         Av1 = "av1",
+        /// A PNG file of a single frame.
+        Png = "png",
+        /// A lossless WebP file of a single frame.
+        Webp = "webp",
+    }
+}
+
+impl OutputFormat {
+    /// Whether the file is a picture: a single frame without sound.
+    #[must_use]
+    pub const fn is_picture(self) -> bool {
+        matches!(self, Self::Png | Self::Webp)
+    }
+
+    /// Extension of the file's name.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::H264 | Self::Av1 => "mp4",
+            Self::Png => "png",
+            Self::Webp => "webp",
+        }
+    }
+}
+
+named_choice! {
+    /// Codec of the MP4 file's sound track.
+    #[derive(Default)]
+    AudioFormat {
+        /// Opus: small, plays in every browser.
+        #[default]
+        Opus = "opus",
+        /// FLAC: lossless, in 24 bits.
+        Flac = "flac",
     }
 }
 
@@ -60,6 +94,8 @@ named_choice! {
 ///
 /// - `required`: the same in both.
 /// - `defaulted`: optional in a request, with the model's default in the settings. `as` names the type in OpenAPI.
+/// - `added`: as `defaulted`, but absent in jobs stored before the field existed: then it is the type's default, which is not
+///   written either.
 /// - `optional`: the same in both; the type's default when absent, so that jobs stored before the field existed are
 ///   still read.
 /// - `attachments`: whole files as base64 or data URIs, optional in both. The queue stores them beside the settings
@@ -71,6 +107,7 @@ macro_rules! generation_settings {
         defaulted {
             $($(#[$defaulted_attribute:meta])* $defaulted:ident: $defaulted_type:ty as $schema:ty = $default:expr,)*
         }
+        added { $($(#[$added_attribute:meta])* $added:ident: $added_type:ty = $added_default:expr,)* }
         optional { $($(#[$optional_attribute:meta])* $optional:ident: $optional_type:ty,)* }
         attachments { $($(#[$attachment_attribute:meta])* $attachment:ident,)* }
         request_only { $($(#[$request_attribute:meta])* $request:ident: $request_type:ty,)* }
@@ -100,6 +137,15 @@ macro_rules! generation_settings {
                 pub $defaulted: Option<$defaulted_type>,
             )*
             $(
+                $(#[$added_attribute])*
+                #[serde(
+                    default,
+                    skip_serializing_if = "Option::is_none",
+                    deserialize_with = "RequestValue::deserialize_optional"
+                )]
+                pub $added: Option<$added_type>,
+            )*
+            $(
                 $(#[$optional_attribute])*
                 #[serde(default, skip_serializing_if = "is_default")]
                 pub $optional: $optional_type,
@@ -123,6 +169,11 @@ macro_rules! generation_settings {
         pub struct GenerationSettings {
             $($(#[$required_attribute])* pub $required: $required_type,)*
             $($(#[$defaulted_attribute])* #[schema(value_type = $schema)] pub $defaulted: $defaulted_type,)*
+            $(
+                $(#[$added_attribute])*
+                #[serde(default, skip_serializing_if = "is_default")]
+                pub $added: $added_type,
+            )*
             $(
                 $(#[$optional_attribute])*
                 #[serde(default, skip_serializing_if = "is_default")]
@@ -149,6 +200,12 @@ macro_rules! generation_settings {
                             default(model)
                         }),
                     )*
+                    $(
+                        $added: self.$added.unwrap_or_else(|| {
+                            let default: fn(&ModelDescription) -> $added_type = $added_default;
+                            default(model)
+                        }),
+                    )*
                     $($optional: self.$optional,)*
                     $($attachment: self.$attachment,)*
                 }
@@ -162,6 +219,7 @@ macro_rules! generation_settings {
                 Self {
                     $($required: Clone::clone(&self.$required),)*
                     $($defaulted: Clone::clone(&self.$defaulted),)*
+                    $($added: Clone::clone(&self.$added),)*
                     $($optional: Clone::clone(&self.$optional),)*
                     $($attachment: None,)*
                     $($request: Clone::clone(&self.$request),)*
@@ -200,8 +258,8 @@ generation_settings! {
         /// Width and height in pixels, for example `832x480`.
         #[schema(pattern = "^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$", example = "64x64")]
         resolution: Resolution as String = |model| model.default_resolution,
-        /// Number of frames, one that the model's `frame_rule` in `/info` allows; 1 makes a still image. Not together with
-        /// `duration`.
+        /// Number of frames, one that the model's `frame_rule` in `/info` allows; 1 makes a still image, and is the default with
+        /// `format` `png` or `webp`. Not together with `duration`.
         #[schema(minimum = 1)]
         num_frames: u32 as u32 = |model| model.default_num_frames,
         /// Denoising steps, 1 to 200.
@@ -216,12 +274,34 @@ generation_settings! {
         /// same video.
         #[schema(minimum = 0)]
         seed: u64 as u64 = |_| random_seed(),
-        /// Codec of the MP4 file's video track, one of the model's `formats` in `/info`.
+        /// Codec of the MP4 file's video track, or `png` or `webp` for a picture file of a single frame; one of the model's
+        /// `formats` in `/info`.
         format: OutputFormat as OutputFormat = |model| model.default_format,
         /// Scheduler, one of the model's `schedulers` in `/info`. Default: the checkpoint's own.
         scheduler: SchedulerName as SchedulerName = |model| model.default_scheduler,
     }
+    added {
+        /// Whether the file has a sound track, which models with `audio` in `/info` make together with the picture. Default: true
+        /// for these models, unless `format` is a picture's.
+        audio: bool = |model| model.limits.audio != Support::Unsupported,
+    }
     optional {
+        /// Codec of the sound track. Default: `opus`. Only with sound.
+        audio_format: Option<AudioFormat>,
+        /// Scale of classifier-free guidance of the sound, 1 to 20, for models with `guidances` in `/info`. Default: the
+        /// model's, which may depend on `guidance_scale`.
+        audio_guidance_scale: Option<f64>,
+        /// Scale of spatio-temporal guidance, 0 (none) to 10, for models with `guidances`. Default: the model's.
+        stg_scale: Option<f64>,
+        /// Scale of the guidance away from picture and sound that do not know of each other, 1 (none) to 10, for models with
+        /// `guidances`. Default: the model's.
+        modality_scale: Option<f64>,
+        /// Share, 0 to 1, to which a guided prediction is rescaled to the deviation of the unguided one, for models with
+        /// `guidances`. Default: the model's.
+        guidance_rescale: Option<f64>,
+        /// Whether the video is made at half of its width and height first, then enlarged and refined, for models with
+        /// `upscale` in `/info`.
+        upscale: bool,
         /// LoRAs that change the model, at most 4, by their names in `GET /loras`. Default: none.
         #[serde(deserialize_with = "lora::choices")]
         #[schema(max_items = 4)]
@@ -231,6 +311,12 @@ generation_settings! {
         /// First frame for image-to-video checkpoints: PNG, JPEG or WebP as a data URI or plain base64; at most 10 MiB, 8192
         /// pixels per side and 16,777,216 pixels.
         image,
+        /// Last frame, for models with `last_image` in `/info`: as `image`, and only together with it.
+        last_image,
+        /// Given sound, for models with `audio_input` in `/info`, which make a picture to it: a WAV file (PCM or float) or an MP4
+        /// file with sound (AAC, Opus or FLAC) as a data URI or plain base64; at most 10 MiB, one or two channels, and not longer
+        /// than the video.
+        audio_input,
     }
     request_only {
         /// Length in seconds, up to 60; rounded to a number of frames that the model can make. Not together with
@@ -371,9 +457,17 @@ mod tests {
         }
         let error = serde_json::from_str::<GenerateRequest>(r#"{"prompt":"a","fps":8.5}"#).unwrap_err();
         assert!(error.to_string().contains("a whole number"), "{error}");
-        for field in
-            ["fps", "negative_prompt", "resolution", "format", "scheduler", "guidance_scale", "priority"]
-        {
+        for field in [
+            "fps",
+            "negative_prompt",
+            "resolution",
+            "format",
+            "scheduler",
+            "guidance_scale",
+            "priority",
+            "audio",
+            "audio_format",
+        ] {
             let body = format!(r#"{{"prompt":"a","{field}":null}}"#);
             let request: GenerateRequest = serde_json::from_str(&body).unwrap();
             assert_eq!(request, GenerateRequest { prompt: "a".into(), ..Default::default() }, "{body}");
@@ -400,7 +494,16 @@ mod tests {
             ("format", json!("av1")),
             ("scheduler", json!("euler")),
             ("loras", json!([{"name": "a"}])),
+            ("audio", json!(true)),
+            ("audio_format", json!("flac")),
+            ("audio_guidance_scale", json!(2.0)),
+            ("stg_scale", json!(1.0)),
+            ("modality_scale", json!(2.0)),
+            ("guidance_rescale", json!(0.5)),
+            ("upscale", json!(true)),
             ("image", json!("aGk=")),
+            ("last_image", json!("aGk=")),
+            ("audio_input", json!("aGk=")),
         ] {
             let mut stored = stored.clone();
             stored[name] = other;
@@ -422,6 +525,13 @@ mod tests {
         assert!(settings.restore_attachments(b"{".to_vec()).is_err());
         assert!(settings.restore_attachments(br#"{"hat": "aGk="}"#.to_vec()).is_err());
         assert!(settings.restore_attachments(vec![0xFF]).is_err());
+        settings.last_image = Some("YQ==".into());
+        settings.audio_input = Some("Yg==".into());
+        let with_all = settings.clone();
+        let stored = settings.take_attachments().unwrap();
+        assert_eq!((&settings.image, &settings.last_image, &settings.audio_input), (&None, &None, &None));
+        settings.restore_attachments(stored).unwrap();
+        assert_eq!(settings, with_all);
     }
 
     #[test]
@@ -436,6 +546,9 @@ mod tests {
         for format in OutputFormat::ALL {
             assert_eq!(serde_json::to_value(format).unwrap(), format.as_str());
         }
+        for format in AudioFormat::ALL {
+            assert_eq!(serde_json::to_value(format).unwrap(), format.as_str());
+        }
         for scheduler in SchedulerName::ALL {
             assert_eq!(serde_json::to_value(scheduler).unwrap(), scheduler.as_str());
         }
@@ -448,6 +561,7 @@ mod tests {
             serde_json::to_value(T::schema()).unwrap()["enum"].take()
         }
         assert_eq!(documented::<OutputFormat>(), serde_json::to_value(OutputFormat::ALL).unwrap());
+        assert_eq!(documented::<AudioFormat>(), serde_json::to_value(AudioFormat::ALL).unwrap());
         assert_eq!(documented::<SchedulerName>(), serde_json::to_value(SchedulerName::ALL).unwrap());
     }
 }

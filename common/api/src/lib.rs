@@ -26,7 +26,9 @@ mod whole_number;
 pub use bounded::{MAX_BIASES, MAX_MESSAGES};
 pub use compute::{DeviceChoice, DtypeChoice, Quantization, UnknownChoice};
 pub use event::{EventKind, JobEvent};
-pub use generation::{GenerateRequest, GenerationSettings, InvalidAttachments, OutputFormat, SchedulerName};
+pub use generation::{
+    AudioFormat, GenerateRequest, GenerationSettings, InvalidAttachments, OutputFormat, SchedulerName,
+};
 pub use ids::{InvalidId, JobId, Priority};
 pub use job::{Job, JobList, JobStatus, Stage};
 pub use lora::{Lora, LoraChoice, LoraLayout, LoraList, MAX_LORA_NAME, MAX_LORA_SCALE, MAX_LORAS};

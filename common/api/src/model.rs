@@ -77,16 +77,25 @@ pub struct ModelLimits {
     pub max_duration_seconds: u32,
     /// Whether a request can or must have a first frame, `image`.
     pub image: Support,
-    /// Whether a request can or must have a last frame.
+    /// Whether a request can or must have a last frame, `last_image`.
     pub last_image: Support,
-    /// Whether the video has a sound track: `none`, `optional` (on request) or `required` (always).
+    /// Whether the video has a sound track: `none`, `optional` (unless a request has `audio: false`) or `required` (always).
     pub audio: Support,
     /// Most LoRAs of a request; 0 if the model takes none.
     #[serde(default)]
     pub max_loras: u32,
+    /// Whether a request can or must have given sound, `audio_input`.
+    #[serde(default)]
+    pub audio_input: Support,
+    /// Whether a request can have `audio_guidance_scale`, `stg_scale`, `modality_scale` and `guidance_rescale`.
+    #[serde(default)]
+    pub guidances: Support,
+    /// Whether a request can have `upscale`.
+    #[serde(default)]
+    pub upscale: Support,
     /// Schedulers that a request can name.
     pub schedulers: Vec<SchedulerName>,
-    /// Codecs that a request can name.
+    /// Formats that a request can name.
     pub formats: Vec<OutputFormat>,
 }
 

@@ -28,7 +28,7 @@ macro_rules! as_usual {
     )*};
 }
 
-as_usual!(String f64 Resolution OutputFormat SchedulerName);
+as_usual!(bool String f64 Resolution OutputFormat SchedulerName);
 
 macro_rules! whole_numbers {
     ($($type:ty)*) => {$(

@@ -68,9 +68,7 @@ impl CheckpointFolder {
                 return Err(CheckpointError::Missing { path: file });
             }
         }
-        let demonstration_path = path.join("demo.json");
-        let demonstration: Option<Demonstration> =
-            demonstration_path.is_file().then(|| read_json(&demonstration_path)).transpose()?;
+        let demonstration = Demonstration::read(path)?;
         let parameters = components.iter().map(|name| Ok((*name, parameters(&path.join(name))?)));
         Ok(Self {
             fingerprint: folder_fingerprint(path)?,

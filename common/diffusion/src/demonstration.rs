@@ -1,8 +1,10 @@
 //! `demo.json` of a demonstration checkpoint: its defaults and the words it was trained on.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Deserialize;
+use videosdgx_tensor::{CheckpointError, read_json};
 
 /// `demo.json` of a demonstration checkpoint.
 #[derive(Debug, Clone, Deserialize)]
@@ -13,6 +15,17 @@ pub struct Demonstration {
     pub defaults: DemonstrationDefaults,
     /// The words it was trained on.
     pub vocabulary: Vocabulary,
+}
+
+impl Demonstration {
+    /// Reads `demo.json` of a checkpoint folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// Names the file when it cannot be parsed.
+    pub fn read(folder: &Path) -> Result<Option<Self>, CheckpointError> {
+        let path = folder.join("demo.json");
+        path.is_file().then(|| read_json(&path)).transpose()
+    }
 }
 
 /// Defaults of a demonstration checkpoint.
@@ -32,6 +45,9 @@ pub struct DemonstrationDefaults {
     pub steps: u32,
     /// Scale of classifier-free guidance.
     pub guidance: f64,
+    /// Tokens that a prompt is padded to, for models whose encoders see the padding; the published models' by default.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<u32>,
 }
 
 /// The words a demonstration checkpoint was trained on.

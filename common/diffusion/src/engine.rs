@@ -4,14 +4,15 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::process::ExitCode;
 
-use videosdgx_api::{GenerateRequest, Lora, ModelDescription, OutputFormat, Problem, ResolvedRequest, Stage};
+use videosdgx_api::{GenerateRequest, Lora, ModelDescription, Problem, ResolvedRequest, Stage};
 use videosdgx_model::{MemoryProbe, ModelError, SystemMemory};
-use videosdgx_mp4::{Mp4Error, VideoFormat, VideoWriter};
+use videosdgx_mp4::Mp4Error;
 use videosdgx_service::{Engine, EngineError, GenerateContext, is_storage_shortage, limits};
 use videosdgx_tensor::{
     CheckpointError, Kind, Quantization, TensorError, release_code_pages, release_memory,
 };
 
+use crate::output::Output;
 use crate::pipeline::generate;
 use crate::{
     CheckpointFolder, CheckpointLayers, ChosenLora, DiffusionModel, Generation, LoraCatalog, LoraFault,
@@ -216,7 +217,7 @@ impl<M: DiffusionModel> DiffusionEngine<M> {
         job: &ResolvedRequest,
         context: &GenerateContext,
     ) -> Result<(), Stop> {
-        let mut writer = VideoWriter::create(context.output_path(), video_format(job))?;
+        let mut output = Output::create(job, context)?;
         let on_progress = |progress| {
             match progress {
                 Progress::Encoding => context.progress(Stage::Encoding, 0, 1),
@@ -227,22 +228,13 @@ impl<M: DiffusionModel> DiffusionEngine<M> {
         };
         let scratch = Some(context.scratch_dir());
         let summary = generate(pipeline, generation, scratch, on_progress, |frame| {
-            writer.push_frame(frame).map_err(Stop::from)
+            output.push(frame).map_err(Stop::from)
         })?;
         if summary.truncated {
             tracing::warn!(job_id = %context.job_id(), "prompt_truncated");
         }
-        writer.finish()?;
+        output.finish(summary.sound, job, context)?;
         Ok(())
-    }
-}
-
-fn video_format(job: &ResolvedRequest) -> VideoFormat {
-    let settings = &job.settings;
-    let (width, height) = (settings.resolution.width, settings.resolution.height);
-    match settings.format {
-        OutputFormat::H264 => VideoFormat::h264(width, height, settings.fps),
-        OutputFormat::Av1 => VideoFormat::av1(width, height, settings.fps),
     }
 }
 
@@ -258,12 +250,6 @@ impl From<PipelineError> for Stop {
     }
 }
 
-impl From<Mp4Error> for Stop {
-    fn from(error: Mp4Error) -> Self {
-        Self::Pipeline(error.into())
-    }
-}
-
 fn engine_error(service: &str, kind: Kind, quantization: Quantization, error: PipelineError) -> EngineError {
     match error {
         PipelineError::Input { field, reason } => EngineError::InvalidInput(Problem::field(field, reason)),
@@ -271,7 +257,9 @@ fn engine_error(service: &str, kind: Kind, quantization: Quantization, error: Pi
         PipelineError::Lora(error) if matches!(error.fault, LoraFault::Changed) => EngineError::failed(error),
         PipelineError::Lora(error) => EngineError::InvalidInput(Problem::field("loras", error.to_string())),
         // The job waits for disk space.
-        PipelineError::Scratch { source, .. } | PipelineError::Mp4(Mp4Error::Io(source))
+        PipelineError::Scratch { source, .. }
+        | PipelineError::Output { source, .. }
+        | PipelineError::Mp4(Mp4Error::Io(source))
             if is_storage_shortage(&source) =>
         {
             EngineError::StorageFull(source)
@@ -338,6 +326,7 @@ mod tests {
             for error in [
                 PipelineError::Mp4(Mp4Error::Io(kind.into())),
                 PipelineError::Scratch { path: "latents".into(), source: kind.into() },
+                PipelineError::Output { path: "out.png".into(), source: kind.into() },
             ] {
                 assert!(matches!(engine_error(error), EngineError::StorageFull(_)), "{kind:?}");
             }

@@ -32,6 +32,14 @@ pub enum PipelineError {
         /// What the system or libtorch reported.
         source: std::io::Error,
     },
+    /// A picture could not be encoded or written.
+    #[error("cannot write {}: {source}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the system or the encoder reported.
+        source: std::io::Error,
+    },
     /// The video could not be encoded or written.
     #[error(transparent)]
     Mp4(#[from] Mp4Error),

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use tch::{Device, Kind};
-use videosdgx_tensor::{AdaptableLayers, Quantization};
+use videosdgx_sound::Sound;
+use videosdgx_tensor::{AdaptableLayers, Quantization, TensorError};
 
 use crate::{Generation, LatentFile, LatentShape, Latents, PipelineError, Progress, Residency, Summary};
 
@@ -107,11 +108,18 @@ pub trait Pipeline: Sized + Send + 'static {
         on_progress: impl FnMut(Progress) -> Result<(), E>,
         on_frame: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E>;
+
+    /// Decodes the sound in the latents of a generation with [`Generation::audio`], from time 0 of the video; what is longer than
+    /// the video is cut off later. Called before [`Pipeline::decode`]. `None` of models without sound.
+    ///
+    /// # Errors
+    /// [`PipelineError`].
+    fn decode_sound(&mut self, latents: &Latents) -> Result<Option<Sound>, PipelineError>;
 }
 
 /// Makes a video: `on_progress` is called before each stage, step and frame and may end it, `on_frame` gets each frame
 /// as `width · height · 3` bytes of RGB. With `scratch` the latents are stored in that folder before they are decoded,
-/// and read from it when an earlier attempt of the same request stored them.
+/// and read from it when an earlier attempt of the same request stored them. The sound, if there is any, is in the summary.
 ///
 /// # Errors
 /// [`PipelineError`], also when the latents contain NaN or infinity, or what a callback returned.
@@ -140,6 +148,16 @@ pub fn generate<P: Pipeline, E: From<PipelineError>>(
             latents
         }
     };
+    if generation.audio {
+        on_progress(Progress::Decoding { done: 0, frames: generation.frames })?;
+        summary.sound = match &generation.audio_input {
+            Some(given) => Some(given.clone()),
+            None => pipeline.decode_sound(&latents)?,
+        };
+        if summary.sound.as_ref().is_some_and(|sound| !sound.is_finite()) {
+            return Err(PipelineError::from(TensorError::NotFinite { what: "the decoded sound" }).into());
+        }
+    }
     pipeline.decode(&latents, on_progress, on_frame)?;
     Ok(summary)
 }

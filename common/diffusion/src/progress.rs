@@ -1,4 +1,6 @@
-//! Progress and notices of a generation.
+//! Progress and results of a generation.
+
+use videosdgx_sound::Sound;
 
 /// Progress of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +23,19 @@ pub enum Progress {
     },
 }
 
-/// Notices of a generation that did not fail.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+impl Progress {
+    /// Progress of a part that begins after `before` of `total` denoising steps; other progress as it is.
+    #[must_use]
+    pub fn part_of(self, before: u32, total: u32) -> Self {
+        match self {
+            Self::Denoising { done, .. } => Self::Denoising { done: before + done, steps: total },
+            other => other,
+        }
+    }
+}
+
+/// Notices of a generation that did not fail, and its sound.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
     /// Words of the prompts that are not in the vocabulary, each once, in order.
     pub unknown_words: Vec<String>,
@@ -30,6 +43,8 @@ pub struct Summary {
     pub truncated: bool,
     /// Whether denoising was skipped because its result was on the disk.
     pub resumed: bool,
+    /// The sound, of a generation with [`audio`](crate::Generation::audio).
+    pub sound: Option<Sound>,
 }
 
 impl Summary {

@@ -80,8 +80,9 @@ impl Settings {
 /// The service's demonstration checkpoint: in `checkpoints` below the working directory, else beside the build's folder,
 /// else where the container has it.
 fn default_demonstration(service: &str) -> PathBuf {
-    let name =
-        videosdgx_manifest::service(service).map_or(service, |service| service.demo_checkpoint.as_str());
+    let name = videosdgx_manifest::service(service)
+        .and_then(|service| service.demo_checkpoint.as_deref())
+        .unwrap_or(service);
     let relative = PathBuf::from("checkpoints").join(name);
     let beside_build = std::env::current_exe()
         .ok()

@@ -8,8 +8,9 @@ use rav1e::prelude::{
 
 use crate::Mp4Error;
 use crate::color::Picture;
+use crate::entry::CodecConfig;
 use crate::format::VideoFormat;
-use crate::track::{CodecConfig, Sample};
+use crate::track::Sample;
 
 /// rav1e's preset, 0 (slow) to 10 (fast).
 const SPEED: u8 = 9;

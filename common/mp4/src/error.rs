@@ -27,6 +27,21 @@ pub enum Mp4Error {
     /// The video was finished before its first frame.
     #[error("the video has no frames")]
     Empty,
+    /// Sound of this rate or with so many channels cannot be encoded.
+    #[error("cannot encode sound of {channels} channels at {rate} Hz as {codec}: {reason}")]
+    SoundFormat {
+        /// Name of the codec.
+        codec: &'static str,
+        /// Samples per second.
+        rate: u32,
+        /// Number of channels.
+        channels: usize,
+        /// The limit that is exceeded.
+        reason: &'static str,
+    },
+    /// The samples of the sound cannot be encoded.
+    #[error("the samples of the sound cannot be encoded: {0}")]
+    SoundSamples(&'static str),
     /// The encoder refused its settings or a frame.
     #[error("{codec} encoder: {source}")]
     Encoder {
@@ -38,6 +53,20 @@ pub enum Mp4Error {
     /// A sample or the decoder configuration could not be decoded.
     #[error("h264 decoder: {0}")]
     Decoder(#[from] openh264::Error),
+    /// A packet of the sound, or its decoder's configuration, could not be decoded.
+    #[error("{codec} decoder: {source}")]
+    SoundDecoder {
+        /// Name of the codec.
+        codec: &'static str,
+        /// The decoder's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The sound is longer than the caller accepts.
+    #[error("the sound is longer than {0} s")]
+    SoundTooLong(f64),
+    /// The file has no sound track.
+    #[error("the file has no sound track")]
+    NoSound,
     /// The file is not a supported MP4 file.
     #[error("not a readable MP4 file: {0}")]
     Invalid(String),

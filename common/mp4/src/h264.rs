@@ -9,8 +9,9 @@ use openh264::formats::YUVSlices;
 
 use crate::Mp4Error;
 use crate::color::Picture;
+use crate::entry::CodecConfig;
 use crate::format::VideoFormat;
-use crate::track::{CodecConfig, Sample};
+use crate::track::Sample;
 
 /// Quantiser of every frame, 0 to 51: at 20 a coded picture is hard to distinguish from its source.
 const QP: u8 = 20;

@@ -9,7 +9,7 @@ use openh264::formats::YUVSource;
 
 use crate::Mp4Error;
 use crate::color::Picture;
-use crate::demux::VideoTrack;
+use crate::demux::{Track, child, invalid, u32_at};
 
 /// Largest sample that is read, in bytes.
 const MAX_SAMPLE: u32 = 256 << 20;
@@ -17,7 +17,8 @@ const MAX_SAMPLE: u32 = 256 << 20;
 /// Decodes the frames of an H.264 MP4, one at a time, as RGB8.
 pub struct VideoReader {
     file: File,
-    track: VideoTrack,
+    track: Track,
+    size: (u32, u32),
     decoder: Decoder,
     next: usize,
 }
@@ -29,17 +30,21 @@ impl VideoReader {
     /// [`Mp4Error::Invalid`] when the file is not an MP4 file with H.264 video.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Mp4Error> {
         let mut file = File::open(path)?;
-        let track = VideoTrack::read(&mut file)?;
+        let track = Track::read(&mut file, b"vide")?.ok_or_else(|| invalid("it has no video track"))?;
+        let entry = child(&track.entries, b"avc1").map_err(|_| invalid("only H.264 can be decoded"))?;
+        let size = (u32_at(entry, 22)? & 0xffff, u32_at(entry, 24)? & 0xffff);
+        let boxes = entry.get(78..).ok_or_else(|| invalid("the avc1 box is too short"))?;
+        let avc = parameter_sets(child(boxes, b"avcC")?)?;
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
         let api = openh264::OpenH264API::from_source();
         let mut decoder = Decoder::with_api_config(api, config)?;
-        decoder.decode(&parameter_sets(&track.avc)?)?;
-        Ok(Self { file, track, decoder, next: 0 })
+        decoder.decode(&avc)?;
+        Ok(Self { file, track, size, decoder, next: 0 })
     }
 
     /// Width and height of the frames.
     pub fn size(&self) -> (u32, u32) {
-        (self.track.width, self.track.height)
+        self.size
     }
 
     /// Number of frames.
@@ -62,7 +67,7 @@ impl VideoReader {
         };
         self.next += 1;
         if size > MAX_SAMPLE {
-            return Err(failed("a sample is too large"));
+            return Err(invalid("a sample is too large"));
         }
         let mut sample = vec![0; size as usize];
         self.file.seek(SeekFrom::Start(offset))?;
@@ -70,7 +75,7 @@ impl VideoReader {
         let options = DecodeOptions::new().flush_after_decode(Flush::Flush);
         let packet = annex_b(&sample)?;
         let decoded = self.decoder.decode_with_options(&packet, options)?;
-        let planes = decoded.ok_or_else(|| failed("a sample does not decode to a picture"))?;
+        let planes = decoded.ok_or_else(|| invalid("a sample does not decode to a picture"))?;
         let (width, height) = planes.dimensions();
         let (y, cb, cr) = planes.strides();
         let picture = Picture {
@@ -94,7 +99,7 @@ fn annex_b(mut sample: &[u8]) -> Result<Vec<u8>, Mp4Error> {
     let mut stream = Vec::with_capacity(sample.len());
     while let Some((length, rest)) = sample.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
-        let (nal, rest) = rest.split_at_checked(length).ok_or_else(|| failed("a sample is broken"))?;
+        let (nal, rest) = rest.split_at_checked(length).ok_or_else(|| invalid("a sample is broken"))?;
         stream.extend_from_slice(&[0, 0, 0, 1]);
         stream.extend_from_slice(nal);
         sample = rest;
@@ -104,7 +109,7 @@ fn annex_b(mut sample: &[u8]) -> Result<Vec<u8>, Mp4Error> {
 
 /// The parameter sets of `avcC` in Annex B.
 fn parameter_sets(avc: &[u8]) -> Result<Vec<u8>, Mp4Error> {
-    let broken = || failed("the avcC box is broken");
+    let broken = || invalid("the avcC box is broken");
     let mut stream = Vec::new();
     let mut rest = avc.get(5..).ok_or_else(broken)?;
     for mask in [0x1f, 0xff] {
@@ -120,8 +125,4 @@ fn parameter_sets(avc: &[u8]) -> Result<Vec<u8>, Mp4Error> {
         rest = sets;
     }
     Ok(stream)
-}
-
-fn failed(reason: &str) -> Mp4Error {
-    Mp4Error::Invalid(reason.to_owned())
 }

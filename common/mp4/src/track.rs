@@ -1,22 +1,15 @@
 //! One track of a file: sizes and offsets of its samples, and the `trak` box that describes them.
 
 use crate::boxes::BoxWriter;
+use crate::entry::{CodecConfig, write_sound_entry, write_video_entry};
 use crate::format::VideoFormat;
+use crate::sound::EncodedSound;
 
-/// Media type of a track. All are muxed the same way; only the header and the sample entry differ.
+/// Media type of a track. All are muxed the same way; only headers and sample entries differ.
 #[derive(Debug)]
-pub(crate) enum TrackKind {
-    /// Video.
-    Video(VideoFormat),
-}
-
-/// Decoder configuration of a track: the content of the codec's box in the sample entry.
-#[derive(Debug)]
-pub(crate) enum CodecConfig {
-    /// Content of `avcC` (ISO/IEC 14496-15).
-    Avc(Vec<u8>),
-    /// Content of `av1C` (AV1 Codec ISO Media File Format Binding).
-    Av1(Vec<u8>),
+enum TrackKind {
+    Video(VideoFormat, CodecConfig),
+    Sound(Box<EncodedSound>),
 }
 
 /// An encoded sample: one frame.
@@ -27,137 +20,224 @@ pub(crate) struct Sample {
     pub(crate) key: bool,
 }
 
-/// A track that is being written. Samples have equal durations and are presented in storage order.
+/// Sizes and offsets of the samples of a track. Samples are presented in storage order.
 #[derive(Debug)]
-pub(crate) struct Track {
-    kind: TrackKind,
+pub(crate) struct SampleTable {
     sizes: Vec<u32>,
     /// Numbers (from 1) of the samples at which decoding can start.
     key_samples: Vec<u32>,
     chunks: Vec<Chunk>,
-    /// End of the last sample, as an offset in the media data.
-    end: u64,
+    /// Most samples of a chunk.
+    longest: u32,
 }
 
 /// Consecutive samples of one track.
-#[derive(Debug)]
-struct Chunk {
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
     /// Offset of the first byte in the media data.
-    offset: u64,
-    samples: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+    pub(crate) samples: u32,
 }
 
-/// Duration of a sample in time units.
-const SAMPLE_DURATION: u32 = 512;
+/// Duration of a frame in time units.
+const FRAME_DURATION: u32 = 512;
 
-impl Track {
-    pub(crate) fn new(kind: TrackKind) -> Self {
-        Self { kind, sizes: Vec::new(), key_samples: Vec::new(), chunks: Vec::new(), end: 0 }
+impl SampleTable {
+    /// A table whose chunks have at most `longest` samples.
+    pub(crate) fn new(longest: u32) -> Self {
+        Self { sizes: Vec::new(), key_samples: Vec::new(), chunks: Vec::new(), longest: longest.max(1) }
     }
 
     /// Records a sample that was stored at `offset` of the media data.
     pub(crate) fn push(&mut self, size: u32, key: bool, offset: u64) {
         self.sizes.push(size);
-        let number = self.sizes.len() as u32;
         if key {
-            self.key_samples.push(number);
+            self.key_samples.push(self.sizes.len() as u32);
         }
-        // One chunk per second keeps the tables short and the samples of several tracks interleaved.
-        let longest = self.samples_per_second();
         match self.chunks.last_mut() {
-            Some(chunk) if chunk.samples < longest && offset == self.end => chunk.samples += 1,
-            _ => self.chunks.push(Chunk { offset, samples: 1 }),
+            Some(chunk) if chunk.samples < self.longest && offset == chunk.offset + chunk.bytes => {
+                chunk.samples += 1;
+                chunk.bytes += u64::from(size);
+            }
+            _ => self.chunks.push(Chunk { offset, bytes: u64::from(size), samples: 1 }),
         }
-        self.end = offset + u64::from(size);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.sizes.is_empty()
     }
 
+    /// Most samples of a chunk.
+    pub(crate) fn samples_per_chunk(&self) -> u32 {
+        self.longest
+    }
+
+    pub(crate) fn chunks_mut(&mut self) -> &mut [Chunk] {
+        &mut self.chunks
+    }
+}
+
+/// A track that is described in `moov`.
+#[derive(Debug)]
+pub(crate) struct Track {
+    kind: TrackKind,
+    samples: SampleTable,
     /// Time units per second.
-    pub(crate) fn timescale(&self) -> u32 {
-        self.samples_per_second() * SAMPLE_DURATION
-    }
+    pub(crate) timescale: u32,
+    /// Duration of every sample but the last, in time units.
+    sample_duration: u32,
+    /// Of all samples, in time units.
+    duration: u64,
+}
 
-    /// In units of `timescale`.
-    pub(crate) fn duration(&self) -> u64 {
-        self.sizes.len() as u64 * u64::from(SAMPLE_DURATION)
-    }
-
-    fn samples_per_second(&self) -> u32 {
-        match &self.kind {
-            TrackKind::Video(format) => format.fps,
+impl Track {
+    pub(crate) fn video(format: VideoFormat, config: CodecConfig, samples: SampleTable) -> Self {
+        Self {
+            timescale: format.fps * FRAME_DURATION,
+            sample_duration: FRAME_DURATION,
+            duration: samples.sizes.len() as u64 * u64::from(FRAME_DURATION),
+            kind: TrackKind::Video(format, config),
+            samples,
         }
     }
 
-    /// Writes `trak`. `movie_duration` is this track's duration in the movie's timescale; the media data begins at
-    /// offset `media_start` of the file.
-    pub(crate) fn write(
-        &self,
-        w: &mut BoxWriter,
-        id: u32,
-        movie_duration: u64,
-        config: &CodecConfig,
-        media_start: u64,
-    ) {
-        let TrackKind::Video(format) = &self.kind;
+    /// A sound track whose packets `samples` describes.
+    pub(crate) fn sound(sound: EncodedSound, samples: SampleTable) -> Self {
+        Self {
+            timescale: sound.timescale,
+            sample_duration: sound.packet_length,
+            duration: sound.length,
+            kind: TrackKind::Sound(Box::new(sound)),
+            samples,
+        }
+    }
+
+    /// Duration of what is played, in units of `movie_timescale`.
+    pub(crate) fn played(&self, movie_timescale: u32) -> u64 {
+        let units = (self.duration - u64::from(self.skip())) * u64::from(movie_timescale);
+        units.div_ceil(u64::from(self.timescale))
+    }
+
+    /// What is decoded first but not played, in time units.
+    fn skip(&self) -> u32 {
+        match &self.kind {
+            TrackKind::Video(..) => 0,
+            TrackKind::Sound(sound) => sound.skip,
+        }
+    }
+
+    /// Writes `trak`. The media data begins at offset `media_start` of the file.
+    pub(crate) fn write(&self, w: &mut BoxWriter, id: u32, movie_timescale: u32, media_start: u64) {
+        let played = self.played(movie_timescale);
+        let (handler, name, volume, width, height): (_, &[u8], _, _, _) = match &self.kind {
+            TrackKind::Video(format, _) => (b"vide", b"VideoHandler\0", 0, format.width, format.height),
+            TrackKind::Sound(_) => (b"soun", b"SoundHandler\0", 0x100, 0, 0),
+        };
         w.nest(b"trak", |w| {
             // Enabled, in movie, in preview.
             w.full(b"tkhd", 1, 7, |w| {
                 w.zeros(16); // creation and modification time
                 w.u32(id);
                 w.u32(0);
-                w.u64(movie_duration);
-                w.zeros(16); // layer, alternate group, volume
+                w.u64(played);
+                w.zeros(12); // layer, alternate group
+                w.u16(volume);
+                w.zeros(2);
                 w.identity_matrix();
-                w.u32(format.width << 16);
-                w.u32(format.height << 16);
+                w.u32(width << 16);
+                w.u32(height << 16);
             });
+            if self.skip() > 0 {
+                self.write_edit_list(w, played);
+            }
             w.nest(b"mdia", |w| {
                 w.full(b"mdhd", 1, 0, |w| {
                     w.zeros(16);
-                    w.u32(self.timescale());
-                    w.u64(self.duration());
+                    w.u32(self.timescale);
+                    w.u64(self.duration);
                     w.u16(0x55c4); // language: und
                     w.u16(0);
                 });
                 w.full(b"hdlr", 0, 0, |w| {
                     w.u32(0);
-                    w.raw(b"vide");
+                    w.raw(handler);
                     w.zeros(12);
-                    w.raw(b"VideoHandler\0");
+                    w.raw(name);
                 });
-                w.nest(b"minf", |w| {
-                    w.full(b"vmhd", 0, 1, |w| w.zeros(8));
-                    w.nest(b"dinf", |w| {
-                        w.full(b"dref", 0, 0, |w| {
-                            w.u32(1);
-                            w.full(b"url ", 0, 1, |_| ()); // in this file
-                        });
-                    });
-                    w.nest(b"stbl", |w| {
-                        w.full(b"stsd", 0, 0, |w| {
-                            w.u32(1);
-                            write_video_entry(w, format, config);
-                        });
-                        self.write_tables(w, media_start);
-                    });
-                });
+                w.nest(b"minf", |w| self.write_media(w, media_start));
             });
         });
     }
 
-    fn write_tables(&self, w: &mut BoxWriter, media_start: u64) {
+    /// Presentation begins after what is skipped, at time 0 of the movie.
+    fn write_edit_list(&self, w: &mut BoxWriter, played: u64) {
+        w.nest(b"edts", |w| {
+            w.full(b"elst", 1, 0, |w| {
+                w.u32(1);
+                w.u64(played);
+                w.u64(u64::from(self.skip()));
+                w.u32(0x1_0000); // rate 1
+            });
+        });
+    }
+
+    fn write_media(&self, w: &mut BoxWriter, media_start: u64) {
+        match &self.kind {
+            TrackKind::Video(..) => w.full(b"vmhd", 0, 1, |w| w.zeros(8)),
+            TrackKind::Sound(_) => w.full(b"smhd", 0, 0, |w| w.zeros(4)),
+        }
+        w.nest(b"dinf", |w| {
+            w.full(b"dref", 0, 0, |w| {
+                w.u32(1);
+                w.full(b"url ", 0, 1, |_| ()); // in this file
+            });
+        });
+        w.nest(b"stbl", |w| {
+            w.full(b"stsd", 0, 0, |w| {
+                w.u32(1);
+                match &self.kind {
+                    TrackKind::Video(format, config) => write_video_entry(w, format, config),
+                    TrackKind::Sound(sound) => write_sound_entry(w, sound),
+                }
+            });
+            self.write_times(w);
+            self.samples.write(w, media_start, matches!(self.kind, TrackKind::Video(..)));
+            if let TrackKind::Sound(sound) = &self.kind
+                && sound.preroll > 0
+            {
+                write_preroll(w, sound.preroll, self.samples.sizes.len() as u32);
+            }
+        });
+    }
+
+    fn write_times(&self, w: &mut BoxWriter) {
+        let count = self.samples.sizes.len() as u32;
+        let last = self.duration - u64::from(count - 1) * u64::from(self.sample_duration);
+        let runs = match last == u64::from(self.sample_duration) {
+            true => vec![(count, self.sample_duration)],
+            false => vec![(count - 1, self.sample_duration), (1, last as u32)],
+        };
+        let runs: Vec<_> = runs.into_iter().filter(|(samples, _)| *samples > 0).collect();
         w.full(b"stts", 0, 0, |w| {
-            w.u32(1);
-            w.u32(self.sizes.len() as u32);
-            w.u32(SAMPLE_DURATION);
+            w.u32(runs.len() as u32);
+            for (samples, duration) in runs {
+                w.u32(samples);
+                w.u32(duration);
+            }
         });
-        w.full(b"stss", 0, 0, |w| {
-            w.u32(self.key_samples.len() as u32);
-            self.key_samples.iter().for_each(|number| w.u32(*number));
-        });
+    }
+}
+
+impl SampleTable {
+    /// Writes the boxes of the table. Without key samples, decoding can start at every sample.
+    fn write(&self, w: &mut BoxWriter, media_start: u64, has_key_samples: bool) {
+        if has_key_samples {
+            w.full(b"stss", 0, 0, |w| {
+                w.u32(self.key_samples.len() as u32);
+                self.key_samples.iter().for_each(|number| w.u32(*number));
+            });
+        }
         // Runs of chunks with equally many samples.
         w.full(b"stsc", 0, 0, |w| {
             let mut runs: Vec<(u32, u32)> = Vec::new();
@@ -193,35 +273,18 @@ impl Track {
     }
 }
 
-/// Writes `VisualSampleEntry` with the codec's configuration and the colours.
-fn write_video_entry(w: &mut BoxWriter, format: &VideoFormat, config: &CodecConfig) {
-    let (entry, inner, content) = match config {
-        CodecConfig::Avc(content) => (b"avc1", b"avcC", content),
-        CodecConfig::Av1(content) => (b"av01", b"av1C", content),
-    };
-    w.nest(entry, |w| {
-        w.zeros(6);
-        w.u16(1); // data reference
-        w.zeros(16);
-        w.u16(format.width as u16);
-        w.u16(format.height as u16);
-        w.u32(0x48_0000); // 72 dpi
-        w.u32(0x48_0000);
-        w.u32(0);
-        w.u16(1); // frames per sample
-        w.zeros(32); // compressor's name
-        w.u16(24); // depth
-        w.u16(0xffff);
-        w.nest(inner, |w| w.raw(content));
-        w.nest(b"colr", |w| {
-            w.raw(b"nclx");
-            // BT.709 primaries, transfer and matrix; not full range.
-            [1, 1, 1].into_iter().for_each(|code| w.u16(code));
-            w.u8(0);
-        });
-        w.nest(b"pasp", |w| {
-            w.u32(1);
-            w.u32(1);
-        });
+/// All samples are in one group, whose decoding begins `packets` before the position that is wanted.
+fn write_preroll(w: &mut BoxWriter, packets: u16, samples: u32) {
+    w.full(b"sgpd", 1, 0, |w| {
+        w.raw(b"roll");
+        w.u32(2); // bytes of an entry
+        w.u32(1);
+        w.u16(packets.wrapping_neg());
+    });
+    w.full(b"sbgp", 0, 0, |w| {
+        w.raw(b"roll");
+        w.u32(1);
+        w.u32(samples);
+        w.u32(1);
     });
 }

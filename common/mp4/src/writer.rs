@@ -1,4 +1,4 @@
-//! Encoding frames into a file.
+//! Encoding frames and sound into a file.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use crate::color::Picture;
 use crate::format::{VideoCodec, VideoFormat};
 use crate::h264::H264Encoder;
 use crate::mux::Muxer;
-use crate::track::TrackKind;
+use crate::sound::{EncodedSound, SoundCodec, samples_per_channel};
+use crate::{flac_encoder, opus_encoder};
 
 /// Encodes a video frame by frame into an MP4 file.
 ///
@@ -19,6 +20,7 @@ pub struct VideoWriter {
     encoder: Encoder,
     muxer: Muxer,
     picture: Picture,
+    sound: Option<EncodedSound>,
     frames: u64,
 }
 
@@ -26,9 +28,6 @@ enum Encoder {
     H264(Box<H264Encoder>),
     Av1(Box<Av1Encoder>),
 }
-
-/// Index of the video track.
-const VIDEO: usize = 0;
 
 impl VideoWriter {
     /// Creates the file, replacing an existing one.
@@ -41,9 +40,9 @@ impl VideoWriter {
             VideoCodec::H264 => (Encoder::H264(Box::new(H264Encoder::new(&format)?)), b"avc1"),
             VideoCodec::Av1 => (Encoder::Av1(Box::new(Av1Encoder::new(&format)?)), b"av01"),
         };
-        let muxer = Muxer::create(path.as_ref(), vec![TrackKind::Video(format)], brand)?;
+        let muxer = Muxer::create(path.as_ref(), format, brand)?;
         let picture = Picture::new(format.width as usize, format.height as usize);
-        Ok(Self { format, encoder, muxer, picture, frames: 0 })
+        Ok(Self { format, encoder, muxer, picture, sound: None, frames: 0 })
     }
 
     /// Appends a frame. `rgb`: RGB8 `[height, width, 3]`, row by row.
@@ -58,11 +57,36 @@ impl VideoWriter {
         self.picture.set_rgb(rgb);
         self.frames += 1;
         match &mut self.encoder {
-            Encoder::H264(encoder) => self.muxer.push(VIDEO, &encoder.encode(&self.picture)?),
+            Encoder::H264(encoder) => self.muxer.push(&encoder.encode(&self.picture)?),
             Encoder::Av1(encoder) => {
-                encoder.encode(&self.picture)?.iter().try_for_each(|sample| self.muxer.push(VIDEO, sample))
+                encoder.encode(&self.picture)?.iter().try_for_each(|sample| self.muxer.push(sample))
             }
         }
+    }
+
+    /// Gives the video a sound track, which begins with its first frame. `samples`: f32 `[channels, samples]`, -1 to 1 (louder
+    /// is clipped), at `rate` per second. It can be called at any time, once; the encoded sound is kept in memory until
+    /// [`VideoWriter::finish`] (Opus: about 1 MB per minute).
+    ///
+    /// # Errors
+    /// [`Mp4Error::SoundFormat`] for rates and channels that cannot be encoded ([`SoundCodec::check`]),
+    /// [`Mp4Error::SoundSamples`] for samples that cannot, or a second sound track, [`Mp4Error::Encoder`].
+    pub fn add_sound<C: AsRef<[f32]>>(
+        &mut self,
+        codec: SoundCodec,
+        rate: u32,
+        samples: &[C],
+    ) -> Result<(), Mp4Error> {
+        if self.sound.is_some() {
+            return Err(Mp4Error::SoundSamples("the video has a sound track already"));
+        }
+        codec.check(rate, samples.len())?;
+        let length = samples_per_channel(samples)?;
+        self.sound = Some(match codec {
+            SoundCodec::Opus => opus_encoder::encode(samples, length, rate)?,
+            SoundCodec::Flac => flac_encoder::encode(samples, length, rate)?,
+        });
+        Ok(())
     }
 
     /// Number of frames pushed so far.
@@ -82,11 +106,11 @@ impl VideoWriter {
             Encoder::H264(encoder) => encoder.config()?,
             Encoder::Av1(encoder) => {
                 for sample in encoder.finish()? {
-                    self.muxer.push(VIDEO, &sample)?;
+                    self.muxer.push(&sample)?;
                 }
                 encoder.config()?
             }
         };
-        self.muxer.finish(&[config])
+        self.muxer.finish(config, self.sound)
     }
 }

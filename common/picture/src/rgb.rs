@@ -48,6 +48,10 @@ impl Picture {
         &self.pixels
     }
 
+    pub(crate) fn pixels_mut(&mut self) -> &mut [u8] {
+        &mut self.pixels
+    }
+
     /// As [`Picture::pixels`], without a copy.
     #[must_use]
     pub fn into_pixels(self) -> Vec<u8> {

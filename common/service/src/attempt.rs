@@ -15,6 +15,7 @@ use crate::{
     engine::EngineLoad,
     exchange::{self, Generated},
     job_view::{self, Used},
+    output_file::{FileKind, OutputFile},
     outputs::Outputs,
     service::Service,
     worker::Fault,
@@ -45,7 +46,8 @@ impl<E: Engine> Attempt<'_, E> {
         let (job, attempt) = (&claim.lease.job, claim.lease.attempt);
         let outputs = &self.service.outputs;
         let request = Self::request(claim)?;
-        let temporary = outputs.temporary(job, attempt);
+        let format = request.settings.format;
+        let temporary = outputs.temporary(job, attempt, FileKind::Result(format));
         let scratch = outputs.scratch(job)?;
         Outputs::check_room(&temporary, &scratch)?;
         let clock = Arc::new(Mutex::new(StageClock::default()));
@@ -64,12 +66,13 @@ impl<E: Engine> Attempt<'_, E> {
         self.report(claim, &clock, Stage::Saving, 0, 1);
         let bytes = Outputs::sync(&temporary)?;
         self.still_holds(claim, interrupt)?;
-        let path = Outputs::file_name(job, attempt);
-        outputs.publish(&temporary, &path)?;
+        let format = resolved_anew.as_ref().map_or(format, |request| request.settings.format);
+        let result = OutputFile::finished(job, attempt, FileKind::Result(format));
+        outputs.publish(&temporary, &result)?;
         let stages = clock.lock().unwrap_or_else(PoisonError::into_inner).stop();
         let used = Used { stage_seconds: stages.clone(), resolved_anew };
         let used = serde_json::to_string(&used).map_err(|error| Fault::Unreadable(error.to_string()))?;
-        let output = JobOutput { path, bytes, used };
+        let output = JobOutput { path: result.name(), bytes, used };
         Ok(Finished { output, stages, seconds: began.elapsed().as_secs_f64() })
     }
 

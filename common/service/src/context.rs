@@ -12,6 +12,8 @@ use std::{
 use videosdgx_api::{JobId, Stage};
 use videosdgx_jobs::{CancelSignal, Signal};
 
+use crate::output_file::FileKind;
+
 /// The job must stop now; pass this error on with `?`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]
@@ -141,6 +143,18 @@ impl GenerateContext {
     #[must_use]
     pub fn output_path(&self) -> &Path {
         &self.output_path
+    }
+
+    /// Path of the thumbnail, a WebP file that the engine may write beside its output; see [`crate::Previews`].
+    #[must_use]
+    pub fn thumbnail_path(&self) -> PathBuf {
+        self.output_path.with_extension(FileKind::Thumbnail.extension())
+    }
+
+    /// Path of the sheet of sprites, a JPEG file that the engine may write beside its output; see [`crate::Previews`].
+    #[must_use]
+    pub fn spritesheet_path(&self) -> PathBuf {
+        self.output_path.with_extension(FileKind::Spritesheet.extension())
     }
 
     /// A folder that exists; it is kept from one attempt of this job to the next and removed when the job ends.

@@ -17,9 +17,11 @@ use videosdgx_api::{
 };
 use videosdgx_model::ModelError;
 
-use crate::{Engine, EngineError, GenerateContext, limits};
+use videosdgx_picture::{Picture, PictureFormat};
 
-/// Makes a small file (MP4 boxes without a track) in a fifth of a second. The prompt's first word can make it `abort` the
+use crate::{Engine, EngineError, GenerateContext, Previews, limits, write_picture};
+
+/// Makes a small file (MP4 boxes without a track, or a grey picture) in a fifth of a second. The prompt's first word can make it `abort` the
 /// process, `panic`, `fail`, be `invalid`, compute NaN (`nan`), run out of memory (`oom`), find the disk `full` or `readonly`,
 /// have its GPU fail (`device`), take longer (`slow 30` seconds), or take longer and ignore cancellation (`stubborn 30`). Any other prompt succeeds.
 ///
@@ -71,6 +73,9 @@ impl Default for FakeEngine {
                 image: Support::Unsupported,
                 last_image: Support::Unsupported,
                 audio: Support::Unsupported,
+                audio_input: Support::Unsupported,
+                guidances: Support::Unsupported,
+                upscale: Support::Unsupported,
                 max_loras: MAX_LORAS,
                 schedulers: SchedulerName::ALL.to_vec(),
                 formats: OutputFormat::ALL.to_vec(),
@@ -263,8 +268,33 @@ fn denoise(
     Ok(())
 }
 
-/// `ftyp`, `moov` with only an `mvhd`, and an `mdat` that checkpoint, seed, steps and prompt determine.
+/// The file and its previews.
 fn write(model: &FakeModel, job: &ResolvedRequest, context: &GenerateContext) -> Result<(), EngineError> {
+    let settings = &job.settings;
+    let Resolution { width, height } = settings.resolution;
+    let mut previews = Previews::new(width, height, settings.num_frames);
+    let mut frame = vec![0; width as usize * height as usize * 3];
+    for index in 0..settings.num_frames {
+        frame.fill((index % 256) as u8);
+        previews.push(&frame);
+    }
+    previews.write(context)?;
+    let format = match settings.format {
+        OutputFormat::H264 | OutputFormat::Av1 => return write_boxes(model, job, context),
+        OutputFormat::Png => PictureFormat::Png,
+        OutputFormat::Webp => PictureFormat::WebP,
+    };
+    let picture = Picture::new(width as usize, height as usize, frame)
+        .ok_or_else(|| EngineError::failed("the frame has no pixels"))?;
+    Ok(write_picture(&picture, format, context.output_path())?)
+}
+
+/// `ftyp`, `moov` with only an `mvhd`, and an `mdat` that checkpoint, seed, steps and prompt determine.
+fn write_boxes(
+    model: &FakeModel,
+    job: &ResolvedRequest,
+    context: &GenerateContext,
+) -> Result<(), EngineError> {
     let mut file = File::create(context.output_path())?;
     let settings = &job.settings;
     let made = format!("{} {} {} {} ", settings.seed, settings.prompt, model.checkpoint, settings.steps);

@@ -4,6 +4,7 @@
 //!
 //! A service's `main` is [`main()`] and an [`Engine`]; [`Running`] is the same inside another program, for tests.
 
+mod attachment;
 mod attempt;
 mod context;
 mod engine;
@@ -11,7 +12,6 @@ mod estimate;
 mod exchange;
 #[cfg(feature = "fake")]
 pub mod fake;
-pub mod first_frame;
 mod job_path;
 mod job_view;
 pub mod limits;
@@ -19,7 +19,10 @@ mod lora_limits;
 mod main_loop;
 mod metrics;
 mod openapi;
+mod output_file;
 mod outputs;
+pub mod picture_input;
+mod previews;
 mod problem_response;
 mod range;
 mod retention;
@@ -28,12 +31,14 @@ mod running_job;
 mod server;
 mod service;
 mod settings;
+pub mod sound_input;
 mod worker;
 
 pub use context::{Cancelled, GenerateContext, Interrupt, InterruptReason};
 pub use engine::{Engine, EngineError, is_storage_shortage};
 pub use main_loop::main;
 pub use openapi::document as openapi_document;
+pub use previews::{Previews, write_picture};
 pub use server::{Running, StartError};
 pub use settings::VideoSettings;
 pub use videosdgx_model::ModelError;

@@ -2,11 +2,11 @@
 //! limit.
 
 use videosdgx_api::{
-    GenerateRequest, GenerationSettings, ModelDescription, ModelLimits, Problem, Resolution, ResolvedRequest,
-    Support,
+    AudioFormat, GenerateRequest, GenerationSettings, ModelDescription, ModelLimits, Problem, Resolution,
+    ResolvedRequest, Support,
 };
 
-use crate::{first_frame, lora_limits};
+use crate::{lora_limits, picture_input, sound_input};
 
 /// Maximum number of frames per second of a file.
 pub const MAX_FPS: u32 = 60;
@@ -40,9 +40,19 @@ pub fn resolve(request: &GenerateRequest, model: &ModelDescription) -> Result<Re
     check_choice("scheduler", settings.scheduler.as_str(), schedulers)?;
     let formats = limits.formats.iter().map(|format| format.as_str());
     check_choice("format", settings.format.as_str(), formats)?;
+    check_guidances(&settings, limits.guidances)?;
+    check_support("upscale", settings.upscale, limits.upscale)?;
     lora_limits::check(&settings.loras, limits.max_loras)?;
-    check_support("image", settings.image.is_some(), limits.image)?;
-    settings.image = settings.image.as_deref().map(first_frame::checked).transpose()?;
+    if settings.format.is_picture() && settings.num_frames != 1 {
+        let detail = format!(
+            "{} is for a single frame, not for {}; send num_frames 1 or another format",
+            settings.format.as_str(),
+            settings.num_frames
+        );
+        return Err(Problem::field("format", detail).with_limit(1));
+    }
+    check_pictures(&mut settings, limits)?;
+    check_sound(request, &mut settings, limits)?;
     let mut sent = request.without_attachments();
     // A seed that was drawn stays the same, whichever checkpoint runs the request.
     sent.seed = Some(settings.seed);
@@ -92,7 +102,10 @@ fn frames(request: &GenerateRequest, model: &ModelDescription, fps: u32) -> Resu
     let limits = &model.limits;
     match (request.num_frames, request.duration) {
         (Some(_), Some(_)) => Err(Problem::field("num_frames", "send duration or num_frames, not both")),
-        (None, None) => Ok(model.default_num_frames),
+        (None, None) => match request.format {
+            Some(format) if format.is_picture() && limits.frame_rule.allows(1) => Ok(1),
+            _ => Ok(model.default_num_frames),
+        },
         (Some(frames), None) => {
             check_range("num_frames", frames, limits.frame_rule.smallest(), limits.max_frames)?;
             let rule = limits.frame_rule;
@@ -175,6 +188,72 @@ fn check_volume(
     .with_limit(limits.max_pixels))
 }
 
+fn check_pictures(settings: &mut GenerationSettings, limits: &ModelLimits) -> Result<(), Problem> {
+    use picture_input::{FIRST_FRAME, LAST_FRAME};
+
+    check_support(FIRST_FRAME, settings.image.is_some(), limits.image)?;
+    check_support(LAST_FRAME, settings.last_image.is_some(), limits.last_image)?;
+    if settings.last_image.is_some() {
+        if settings.image.is_none() {
+            let detail = "a last frame needs a first one: send image too";
+            return Err(Problem::field(LAST_FRAME, detail).with_limit(FIRST_FRAME));
+        }
+        if settings.num_frames < 2 {
+            let detail = "a single frame has no last one; leave last_image out or send more frames";
+            return Err(Problem::field(LAST_FRAME, detail).with_limit(2));
+        }
+    }
+    for (field, image) in [(FIRST_FRAME, &mut settings.image), (LAST_FRAME, &mut settings.last_image)] {
+        if let Some(image) = image {
+            *image = picture_input::checked(field, image)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks what is wanted and given as sound, and fills in the codec.
+fn check_sound(
+    request: &GenerateRequest,
+    settings: &mut GenerationSettings,
+    limits: &ModelLimits,
+) -> Result<(), Problem> {
+    if settings.format.is_picture() {
+        if request.audio == Some(true) {
+            let format = settings.format.as_str();
+            let detail = format!("a {format} file has no sound; leave audio out or choose another format");
+            return Err(Problem::field("audio", detail).with_limit("none"));
+        }
+        settings.audio = false;
+    }
+    match (request.audio, limits.audio) {
+        (Some(true), Support::Unsupported) => {
+            let detail = "this checkpoint makes no sound; leave audio out or send false";
+            return Err(Problem::field("audio", detail).with_limit("none"));
+        }
+        (Some(false), Support::Required) => {
+            let detail = "this checkpoint always makes sound; leave audio out or send true";
+            return Err(Problem::field("audio", detail).with_limit("required"));
+        }
+        _ => {}
+    }
+    if !settings.audio && settings.audio_format.is_some() {
+        let detail = "the video has no sound; leave audio_format out";
+        return Err(Problem::field("audio_format", detail).with_limit("none"));
+    }
+    check_support("audio_input", settings.audio_input.is_some(), limits.audio_input)?;
+    if let Some(sound) = &settings.audio_input {
+        if !settings.audio {
+            let detail = "given sound is the video's sound; leave audio out or send true";
+            return Err(Problem::field("audio_input", detail));
+        }
+        settings.audio_input = Some(sound_input::checked(sound, settings.duration())?);
+    }
+    if settings.audio {
+        settings.audio_format.get_or_insert(AudioFormat::default());
+    }
+    Ok(())
+}
+
 fn check_choice<'a>(
     field: &str,
     choice: &str,
@@ -186,6 +265,22 @@ fn check_choice<'a>(
     }
     let detail = format!("this checkpoint's {field} is {}, not {choice}", possible.join(" or "));
     Err(Problem::field(field, detail).with_limit(possible))
+}
+
+/// Fields of guidances, with their smallest and largest values.
+fn check_guidances(settings: &GenerationSettings, support: Support) -> Result<(), Problem> {
+    for (field, value, least, most) in [
+        ("audio_guidance_scale", settings.audio_guidance_scale, 1.0, MAX_GUIDANCE),
+        ("stg_scale", settings.stg_scale, 0.0, 10.0),
+        ("modality_scale", settings.modality_scale, 1.0, 10.0),
+        ("guidance_rescale", settings.guidance_rescale, 0.0, 1.0),
+    ] {
+        check_support(field, value.is_some(), support)?;
+        if value.is_some_and(|value| !(least..=most).contains(&value)) {
+            return Err(Problem::field(field, format!("{field} is {least} to {most}")).with_limit(most));
+        }
+    }
+    Ok(())
 }
 
 fn check_support(field: &str, is_present: bool, support: Support) -> Result<(), Problem> {

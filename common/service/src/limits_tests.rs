@@ -37,6 +37,9 @@ fn model() -> ModelDescription {
             image: Support::Unsupported,
             last_image: Support::Unsupported,
             audio: Support::Unsupported,
+            audio_input: Support::Unsupported,
+            guidances: Support::Unsupported,
+            upscale: Support::Unsupported,
             max_loras: 2,
             schedulers: vec![SchedulerName::Unipc],
             formats: vec![OutputFormat::H264],
@@ -137,6 +140,12 @@ fn each_limit_is_named_with_its_field() {
         (json!({"resolution": "64x144"}), "resolution", json!(128)),
         (json!({"resolution": "128x128", "num_frames": 21}), "resolution", json!(128 * 128 * 17)),
         (json!({"image": "aGk="}), "image", json!("none")),
+        (json!({"last_image": "aGk="}), "last_image", json!("none")),
+        (json!({"audio": true}), "audio", json!("none")),
+        (json!({"audio_format": "opus"}), "audio_format", json!("none")),
+        (json!({"audio_input": "aGk="}), "audio_input", json!("none")),
+        (json!({"stg_scale": 1.0}), "stg_scale", json!("none")),
+        (json!({"upscale": true}), "upscale", json!("none")),
         (json!({"scheduler": "euler"}), "scheduler", json!(["unipc"])),
         (json!({"format": "av1"}), "format", json!(["h264"])),
     ];
@@ -164,4 +173,101 @@ fn a_required_image_must_be_sent() {
     assert_eq!(problem.field.as_deref(), Some("image"));
     let problem = resolve(&with(json!({"image": "aGk="})), &model).unwrap_err();
     assert_eq!(problem.detail, "the image must be a PNG, JPEG or WebP file");
+}
+
+/// A model that can make sound and take every input.
+fn able() -> ModelDescription {
+    let mut model = model();
+    let limits = &mut model.limits;
+    for support in [
+        &mut limits.image,
+        &mut limits.last_image,
+        &mut limits.audio,
+        &mut limits.audio_input,
+        &mut limits.guidances,
+        &mut limits.upscale,
+    ] {
+        *support = Support::Optional;
+    }
+    model
+}
+
+#[test]
+fn sound_is_made_where_the_model_can_and_the_request_does_not_refuse_it() {
+    use videosdgx_api::AudioFormat::{Flac, Opus};
+
+    let of = |model: &ModelDescription, changes: Value| {
+        let settings = resolve(&with(changes), model).unwrap().settings;
+        (settings.audio, settings.audio_format)
+    };
+    assert_eq!(of(&able(), json!({})), (true, Some(Opus)));
+    assert_eq!(of(&able(), json!({"audio": true, "audio_format": "flac"})), (true, Some(Flac)));
+    assert_eq!(of(&able(), json!({"audio": false})), (false, None));
+    assert_eq!(of(&model(), json!({})), (false, None));
+    assert_eq!(of(&model(), json!({"audio": false})), (false, None));
+    let mut always = able();
+    always.limits.audio = Support::Required;
+    let problem = resolve(&with(json!({"audio": false})), &always).unwrap_err();
+    assert_eq!((problem.field.as_deref(), problem.limit), (Some("audio"), Some(json!("required"))));
+}
+
+#[test]
+fn guidances_have_limits() {
+    let valid = json!({"audio_guidance_scale": 7, "stg_scale": 0, "modality_scale": 1, "guidance_rescale": 1, "upscale": true});
+    let settings = resolve(&with(valid), &able()).unwrap().settings;
+    assert_eq!(
+        (settings.audio_guidance_scale, settings.stg_scale, settings.upscale),
+        (Some(7.0), Some(0.0), true)
+    );
+    for (changes, field, limit) in [
+        (json!({"audio_guidance_scale": 0.5}), "audio_guidance_scale", json!(20.0)),
+        (json!({"stg_scale": -1}), "stg_scale", json!(10.0)),
+        (json!({"modality_scale": 0}), "modality_scale", json!(10.0)),
+        (json!({"guidance_rescale": 1.5}), "guidance_rescale", json!(1.0)),
+    ] {
+        let problem = resolve(&with(changes.clone()), &able()).unwrap_err();
+        assert_eq!((problem.field.as_deref(), problem.limit), (Some(field), Some(limit)), "{changes}");
+    }
+}
+
+#[test]
+fn inputs_that_contradict_each_other_are_refused_by_name() {
+    for (changes, field, word) in [
+        (json!({"last_image": "aGk="}), "last_image", "send image too"),
+        (json!({"image": "aGk=", "last_image": "aGk=", "num_frames": 1}), "last_image", "single frame"),
+        (json!({"image": "aGk=", "last_image": "aGk="}), "image", "PNG, JPEG or WebP"),
+        (json!({"audio": false, "audio_format": "flac"}), "audio_format", "no sound"),
+        (json!({"audio": false, "audio_input": "aGk="}), "audio_input", "leave audio out"),
+        (json!({"audio_input": "aGk="}), "audio_input", "WAV file or an MP4 file"),
+    ] {
+        let problem = resolve(&with(changes.clone()), &able()).unwrap_err();
+        assert_eq!((problem.status, problem.field.as_deref()), (400, Some(field)), "{changes}");
+        assert!(problem.detail.contains(word), "{changes}: {}", problem.detail);
+    }
+}
+
+#[test]
+fn picture_files_have_one_frame_and_no_sound() {
+    let mut model = able();
+    model.limits.formats = OutputFormat::ALL.to_vec();
+    for format in ["png", "webp"] {
+        for changes in [json!({"format": format}), json!({"format": format, "num_frames": 1, "audio": false})]
+        {
+            let settings = resolve(&with(changes.clone()), &model).unwrap().settings;
+            assert_eq!((settings.num_frames, settings.audio), (1, false), "{changes}");
+        }
+        for (changes, field) in [
+            (json!({"format": format, "num_frames": 5}), "format"),
+            (json!({"format": format, "duration": 2.0}), "format"),
+            (json!({"format": format, "audio": true}), "audio"),
+            (json!({"format": format, "audio_format": "opus"}), "audio_format"),
+        ] {
+            let problem = resolve(&with(changes.clone()), &model).unwrap_err();
+            assert_eq!((problem.status, problem.field.as_deref()), (400, Some(field)), "{changes}");
+        }
+    }
+    // A model that cannot make a single frame.
+    model.limits.frame_rule = FrameRule { step: 4, offset: 5 };
+    let problem = resolve(&with(json!({"format": "png"})), &model).unwrap_err();
+    assert_eq!(problem.field.as_deref(), Some("format"));
 }

@@ -8,6 +8,8 @@ use std::{
 
 use videosdgx_api::JobId;
 
+use crate::output_file::{FileKind, OutputFile};
+
 /// Bytes that must be free before an attempt begins.
 const LEAST_ROOM: usize = 1 << 20;
 
@@ -30,22 +32,13 @@ impl Outputs {
         Ok(Self { folder: outputs_dir.to_owned(), scratch })
     }
 
-    /// Where attempt `attempt` writes until it is finished.
-    pub(crate) fn temporary(&self, job: &JobId, attempt: u32) -> PathBuf {
-        self.folder.join(Self::temporary_name(job, attempt))
+    /// Where attempt `attempt` writes a file until it is finished.
+    pub(crate) fn temporary(&self, job: &JobId, attempt: u32, kind: FileKind) -> PathBuf {
+        self.folder.join(OutputFile::unfinished(job, attempt, kind).name())
     }
 
-    fn temporary_name(job: &JobId, attempt: u32) -> String {
-        format!(".{job}.{attempt}.part.mp4")
-    }
-
-    /// The result's file name. A later attempt has a name of its own, so that a late first one cannot write over it.
-    pub(crate) fn file_name(job: &JobId, attempt: u32) -> String {
-        if attempt <= 1 { format!("{job}.mp4") } else { format!("{job}.{attempt}.mp4") }
-    }
-
-    /// Path of the result named `file_name`. All names passed here were made by [`Outputs::file_name`]: they are stored in
-    /// the queue, never taken from a request.
+    /// Path of the file named `file_name`. All names passed here were made by [`OutputFile::name`]: they are stored in the queue,
+    /// never taken from a request.
     pub(crate) fn path(&self, file_name: &str) -> Option<PathBuf> {
         let sound = !file_name.is_empty() && !file_name.starts_with('.') && !file_name.contains(['/', '\0']);
         sound.then(|| self.folder.join(file_name))
@@ -74,15 +67,23 @@ impl Outputs {
         Ok(())
     }
 
-    /// Gives a synced temporary file its final name, durably.
-    pub(crate) fn publish(&self, temporary: &Path, file_name: &str) -> io::Result<()> {
-        fs::rename(temporary, self.folder.join(file_name))?;
+    /// Gives the files of an attempt their final names, durably: the previews, where the engine wrote them, and then the result.
+    pub(crate) fn publish(&self, temporary: &Path, result: &OutputFile) -> io::Result<()> {
+        for kind in FileKind::PREVIEWS {
+            let preview = self.temporary(&result.job, result.attempt, kind);
+            if preview.is_file() {
+                Self::sync(&preview)?;
+                let name = OutputFile::finished(&result.job, result.attempt, kind).name();
+                fs::rename(preview, self.folder.join(name))?;
+            }
+        }
+        fs::rename(temporary, self.folder.join(result.name()))?;
         File::open(&self.folder)?.sync_all()
     }
 
     /// Path of a listed file.
     pub(crate) fn location(&self, file: &OutputFile) -> PathBuf {
-        self.folder.join(&file.name)
+        self.folder.join(file.name())
     }
 
     /// Removes a listed file.
@@ -90,16 +91,23 @@ impl Outputs {
         remove_file(&self.location(file));
     }
 
-    /// Removes a result if it exists.
+    /// Removes a result and its previews, if they exist.
     pub(crate) fn remove(&self, file_name: &str) {
         if let Some(path) = self.path(file_name) {
             remove_file(&path);
         }
+        if let Some(result) = OutputFile::parse(file_name) {
+            for kind in FileKind::PREVIEWS {
+                self.remove_listed(&OutputFile::finished(&result.job, result.attempt, kind));
+            }
+        }
     }
 
-    /// Removes the unfinished file of an attempt.
+    /// Removes the unfinished files of an attempt.
     pub(crate) fn discard(&self, job: &JobId, attempt: u32) {
-        remove_file(&self.temporary(job, attempt));
+        for kind in FileKind::ALL {
+            remove_file(&self.temporary(job, attempt, kind));
+        }
     }
 
     /// The job's scratch folder, made if needed.
@@ -149,39 +157,6 @@ impl Outputs {
     }
 }
 
-/// A file in the outputs folder whose name this crate made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OutputFile {
-    pub(crate) name: String,
-    pub(crate) job: JobId,
-    pub(crate) attempt: u32,
-    /// Not yet renamed: its attempt is writing it, or was ended by a crash.
-    pub(crate) unfinished: bool,
-}
-
-impl OutputFile {
-    fn parse(name: &str) -> Option<Self> {
-        let unfinished = name.starts_with('.');
-        let stem = if unfinished {
-            name.strip_prefix('.')?.strip_suffix(".part.mp4")?
-        } else {
-            name.strip_suffix(".mp4")?
-        };
-        let (job, attempt) = match stem.split_once('.') {
-            Some((job, attempt)) => (job, attempt.parse().ok()?),
-            None => (stem, 1),
-        };
-        let job: JobId = job.parse().ok()?;
-        // Other spellings of the same attempt (`01`, `+1`) are not ours.
-        let ours = if unfinished {
-            Outputs::temporary_name(&job, attempt) == name
-        } else {
-            Outputs::file_name(&job, attempt) == name
-        };
-        ours.then(|| Self { name: name.to_owned(), job, attempt, unfinished })
-    }
-}
-
 fn remove_file(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != ErrorKind::NotFound
@@ -192,34 +167,9 @@ fn remove_file(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use videosdgx_api::OutputFormat;
 
-    #[test]
-    fn names_of_files_say_job_and_attempt() {
-        let job: JobId = "wan21-0k3f9a7c21xz".parse().unwrap();
-        let outputs = Outputs { folder: "o".into(), scratch: "s".into() };
-        for attempt in [1, 2, 17] {
-            let file = OutputFile::parse(&Outputs::file_name(&job, attempt)).unwrap();
-            assert_eq!((&file.job, file.attempt, file.unfinished), (&job, attempt, false));
-            let temporary = outputs.temporary(&job, attempt);
-            let file = OutputFile::parse(temporary.file_name().unwrap().to_str().unwrap()).unwrap();
-            assert_eq!((&file.job, file.attempt, file.unfinished), (&job, attempt, true));
-        }
-        for other in [
-            "notes.txt",
-            ".hidden",
-            "x.mp4.bak",
-            "A.mp4",
-            ".x.part.mp4.1",
-            "a.b.c.mp4",
-            "a.1.mp4",
-            "a.02.mp4",
-            ".a.part.mp4",
-            ".a.+1.part.mp4",
-        ] {
-            assert_eq!(OutputFile::parse(other), None, "{other}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn no_name_leaves_the_folder() {
@@ -234,16 +184,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outputs = Outputs::open(&folder.path().join("out"), folder.path()).unwrap();
         let job: JobId = "fake-1".parse().unwrap();
-        let temporary = outputs.temporary(&job, 1);
+        let kind = FileKind::Result(OutputFormat::H264);
+        let temporary = outputs.temporary(&job, 1, kind);
         fs::write(&temporary, "").unwrap();
         assert!(Outputs::sync(&temporary).is_err(), "an empty file is no result");
         fs::write(&temporary, "video").unwrap();
         assert_eq!(Outputs::sync(&temporary).unwrap(), 5);
-        outputs.publish(&temporary, "fake-1.mp4").unwrap();
+        fs::write(outputs.temporary(&job, 1, FileKind::Thumbnail), "picture").unwrap();
+        outputs.publish(&temporary, &OutputFile::finished(&job, 1, kind)).unwrap();
         fs::write(outputs.folder.join("fake-2b-1.mp4"), "other service").unwrap();
         fs::write(outputs.folder.join("faker-1.mp4"), "other service").unwrap();
         let files = outputs.files("fake").unwrap();
-        assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["fake-1.mp4"]);
+        let mut names: Vec<String> = files.iter().map(OutputFile::name).collect();
+        names.sort();
+        assert_eq!(names, ["fake-1.mp4", "fake-1.thumbnail.webp"]);
         outputs.remove("fake-1.mp4");
         assert!(outputs.files("fake").unwrap().is_empty());
     }

@@ -11,11 +11,7 @@ use std::{
 use videosdgx_api::JobStatus;
 use videosdgx_jobs::{JobRecord, Queue, QueueDriver, QueueError, QueueOptions, wait};
 
-use crate::{
-    VideoSettings,
-    outputs::{OutputFile, Outputs},
-    service::Service,
-};
+use crate::{VideoSettings, output_file::OutputFile, outputs::Outputs, service::Service};
 
 /// An unfinished file of a job that this service's queue does not know may belong to another replica, which creates it before
 /// denoising and writes to it afterwards: it is removed only when it has not changed for this long.
@@ -67,7 +63,7 @@ pub(crate) fn sweep_outputs(service: &Service) {
             }
         };
         if is_orphan(&file, record.as_ref(), age(&service.outputs, &file), max_age) {
-            tracing::info!(job_id = %file.job, attempt = file.attempt, file = file.name, "orphan_removed");
+            tracing::info!(job_id = %file.job, attempt = file.attempt, file = file.name(), "orphan_removed");
             service.outputs.remove_listed(&file);
         }
     }
@@ -76,7 +72,7 @@ pub(crate) fn sweep_outputs(service: &Service) {
 /// Whether no attempt owns `file`, which has not changed for `age`. `record` is what this service's queue knows of its job.
 ///
 /// - The attempt that runs now owns its file, finished or not: a worker (perhaps of another process) is writing it.
-/// - Of any other attempt of a known job, only the announced result is kept.
+/// - Of any other attempt of a known job, only the announced result and its previews are kept.
 /// - An unknown job may be another replica's. Its video is kept as long as jobs are, so that a restored older queue
 ///   finds it.
 fn is_orphan(
@@ -87,9 +83,7 @@ fn is_orphan(
 ) -> bool {
     match record {
         Some(record) if record.status == JobStatus::Running && record.attempt == file.attempt => false,
-        Some(record) => {
-            file.unfinished || record.output.as_ref().is_none_or(|output| output.path != file.name)
-        }
+        Some(record) => record.output.as_ref().is_none_or(|output| !file.belongs_to(&output.path)),
         None => {
             let limit = if file.unfinished { UNKNOWN_UNFINISHED_AGE } else { max_age };
             age.is_some_and(|age| age > limit)
@@ -105,22 +99,18 @@ fn age(outputs: &Outputs, file: &OutputFile) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use videosdgx_api::{Principal, Priority};
+    use videosdgx_api::{OutputFormat, Principal, Priority};
     use videosdgx_jobs::JobOutput;
 
     use super::*;
+    use crate::output_file::FileKind;
 
     const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
     const DAY: Duration = Duration::from_secs(24 * 3600 + 1);
 
     fn file(attempt: u32, unfinished: bool) -> OutputFile {
-        let job = "fake-1".parse().unwrap();
-        let name = if unfinished {
-            format!(".fake-1.{attempt}.part.mp4")
-        } else {
-            Outputs::file_name(&job, attempt)
-        };
-        OutputFile { name, job, attempt, unfinished }
+        let kind = FileKind::Result(OutputFormat::H264);
+        OutputFile { job: "fake-1".parse().unwrap(), attempt, kind, unfinished }
     }
 
     fn record(status: JobStatus, attempt: u32, output: Option<&str>) -> JobRecord {

@@ -18,8 +18,10 @@ use videosdgx_api::{Code, GenerateRequest, NOT_ENCODED, Problem, is_encoded, med
 use super::shape::{SETTING_NAMES, in_openai_names};
 use crate::failure::Failure;
 
-/// Largest reference image in bytes.
-const MAX_IMAGE_BYTES: usize = 10 * 1024 * 1024;
+/// Largest file in a form in bytes.
+const MAX_FILE_BYTES: usize = 10 * 1024 * 1024;
+/// The parts of a form that are files. All but OpenAI's own may also be text: base64 or a data URI.
+const FILES: [&str; 3] = ["input_reference", "last_image", "audio_input"];
 /// Largest other part of a form in bytes.
 const MAX_FIELD_BYTES: usize = 64 * 1024;
 
@@ -119,6 +121,12 @@ pub(crate) struct CreateVideoForm {
     /// First frame: a PNG, JPEG or WebP file of at most 10 MiB.
     #[schema(format = Binary, content_media_type = "application/octet-stream", nullable = false)]
     input_reference: Option<String>,
+    /// Last frame (an addition), as `input_reference`.
+    #[schema(format = Binary, content_media_type = "application/octet-stream", nullable = false)]
+    last_image: Option<String>,
+    /// Given sound (an addition): a WAV file, or an MP4 file with sound, of at most 10 MiB.
+    #[schema(format = Binary, content_media_type = "application/octet-stream", nullable = false)]
+    audio_input: Option<String>,
 }
 
 /// An image in the request itself.
@@ -188,8 +196,14 @@ impl Fields {
         let mut fields = Self { values: Map::new(), is_form: true, image: None };
         while let Some(mut part) = form.next_field().await.map_err(bad_form)? {
             let name = part.name().unwrap_or("").to_owned();
-            let is_image = name == "input_reference";
-            let max = if is_image { MAX_IMAGE_BYTES } else { MAX_FIELD_BYTES };
+            let has_file = FILES.contains(&name.as_str());
+            // OpenAI's field is always a file.
+            let is_file = has_file && (name == "input_reference" || part.file_name().is_some());
+            let max = match (is_file, has_file) {
+                (true, _) => MAX_FILE_BYTES,
+                (false, true) => MAX_FILE_BYTES.div_ceil(3) * 4 + MAX_FIELD_BYTES,
+                (false, false) => MAX_FIELD_BYTES,
+            };
             let mut bytes = Vec::new();
             while let Some(chunk) = part.chunk().await.map_err(bad_form)? {
                 if bytes.len() + chunk.len() > max {
@@ -199,11 +213,16 @@ impl Fields {
                 bytes.extend_from_slice(&chunk);
             }
             // A browser sends an empty part for a file that was not chosen.
-            if is_image && bytes.is_empty() {
+            if has_file && bytes.is_empty() {
                 continue;
             }
-            if is_image {
-                fields.image = Some(base64::engine::general_purpose::STANDARD.encode(&bytes));
+            if is_file {
+                let encoded = base64::engine::general_purpose::STANDARD.encode(&bytes);
+                if name == "input_reference" {
+                    fields.image = Some(encoded);
+                } else if fields.values.insert(name.clone(), Value::String(encoded)).is_some() {
+                    return Err(Failure::field(&name, format!("{name} is given twice")));
+                }
                 continue;
             }
             let text = String::from_utf8(bytes)
@@ -232,7 +251,7 @@ impl Fields {
             return Err(Failure::field(native, format!("unknown field `{native}`")));
         }
         if self.is_form {
-            self.read_numbers();
+            self.read_numbers_and_flags();
         }
         let renamed = [
             ("resolution", size.map(Value::from)),
@@ -248,14 +267,19 @@ impl Fields {
         Ok(VideoRequest { model, request })
     }
 
-    /// In a form every value is text: where the native API does not accept text, the text is read as JSON.
-    fn read_numbers(&mut self) {
+    /// In a form every value is text: where the native API does not accept text, a number, `true` or `false` is read as JSON.
+    fn read_numbers_and_flags(&mut self) {
         for (name, value) in &mut self.values {
-            if let Some(text) = value.as_str()
+            let Some(text) = value.as_str() else { continue };
+            let read = match text {
+                "true" => Some(Value::Bool(true)),
+                "false" => Some(Value::Bool(false)),
+                text => text.parse().ok().map(Value::Number),
+            };
+            if let Some(read) = read
                 && !accepts(name, value)
-                && let Ok(number) = text.parse::<serde_json::Number>()
             {
-                *value = Value::Number(number);
+                *value = read;
             }
         }
     }
@@ -327,7 +351,8 @@ mod tests {
 
     fn form(parts: &[(&str, &str)]) -> String {
         let parts = parts.iter().map(|(name, value)| {
-            let file = if *name == "input_reference" { "; filename=\"a.png\"" } else { "" };
+            let file =
+                if ["input_reference", "last_image"].contains(name) { "; filename=\"a.png\"" } else { "" };
             format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n{value}\r\n")
         });
         parts.collect::<String>() + "--b--\r\n"
@@ -336,7 +361,8 @@ mod tests {
     #[tokio::test]
     async fn json_and_form_give_the_same_request() {
         let json = json!({"prompt": "p", "model": "m", "seconds": "2", "size": "64x48", "seed": 7, "steps": 3,
-            "guidance_scale": 2.5, "format": "av1", "scheduler": "euler", "priority": 9, "negative_prompt": "n"});
+            "guidance_scale": 2.5, "format": "av1", "scheduler": "euler", "priority": 9, "negative_prompt": "n",
+            "audio": true, "audio_format": "flac", "last_image": "TEFTVA==", "audio_input": "data:audio/wav;base64,V0FW"});
         let video = read_json(json).await.unwrap();
         let parts = [
             ("prompt", "p"),
@@ -350,6 +376,10 @@ mod tests {
             ("scheduler", "euler"),
             ("priority", "9"),
             ("negative_prompt", "n"),
+            ("audio", "true"),
+            ("audio_format", "flac"),
+            ("last_image", "LAST"),
+            ("audio_input", "data:audio/wav;base64,V0FW"),
         ];
         let from_form = read("multipart/form-data; boundary=b", form(&parts)).await.unwrap();
         assert_eq!(video.request, from_form.request);
@@ -395,6 +425,9 @@ mod tests {
             (json!({"prompt": "p", "seed": "7"}), "seed"),
             (json!({"prompt": "p", "priority": 10}), "priority"),
             (json!({"prompt": "p", "format": "gif"}), "format"),
+            (json!({"prompt": "p", "audio": "yes"}), "audio"),
+            (json!({"prompt": "p", "audio_format": "mp3"}), "audio_format"),
+            (json!({"prompt": "p", "last_image": 7}), "last_image"),
             (json!({"prompt": "p", "input_reference": {"file_id": "x"}}), "input_reference"),
             (json!({"prompt": "p", "color": "red"}), "color"),
         ] {

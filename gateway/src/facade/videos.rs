@@ -132,7 +132,7 @@ pub(crate) async fn cancel_video(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ContentQuery {
-    /// Only `video` is supported.
+    /// Which file. Default: `video`.
     #[param(value_type = Option<Variant>, inline)]
     variant: Option<String>,
 }
@@ -142,16 +142,22 @@ pub(crate) struct ContentQuery {
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "the schema of a query parameter")]
 pub(crate) enum Variant {
-    /// The MP4 file.
+    /// The MP4 file, or the picture file of a video with `format` `png` or `webp`.
     Video,
+    /// A WebP picture of the middle frame.
+    Thumbnail,
+    /// A JPEG picture of up to 25 small frames, in rows of five.
+    Spritesheet,
 }
 
-/// The file of a completed video. Supports `Range`.
+/// The file of a completed video, or pictures of it. Supports `Range`.
 #[utoipa::path(get, path = "/v1/videos/{video_id}/content", operation_id = "downloadVideo", tag = "OpenAI",
     params(("video_id" = String, Path), ContentQuery),
     responses(
-        (status = 200, description = "The file.", content_type = "video/mp4", body = Vec<u8>),
-        (status = 206, description = "A part of the file.", content_type = "video/mp4", body = Vec<u8>),
+        (status = 200, description = "The file.",
+            content((Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/jpeg"))),
+        (status = 206, description = "A part of the file.",
+            content((Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/jpeg"))),
         (status = 304, description = "The file has not changed."),
         (status = 409, description = "The video is not completed.",
             body = videosdgx_api::openai::ErrorBody),
@@ -166,10 +172,13 @@ pub(crate) async fn video_content(
 ) -> Result<Response, Failure> {
     let query = Query::<ContentQuery>::try_from_uri(request.uri())
         .map_err(|error| Failure::new(Code::InvalidField, error.body_text()))?;
-    if !matches!(query.variant.as_deref(), None | Some("video")) {
-        return Err(Failure::field("variant", "only the variant `video` is supported"));
-    }
-    forward_to_job(&gateway, &id, "download", request).await
+    let what = match query.variant.as_deref() {
+        None | Some("video") => "download",
+        Some("thumbnail") => "download?variant=thumbnail",
+        Some("spritesheet") => "download?variant=spritesheet",
+        Some(_) => return Err(Failure::field("variant", "variant is video, thumbnail or spritesheet")),
+    };
+    forward_to_job(&gateway, &id, what, request).await
 }
 
 /// One event of a stream.

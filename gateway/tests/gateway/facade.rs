@@ -91,7 +91,12 @@ async fn a_video_is_created_followed_downloaded_and_deleted() {
     assert_eq!(beyond.status(), 416);
     assert_eq!(beyond.headers()["content-range"], format!("bytes */{}", FILE.len()));
     assert_eq!(beyond.json::<Value>().await.unwrap()["error"]["code"], "range_not_satisfiable");
-    let (status, error) = get(&gateway, &format!("{path}/content?variant=thumbnail")).await;
+    for variant in ["thumbnail", "spritesheet"] {
+        let picture = gateway.get(&format!("{path}/content?variant={variant}")).send().await.unwrap();
+        assert_eq!(picture.headers()["content-type"], "image/webp", "as the service says");
+        assert_eq!(picture.text().await.unwrap(), variant);
+    }
+    let (status, error) = get(&gateway, &format!("{path}/content?variant=poster")).await;
     assert_eq!((status, &error["error"]["param"]), (400, &json!("variant")));
     let events = gateway.get(&format!("{path}/events")).header("last-event-id", "7").send().await.unwrap();
     assert_eq!(events.text().await.unwrap(), format!("id: 1\nevent: state\ndata: {id} after 7\n\n"));

@@ -293,7 +293,17 @@ async fn remove(
     Json(job).into_response()
 }
 
-async fn download(State(state): State<Arc<Inner>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+#[derive(Deserialize)]
+struct DownloadQuery {
+    variant: Option<String>,
+}
+
+async fn download(
+    State(state): State<Arc<Inner>>,
+    Path(id): Path<String>,
+    Query(query): Query<DownloadQuery>,
+    headers: HeaderMap,
+) -> Response {
     let owner = owner(&headers);
     let jobs = state.jobs.lock().unwrap();
     let Some((_, job)) = jobs.iter().find(|(of, job)| *of == owner && job.job_id.as_str() == id) else {
@@ -301,6 +311,9 @@ async fn download(State(state): State<Arc<Inner>>, Path(id): Path<String>, heade
     };
     if job.status != JobStatus::Completed {
         return problem(Code::NotCompleted);
+    }
+    if let Some(variant) = query.variant {
+        return ([(CONTENT_TYPE, "image/webp")], variant).into_response();
     }
     let file = [(CONTENT_TYPE, "video/mp4"), (ACCEPT_RANGES, "bytes")];
     match headers.get(RANGE).map(|range| range.to_str().unwrap()) {

@@ -22,8 +22,14 @@ const SUBMIT: &[Code] = &[
     Code::StorageFull,
 ];
 
-const DOWNLOAD: &[Code] =
-    &[Code::JobNotFound, Code::NotCompleted, Code::OutputMissing, Code::RangeNotSatisfiable, Code::Draining];
+const DOWNLOAD: &[Code] = &[
+    Code::InvalidField,
+    Code::JobNotFound,
+    Code::NotCompleted,
+    Code::OutputMissing,
+    Code::RangeNotSatisfiable,
+    Code::Draining,
+];
 
 const CANCEL: &[Code] = &[
     Code::InvalidField,

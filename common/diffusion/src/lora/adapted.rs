@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use videosdgx_sound::Sound;
 use videosdgx_tensor::AdaptableLayers;
 
 use super::ChosenLora;
@@ -104,5 +105,9 @@ impl<M: DiffusionModel> Pipeline for WithLoras<M> {
         on_frame: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         self.pipeline.decode(latents, on_progress, on_frame)
+    }
+
+    fn decode_sound(&mut self, latents: &Latents) -> Result<Option<Sound>, PipelineError> {
+        self.pipeline.decode_sound(latents)
     }
 }

@@ -86,6 +86,22 @@ impl SchedulerConfig {
         }
     }
 
+    /// The same scheduler with a constant shift, and not stretched.
+    #[must_use]
+    pub fn with_constant_shift(self, shift: f64) -> Self {
+        let constant = |config: FlowMatchEulerConfig| FlowMatchEulerConfig {
+            dynamic_shift: None,
+            shift_terminal: None,
+            ..config
+        };
+        let config = match self {
+            Self::FlowMatchEuler(config) => Self::FlowMatchEuler(constant(config)),
+            Self::FlowMatchEulerAncestral(config) => Self::FlowMatchEulerAncestral(constant(config)),
+            unipc @ Self::UniPc(_) => unipc,
+        };
+        config.with_shift(shift)
+    }
+
     /// The same scheduler with another shift towards noise.
     #[must_use]
     pub fn with_shift(mut self, shift: f64) -> Self {

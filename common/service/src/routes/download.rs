@@ -14,10 +14,11 @@ use actix_web::{
 use futures::{Stream, stream};
 use videosdgx_api::{Code, JobStatus, Problem};
 use videosdgx_jobs::{JobOutput, JobRecord};
-use videosdgx_shell::{Caller, Failure, HandlerResult, Read, run_blocking};
+use videosdgx_shell::{Caller, Failure, HandlerResult, Query, Read, run_blocking};
 
 use crate::{
     job_path::JobPath,
+    output_file::{FileKind, OutputFile},
     outputs::Outputs,
     problem_response::queue_failure,
     range::{Selection, select},
@@ -27,19 +28,22 @@ use crate::{
 /// Bytes read at a time.
 const CHUNK: usize = 128 * 1024;
 
-/// Download the video
+/// Download the video, or pictures of it
 ///
-/// Supports one byte range. The ETag never changes, so `If-Range` and `If-None-Match` work.
+/// `variant=thumbnail` is a WebP picture of the middle frame, `variant=spritesheet` a JPEG picture of up to 25 small frames in rows of
+/// five. Supports one byte range. The ETag never changes, so `If-Range` and `If-None-Match` work.
 #[utoipa::path(method(get, head), path = "/jobs/{id}/download", tag = "jobs",
     params(("id" = String, Path, description = "The job's id"),
+        ("variant" = Option<String>, Query, pattern = "^(video|thumbnail|spritesheet)$",
+            description = "`video` (default): the file; `thumbnail`, `spritesheet`"),
         ("Range" = Option<String>, Header, description = "For example `bytes=0-1023` or `bytes=-500`"),
         ("If-Range" = Option<String>, Header, description = "Send the whole file when it is not this ETag"),
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 when it is this ETag")),
     responses(
-        (status = 200, description = "The whole file", content_type = "video/mp4", body = Vec<u8>,
-            headers(("etag" = String), ("accept-ranges" = String), ("content-disposition" = String))),
-        (status = 206, description = "The requested range", content_type = "video/mp4", body = Vec<u8>,
-            headers(("etag" = String), ("content-range" = String))),
+        (status = 200, description = "The whole file", headers(("etag" = String), ("accept-ranges" = String), ("content-disposition" = String)),
+            content((Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/jpeg"))),
+        (status = 206, description = "The requested range", headers(("etag" = String), ("content-range" = String)),
+            content((Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/jpeg"))),
         (status = 304, description = "The client has it already")))]
 pub(crate) async fn download(
     caller: Caller<Read>,
@@ -47,15 +51,17 @@ pub(crate) async fn download(
     request: HttpRequest,
     service: web::Data<Service>,
 ) -> HandlerResult {
+    let variant = Variant::read(&Query::of(&request, &["variant"])?)?;
     let record = service.queue.get(&caller.principal, &id.0).await.map_err(queue_failure)?;
     let output = finished(record)?;
+    let wanted = variant.file(&output.path)?;
+    let name = wanted.name();
     let (file, length) = {
-        let service = Arc::clone(&service);
-        let output = output.clone();
-        run_blocking(move || open(&service.outputs, &output)).await??
+        let (service, name) = (Arc::clone(&service), name.clone());
+        run_blocking(move || open(&service.outputs, &name, variant)).await??
     };
     // Results never change under their name.
-    let tag = EntityTag::new_strong(format!("{}-{length:x}", output.path.trim_end_matches(".mp4")));
+    let tag = EntityTag::new_strong(format!("{}-{length:x}", name.trim_end_matches(".mp4")));
     if has_it_already(&request, &tag) {
         return Ok(HttpResponse::NotModified().insert_header((header::ETAG, tag.to_string())).finish());
     }
@@ -67,11 +73,11 @@ pub(crate) async fn download(
     };
     let mut response = HttpResponse::build(status);
     response
-        .content_type("video/mp4")
+        .content_type(wanted.kind.media_type())
         .insert_header((header::ETAG, tag.to_string()))
         .insert_header((header::ACCEPT_RANGES, "bytes"))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))
-        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}\"", output.path)));
+        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
     if status == StatusCode::PARTIAL_CONTENT {
         let last = first + taken - 1;
         response.insert_header((header::CONTENT_RANGE, format!("bytes {first}-{last}/{length}")));
@@ -93,9 +99,45 @@ fn finished(record: JobRecord) -> HandlerResult<JobOutput> {
     }
 }
 
-fn open(outputs: &Outputs, output: &JobOutput) -> HandlerResult<(File, u64)> {
-    let gone = || Failure::new(Code::OutputMissing, "the video has been removed from the disk");
-    let path = outputs.path(&output.path).ok_or_else(gone)?;
+/// Which file of a job is wanted.
+#[derive(Debug, Clone, Copy)]
+enum Variant {
+    Video,
+    Preview(FileKind),
+}
+
+impl Variant {
+    fn read(query: &Query) -> HandlerResult<Self> {
+        match query.get("variant") {
+            None | Some("video") => Ok(Self::Video),
+            Some("thumbnail") => Ok(Self::Preview(FileKind::Thumbnail)),
+            Some("spritesheet") => Ok(Self::Preview(FileKind::Spritesheet)),
+            Some(_) => Err(Failure(Problem::field("variant", "variant is video, thumbnail or spritesheet"))),
+        }
+    }
+
+    /// The file of the result named `result`.
+    fn file(self, result: &str) -> HandlerResult<OutputFile> {
+        let result = OutputFile::parse(result)
+            .ok_or_else(|| Failure::internal(format!("{result} is no name of a result")))?;
+        Ok(match self {
+            Self::Video => result,
+            Self::Preview(kind) => OutputFile { kind, ..result },
+        })
+    }
+}
+
+fn open(outputs: &Outputs, name: &str, variant: Variant) -> HandlerResult<(File, u64)> {
+    let gone = || {
+        let detail = match variant {
+            Variant::Video => "the video has been removed from the disk",
+            Variant::Preview(_) => {
+                "the video has no such picture: it was removed from the disk, or never made"
+            }
+        };
+        Failure::new(Code::OutputMissing, detail)
+    };
+    let path = outputs.path(name).ok_or_else(gone)?;
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use videosdgx_api::{EventKind, Job, JobList, JobStatus, Problem};
 use videosdgx_jobs::{Cursor, ListOrder, ListQuery, QueueError};
-use videosdgx_shell::{Caller, Failure, Generate, HandlerResult, Query, Read};
+use videosdgx_shell::{Caller, Failure, Generate, HandlerResult, Query, Read, run_blocking};
 
 use crate::{job_path::JobPath, job_view, problem_response::queue_failure, service::Service};
 
@@ -144,8 +144,12 @@ pub(crate) async fn delete(
         ));
     }
     let record = queue.get(principal, id).await.map_err(queue_failure)?;
-    // The queue's hook removes the file.
-    queue.forget(principal, id).await.map_err(queue_failure)?;
+    let forgotten = queue.forget(principal, id).await.map_err(queue_failure)?;
+    // The queue's hook removes the files too, perhaps after this answer.
+    if let Some(name) = forgotten.output_path {
+        let service = service.clone().into_inner();
+        run_blocking(move || service.outputs.remove(&name)).await?;
+    }
     tracing::info!(job_id = %id, "job_forgotten");
     answer(&service, record)
 }

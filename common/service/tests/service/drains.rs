@@ -108,7 +108,13 @@ async fn what_a_dead_process_left_is_cleaned_and_what_it_finished_stays() {
     let folder = Arc::clone(&service.folder);
     assert!(service.running.drain().await);
     let outputs = folder.path().join("outputs");
-    for name in [".fake-dead.1.part.mp4".to_owned(), format!(".{id}.2.part.mp4"), format!("{id}.2.mp4")] {
+    for name in [
+        ".fake-dead.1.part.mp4".to_owned(),
+        format!(".{id}.2.part.mp4"),
+        format!("{id}.2.mp4"),
+        format!("{id}.2.thumbnail.webp"),
+        format!(".{id}.2.part.spritesheet.jpg"),
+    ] {
         std::fs::write(outputs.join(name), "left over").unwrap();
     }
     // Nobody has written to it for two days, so no other replica is making it.
@@ -129,7 +135,7 @@ async fn what_a_dead_process_left_is_cleaned_and_what_it_finished_stays() {
         [".other-1.1.part.mp4", "fake-unknown.mp4", "holiday.mp4", "notes.txt", "other-1.mp4"]
             .map(str::to_owned)
             .into();
-    expected.extend([format!("{id}.mp4"), format!("{next}.mp4")]);
+    expected.extend(crate::support::files_of(&[&format!("{id}.mp4"), &format!("{next}.mp4")]));
     expected.sort();
     assert_eq!(service.outputs(), expected);
     assert!(!scratch.exists());

@@ -8,6 +8,7 @@ mod drains;
 mod edges;
 mod events;
 mod exchanges;
+mod formats;
 mod jobs;
 mod loading;
 mod logs;

@@ -33,7 +33,7 @@ async fn a_prompt_becomes_a_file() {
     let file = tester.get(job["download_url"].as_str().unwrap()).await;
     assert_eq!(file.status, 200);
     assert_eq!(json!(file.body.len()), job["output_bytes"]);
-    assert_eq!(service.outputs(), [format!("{id}.mp4")]);
+    assert_eq!(service.outputs(), crate::support::files_of(&[&format!("{id}.mp4")]));
 }
 
 #[actix_web::test]

@@ -76,3 +76,16 @@ impl TestService {
         names
     }
 }
+
+/// The names of these results and of their previews.
+pub(crate) fn files_of(results: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = results
+        .iter()
+        .flat_map(|result| {
+            let (stem, _) = result.rsplit_once('.').unwrap();
+            [(*result).to_owned(), format!("{stem}.thumbnail.webp"), format!("{stem}.spritesheet.jpg")]
+        })
+        .collect();
+    names.sort();
+    names
+}

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use videosdgx_api::Support;
 use videosdgx_diffusion::schedulers::SchedulerConfig;
-use videosdgx_diffusion::{Generation, PipelineError};
+use videosdgx_diffusion::{Abilities, Generation, PipelineError};
 use videosdgx_tensor::{Checkpoint, CheckpointError, read_json};
 use videosdgx_video::wan_vae::WanVaeConfig;
 
@@ -69,7 +70,8 @@ impl WanConfiguration {
     pub(super) fn check(&self, generation: &Generation) -> Result<(), PipelineError> {
         let [_, patch_rows, patch_columns] = self.transformer.patch_size;
         let size_step = self.vae.spatial_factor() * patch_rows.max(patch_columns);
-        generation.check(size_step, FRAME_RULE, self.transformer.takes_image())?;
+        let image = if self.transformer.takes_image() { Support::Required } else { Support::Unsupported };
+        generation.check(size_step, FRAME_RULE, &Abilities { image, ..Abilities::default() })?;
         let shape = self.latent_shape(generation);
         let sides = [
             ("num_frames", shape[2]),

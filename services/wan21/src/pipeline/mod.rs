@@ -35,6 +35,7 @@ use videosdgx_diffusion::{
     Component, Generation, LatentShape, Latents, Pipeline, PipelineError, PipelineOptions, Progress,
     Residency, Summary, normal,
 };
+use videosdgx_sound::Sound;
 use videosdgx_tensor::{AdaptableLayers, Tensor, TensorError, release_memory};
 use videosdgx_video::text::EncodedPrompt;
 
@@ -223,5 +224,9 @@ impl Pipeline for WanPipeline {
     ) -> Result<(), E> {
         let latents = latents.get(LATENTS).map_err(PipelineError::from)?;
         self.decode_latents(latents, on_progress, on_frame)
+    }
+
+    fn decode_sound(&mut self, _latents: &Latents) -> Result<Option<Sound>, PipelineError> {
+        Ok(None)
     }
 }

@@ -1,6 +1,6 @@
 //! One block: self-attention, cross-attention and feed-forward, each after a norm.
 
-use videosdgx_tensor::{LayerNorm, Linear, Rope, Tensor, TensorError, Weights, gated_add};
+use videosdgx_tensor::{LayerNorm, Linear, Rope, RowModulation, Tensor, TensorError, Weights, gated_add};
 
 use super::TransformerConfig;
 use super::attention::{CrossAttention, CrossMemory, SelfAttention};
@@ -47,8 +47,10 @@ impl Block {
     /// `[batch, tokens, width]` → the same.
     pub(super) fn attend_self(&self, hidden: Tensor, modulation: &Modulation, rope: &Rope) -> Tensor {
         let [shift, one_plus_scale, gate, ..] = &modulation.rows;
-        let mixed = self.self_attention.forward(&self.norm.modulated(&hidden, one_plus_scale, shift), rope);
-        gated_add(hidden, &mixed, gate)
+        let mixed = self
+            .self_attention
+            .forward(&self.norm.modulated(&hidden, RowModulation::new(one_plus_scale, shift, None)), rope);
+        gated_add(hidden, &mixed, gate, None)
     }
 
     /// `[batch, tokens, width]` → the same; `memory` and `mask` have the same batch size.
@@ -65,7 +67,10 @@ impl Block {
         };
         hidden += mixed;
         let [.., shift, one_plus_scale, gate] = &modulation.rows;
-        let inner = self.first.forward(&self.norm.modulated(&hidden, one_plus_scale, shift)).gelu_("tanh");
-        gated_add(hidden, &self.second.forward(&inner), gate)
+        let inner = self
+            .first
+            .forward(&self.norm.modulated(&hidden, RowModulation::new(one_plus_scale, shift, None)))
+            .gelu_("tanh");
+        gated_add(hidden, &self.second.forward(&inner), gate, None)
     }
 }

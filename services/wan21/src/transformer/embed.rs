@@ -1,6 +1,6 @@
 //! Embedders of timestep, prompt and image.
 
-use videosdgx_tensor::{Device, Kind, LayerNorm, Linear, Tensor, TensorError, Weights};
+use videosdgx_tensor::{Device, Kind, LayerNorm, Linear, Tensor, TensorError, Weights, timestep_waves};
 
 use super::TransformerConfig;
 
@@ -12,7 +12,8 @@ pub(super) struct TimeEmbedder {
     first: Linear,
     second: Linear,
     projection: Linear,
-    frequencies: Tensor,
+    channels: i64,
+    device: Device,
     kind: Kind,
 }
 
@@ -29,20 +30,18 @@ impl TimeEmbedder {
         let (width, inputs) = (config.width(), config.freq_dim);
         let weights = weights.unquantized();
         let precise = weights.at("time_embedder").with_kind(Kind::Float);
-        let half = inputs / 2;
-        let exponent = Tensor::arange(half, (Kind::Float, Device::Cpu)) * (-(10_000f64.ln()) / half as f64);
         Ok(Self {
             first: precise.linear("linear_1", inputs, width, true)?,
             second: precise.linear("linear_2", width, width, true)?,
             projection: weights.linear("time_proj", width, 6 * width, true)?,
-            frequencies: exponent.exp().to_device(weights.device()),
+            channels: inputs,
+            device: weights.device(),
             kind: weights.kind(),
         })
     }
 
     pub(super) fn forward(&self, timestep: f64) -> TimeEmbedding {
-        let angles = &self.frequencies * timestep;
-        let waves = Tensor::cat(&[angles.cos(), angles.sin()], 0).unsqueeze(0);
+        let waves = timestep_waves(&[timestep], self.channels, self.device);
         let embedding = self.second.forward(&self.first.forward(&waves).silu()).to_kind(self.kind);
         let modulation = self.projection.forward(&embedding.silu()).to_kind(Kind::Float).view([6, -1]);
         TimeEmbedding { embedding: embedding.to_kind(Kind::Float).squeeze_dim(0), modulation }

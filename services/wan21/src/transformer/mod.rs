@@ -8,7 +8,7 @@ mod context;
 mod embed;
 mod rope;
 
-use videosdgx_tensor::{Kind, LayerNorm, Linear, Rope, Tensor, TensorError, Weights};
+use videosdgx_tensor::{Kind, LayerNorm, Linear, Rope, RowModulation, Tensor, TensorError, Weights};
 
 use block::{Block, Modulation};
 pub use config::TransformerConfig;
@@ -131,7 +131,8 @@ impl WanTransformer {
             hidden = block.attend_cross_and_feed(hidden, &modulation, context.memory(index), context.mask());
         }
         let table = &self.output_table + &time.embedding;
-        let hidden = self.norm.modulated(&hidden, &table.select(0, 1), &table.select(0, 0));
+        let (one_plus_scale, shift) = (table.select(0, 1), table.select(0, 0));
+        let hidden = self.norm.modulated(&hidden, RowModulation::new(&one_plus_scale, &shift, None));
         self.unpatchify(&self.output.forward(&hidden), &size)
     }
 

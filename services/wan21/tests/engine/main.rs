@@ -5,6 +5,9 @@
 mod golden;
 mod loras;
 
+#[path = "../../../../tests/fixtures/formats.rs"]
+mod formats;
+
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -120,4 +123,13 @@ fn a_model_knows_the_files_that_it_was_loaded_from() {
     assert!(matches!(error, EngineError::Numerical(_)), "{error}");
     assert_eq!(error.code(), "numerical_failure");
     assert!(error.to_string().contains("the latents after denoising contain NaN or infinity"), "{error}");
+}
+
+#[test]
+fn every_format_is_made_and_what_the_checkpoint_lacks_is_refused() {
+    let folder = checkpoint(None);
+    let engine = engine(folder.path());
+    let request = serde_json::json!({"prompt": "a red circle", "resolution": "32x32", "steps": 2, "seed": 3});
+    formats::makes_every_format(&engine, &request);
+    formats::refuses_by_name(&engine, &request);
 }

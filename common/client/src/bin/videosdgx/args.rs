@@ -73,7 +73,7 @@ pub(crate) struct Generate {
     /// Only submit, and print the job's id.
     #[arg(long, overrides_with = "wait")]
     pub(crate) no_wait: bool,
-    /// File to save it to. Default: the job's id with the extension mp4.
+    /// File to save it to. Default: the job's id with the extension of its format.
     #[arg(short, long, value_name = "FILE", conflicts_with = "no_wait")]
     pub(crate) output: Option<PathBuf>,
     /// Requests with the same key make one job, so that sending again is safe.
@@ -152,7 +152,7 @@ pub(crate) struct Cancel {
 pub(crate) struct Download {
     /// The job.
     pub(crate) id: JobId,
-    /// File to save it to. Default: the job's id with the extension mp4.
+    /// File to save it to. Default: the job's id with the extension of its format.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 }

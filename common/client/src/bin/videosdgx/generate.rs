@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use videosdgx_api::{Job, JobStatus, openai::ModelKind};
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(server: &Server, command: Box<Generate>) -> Result<(), F
     bar.finish();
     let job = followed?;
     completed(&job)?;
-    let output = command.output.unwrap_or_else(|| PathBuf::from(format!("{}.mp4", job.job_id)));
+    let output = command.output.unwrap_or_else(|| jobs::default_output(&job));
     jobs::save(&client, &job.job_id, &output).await?;
     if command.json { show::json(&job) } else { announce(&job, &output) }
 }

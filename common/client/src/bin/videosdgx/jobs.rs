@@ -69,10 +69,18 @@ pub(crate) async fn cancel(server: &Server, command: Cancel) -> Result<(), Failu
 
 pub(crate) async fn download(server: &Server, command: Download) -> Result<(), Failure> {
     let client = connect::client(server)?;
-    let output = command.output.unwrap_or_else(|| PathBuf::from(format!("{}.mp4", command.id)));
+    let output = match command.output {
+        Some(output) => output,
+        None => default_output(&client.job(&command.id).await?),
+    };
     save(&client, &command.id, &output).await?;
     println!("{}", output.display());
     Ok(())
+}
+
+/// The job's id with the extension of its format.
+pub(crate) fn default_output(job: &videosdgx_api::Job) -> PathBuf {
+    PathBuf::from(format!("{}.{}", job.job_id, job.settings.format.extension()))
 }
 
 /// Downloads with a bar.

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use videosdgx_api::{GenerateRequest, LoraChoice, OutputFormat, Priority, Resolution, SchedulerName};
+use videosdgx_api::{
+    AudioFormat, GenerateRequest, LoraChoice, OutputFormat, Priority, Resolution, SchedulerName,
+};
 
 use crate::failure::{Exit, Failure};
 
-/// Largest image in bytes that the API accepts.
-const MAX_IMAGE_BYTES: u64 = 10 << 20;
+/// Largest file in bytes that the API accepts.
+const MAX_FILE_BYTES: u64 = 10 << 20;
 
 /// Options of `videosdgx generate` that become fields of the request. Default: the checkpoint's defaults.
 #[derive(Debug, Args)]
@@ -45,10 +47,25 @@ pub(crate) struct SettingArgs {
     /// First frame, for image-to-video models: a PNG, JPEG or WebP file.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
+    /// Last frame, for models that take one: a PNG, JPEG or WebP file. Only with --image.
+    #[arg(long, value_name = "FILE", requires = "image")]
+    last_image: Option<PathBuf>,
+    /// Whether the video has sound, for models that make it. Default: true.
+    #[arg(long, value_name = "true|false")]
+    audio: Option<bool>,
+    /// Make the video at half of its size first, then enlarge and refine it, for models that can.
+    #[arg(long)]
+    upscale: bool,
+    /// Codec of the sound.
+    #[arg(long, ignore_case = true, value_parser = choice(AudioFormat::ALL, AudioFormat::as_str))]
+    audio_format: Option<AudioFormat>,
+    /// Sound that the picture is made to, for models that take it: a WAV file, or an MP4 file with sound.
+    #[arg(long, value_name = "FILE")]
+    audio_input: Option<PathBuf>,
     /// A LoRA from `videosdgx loras`, with its scale after a colon if that is not 1; up to 4.
     #[arg(long = "lora", value_name = "NAME[:SCALE]", value_parser = lora)]
     loras: Vec<LoraChoice>,
-    /// Codec of the video.
+    /// Codec of the video, or the format of a picture file with a single frame.
     #[arg(long, ignore_case = true, value_parser = choice(OutputFormat::ALL, OutputFormat::as_str))]
     format: Option<OutputFormat>,
     /// Scheduler (sampler).
@@ -71,19 +88,29 @@ impl SettingArgs {
             seed: self.seed,
             priority: self.priority,
             loras: self.loras,
-            image: self.image.as_deref().map(image).transpose()?,
+            image: self.image.as_deref().map(file).transpose()?,
+            last_image: self.last_image.as_deref().map(file).transpose()?,
+            audio: self.audio,
+            audio_guidance_scale: None,
+            stg_scale: None,
+            modality_scale: None,
+            guidance_rescale: None,
+            upscale: self.upscale,
+            audio_format: self.audio_format,
+            audio_input: self.audio_input.as_deref().map(file).transpose()?,
             format: self.format,
             scheduler: self.scheduler,
         })
     }
 }
 
-fn image(path: &Path) -> Result<String, Failure> {
+/// The file in base64.
+fn file(path: &Path) -> Result<String, Failure> {
     let cannot =
         |reason: String| Failure::new(Exit::Local, format!("cannot use {}: {reason}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
-    if size > MAX_IMAGE_BYTES {
-        return Err(cannot(format!("it has {size} bytes, an image has at most {MAX_IMAGE_BYTES}")));
+    if size > MAX_FILE_BYTES {
+        return Err(cannot(format!("it has {size} bytes, a file has at most {MAX_FILE_BYTES}")));
     }
     let bytes = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
     Ok(base64::engine::general_purpose::STANDARD.encode(bytes))

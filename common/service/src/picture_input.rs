@@ -1,10 +1,9 @@
-//! The picture of an image-to-video request: decoded under strict limits, so that no upload can fill the memory.
+//! A picture that a request gives: decoded under strict limits, so that no upload can fill the memory.
 
-use std::borrow::Cow;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use videosdgx_api::Problem;
 use videosdgx_picture::{Background, DecodeError, DecodeLimits, Picture};
+
+use crate::attachment::Attachment;
 
 /// Maximum size of the encoded picture in bytes.
 pub const MAX_BYTES: usize = LIMITS.bytes;
@@ -15,16 +14,19 @@ pub const MAX_PIXELS: u64 = LIMITS.pixels;
 
 const LIMITS: DecodeLimits = DecodeLimits::DEFAULT;
 
-const FIELD: &str = "image";
+/// Field of the first frame.
+pub const FIRST_FRAME: &str = "image";
+/// Field of the last frame.
+pub const LAST_FRAME: &str = "last_image";
 
-/// Plain base64 of a picture sent as base64 or as a data URI.
+/// Plain base64 of a picture that `field` has as base64 or as a data URI.
 ///
 /// # Errors
-/// A problem of the field `image` when it is not base64, exceeds [`MAX_BYTES`], or is not a PNG, JPEG or WebP that
-/// decodes within the limits.
-pub fn checked(image: &str) -> Result<String, Problem> {
-    let encoded = plain_base64(image)?;
-    decode_base64(&encoded)?;
+/// A problem of `field` when it is not base64, exceeds [`MAX_BYTES`], or is not a PNG, JPEG or WebP that decodes within the
+/// limits.
+pub fn checked(field: &'static str, image: &str) -> Result<String, Problem> {
+    let (encoded, bytes) = read(field, image)?;
+    decode_bytes(field, &bytes)?;
     Ok(encoded.into_owned())
 }
 
@@ -32,36 +34,28 @@ pub fn checked(image: &str) -> Result<String, Problem> {
 ///
 /// # Errors
 /// As [`checked`].
-pub fn decode(image: &str) -> Result<Picture, Problem> {
-    decode_base64(&plain_base64(image)?)
+pub fn decode(field: &'static str, image: &str) -> Result<Picture, Problem> {
+    let (_, bytes) = read(field, image)?;
+    decode_bytes(field, &bytes)
 }
 
-fn decode_base64(encoded: &str) -> Result<Picture, Problem> {
-    if encoded.len() > MAX_BYTES.div_ceil(3) * 4 {
-        return Err(problem(&DecodeError::TooManyBytes(MAX_BYTES)));
-    }
-    let bytes = STANDARD
-        .decode(encoded)
-        .map_err(|_| Problem::field(FIELD, "the image is no base64; send base64 or a data URI"))?;
-    videosdgx_picture::decode(&bytes, &LIMITS, Background::Black).map_err(|error| problem(&error))
-}
-
-/// Without `data:image/…;base64,` and the line breaks that many encoders write.
-fn plain_base64(image: &str) -> Result<Cow<'_, str>, Problem> {
-    let encoded = match image.strip_prefix("data:") {
-        None => image,
-        Some(rest) => rest
-            .split_once(";base64,")
-            .filter(|(kind, _)| kind.len() < 64 && kind.starts_with("image/"))
-            .map(|(_, encoded)| encoded)
-            .ok_or_else(|| Problem::field(FIELD, "a data URI is spelled data:image/png;base64,…"))?,
+fn read<'a>(field: &'static str, image: &'a str) -> Result<(std::borrow::Cow<'a, str>, Vec<u8>), Problem> {
+    let picture = Attachment {
+        field,
+        what: "image",
+        media_types: &["image/"],
+        example: "data:image/png;base64,…",
+        max_bytes: MAX_BYTES,
     };
-    let broken = encoded.contains(['\r', '\n']);
-    Ok(if broken { encoded.replace(['\r', '\n'], "").into() } else { encoded.into() })
+    picture.read(image, || problem(field, &DecodeError::TooManyBytes(MAX_BYTES)))
 }
 
-fn problem(error: &DecodeError) -> Problem {
-    let problem = Problem::field(FIELD, error.to_string());
+fn decode_bytes(field: &str, bytes: &[u8]) -> Result<Picture, Problem> {
+    videosdgx_picture::decode(bytes, &LIMITS, Background::Black).map_err(|error| problem(field, &error))
+}
+
+fn problem(field: &str, error: &DecodeError) -> Problem {
+    let problem = Problem::field(field, error.to_string());
     match error {
         DecodeError::TooManyBytes(limit) => problem.with_limit(*limit),
         DecodeError::TooManyPixels(limits) => problem.with_limit(limits.pixels),
@@ -71,7 +65,17 @@ fn problem(error: &DecodeError) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+    use super::{FIRST_FRAME, LAST_FRAME, MAX_BYTES, MAX_PIXELS, Picture, Problem};
+
+    fn checked(image: &str) -> Result<String, Problem> {
+        super::checked(FIRST_FRAME, image)
+    }
+
+    fn decode(image: &str) -> Result<Picture, Problem> {
+        super::decode(FIRST_FRAME, image)
+    }
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
@@ -101,7 +105,10 @@ mod tests {
         let truncated = STANDARD.encode(&png(64, 64)[..60]);
         let gif = STANDARD.encode(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;");
         for image in ["", "%%%", "aGVsbG8=", "data:text/html;base64,aGVsbG8=", "data:,x", &truncated, &gif] {
-            assert_eq!(decode(image).unwrap_err().field.as_deref(), Some("image"), "{image:?}");
+            for field in [FIRST_FRAME, LAST_FRAME] {
+                let problem = super::decode(field, image).unwrap_err();
+                assert_eq!(problem.field.as_deref(), Some(field), "{image:?}");
+            }
         }
     }
 
