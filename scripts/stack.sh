@@ -36,8 +36,8 @@ port_of() {
     printf '%s\n' "${!variable:-$default}"
 }
 
-# Folder of what a service serves until a checkpoint has been pulled for it.
-demo_checkpoint_of() { printf '%s\n' "$root/checkpoints/$(field_of "$1" demo_checkpoint)"; }
+# Folder of what a service serves until a checkpoint has been pulled for it; nothing if there is none.
+demo_checkpoint_of() { field_of "$1" demo_checkpoint | sed "s|^|$root/checkpoints/|"; }
 
 binary_of() { if [ "$1" = gateway ]; then echo videosdgx-gateway; else echo "$1"; fi; }
 

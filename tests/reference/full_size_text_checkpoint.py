@@ -12,16 +12,15 @@ nothing is instantiated, so both need little memory.
 
 import argparse
 import json
-import re
 import struct
 import zlib
 from pathlib import Path
 
 import torch
 import transformers
+from common import FIXTURES, collapsed, write_tensor_lists
 from transformers.core_model_loading import revert_weight_conversion
 
-FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 SHARD_BYTES = 2_000_000_000
 BLOCK = 128
 
@@ -94,44 +93,13 @@ def tensors_of(name):
     return model.config, {key: list(tensor.shape) for key, tensor in state.items()}
 
 
-def collapsed(shapes):
-    """{pattern: {shape, layers, experts}}; numbers of layers and experts are collapsed to ranges."""
-    patterns = {}
-    for name, shape in shapes.items():
-        layer = re.search(r"\.(?:layers|blocks)\.(\d+)\.", name)
-        expert = re.search(r"\.experts\.(\d+)\.", name)
-        pattern = re.sub(r"\.(layers|blocks)\.\d+\.", r".\1.{layer}.", name)
-        pattern = re.sub(r"\.experts\.\d+\.", ".experts.{expert}.", pattern)
-        entry = patterns.setdefault((pattern, tuple(shape)), {"layers": set(), "experts": set(), "count": 0})
-        entry["count"] += 1
-        if layer:
-            entry["layers"].add(int(layer[1]))
-        if expert:
-            entry["experts"].add(int(expert[1]))
-    rows = []
-    for (pattern, shape), entry in patterns.items():
-        row = {"pattern": pattern, "shape": list(shape)}
-        for kind in ("layers", "experts"):
-            if numbers := entry[kind]:
-                row[kind] = [min(numbers), max(numbers) + 1]
-                assert len(numbers) == max(numbers) + 1 - min(numbers), pattern
-        spans = [row[kind][1] - row[kind][0] for kind in ("layers", "experts") if kind in row]
-        assert entry["count"] == (spans[0] if spans else 1) * (spans[1] if len(spans) > 1 else 1), pattern
-        rows.append(row)
-    return rows
-
-
 def write_lists():
     models = {}
     for name in MODELS:
         config, shapes = tensors_of(name)
         models[name] = {"config": json.loads(config.to_json_string(use_diff=False)), "tensors": collapsed(shapes)}
         print(f"{name}: {len(shapes)} tensors, {sum(torch.Size(shape).numel() for shape in shapes.values()):,} parameters")
-    lines = []
-    for name, model in models.items():
-        rows = ",\n   ".join(json.dumps(row) for row in model["tensors"])
-        lines.append(f' "{name}": {{"config": {json.dumps(model["config"])},\n  "tensors": [\n   {rows}]}}')
-    (FIXTURES / "text" / "official.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_tensor_lists(FIXTURES / "text" / "official.json", models)
 
 
 def is_linear(name, shape):

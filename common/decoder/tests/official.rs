@@ -1,40 +1,13 @@
 //! The tensors of the official models, as transformers saves them (`tests/reference/full_size_text_checkpoint.py
 //! lists`), are exactly those that the loader requires.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+#[path = "../../../tests/fixtures/official.rs"]
+mod official;
 
+use official::{Tensors, assert_official, official};
 use rstest::rstest;
-use serde_json::Value;
 use videosdgx_decoder::vision::VisionConfig;
 use videosdgx_decoder::{DecoderConfig, expected_tensors};
-
-fn official(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/text/official.json");
-    let all: Value = serde_json::from_slice(&std::fs::read(path).expect("is committed")).expect("parses");
-    all[name].clone()
-}
-
-/// Expands `{layer}` and `{expert}` in the patterns.
-fn written_out(rows: &Value) -> BTreeMap<String, Vec<i64>> {
-    let range = |row: &Value, key: &str| match row.get(key) {
-        Some(range) => range[0].as_i64().expect("a number")..range[1].as_i64().expect("a number"),
-        None => 0..1,
-    };
-    let mut tensors = BTreeMap::new();
-    for row in rows.as_array().expect("a list") {
-        let pattern = row["pattern"].as_str().expect("a text");
-        let shape: Vec<i64> = serde_json::from_value(row["shape"].clone()).expect("numbers");
-        for layer in range(row, "layers") {
-            for expert in range(row, "experts") {
-                let name =
-                    pattern.replace("{layer}", &layer.to_string()).replace("{expert}", &expert.to_string());
-                assert!(tensors.insert(name, shape.clone()).is_none(), "{pattern} twice");
-            }
-        }
-    }
-    tensors
-}
 
 #[rstest]
 #[case("qwen3-4b", 398, 4_022_468_096, 147_456)]
@@ -49,10 +22,9 @@ fn names_and_shapes_are_the_published_ones(
     #[case] parameters: i64,
     #[case] cache_bytes: i64,
 ) {
-    let official = official(name);
-    let config = DecoderConfig::from_json(&official["config"]).expect("reads");
-    let mut theirs = written_out(&official["tensors"]);
-    let mut ours: BTreeMap<String, Vec<i64>> = expected_tensors(&config).into_iter().collect();
+    let (config, mut theirs) = official("text/official.json", name);
+    let config = DecoderConfig::from_json(&config).expect("reads");
+    let mut ours: Tensors = expected_tensors(&config).into_iter().collect();
     if let Some(vision) = &config.vision {
         let tower = VisionConfig::parse(vision).expect("reads").expected_tensors();
         ours.extend(tower.into_iter().map(|(name, shape)| (format!("model.visual.{name}"), shape)));
@@ -61,15 +33,6 @@ fn names_and_shapes_are_the_published_ones(
     theirs.retain(|name, _| {
         !["vision_tower.", "multi_modal_projector."].iter().any(|part| name.starts_with(part))
     });
-    let differ: Vec<_> = theirs
-        .iter()
-        .filter(|(name, shape)| ours.get(*name) != Some(shape))
-        .map(|(name, _)| name)
-        .chain(ours.keys().filter(|name| !theirs.contains_key(*name)))
-        .take(5)
-        .collect();
-    assert!(differ.is_empty(), "{differ:?}");
-    assert_eq!(theirs.len(), count);
-    assert_eq!(theirs.values().map(|shape| shape.iter().product::<i64>()).sum::<i64>(), parameters);
+    assert_official(&ours, &theirs, count, parameters);
     assert_eq!(config.cache_width() * config.layers.len() as i64 * 2, cache_bytes);
 }

@@ -50,8 +50,8 @@ pub struct Service {
     pub port: u16,
     /// Description in one line.
     pub about: String,
-    /// Folder of `checkpoints/` that is served until a model is pulled.
-    pub demo_checkpoint: String,
+    /// Folder of `checkpoints/` that is served until a model is pulled, if there is one.
+    pub demo_checkpoint: Option<String>,
     /// Name of the preset that messages recommend; one of `presets`.
     pub default_preset: String,
     /// Published checkpoints that it loads unchanged.

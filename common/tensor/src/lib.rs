@@ -38,9 +38,11 @@ mod parallel;
 mod quantized;
 mod residual;
 mod rope;
+mod row_modulation;
 mod simd;
 #[cfg(test)]
 mod test_support;
+mod timestep_waves;
 mod weight_cache;
 mod weights;
 
@@ -63,10 +65,12 @@ pub use half::{bf16, f16};
 pub use host::{HostElement, HostFloat};
 pub use linear::{AdaptableLayers, LayerDelta, LayerShape, Linear};
 pub use memory::{release_memory, resident_bytes};
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{LayerNorm, RmsNorm, rms_modulated};
 pub use paged::{AttentionSpan, CACHE_BLOCK_TOKENS, KvCache, KvCacheShape, PagedSegment, ValueStorage};
 pub use residual::gated_add;
 pub use rope::{Rope, norm_rotate};
+pub use row_modulation::RowModulation;
 pub use tch::{Device, Kind, Tensor};
+pub use timestep_waves::timestep_waves;
 pub use videosdgx_api::{DeviceChoice, DtypeChoice, Quantization};
 pub use weights::Weights;
