@@ -8,10 +8,11 @@ use crate::configuration::Ltx2Configuration;
 
 /// Live tensors of a transformer block at its widest (the feed-forward part), in units of one hidden state.
 const BLOCK_WIDTH: u64 = 16;
-/// Bytes of a decoded minute of sound and its networks' activations: 20 seconds need less than 1 GiB.
+/// Most bytes that decoding 20 seconds of sound needs beside the weights.
 const SOUND_BYTES: u64 = 1 << 30;
 
-/// Estimates for jobs of `resolution` × `frames`, in two stages: the text encoder, then everything else.
+/// Estimates for jobs of `resolution` × `frames`, in two stages: text encoder and connectors, then
+/// everything else.
 pub(crate) fn estimate(
     folder: &CheckpointFolder,
     configuration: &Ltx2Configuration,
@@ -21,7 +22,7 @@ pub(crate) fn estimate(
 ) -> Result<MemoryEstimate, String> {
     let element = settings.kind.elt_size_in_bytes() as u64;
     let linears = settings.quantization.weight_bytes(folder.parameters_of("transformer"), element);
-    let small: u64 = ["connectors", "vae", "audio_vae", "latent_upsampler"]
+    let small: u64 = ["vae", "audio_vae", "latent_upsampler"]
         .iter()
         .map(|part| folder.parameters_of(part) * element)
         .sum();
@@ -39,7 +40,7 @@ pub(crate) fn estimate(
     let sound = SOUND_BYTES.min(folder.parameters_of("vocoder") * 64);
     Ok(MemoryEstimate::new(vec![
         StageMemory {
-            weights: folder.parameters_of("text_encoder") * element,
+            weights: (folder.parameters_of("text_encoder") + folder.parameters_of("connectors")) * element,
             activations: prompt(configuration, element),
         },
         StageMemory { weights: linears + small + vocoder, activations: denoising.max(decoding).max(sound) },

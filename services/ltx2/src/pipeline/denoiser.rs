@@ -126,7 +126,7 @@ impl<'a> Denoiser<'a> {
                 let direction = velocity(&video, &video_clean, sigma);
                 let next_video = video_scheduler.step(&direction, &video, &mut |shape| noise.normal(shape));
                 // Stochastic schedulers add noise to given tokens as well.
-                let next_video = tokens.restore_given(&next_video);
+                let next_video = tokens.keep_given(&next_video);
                 let next_audio = match sound {
                     Sound::Given(given) => given.shallow_clone(),
                     Sound::Noise(_) => {

@@ -107,17 +107,12 @@ impl VideoTokens {
         marks
     }
 
-    /// A prediction of the clean tokens, with the given ones as they are.
+    /// Tokens, predicted or noisy, with the given ones as they are.
     pub(super) fn keep_given(&self, prediction: &Tensor) -> Tensor {
         match &self.kept {
             Some((mask, clean)) => prediction * (1.0 - mask) + clean * mask,
             None => prediction.shallow_clone(),
         }
-    }
-
-    /// Noisy tokens with the given ones as they are.
-    pub(super) fn restore_given(&self, tokens: &Tensor) -> Tensor {
-        self.keep_given(tokens)
     }
 
     /// The video's tokens as latents `[1, z, frames, rows, columns]`, without those of given pictures.
